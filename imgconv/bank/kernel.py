@@ -1,0 +1,46 @@
+"""What a kernel is."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+COMBINE_RULES = ("none", "magnitude", "max", "sum", "mean")
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A bank of filters with what is needed to apply and describe it.
+
+    weights: float64 (C_out, C_in/groups, kH, kW), as drawn in the literature, before division.
+        C_in/groups = 1 filters every image channel on its own; otherwise it must be the image's
+        channel count.
+    bias: float64 (C_out,) in units of the divided response, or None.
+    divisor: the response is divided by it; never zero.
+    combine: how the C_out maps become one map (`none` keeps them), one of COMBINE_RULES.
+    scale: the default of `--scale` for its maps: clip, abs, signed, minmax, ….
+    labels: one name per map, for file names.
+    source: the preset's name, file or inline text it came from.
+    """
+
+    name: str
+    weights: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64] | None = None
+    divisor: float = 1.0
+    combine: str = "none"
+    scale: str = "clip"
+    labels: tuple[str, ...] = ()
+    description: str = ""
+    citation: str = ""
+    source: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(kH, kW)."""
+        return self.weights.shape[2], self.weights.shape[3]
+
+    def effective_weights(self) -> npt.NDArray[np.float64]:
+        """Weights divided by the divisor, as they multiply pixels."""
+        return self.weights / self.divisor

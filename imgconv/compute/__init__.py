@@ -1,0 +1,1 @@
+"""Everything that runs as machine code, and the planner that chooses what runs."""

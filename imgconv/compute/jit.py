@@ -1,0 +1,208 @@
+"""The one Numba policy: loops are compiled once per machine and loaded without Numba.
+
+Importing Numba takes 190 ms and its own cache another 240 ms at the first call, which is more
+than a small filter's whole run; loading an object file through llvmlite takes 35 ms. A loop is a
+plain Python function over raw pointers and sizes: no allocation, no exceptions, no array objects,
+so its machine code needs no Numba runtime. On a miss Numba makes the LLVM IR, llvmlite makes the
+object file, and `store` keeps it. Calls go through ctypes, which drops the GIL.
+
+Write a loop as a builder that closes over its compile-time constants (an unrolled kernel width,
+an element type's name) and returns the argument types and the body:
+
+    @loop
+    def scale_row(element: str) -> Built:
+        cast = caster(element)
+        def body(out, source, gain, count):
+            for i in range(count):
+                out[i] = cast(np.float32(source[i]) * gain)
+        return f"{element}* u8* f32 i64", body
+
+    scale_row("f32")(out, source, 2.0, out.size)
+
+Argument types: u8 u16 i16 i32 i64 f32 f64, `*` for a pointer. A pointer takes an ndarray of that
+dtype (its first element's address; strides are the caller's business) or None.
+"""
+
+import ctypes
+import functools
+import sys
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from imgconv.compute import store
+
+Built = tuple[str, Callable[..., None]]
+
+_CTYPES: dict[str, Any] = {
+    "u8": ctypes.c_uint8,
+    "u16": ctypes.c_uint16,
+    "i16": ctypes.c_int16,
+    "i32": ctypes.c_int32,
+    "i64": ctypes.c_int64,
+    "f32": ctypes.c_float,
+    "f64": ctypes.c_double,
+}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "u8": np.dtype(np.uint8),
+    "u16": np.dtype(np.uint16),
+    "i16": np.dtype(np.int16),
+    "i32": np.dtype(np.int32),
+    "i64": np.dtype(np.int64),
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+}
+ELEMENT_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_lock = threading.RLock()
+
+
+class Helper:
+    """A Python function that compiled bodies may call; Numba inlines it when they compile."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+
+def helper(function: Callable[..., Any]) -> Helper:
+    """Mark a function as callable from compiled bodies."""
+    return Helper(function)
+
+
+class Loop:
+    """A builder of compiled loops; calling it with constants gives the loop for them."""
+
+    registry: list["Loop"] = []  # noqa: RUF012 - filled by the decorator, read by warmup
+
+    def __init__(self, builder: Callable[..., Built]) -> None:
+        self.builder = builder
+        self.name = f"{builder.__module__}.{builder.__qualname__}"
+        self._ready: dict[tuple[Any, ...], Callable[..., None]] = {}
+        functools.update_wrapper(self, builder)
+        Loop.registry.append(self)
+
+    def __call__(self, *constants: Any) -> Callable[..., None]:
+        ready = self._ready.get(constants)
+        if ready is None:
+            with _lock:
+                ready = self._ready.get(constants)
+                if ready is None:
+                    ready = self._ready[constants] = self._load(constants)
+        return ready
+
+    def _load(self, constants: tuple[Any, ...]) -> Callable[..., None]:
+        signature, body = self.builder(*constants)
+        identity = f"{self.name}{constants!r}:{signature}"
+        address = store.load(identity, lambda: _compile(signature, body))
+        return _bind(address, signature.split())
+
+
+def loop(builder: Callable[..., Built]) -> Loop:
+    """Decorate a builder; see the module's text."""
+    return Loop(builder)
+
+
+def _bind(address: int, kinds: list[str]) -> Callable[..., None]:
+    """Return a callable that turns arrays into addresses and calls the machine code."""
+    argument_types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in kinds]
+    function = ctypes.CFUNCTYPE(None, *argument_types)(address)
+    dtypes = [DTYPES[kind[:-1]] if kind.endswith("*") else None for kind in kinds]
+
+    def call(*arguments: Any) -> None:
+        if len(arguments) != len(dtypes):
+            raise TypeError(f"loop takes {len(dtypes)} arguments ({kinds}), got {len(arguments)}")
+        values = []
+        for dtype, argument in zip(dtypes, arguments, strict=True):
+            if dtype is None or argument is None:
+                values.append(argument)
+            elif argument.dtype != dtype:
+                raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
+            else:
+                values.append(argument.__array_interface__["data"][0])
+        function(*values)
+
+    return call
+
+
+def _compile(signature: str, body: Callable[..., None]) -> tuple[str, str]:
+    """Return (entry point's symbol, LLVM IR) of a body. Only here is Numba imported."""
+    import numba
+    from numba import types as nb
+
+    scalars = {
+        "u8": nb.uint8, "u16": nb.uint16, "i16": nb.int16, "i32": nb.int32,
+        "i64": nb.int64, "f32": nb.float32, "f64": nb.float64,
+    }  # fmt: skip
+    arguments = [
+        nb.CPointer(scalars[kind[:-1]]) if kind.endswith("*") else scalars[kind]
+        for kind in signature.split()
+    ]
+    # contract allows fused multiply-add and nothing that assumes NaN or Inf away.
+    options = {"error_model": "numpy", "fastmath": {"contract"}}
+    inlined: dict[int, Any] = {}
+
+    def replace(value: Any) -> Any:
+        if not isinstance(value, Helper):
+            return value
+        if id(value) not in inlined:
+            inlined[id(value)] = numba.njit(rebuild(value.function), **options)
+        return inlined[id(value)]
+
+    def rebuild(function: Callable[..., Any]) -> types.FunctionType:
+        assert isinstance(function, types.FunctionType)
+        names = _global_names(function.__code__)
+        scope = {
+            name: replace(value) if name in names else value
+            for name, value in function.__globals__.items()
+        }
+        cells = tuple(
+            types.CellType(replace(cell.cell_contents)) for cell in function.__closure__ or ()
+        )
+        return types.FunctionType(
+            function.__code__, scope, function.__name__, function.__defaults__, cells
+        )
+
+    compiled = numba.cfunc(nb.void(*arguments), **options)(rebuild(body))
+    return compiled.native_name, compiled.inspect_llvm()
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names
+
+
+@functools.cache
+def caster(element: str) -> Helper:
+    """A helper that converts a float to `element`: integers round half to even and saturate.
+
+    NaN becomes 0 in an integer.
+    """
+    if element == "f32":
+        return Helper(lambda value: np.float32(value))
+    if element == "f64":
+        return Helper(lambda value: np.float64(value))
+    bounds = np.iinfo(DTYPES[element])
+    low, high = float(bounds.min), float(bounds.max)
+    scalar = DTYPES[element].type
+
+    def cast(value):  # type: ignore[no-untyped-def]
+        value = value if value == value else type(value)(0)
+        value = value if value < high else type(value)(high)
+        value = value if value > low else type(value)(low)
+        return scalar(np.rint(value))
+
+    return Helper(cast)
+
+
+def numba_is_loaded() -> bool:
+    """Whether this process has imported Numba: false in a warm one."""
+    return "numba" in sys.modules

@@ -1,0 +1,41 @@
+"""Every failure that imgconv reports on purpose.
+
+The message is one line that names the file or option, what was got and what was expected.
+`exit_code` is the process's exit code when the error ends the whole command.
+"""
+
+
+class ImgconvError(Exception):
+    """Base of all reported failures: some or all of the work could not be done."""
+
+    exit_code = 1
+
+
+class UsageError(ImgconvError):
+    """A wrong option or argument, found before any work."""
+
+    exit_code = 2
+
+
+class KernelError(UsageError):
+    """Kernel text or a kernel file that cannot be used."""
+
+
+class ShapeError(UsageError):
+    """Sizes, strides, groups or channels that do not fit together."""
+
+
+class ModelError(UsageError):
+    """A network description or its weights that cannot be used."""
+
+
+class ImageError(ImgconvError):
+    """An input image that cannot be read."""
+
+
+class LimitError(ImgconvError):
+    """Refused before allocation: the declared or computed size is beyond the limit."""
+
+
+class OutputError(ImgconvError):
+    """An output that cannot be written."""

@@ -1,0 +1,38 @@
+"""What an image is inside imgconv."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(slots=True)
+class Image:
+    """One decoded frame.
+
+    pixels: (H, W, C), C-contiguous, in the file's own dtype: uint8, uint16, int16, int32,
+        float32 or float64; 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha, or any band count.
+    alpha: whether the last channel is opacity.
+    name: how messages and templates call it (the path, `-` or `sample:chart`).
+    frame, frames: index of this frame and how many the file has.
+    icc: an ICC profile that describes `pixels`, or None.
+    info: further facts worth carrying (the format read, notes for the user).
+    """
+
+    pixels: npt.NDArray[Any]
+    alpha: bool = False
+    name: str = ""
+    frame: int = 0
+    frames: int = 1
+    icc: bytes | None = None
+    format: str = ""
+    notes: list[str] = field(default_factory=list)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def full_scale(self) -> float:
+        """The value of white: 255, 65535, 32767, 2³¹ − 1, or 1 for floats."""
+        if np.issubdtype(self.pixels.dtype, np.integer):
+            return float(np.iinfo(self.pixels.dtype).max)
+        return 1.0

@@ -1,0 +1,153 @@
+"""Integer arithmetic of convolution and pooling windows. No arrays here.
+
+Formulas are those of torch.nn.Conv2d and torch.nn.MaxPool2d (PyTorch documentation, section
+"Shape"); `same` follows PyTorch: with an odd total the far side gets one more.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from imgconv.errors import ShapeError
+
+Pair = tuple[int, int]
+
+
+class Sides(NamedTuple):
+    """Padding in elements on the four sides of a map."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+NO_PADDING = Sides(0, 0, 0, 0)
+
+
+def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> Pair:
+    """Return `value` as a (vertical, horizontal) pair.
+
+    Raises ShapeError when it is not one or two integers of at least `minimum`.
+    """
+    values = (value, value) if isinstance(value, int) else tuple(value)
+    if len(values) != 2:
+        raise ShapeError(f"{name}={value}: expected one integer or a (vertical, horizontal) pair")
+    for number in values:
+        if int(number) != number or number < minimum:
+            raise ShapeError(f"{name}={value}: expected integers of at least {minimum}")
+    return int(values[0]), int(values[1])
+
+
+def extent(kernel: int, dilation: int) -> int:
+    """Elements that a dilated kernel spans from its first tap to its last."""
+    return dilation * (kernel - 1) + 1
+
+
+def resolve_padding(
+    padding: int | str | Sequence[int],
+    kernel_size: Pair,
+    dilation: Pair = (1, 1),
+    stride: Pair = (1, 1),
+) -> Sides:
+    """Return the four pads for `same`, `valid`, `full`, one number, a pair or four sides.
+
+    Four sides are (top, bottom, left, right). `same` keeps the size and therefore needs stride 1,
+    as in PyTorch. `full` pads by extent − 1, so that every partial overlap gives an output.
+    Raises ShapeError for anything else.
+    """
+    spans = [extent(k, d) - 1 for k, d in zip(kernel_size, dilation, strict=True)]
+    if isinstance(padding, str):
+        if padding == "valid":
+            return NO_PADDING
+        if padding == "full":
+            return Sides(spans[0], spans[0], spans[1], spans[1])
+        if padding == "same":
+            if stride != (1, 1):
+                raise ShapeError(
+                    f"padding=same needs stride 1, got stride={stride[0]},{stride[1]}; "
+                    "give the padding as numbers"
+                )
+            top, left = spans[0] // 2, spans[1] // 2
+            return Sides(top, spans[0] - top, left, spans[1] - left)
+        raise ShapeError(f"padding={padding!r}: expected same, valid, full or numbers")
+    if isinstance(padding, int):
+        sides = Sides(padding, padding, padding, padding)
+    else:
+        values = tuple(padding)
+        if len(values) == 2:
+            sides = Sides(values[0], values[0], values[1], values[1])
+        elif len(values) == 4:
+            sides = Sides(*values)
+        else:
+            raise ShapeError(
+                f"padding={padding}: expected one number, vertical,horizontal or "
+                "top,bottom,left,right"
+            )
+    if min(sides) < 0:
+        raise ShapeError(f"padding={padding}: expected numbers of at least 0")
+    return sides
+
+
+def output_size(
+    size: Pair,
+    kernel_size: Pair,
+    stride: Pair = (1, 1),
+    padding: Sides = NO_PADDING,
+    dilation: Pair = (1, 1),
+    ceil_mode: bool = False,
+) -> Pair:
+    """Return the (height, width) of a convolution's or pooling's output.
+
+    With `ceil_mode` a last window that would start beyond the input and its near-side padding
+    is dropped, as in PyTorch. Raises ShapeError when the kernel is larger than the padded input.
+    """
+    result = []
+    pads = ((padding.top, padding.bottom), (padding.left, padding.right))
+    for axis in (0, 1):
+        near, far = pads[axis]
+        span = extent(kernel_size[axis], dilation[axis])
+        free = size[axis] + near + far - span
+        if free < 0:
+            name = ("height", "width")[axis]
+            raise ShapeError(
+                f"kernel spans {span} elements but the padded input's {name} is "
+                f"{size[axis] + near + far}"
+            )
+        steps = free // stride[axis]
+        if ceil_mode and free % stride[axis] and (steps + 1) * stride[axis] < size[axis] + near:
+            steps += 1
+        result.append(steps + 1)
+    return result[0], result[1]
+
+
+def check_groups(in_channels: int, out_channels: int, groups: int, operation: str) -> None:
+    """Raise ShapeError unless `groups` divides both channel counts."""
+    if groups < 1:
+        raise ShapeError(f"{operation}: groups={groups}, expected at least 1")
+    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if channels % groups:
+            raise ShapeError(f"{operation}: groups={groups} does not divide {name}={channels}")
+
+
+class ReceptiveField(NamedTuple):
+    """What one axis of a map sees of the input.
+
+    A unit at index i is centred on input position `start + i * jump` and sees `size` positions.
+    Source: Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks",
+    Distill 2019.
+    """
+
+    size: int = 1
+    jump: int = 1
+    start: float = 0.0
+
+    def through(
+        self, kernel: int, stride: int, near_pad: int, dilation: int = 1
+    ) -> "ReceptiveField":
+        """The field after one more window operation."""
+        span = extent(kernel, dilation)
+        return ReceptiveField(
+            self.size + (span - 1) * self.jump,
+            self.jump * stride,
+            self.start + ((span - 1) / 2 - near_pad) * self.jump,
+        )

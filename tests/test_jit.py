@@ -1,0 +1,97 @@
+"""The compiled-loop store: warm starts, damage, and what a cast does."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from imgconv.compute import jit, store
+
+PROGRAM = """
+import sys
+import numpy as np
+from imgconv.compute import jit
+from tests.test_jit import cast_all
+cast_all("u8")(out := np.zeros(3, np.uint8), np.array([1.5, 2.5, 300], np.float32), 3)
+print(out.tolist(), "numba" in sys.modules)
+"""
+
+
+@jit.loop
+def cast_all(element):
+    cast = jit.caster(element)
+
+    def body(out, source, count):
+        for i in range(count):
+            out[i] = cast(source[i])
+
+    return f"{element}* f32* i64", body
+
+
+def run(place, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "IMGCONV_STORE": str(place), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("element", ["u8", "u16", "i16"])
+def test_casts_round_half_to_even_and_saturate(element):
+    values = np.array([0.5, 1.5, -0.5, 2.5, np.nan, 1e9, -1e9, np.inf, -np.inf], np.float32)
+    out = np.zeros(values.size, jit.DTYPES[element])
+    cast_all(element)(out, values, values.size)
+    bounds = np.iinfo(out.dtype)
+    expected = np.clip(np.rint(np.nan_to_num(values, nan=0.0)), bounds.min, bounds.max)
+    assert out.tolist() == expected.astype(out.dtype).tolist()
+
+
+def test_a_warm_process_never_imports_numba(tmp_path):
+    assert run(tmp_path).stdout == "[2, 2, 255] True\n"
+    warm = run(tmp_path)
+    assert warm.stdout == "[2, 2, 255] False\n"
+    assert warm.stderr == ""
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None])
+def test_a_damaged_entry_is_recompiled(tmp_path, damage):
+    run(tmp_path)
+    (entry,) = tmp_path.glob("*.o")
+    content = bytearray(entry.read_bytes())
+    content[-100] ^= 1
+    entry.write_bytes(content if damage is None else damage)
+    assert run(tmp_path).stdout == "[2, 2, 255] True\n"
+    assert run(tmp_path).stdout == "[2, 2, 255] False\n"
+
+
+def test_an_unwritable_store_compiles_in_memory_with_one_warning(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    result = run(blocked / "store")
+    assert result.stdout == "[2, 2, 255] True\n"
+    assert result.stderr.count("not kept") == 1
+
+
+def test_a_store_that_others_can_write_is_not_trusted(tmp_path):
+    run(tmp_path)
+    tmp_path.chmod(0o777)
+    result = run(tmp_path)
+    assert result.stdout == "[2, 2, 255] True\n"
+    assert "writable by another user" in result.stderr
+
+
+def test_wrong_dtype_is_refused_before_machine_code_sees_it():
+    with pytest.raises(TypeError, match="float32"):
+        cast_all("u8")(np.zeros(3, np.uint8), np.zeros(3, np.float64), 3)
+
+
+def test_no_home_means_no_store(monkeypatch):
+    monkeypatch.delenv("IMGCONV_STORE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert store.folder() is None

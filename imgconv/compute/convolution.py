@@ -1,0 +1,167 @@
+"""conv2d: the convolution of torch.nn.functional.conv2d on NumPy arrays, compiled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv import shapes
+from imgconv.compute import epilogue, exact, plan
+from imgconv.compute.borders import index_map
+from imgconv.compute.jit import ELEMENT_NAMES
+from imgconv.compute.tiles import Job
+from imgconv.errors import ShapeError
+
+Ints = int | Sequence[int]
+
+
+def conv2d(
+    x: npt.NDArray[Any],
+    weight: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = None,
+    stride: Ints = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    pad_value: float = 0.0,
+    flip: bool = False,
+    activation: Any = None,
+) -> npt.NDArray[Any]:
+    """Return the cross-correlation of x (C, H, W) or (N, C, H, W) with a bank of filters.
+
+    Semantics are those of torch.nn.functional.conv2d (and torch.nn.Conv2d for padding modes);
+    the result is (…, C_out, H', W'), float64 for float64 input and float32 otherwise.
+
+    weight: (C_out, C_in/groups, kH, kW). bias: (C_out,) or None.
+    stride, dilation: an integer or a (vertical, horizontal) pair, at least 1.
+    padding: `same`, `valid`, `full`, a number, a pair, or (top, bottom, left, right).
+    padding_mode: zeros, constant (pad_value), reflect, replicate, circular or symmetric; pads
+        wider than the image extend periodically, as numpy.pad does.
+    flip: rotate each filter by 180°, which makes it a true convolution.
+    activation: a name with parameters as `pointwise.parse_activation` takes it, applied last.
+
+    Sums are float32 unless x is float64 or int32; integer images under integer weights are exact
+    while |sum| < 2⁵³ (the sums turn to float64 where float32's 2²⁴ may be passed). Taps of
+    weight zero are skipped, so a NaN under them does not spread.
+    Raises ShapeError for sizes that do not fit together, naming both numbers.
+    """
+    if x.ndim not in (3, 4):
+        raise ShapeError(f"conv2d: input of shape {x.shape}, expected (C, H, W) or (N, C, H, W)")
+    batch = supported(x if x.ndim == 4 else x[None])
+    weights = check_weights(weight, flip, "conv2d")
+    c_out, per_group, kh, kw = weights.shape
+    count, c_in, height, width = batch.shape
+    shapes.check_groups(c_in, c_out, groups, "conv2d")
+    if per_group * groups != c_in:
+        raise ShapeError(
+            f"conv2d: weight {weights.shape} with groups={groups} expects "
+            f"in_channels={per_group * groups}, got {c_in}"
+        )
+    offsets = check_bias(bias, c_out, "conv2d")
+    window = Window(height, width, (kh, kw), stride, padding, dilation, padding_mode, pad_value)
+    result = np.float64 if x.dtype == np.float64 else np.float32
+    out = np.empty((count, c_out, *window.out_size), result)
+    sn, sc, sy, sx = (step // batch.itemsize for step in batch.strides)
+    maps = c_out // groups
+    area = window.out_size[0] * window.out_size[1]
+    real = exact.sums_type(batch.dtype, weights, offsets, window.fill)
+    plan.run(
+        Job(
+            source=batch,
+            starts_in=[n * sn + g * per_group * sc for n in range(count) for g in range(groups)],
+            channels=[c * sc for c in range(per_group)],
+            row_stride=sy,
+            pixel_stride=sx,
+            run=1,
+            near=window.sides.left,
+            width=width,
+            row_map=window.row_map,
+            col_map=window.col_map,
+            weights=weights.reshape(groups, maps, per_group, kh, kw),
+            bias=offsets.reshape(groups, maps),
+            stride=window.stride,
+            dilation=window.dilation,
+            out=out,
+            starts_out=[u * maps * area for u in range(count * groups)],
+            out_size=window.out_size,
+            out_map=area,
+            out_row=window.out_size[1],
+            real=real,
+            activation=epilogue.activation_key(activation),
+            fill=window.fill,
+        )
+    )
+    return out if x.ndim == 4 else out[0]
+
+
+class Window:
+    """Stride, padding and dilation resolved against an image's and a kernel's size.
+
+    Attributes: stride, dilation (pairs), sides (the four pads), out_size, fill, and row_map,
+    col_map: the source row and column of every padded one.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        kernel_size: shapes.Pair,
+        stride: Ints,
+        padding: int | str | Sequence[int],
+        dilation: Ints,
+        padding_mode: str,
+        pad_value: float,
+    ) -> None:
+        mode = padding_mode
+        self.stride = shapes.pair(stride, "stride")
+        self.dilation = shapes.pair(dilation, "dilation")
+        self.sides = shapes.resolve_padding(padding, kernel_size, self.dilation, self.stride)
+        self.out_size = shapes.output_size(
+            (height, width), kernel_size, self.stride, self.sides, self.dilation
+        )
+        self.fill = float(pad_value) if mode == "constant" else 0.0
+        top, bottom, left, right = self.sides
+        self.row_map = index_map(height, top, bottom, mode)
+        # A strided tile may read, and then ignore, a few columns beyond the last tap.
+        spare = 2 * self.stride[1] + (kernel_size[1] - 1) * self.dilation[1]
+        columns = index_map(width, left, right, mode)
+        self.col_map = np.concatenate([columns, np.full(spare, -1, np.int64)])
+
+
+def supported(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array itself when the loops read its dtype, else a copy in the next wider one."""
+    if array.dtype in ELEMENT_NAMES and array.dtype != np.int64 and array.flags.aligned:
+        if all(step % array.itemsize == 0 for step in array.strides):
+            return array
+        return np.ascontiguousarray(array)
+    for dtype in (np.uint8, np.int16, np.uint16, np.float32, np.float64):
+        if np.can_cast(array.dtype, dtype, "safe"):
+            return np.ascontiguousarray(array, dtype)
+    if np.can_cast(array.dtype, np.float64, "same_kind"):
+        return np.ascontiguousarray(array, np.float64)
+    raise ShapeError(f"input of type {array.dtype}: expected numbers")
+
+
+def check_weights(weight: npt.NDArray[Any], flip: bool, operation: str) -> npt.NDArray[np.float64]:
+    """Return a bank (C_out, C_in/groups, kH, kW) as float64, rotated by 180° for `flip`."""
+    weights = np.asarray(weight, np.float64)
+    if weights.ndim != 4 or 0 in weights.shape:
+        raise ShapeError(
+            f"{operation}: weight of shape {weights.shape}, expected a non-empty "
+            "(C_out, C_in/groups, kH, kW)"
+        )
+    return weights[:, :, ::-1, ::-1] if flip else weights
+
+
+def check_bias(
+    bias: npt.NDArray[Any] | None, c_out: int, operation: str
+) -> npt.NDArray[np.float64]:
+    """Return the bias as float64 (C_out,), zeros for None."""
+    if bias is None:
+        return np.zeros(c_out)
+    offsets = np.asarray(bias, np.float64)
+    if offsets.shape != (c_out,):
+        raise ShapeError(f"{operation}: bias of shape {offsets.shape}, expected ({c_out},)")
+    return offsets

@@ -1,0 +1,217 @@
+"""Direct convolution: each output row is the sum of its taps' rows, four taps a pass.
+
+Correct for every geometry; taps of weight zero are skipped.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import epilogue, jit, tiles
+from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.jit import Built, Helper, loop
+from imgconv.compute.plan import Offer
+from imgconv.compute.tiles import Job, fill_tile
+
+
+def _add_taps(  # type: ignore[no-untyped-def]
+    sums, at, tile, base, taps, weights, first, last, count
+):
+    """sums[at…] = Σ weights[t] · tile[base + taps[t]…] over first ≤ t < last."""
+    for i in range(count):
+        sums[at + i] = 0
+    t = first
+    while t + 4 <= last:
+        a, b = base + taps[t], base + taps[t + 1]
+        c, d = base + taps[t + 2], base + taps[t + 3]
+        wa, wb, wc, wd = weights[t], weights[t + 1], weights[t + 2], weights[t + 3]
+        for i in range(count):
+            total = sums[at + i]
+            total += wa * tile[a + i]
+            total += wb * tile[b + i]
+            total += wc * tile[c + i]
+            total += wd * tile[d + i]
+            sums[at + i] = total
+        t += 4
+    while t < last:
+        a = base + taps[t]
+        wa = weights[t]
+        for i in range(count):
+            sums[at + i] += wa * tile[a + i]
+        t += 1
+
+
+add_taps = Helper(_add_taps)
+
+
+@loop
+def direct_rows(
+    source: str, element: str, real: str, combine: str, divided: bool, activation: str
+) -> Built:
+    """Output rows top…bottom − 1 of one unit. ends[m] is the first tap after map m's."""
+    combined = combine != "none"
+    fold = epilogue.fold(combine, real, divided)
+    store = epilogue.store(element, real, divided, combined, activation)
+    zero = jit.DTYPES[real].type(0)
+
+    def body(  # type: ignore[no-untyped-def]
+        out, source, tile, sums, row_map, col_map, planes, taps, ends, weights, bias, values,
+        geometry, start_in, start_out, top, bottom,
+    ):  # fmt: skip
+        width = geometry[tiles.OUT_WIDTH]
+        run = geometry[tiles.RUN]
+        maps = geometry[tiles.MAPS]
+        spare = geometry[tiles.SUMS]
+        stride = geometry[tiles.STRIDE_Y]
+        for y in range(top, bottom, geometry[tiles.TILE_ROWS]):
+            rows = min(geometry[tiles.TILE_ROWS], bottom - y)
+            for x in range(0, width, geometry[tiles.TILE_WIDTH]):
+                pixels = min(geometry[tiles.TILE_WIDTH], width - x)
+                fill_tile(
+                    tile, source, start_in, row_map, col_map, planes, geometry,
+                    values[epilogue.FILL], y * stride,
+                    (rows - 1) * stride + geometry[tiles.EXTENT],
+                    x, pixels + geometry[tiles.SHIFT],
+                )  # fmt: skip
+                count = pixels * run
+                for j in range(rows):
+                    base = j * stride * geometry[tiles.PITCH]
+                    at = start_out + (y + j) * geometry[tiles.OUT_ROW] + x * run
+                    for m in range(maps):
+                        first = ends[m - 1] if m else 0
+                        add_taps(sums, spare, tile, base, taps, weights, first, ends[m], count)
+                        if combined:
+                            fold(sums, spare, count, m, maps, bias, values)
+                        else:
+                            place = at + m * geometry[tiles.OUT_MAP]
+                            store(out, place, sums, spare, count, bias[m], values)
+                    if combined:
+                        store(out, at, sums, 0, count, zero, values)
+
+    arguments = (
+        f"{element}* {source}* {real}* {real}* i64* i64* i64* i64* i64* {real}* {real}* {real}* "
+        "i64* i64 i64 i64 i64"
+    )
+    return arguments, body
+
+
+def offer(job: Job) -> Offer:
+    """Always possible; the cost is that of the taps that are not zero."""
+    taps = np.count_nonzero(job.weights) / max(1, job.weights.shape[0] * job.weights.shape[1])
+    return Offer("direct", 1.0 + 0.02 * taps, f"direct, {taps:g} taps an output")
+
+
+def run(job: Job, choice: Offer) -> None:
+    """Compute the job's outputs, threads over bands of rows."""
+    height, width = job.out_size
+    planes, where = _planes(job)
+    geometry = _geometry(job, planes)
+    real = jit.DTYPES[job.real]
+    banks = [_taps(job, group, where, geometry) for group in range(len(job.weights))]
+    values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
+    rows_loop = direct_rows(
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
+        job.real, job.combine, job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    plane_table = np.array(planes, np.int64).ravel()
+    tile_size = int(geometry[tiles.PLANE]) * len(planes)
+    band = band_rows(height, int(geometry[tiles.TILE_ROWS]), len(job.starts_in))
+    per_unit = -(-height // band)
+
+    def work(first: int, last: int) -> None:
+        tile = np.empty(tile_size, real)
+        sums = np.empty(2 * int(geometry[tiles.SUMS]), real)
+        for index in range(first, last):
+            unit, turn = divmod(index, per_unit)
+            taps, ends, weights, bias = banks[unit % len(banks)]
+            rows_loop(
+                job.out, job.source, tile, sums, job.row_map, job.col_map, plane_table,
+                taps, ends, weights, bias, values, geometry,
+                job.starts_in[unit], job.starts_out[unit],
+                turn * band, min(height, (turn + 1) * band),
+            )  # fmt: skip
+
+    if height and width:
+        over_bands(per_unit * len(job.starts_in), 1, work)
+
+
+def band_rows(height: int, tile_rows: int, units: int) -> int:
+    """Rows a band: some bands a thread for balance, whole tiles where there are enough rows."""
+    wanted = -(-height * units // (4 * num_threads()))
+    return min(max(-(-wanted // tile_rows) * tile_rows, tile_rows), max(height, 1))
+
+
+def _planes(job: Job) -> tuple[list[tuple[int, int]], dict[tuple[int, int], int]]:
+    """(offset, phase) of each plane, and the plane of each (channel, phase)."""
+    kw, step = job.weights.shape[4], job.stride[1]
+    phases = sorted({kx * job.dilation[1] % step for kx in range(kw)})
+    where = {}
+    planes: list[tuple[int, int]] = []
+    for c, offset in enumerate(job.channels):
+        for phase in phases:
+            where[c, phase] = len(planes)
+            planes.append((offset, phase))
+    return planes, where
+
+
+def _geometry(job: Job, planes: list[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """The loop's geometry, with a tile that fits the second-level cache where that is possible."""
+    kw = job.weights.shape[4]
+    extent = job.extent[0]
+    shift = (kw - 1) * job.dilation[1] // job.stride[1]
+    height, width = job.out_size
+    tile_width = max(1, min(width, max(64, 2048 // job.run)))
+    budget = tiles.TILE_FLOATS // (len(planes) * (tile_width + shift) * job.run)
+    tile_rows = max(1, min(height, 64, (budget - extent) // job.stride[0] + 1))
+    rows = (tile_rows - 1) * job.stride[0] + extent
+    pitch = -(-(tile_width + shift) * job.run // 16) * 16 + 16
+    fields = np.zeros(tiles.FIELDS, np.int64)
+    for place, value in {
+        tiles.ROW_STRIDE: job.row_stride,
+        tiles.PIXEL_STRIDE: job.pixel_stride,
+        tiles.RUN: job.run,
+        tiles.PLANES: len(planes),
+        tiles.MAPS: job.weights.shape[1],
+        tiles.OUT_WIDTH: width,
+        tiles.OUT_MAP: job.out_map,
+        tiles.OUT_ROW: job.out_row,
+        tiles.STRIDE_Y: job.stride[0],
+        tiles.STEP: job.stride[1],
+        tiles.NEAR: job.near,
+        tiles.WIDTH: job.width,
+        tiles.EXTENT: extent,
+        tiles.SHIFT: shift,
+        tiles.TILE_ROWS: tile_rows,
+        tiles.TILE_WIDTH: tile_width,
+        tiles.PITCH: pitch,
+        tiles.PLANE: pitch * rows,
+        tiles.SUMS: tile_width * job.run,
+    }.items():
+        fields[place] = value
+    return fields
+
+
+def _taps(
+    job: Job, group: int, where: dict[tuple[int, int], int], geometry: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Tap offsets in a tile, the end of each map's taps, their weights, and the bias."""
+    taps, ends, weights = [], [], []
+    for bank in job.weights[group]:
+        for c, ky, kx in zip(*np.nonzero(bank), strict=True):
+            column, phase = divmod(int(kx) * job.dilation[1], job.stride[1])
+            row = int(ky) * job.dilation[0]
+            taps.append(
+                where[int(c), phase] * int(geometry[tiles.PLANE])
+                + row * int(geometry[tiles.PITCH])
+                + column * job.run
+            )
+            weights.append(bank[c, ky, kx])
+        ends.append(len(taps))
+    real = jit.DTYPES[job.real]
+    return (
+        np.array(taps, np.int64),
+        np.array(ends, np.int64),
+        np.array(weights, real),
+        np.ascontiguousarray(job.bias[group], real),
+    )

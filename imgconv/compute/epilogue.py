@@ -1,0 +1,143 @@
+"""What happens to a row of sums before it is stored, while it is still in the cache.
+
+value = activation(combine(sum / divisor + bias)) · gain + offset, then the cast.
+
+`divisor` is kept apart from integer weights so that an integer image under a kernel such as
+1/9 · ones has exact sums and one correctly rounded quotient: a tie is a tie, whatever the order
+of the taps. The quotient is q + (s − q·d)/d with q = s·(1/d), correctly rounded for float32 and
+float64 without the division unit. Source: P. W. Markstein, "Computation of elementary functions
+on the IBM RISC System/6000 processor", IBM J. Res. Dev. 34 (1990).
+"""
+
+import functools
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from imgconv.compute import jit
+from imgconv.compute.jit import Helper
+from imgconv.errors import UsageError
+
+COMBINE_RULES = ("none", "magnitude", "max", "sum", "mean")
+
+# Places in the `values` array of a loop.
+FILL, GAIN, OFFSET, DIVISOR, INVERSE = range(5)
+
+
+def activation_key(activation: Any) -> str:
+    """A stable text for an activation: the loops' compile-time constant, "" for none."""
+    return "" if activation is None else str(activation)
+
+
+def _activation(key: str, real: str) -> Helper:
+    if not key:
+        return Helper(lambda value: value)
+    pointwise = importlib.import_module("imgconv.compute.pointwise")
+    formula: Helper = pointwise.parse_activation(key).helper(real)
+    return formula
+
+
+def _square(value):  # type: ignore[no-untyped-def]
+    return value * value
+
+
+def _same(value):  # type: ignore[no-untyped-def]
+    return value
+
+
+def _root(value, count):  # type: ignore[no-untyped-def]
+    return math.sqrt(value)
+
+
+def _mean(value, count):  # type: ignore[no-untyped-def]
+    return value / type(value)(count)
+
+
+def _kept(value, count):  # type: ignore[no-untyped-def]
+    return value
+
+
+def _add(a, b):  # type: ignore[no-untyped-def]
+    return a + b
+
+
+def _larger(a, b):  # type: ignore[no-untyped-def]
+    # NaN on either side stays NaN.
+    return a if a > b or a != a else b
+
+
+_RULES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
+    "magnitude": (_square, _add, _root),
+    "max": (_same, _larger, _kept),
+    "sum": (_same, _add, _kept),
+    "mean": (_same, _add, _mean),
+}
+
+
+def check_combine(combine: str) -> None:
+    """Raise UsageError unless `combine` is one of COMBINE_RULES."""
+    if combine not in COMBINE_RULES:
+        raise UsageError(f"combine={combine!r}: expected one of {', '.join(COMBINE_RULES)}")
+
+
+@functools.cache
+def quotient(real: str, divided: bool) -> Helper:
+    """A helper (sum, values) → sum / divisor, or the sum itself when nothing divides."""
+    if not divided:
+        return Helper(lambda value, values: value)
+
+    def divide(value, values):  # type: ignore[no-untyped-def]
+        near = value * values[INVERSE]
+        return near + (value - near * values[DIVISOR]) * values[INVERSE]
+
+    return Helper(divide)
+
+
+@functools.cache
+def fold(combine: str, real: str, divided: bool) -> Helper:
+    """A helper that folds map m's sums (at `new`) into the combined row (at 0).
+
+    fold(sums, new, count, m, maps, bias, values); the last map also finishes the row.
+    """
+    if combine == "none":
+        return Helper(lambda sums, new, count, m, maps, bias, values: None)
+    one, both, last = (Helper(function) for function in _RULES[combine])
+    divide = quotient(real, divided)
+
+    def body(sums, new, count, m, maps, bias, values):  # type: ignore[no-untyped-def]
+        if m == 0:
+            for i in range(count):
+                sums[i] = one(divide(sums[new + i], values) + bias[0])
+        else:
+            for i in range(count):
+                sums[i] = both(sums[i], one(divide(sums[new + i], values) + bias[m]))
+        if m == maps - 1:
+            for i in range(count):
+                sums[i] = last(sums[i], maps)
+
+    return Helper(body)
+
+
+@functools.cache
+def store(element: str, real: str, divided: bool, combined: bool, activation: str) -> Helper:
+    """A helper store(out, at, sums, start, count, bias, values) that writes a finished row."""
+    cast = jit.caster(element)
+    act = _activation(activation, real)
+    divide = quotient(real, divided and not combined)
+
+    def body(out, at, sums, start, count, bias, values):  # type: ignore[no-untyped-def]
+        gain = values[GAIN]
+        offset = values[OFFSET]
+        for i in range(count):
+            value = divide(sums[start + i], values) + bias
+            out[at + i] = cast(act(value) * gain + offset)
+
+    return Helper(body)
+
+
+def make_values(real: str, fill: float, gain: float, offset: float, divisor: float) -> Any:
+    """The `values` array of a loop."""
+    return np.array([fill, gain, offset, divisor, 1.0 / divisor], jit.DTYPES[real])

@@ -1,0 +1,130 @@
+"""filter_image: a bank of filters over an interleaved image, from its dtype to the output's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import epilogue, exact, plan
+from imgconv.compute.convolution import Ints, Window, check_bias, check_weights, supported
+from imgconv.compute.jit import ELEMENT_NAMES
+from imgconv.compute.tiles import Job
+from imgconv.errors import ShapeError
+
+
+def filter_image(
+    pixels: npt.NDArray[Any],
+    weights: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = None,
+    *,
+    stride: Ints = 1,
+    padding: int | str | Sequence[int] = "same",
+    dilation: Ints = 1,
+    padding_mode: str = "reflect",
+    pad_value: float = 0.0,
+    flip: bool = False,
+    combine: str = "none",
+    activation: Any = None,
+    gain: float = 1.0,
+    offset: float = 0.0,
+    out_dtype: npt.DTypeLike = np.float32,
+) -> npt.NDArray[Any]:
+    """Return the maps of an image (H, W, C) under K filters.
+
+    weights: (K, C_in/groups, kH, kW). With C_in/groups = 1 every channel is filtered on its own
+    and the result is (M, H', W', C); with C_in/groups = C it is (M, H', W', 1). M is K, or 1
+    when `combine` (magnitude, max, sum, mean) makes one map of them.
+
+    value = activation(combine(conv + bias)) · gain + offset, then cast to out_dtype; integers
+    round half to even and saturate, NaN becomes 0 there. Sums of integer images under integer
+    weights, or integers over one divisor, are exact; stride, padding, dilation, padding_mode,
+    pad_value, flip and the exactness rules are those of `conv2d`.
+    Raises ShapeError for sizes that do not fit together, UsageError for an unknown rule or mode.
+    """
+    job = make_job(
+        pixels, weights, bias, stride=stride, padding=padding, dilation=dilation,
+        padding_mode=padding_mode, pad_value=pad_value, flip=flip, combine=combine,
+        activation=activation, gain=gain, offset=offset, out_dtype=out_dtype,
+    )  # fmt: skip
+    plan.run(job)
+    return job.out
+
+
+def make_job(
+    pixels: npt.NDArray[Any],
+    weights: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = None,
+    *,
+    stride: Ints = 1,
+    padding: int | str | Sequence[int] = "same",
+    dilation: Ints = 1,
+    padding_mode: str = "reflect",
+    pad_value: float = 0.0,
+    flip: bool = False,
+    combine: str = "none",
+    activation: Any = None,
+    gain: float = 1.0,
+    offset: float = 0.0,
+    out_dtype: npt.DTypeLike = np.float32,
+) -> Job:
+    """Check the arguments of `filter_image` and lay the work out; its result is the job's out."""
+    if pixels.ndim != 3 or pixels.shape[2] == 0:
+        raise ShapeError(f"filter: image of shape {pixels.shape}, expected (H, W, C)")
+    source = supported(pixels)
+    height, width, channels = source.shape
+    bank = check_weights(weights, flip, "filter")
+    count, per_group, kh, kw = bank.shape
+    if per_group not in (1, channels):
+        raise ShapeError(
+            f"filter: the kernel has {per_group} input channels, the image {channels}; "
+            "expected 1 or as many"
+        )
+    epilogue.check_combine(combine)
+    offsets = check_bias(bias, count, "filter")
+    window = Window(height, width, (kh, kw), stride, padding, dilation, padding_mode, pad_value)
+    mixing = per_group == channels and channels > 1
+    if not mixing and source.strides[2] != source.itemsize and channels > 1:
+        source = np.ascontiguousarray(source)
+    dtype = np.dtype(out_dtype)
+    if dtype not in ELEMENT_NAMES or dtype == np.int64:
+        raise ShapeError(f"filter: out_dtype={dtype}, expected uint8, uint16, int16, int32, "
+                         "float32 or float64")  # fmt: skip
+    run = 1 if mixing else channels
+    out_height, out_width = window.out_size
+    maps = count if combine == "none" else 1
+    out = np.empty((maps, out_height, out_width, run), dtype)
+    divisor = 1.0
+    if np.issubdtype(source.dtype, np.integer):
+        form = exact.integer_form(bank)
+        if form is not None:
+            bank, divisor = form
+    sy, sx, sc = (step // source.itemsize for step in source.strides)
+    return Job(
+        source=source,
+        starts_in=[0],
+        channels=[c * sc for c in range(per_group)],
+        row_stride=sy,
+        pixel_stride=sx,
+        run=run,
+        near=window.sides.left,
+        width=width,
+        row_map=window.row_map,
+        col_map=window.col_map,
+        weights=bank[None],
+        bias=offsets[None],
+        stride=window.stride,
+        dilation=window.dilation,
+        out=out,
+        starts_out=[0],
+        out_size=window.out_size,
+        out_map=out_height * out_width * run,
+        out_row=out_width * run,
+        real=exact.sums_type(source.dtype, bank, offsets, window.fill, divisor),
+        combine=combine,
+        activation=epilogue.activation_key(activation),
+        fill=window.fill,
+        gain=gain,
+        offset=offset,
+        divisor=divisor,
+    )

@@ -1,0 +1,57 @@
+"""Slow, obvious references in plain Python and NumPy; nothing of imgconv is imported here."""
+
+import itertools
+
+import numpy as np
+
+NUMPY_MODES = {
+    "zeros": "constant",
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+    "symmetric": "symmetric",
+}
+
+
+def pad2d(x, sides, mode="zeros", value=0.0):
+    """Pad the last two axes of x by (top, bottom, left, right), in float64."""
+    top, bottom, left, right = sides
+    widths = [(0, 0)] * (x.ndim - 2) + [(top, bottom), (left, right)]
+    options = {"constant_values": value if mode == "constant" else 0.0}
+    if NUMPY_MODES[mode] != "constant":
+        options = {}
+    return np.pad(x.astype(np.float64), widths, mode=NUMPY_MODES[mode], **options)
+
+
+def conv2d(
+    x,
+    weight,
+    bias=None,
+    stride=(1, 1),
+    sides=(0, 0, 0, 0),
+    dilation=(1, 1),
+    groups=1,
+    mode="zeros",
+    value=0.0,
+    flip=False,
+):
+    """torch.nn.functional.conv2d by its definition: x (N, C, H, W), the result in float64."""
+    padded = pad2d(x, sides, mode, value)
+    if flip:
+        weight = weight[:, :, ::-1, ::-1]
+    count, _, height, width = padded.shape
+    c_out, per_group, kh, kw = weight.shape
+    out_h = (height - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+    out_w = (width - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+    out = np.zeros((count, c_out, out_h, out_w))
+    for n, m in itertools.product(range(count), range(c_out)):
+        group = m // (c_out // groups)
+        for c, i, j in itertools.product(range(per_group), range(kh), range(kw)):
+            for y in range(out_h):
+                row = padded[n, group * per_group + c, y * stride[0] + i * dilation[0]]
+                taps = row[j * dilation[1] :: stride[1]][:out_w]
+                out[n, m, y] += float(weight[m, c, i, j]) * taps
+        if bias is not None:
+            out[n, m] += float(bias[m])
+    return out

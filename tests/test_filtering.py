@@ -1,0 +1,188 @@
+"""filter_image: interleaved images in and out of every dtype."""
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+
+from imgconv.compute import bands
+from imgconv.compute.filtering import filter_image
+from imgconv.errors import ShapeError, UsageError
+from tests import reference
+
+DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
+PAIRS = list(itertools.product(DTYPES, (*DTYPES, np.float64)))
+SOBEL = np.array([[[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]], [[[-1, -2, -1], [0, 0, 0], [1, 2, 1]]]])
+
+
+@pytest.fixture
+def generator():
+    return np.random.default_rng(4)
+
+
+def draw(generator, shape, dtype):
+    if np.issubdtype(dtype, np.integer):
+        bounds = np.iinfo(dtype)
+        return generator.integers(bounds.min, bounds.max + 1, shape).astype(dtype)
+    return generator.normal(size=shape).astype(dtype)
+
+
+def same(size):
+    return size // 2 if size % 2 else (size - 1) // 2, size // 2
+
+
+def maps_by_definition(pixels, weights, bias=None, mode="reflect", **options):
+    """(K, H', W', C) in float64, each channel on its own."""
+    kh, kw = weights.shape[2:]
+    channels = pixels.transpose(2, 0, 1)[:, None]
+    out = reference.conv2d(channels, weights, bias, sides=same(kh) + same(kw), mode=mode, **options)
+    return out.transpose(1, 2, 3, 0)
+
+
+def saturate(values, dtype):
+    if not np.issubdtype(dtype, np.integer):
+        return values.astype(dtype)
+    bounds = np.iinfo(dtype)
+    return np.clip(np.rint(values), bounds.min, bounds.max).astype(dtype)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_every_pair_of_dtypes_is_exact_for_integer_kernels(generator, source, target):
+    pixels = draw(generator, (13, 17, 3), source)
+    weights = generator.integers(-4, 5, (2, 1, 3, 5)).astype(float)
+    got = filter_image(pixels, weights, out_dtype=target)
+    want = saturate(maps_by_definition(pixels, weights), target)
+    assert got.dtype == target
+    if np.issubdtype(source, np.integer):
+        np.testing.assert_array_equal(got, want)
+    else:
+        np.testing.assert_allclose(got, want, atol=1e-4 if target == np.float32 else 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 9, 15, 31])
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+def test_dense_kernels_of_every_size_agree_with_opencv(generator, size, channels):
+    pixels = draw(generator, (70, 61, channels), np.uint8)
+    kernel = generator.normal(size=(size, size))
+    got = filter_image(pixels, kernel[None, None])
+    anchor = ((size - 1) // 2, (size - 1) // 2)
+    want = cv2.filter2D(pixels.astype(np.float64), -1, kernel, anchor=anchor)
+    bound = 1e-5 * 255 * np.abs(kernel).sum()
+    np.testing.assert_allclose(got[0].reshape(want.shape), want, atol=bound)
+
+
+def test_the_sharpen_mask_of_libvips_issue_4955_is_exact_and_saturates(generator):
+    """An integer convolution there overflowed into white specks."""
+    kernel = -np.ones((3, 3))
+    kernel[1, 1] = 32
+    pixels = draw(generator, (64, 80, 3), np.uint8)
+    pixels[10:20] = 255
+    pixels[30:40] = 0
+    got = filter_image(pixels, kernel[None, None] / 24, out_dtype=np.uint8)
+    sums = maps_by_definition(pixels, kernel[None, None])
+    np.testing.assert_array_equal(got, saturate(sums / 24, np.uint8))
+    assert (got[0, 11:19] == 255).all()
+    assert (got[0, 31:39] == 0).all()
+
+
+@pytest.mark.parametrize("divisor", [2, 3, 9, 10, 24, 49, 256, 273, 961])
+def test_integers_over_a_divisor_round_ties_as_the_exact_quotient_does(generator, divisor):
+    pixels = draw(generator, (40, 50, 3), np.uint8)
+    kernel = generator.integers(-5, 9, (1, 1, 3, 3)).astype(float)
+    kernel[0, 0, 0, 0] = 1
+    for target in (np.uint8, np.int16, np.float32):
+        got = filter_image(pixels, kernel / divisor, out_dtype=target)
+        want = saturate(maps_by_definition(pixels, kernel) / divisor, target)
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("rule", ["magnitude", "max", "sum", "mean"])
+def test_maps_are_combined_in_one_pass(generator, rule):
+    pixels = draw(generator, (21, 18, 3), np.uint8)
+    bias = np.array([3.0, -20.0])
+    got = filter_image(pixels, SOBEL, bias, combine=rule, gain=0.5, offset=4.0)
+    maps = maps_by_definition(pixels, SOBEL, bias)
+    combined = {
+        "magnitude": np.sqrt((maps**2).sum(0)),
+        "max": maps.max(0),
+        "sum": maps.sum(0),
+        "mean": maps.mean(0),
+    }[rule]
+    assert got.shape == (1, 21, 18, 3)
+    np.testing.assert_allclose(got[0], combined * 0.5 + 4.0, rtol=1e-5, atol=1e-4)
+
+
+def test_channels_are_mixed_when_the_kernel_has_as_many(generator):
+    for dtype in (np.uint8, np.float32):
+        pixels = draw(generator, (19, 23, 3), dtype)
+        weights = generator.normal(size=(4, 3, 3, 2))
+        bias = generator.normal(size=4)
+        got = filter_image(pixels, weights, bias, stride=2, padding=(1, 2), padding_mode="zeros")
+        want = reference.conv2d(
+            pixels.transpose(2, 0, 1)[None], weights, bias, (2, 2), (1, 1, 2, 2)
+        )[0]
+        assert got.shape == (*want.shape, 1)
+        np.testing.assert_allclose(got[..., 0], want, rtol=1e-4, atol=2e-2)
+
+
+@pytest.mark.parametrize("stride", [(1, 2), (2, 1), (3, 2), (5, 7)])
+def test_strides_are_every_nth_value_of_the_full_result(generator, stride):
+    pixels = draw(generator, (40, 45, 3), np.uint8)
+    weights = generator.normal(size=(2, 1, 5, 3))
+    full = filter_image(pixels, weights, padding=(2, 1))
+    got = filter_image(pixels, weights, padding=(2, 1), stride=stride)
+    np.testing.assert_allclose(got, full[:, :: stride[0], :: stride[1]], atol=2e-3)
+
+
+def test_the_number_of_threads_and_the_band_do_not_change_a_bit(generator):
+    pixels = draw(generator, (257, 300, 3), np.float32)
+    results = []
+    for size in (3, 5, 9, 17):
+        weights = generator.normal(size=(1, 1, size, size))
+        results.clear()
+        try:
+            for count in (1, 2, 5):
+                bands.set_num_threads(count)
+                results.append(filter_image(pixels, weights).tobytes())
+        finally:
+            bands.set_num_threads(0)
+        assert len(set(results)) == 1
+
+
+def test_any_memory_layout_gives_the_same_result(generator):
+    pixels = draw(generator, (12, 14, 3), np.uint8)
+    want = filter_image(pixels, SOBEL)
+    planar = np.ascontiguousarray(pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
+    cut = np.zeros((14, 20, 4), np.uint8)
+    cut[1:13, 3:17, :3] = pixels
+    for view in (planar, cut[1:13, 3:17, :3], np.asfortranarray(pixels)):
+        np.testing.assert_array_equal(filter_image(view, SOBEL), want)
+
+
+def test_a_constant_image_has_no_edges():
+    pixels = np.full((9, 9, 3), 200, np.uint8)
+    assert not filter_image(pixels, SOBEL, combine="magnitude").any()
+
+
+def test_tiny_images_work_in_every_mode(generator):
+    for mode, size in itertools.product(
+        ("zeros", "constant", "reflect", "replicate", "circular", "symmetric"), ((1, 1), (2, 1))
+    ):
+        pixels = draw(generator, (*size, 2), np.uint8)
+        kernel = generator.integers(-3, 4, (1, 1, 7, 5)).astype(float)
+        got = filter_image(pixels, kernel, padding_mode=mode, pad_value=7)
+        want = maps_by_definition(pixels, kernel, mode=mode, value=7)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_what_does_not_fit_is_refused():
+    image = np.zeros((5, 6, 3), np.uint8)
+    with pytest.raises(ShapeError, match="kernel has 2 input channels, the image 3"):
+        filter_image(image, np.ones((1, 2, 3, 3)))
+    with pytest.raises(ShapeError, match=r"expected \(H, W, C\)"):
+        filter_image(image[..., 0], np.ones((1, 1, 3, 3)))
+    with pytest.raises(UsageError, match="combine='least'"):
+        filter_image(image, np.ones((1, 1, 3, 3)), combine="least")
+    with pytest.raises(ShapeError, match="out_dtype=complex64"):
+        filter_image(image, np.ones((1, 1, 3, 3)), out_dtype=np.complex64)

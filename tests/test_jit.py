@@ -95,3 +95,17 @@ def test_no_home_means_no_store(monkeypatch):
     monkeypatch.setenv("HOME", "")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     assert store.folder() is None
+
+
+@jit.loop
+def raise_sometimes():
+    def body(out, step):
+        for i in range(0, 8, step):
+            out[i] = i
+
+    return "i64* i64", body
+
+
+def test_a_loop_that_may_raise_is_refused_when_it_compiles():
+    with pytest.raises(RuntimeError, match="may raise"):
+        raise_sometimes()

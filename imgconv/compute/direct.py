@@ -64,10 +64,15 @@ def direct_rows(
         maps = geometry[tiles.MAPS]
         spare = geometry[tiles.SUMS]
         stride = geometry[tiles.STRIDE_Y]
-        for y in range(top, bottom, geometry[tiles.TILE_ROWS]):
-            rows = min(geometry[tiles.TILE_ROWS], bottom - y)
-            for x in range(0, width, geometry[tiles.TILE_WIDTH]):
-                pixels = min(geometry[tiles.TILE_WIDTH], width - x)
+        tall = geometry[tiles.TILE_ROWS]
+        wide = geometry[tiles.TILE_WIDTH]
+        # A range with a variable step may raise, and so would need Numba's runtime.
+        for down in range((bottom - top + tall - 1) // tall):
+            y = top + down * tall
+            rows = min(tall, bottom - y)
+            for across in range((width + wide - 1) // wide):
+                x = across * wide
+                pixels = min(wide, width - x)
                 fill_tile(
                     tile, source, start_in, row_map, col_map, planes, geometry,
                     values[epilogue.FILL], y * stride,

@@ -151,7 +151,8 @@ def _compile(signature: str, body: Callable[..., None]) -> tuple[str, str]:
         if not isinstance(value, Helper):
             return value
         if id(value) not in inlined:
-            inlined[id(value)] = numba.njit(rebuild(value.function), **options)
+            # A callee left as a call returns a status, and reporting it needs Numba's runtime.
+            inlined[id(value)] = numba.njit(rebuild(value.function), forceinline=True, **options)
         return inlined[id(value)]
 
     def rebuild(function: Callable[..., Any]) -> types.FunctionType:

@@ -149,6 +149,9 @@ def _make_object(entry: str, ir: str, symbol: str) -> bytes:
     module = llvm.parse_assembly(ir.replace(f"@{entry}", f"@{symbol}").replace(
         f'@"{entry}"', f"@{symbol}"))  # fmt: skip
     for function in module.functions:
+        if function.is_declaration and function.name.startswith(("NRT_", "numba_")):
+            # A process without Numba would jump to nowhere.
+            raise RuntimeError(f"loop needs {function.name}: it allocates or may raise")
         if not function.is_declaration and function.name != symbol:
             function.linkage = "internal"
     for variable in module.global_variables:

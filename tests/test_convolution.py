@@ -333,7 +333,7 @@ def test_an_empty_batch_is_empty_and_an_empty_image_is_padding_or_refused():
     with pytest.raises(ShapeError, match="padded input's height is 0"):
         conv2d(np.zeros((1, 0, 5), np.float32), weight)
     with pytest.raises(ShapeError, match="empty axis"):
-        conv2d(np.zeros((1, 0, 5), np.float32), weight, padding=1, padding_mode="reflect")
+        conv2d(np.zeros((1, 0, 5), np.float32), weight, padding=2, padding_mode="reflect")
 
 
 @pytest.mark.parametrize(

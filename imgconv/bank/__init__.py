@@ -1,0 +1,118 @@
+"""The bank: what a kernel is, presets, parametric kernels and kernel files."""
+
+import re
+from pathlib import Path
+
+from imgconv.bank.kernel import COMBINE_RULES, Kernel
+from imgconv.bank.text import parse_kernel_text
+from imgconv.bank.transform import NORMALIZE_RULES, transform
+from imgconv.errors import KernelError
+
+__all__ = [
+    "COMBINE_RULES",
+    "NORMALIZE_RULES",
+    "Kernel",
+    "get_kernel",
+    "load_kernel_file",
+    "parse_kernel_text",
+    "preset_names",
+    "transform",
+]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+# Names by which the peers know our kernels (ImageMagick's are case-insensitive).
+ALIASES = {
+    "freichen": "frei-chen",
+    "compass": "prewitt-compass",
+    "unity": "identity",
+    "mean": "box",
+    "average": "box",
+    "gauss": "gaussian",
+    "laplace": "laplacian",
+    "laplacian-of-gaussian": "log",
+    "difference-of-gaussians": "dog",
+    "identity-3": "identity",
+    "dct": "dct-8x8",
+    "gaussian-blur": "gaussian",
+    "box-blur": "box",
+    "edges": "edge",
+}
+# ImageMagick's numbered and angled variants.
+_VARIANTS = {
+    "laplacian": {"0": "laplacian-8", "1": "laplacian-4"},
+    "sobel": {"0": "sobel-x", "90": "sobel-y", "45": "sobel-45", "135": "sobel-135"},
+}
+
+
+def preset_names() -> list[str]:
+    """Every name that `get_kernel` knows without a parameter, sorted."""
+    from imgconv.bank import generators, presets
+
+    return sorted({*presets.index(), *generators.GENERATORS})
+
+
+def load_kernel_file(path: str | Path, name: str | None = None) -> Kernel:
+    """Return the kernel in a file; see `imgconv.bank.files`."""
+    from imgconv.bank import files
+
+    return files.load_kernel_file(path, name)
+
+
+def get_kernel(spec: str) -> Kernel:
+    """Return the kernel that `spec` names.
+
+    spec: a preset (`sobel-x`), a parametric kernel (`gaussian:sigma=2`), a file (`k.toml`,
+    `bank.toml:NAME`) or the matrix itself. Raises KernelError, with the nearest names for a name
+    that is not known.
+    """
+    head, _, arguments = spec.partition(":")
+    name = head.strip().lower().replace("_", "-")
+    if _NAME.fullmatch(name) and not _is_file(spec):
+        found = _named(ALIASES.get(name, name), arguments.strip())
+        if found is not None:
+            return found
+    path, colon, inner = spec.rpartition(":")
+    if colon and Path(path).suffix.lower() == ".toml" and _is_file(path):
+        return load_kernel_file(path, inner)
+    if _is_file(spec) or Path(spec).suffix.lower() in _suffixes():
+        return load_kernel_file(spec)
+    if _NAME.fullmatch(name) and name not in ("nan", "inf"):
+        raise KernelError(_unknown(spec, name))
+    return parse_kernel_text(spec, "kernel")
+
+
+def _named(name: str, arguments: str) -> Kernel | None:
+    from imgconv.bank import generators, presets
+
+    variant = _VARIANTS.get(name, {}).get(arguments)
+    if variant:
+        return presets.preset(variant)
+    if name in presets.index() and not arguments:
+        return presets.preset(name)
+    if name in generators.GENERATORS:
+        return generators.generate(name, arguments)
+    if name in presets.index():
+        raise KernelError(f"{name}: parameter {arguments!r}, expected no parameters")
+    return None
+
+
+def _suffixes() -> tuple[str, ...]:
+    from imgconv.bank.files import SUFFIXES
+
+    return SUFFIXES
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _unknown(spec: str, name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, preset_names(), 3)
+    hint = f"did you mean {', '.join(close)}?" if close else "`imgconv kernels list` shows them"
+    return f"kernel {spec!r}: no preset or file of this name; {hint}"

@@ -1,0 +1,163 @@
+"""Kernel files: TOML, JSON, CSV/TXT, libvips .mat, NPY/NPZ, safetensors. Nothing is unpickled."""
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgconv.bank.kernel import COMBINE_RULES, Kernel
+from imgconv.bank.text import MAX_WEIGHTS, from_array, parse_kernel_text
+from imgconv.errors import KernelError
+
+MAX_BYTES = 16 * MAX_WEIGHTS
+SUFFIXES = (".toml", ".json", ".csv", ".txt", ".mat", ".npy", ".npz", ".safetensors")
+
+
+def load_kernel_file(path: str | Path, name: str | None = None) -> Kernel:
+    """Return the kernel in a file; `name` picks one of several in TOML.
+
+    NPZ and safetensors hold `weight` (or one array of any name) and optionally `bias`; JSON is a
+    nested list or an object with `weights` and optionally bias, divisor, combine, scale, labels.
+    Raises KernelError naming the file and what was expected.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise KernelError(
+                f"{path}: {size} bytes, expected a kernel file of at most {MAX_BYTES}"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise KernelError(f"{path}: {error.strerror or error}") from None
+    kernel = _parse(path, data, name)
+    if kernel.combine not in COMBINE_RULES:
+        raise KernelError(
+            f"{path}: combine={kernel.combine}, expected one of {', '.join(COMBINE_RULES)}"
+        )
+    return replace(kernel, name=kernel.name if name else path.stem, source=str(path))
+
+
+def _parse(path: Path, data: bytes, name: str | None) -> Kernel:
+    suffix, source = path.suffix.lower(), str(path)
+    if suffix == ".npy":
+        return from_array(read_npy(data, source), source)
+    if suffix == ".npz":
+        return _from_arrays(_read_npz(data, source), source)
+    if suffix == ".safetensors":
+        from imgconv.errors import ModelError
+        from imgconv.safetensors import read_safetensors
+
+        try:
+            return _from_arrays(read_safetensors(path), source)
+        except ModelError as error:
+            raise KernelError(str(error)) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise KernelError(
+            f"{source}: byte {error.start} is not UTF-8 text, expected a matrix"
+        ) from None
+    if suffix == ".toml":
+        return _from_toml(text, source, name)
+    if suffix == ".json" and text.lstrip().startswith("{"):
+        try:
+            entry = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise KernelError(f"{source}: {error}") from None
+        return _from_table({path.stem: entry}, path.stem, source)
+    return parse_kernel_text(text, source)
+
+
+def _from_toml(text: str, source: str, name: str | None) -> Kernel:
+    import tomllib
+
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise KernelError(f"{source}: {error}") from None
+    if "matrix" in table or "weights" in table:
+        table = {"kernel": table}
+    if name is None:
+        if len(table) != 1:
+            names = ", ".join(table) or "none"
+            raise KernelError(f"{source}: kernels {names}, expected one; name it as FILE:NAME")
+        name = next(iter(table))
+    if name not in table:
+        raise KernelError(f"{source}: no kernel {name}, expected one of {', '.join(table)}")
+    return _from_table(table, name, source)
+
+
+def _from_table(table: dict[str, Any], name: str, source: str) -> Kernel:
+    from imgconv.bank.presets import build
+
+    try:
+        return build(name, table)
+    except KernelError as error:
+        raise KernelError(f"{source}: {error}") from None
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
+        raise KernelError(f"{source}: {name}: {error!r} cannot be used") from None
+
+
+def _from_arrays(arrays: dict[str, Any], source: str) -> Kernel:
+    weights = arrays.get("weight", arrays.get("weights"))
+    others = [name for name in arrays if name != "bias"]
+    if weights is None and len(others) == 1:
+        weights = arrays[others[0]]
+    if weights is None:
+        raise KernelError(f"{source}: arrays {', '.join(arrays)}, expected weight and bias")
+    kernel = from_array(weights, source)
+    if "bias" not in arrays:
+        return kernel
+    bias = np.asarray(arrays["bias"], np.float64)
+    if bias.shape != (len(kernel.weights),) or not np.isfinite(bias).all():
+        raise KernelError(
+            f"{source}: bias of shape {bias.shape}, expected {len(kernel.weights)} finite numbers"
+        )
+    return replace(kernel, bias=bias)
+
+
+def read_npy(data: bytes, source: str) -> Any:
+    """Return an NPY's array; its declared size is checked against the data before allocation."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip
+        shape, _, dtype = read(file)
+        declared = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+        if dtype.hasobject:
+            raise KernelError(f"{source}: pickled objects, expected an array of numbers")
+        if declared > len(data):
+            raise KernelError(
+                f"{source}: the header declares {declared} bytes, the file has {len(data)}"
+            )
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, KeyError, EOFError, OSError, SyntaxError, OverflowError) as error:
+        raise KernelError(f"{source}: not an NPY array of numbers: {error}") from None
+
+
+def _read_npz(data: bytes, source: str) -> dict[str, Any]:
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for entry in archive.infolist():
+                if entry.file_size > MAX_BYTES:
+                    raise KernelError(
+                        f"{source}: {entry.filename} declares {entry.file_size} bytes, expected "
+                        f"at most {MAX_BYTES}"
+                    )
+                with archive.open(entry) as member:
+                    content = member.read(MAX_BYTES + 1)
+                arrays[entry.filename.removesuffix(".npy")] = read_npy(content, source)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise KernelError(f"{source}: not an NPZ file: {error}") from None
+    except Exception as error:
+        if isinstance(error, KernelError):
+            raise
+        raise KernelError(f"{source}: not an NPZ file: {error!r}") from None
+    return arrays

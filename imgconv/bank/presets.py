@@ -1,0 +1,123 @@
+"""Presets: `kernels/*.toml` in a checkout, `imgconv/_presets/` in an installed package."""
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgconv.bank.kernel import Kernel
+from imgconv.bank.text import parse_kernel_text
+from imgconv.bank.transform import rotated
+from imgconv.errors import KernelError
+
+_HEADING = re.compile(r"^\[([a-z0-9-]+)\]$", re.MULTILINE)
+
+
+@functools.cache
+def folder() -> Path:
+    """Where the preset files are."""
+    package = Path(__file__).parents[1]
+    installed = package / "_presets"
+    return installed if installed.is_dir() else package.parent / "kernels"
+
+
+@functools.cache
+def index() -> dict[str, Path]:
+    """Every preset's name and file, found without parsing TOML (0.3 ms against 6 ms)."""
+    return {
+        name: path
+        for path in sorted(folder().glob("*.toml"))
+        for name in _HEADING.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+@functools.cache
+def _family(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def preset(name: str) -> Kernel:
+    """Return a preset. Raises KeyError for an unknown name."""
+    return build(name, _family(index()[name]))
+
+
+def families() -> Iterator[tuple[str, list[str]]]:
+    """Yield each family (the file's stem) with its presets' names."""
+    found: dict[str, list[str]] = {}
+    for name, path in index().items():
+        found.setdefault(path.stem, []).append(name)
+    yield from found.items()
+
+
+def build(name: str, table: dict[str, Any]) -> Kernel:
+    """Return the kernel `name` of a table of kernels as preset files and user TOML hold them.
+
+    An entry has one of `matrix` (text), `parts` (names in the same table), `compass` (a 3×3 text
+    turned eight times by 45°), `weights` (nested lists) or `generator`; and optionally divisor,
+    bias, combine, scale, labels, description, citation. Raises KernelError for anything else.
+    """
+    entry = table[name]
+    known = {"matrix", "parts", "compass", "weights", "generator", "divisor", "bias", "combine",
+             "scale", "labels", "description", "citation"}  # fmt: skip
+    if not isinstance(entry, dict) or set(entry) - known:
+        extra = ", ".join(sorted(set(entry) - known)) if isinstance(entry, dict) else entry
+        raise KernelError(f"{name}: unknown key {extra}, expected {', '.join(sorted(known))}")
+    labels = tuple(str(label) for label in entry.get("labels", ()))
+    divisor = float(entry.get("divisor", 1))
+    if "matrix" in entry:
+        weights = parse_kernel_text(str(entry["matrix"]), name).weights
+    elif "parts" in entry:
+        parts = [build(part, table) for part in entry["parts"]]
+        weights = np.concatenate([part.effective_weights() for part in parts])
+        labels = labels or tuple(_without(part.name, name) for part in parts)
+        if len({part.divisor for part in parts}) == 1:
+            weights = np.concatenate([part.weights for part in parts])
+            divisor = parts[0].divisor
+    elif "compass" in entry:
+        first = parse_kernel_text(str(entry["compass"]), name).weights
+        weights = np.concatenate([rotated(first, angle, name) for angle in range(0, 360, 45)])
+    elif "weights" in entry:
+        from imgconv.bank.text import from_array
+
+        weights = from_array(entry["weights"], name).weights
+    elif "generator" in entry:
+        from imgconv.bank import generators
+
+        weights = generators.BANKS[entry["generator"]]()
+    else:
+        raise KernelError(f"{name}: expected matrix, weights, parts or compass")
+    if divisor == 0:
+        raise KernelError(f"{name}: divisor 0, expected another number")
+    if len(weights) > 1 and not labels:
+        labels = tuple(str(number) for number in range(len(weights)))
+    return Kernel(
+        name=name,
+        weights=weights,
+        bias=None if "bias" not in entry else _bias(entry["bias"], len(weights), name),
+        divisor=divisor,
+        combine=str(entry.get("combine", "none")),
+        scale=str(entry.get("scale", "clip")),
+        labels=labels,
+        description=str(entry.get("description", "")),
+        citation=str(entry.get("citation", "")),
+        source=name,
+    )
+
+
+def _bias(values: Any, count: int, name: str) -> Any:
+    try:
+        bias = np.atleast_1d(np.array(values, np.float64))
+    except (ValueError, TypeError):
+        raise KernelError(f"{name}: bias {values!r}, expected numbers") from None
+    if bias.shape != (count,) or not np.isfinite(bias).all():
+        raise KernelError(f"{name}: bias of shape {bias.shape}, expected {count} finite numbers")
+    return bias
+
+
+def _without(part: str, whole: str) -> str:
+    return part.removeprefix(whole + "-").removeprefix("line-")

@@ -1,0 +1,173 @@
+"""Kernel text: the forms people write a matrix in.
+
+- rows by `;` or lines, numbers by blanks or commas, fractions such as 1/9:
+  `0 -1 0; -1 5 -1; 0 -1 0`
+- nested lists: `[[0, 1, 0], [1, -4, 1], [0, 1, 0]]`
+- ImageMagick's `3x3: 1 2 1 …` with an origin (`3x3+1+1:`, the centre only) and a rotation suffix:
+  `@` all eight 45° turns, `>` four 90° turns, `<` two 180° turns
+- libvips' mask files: a first line `width height [scale [offset]]`, then the rows
+
+A cell `nan` or `-` is outside the kernel's shape and weighs nothing.
+"""
+
+import json
+import re
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.bank.kernel import Kernel
+from imgconv.bank.transform import rotated
+from imgconv.errors import KernelError
+
+MAX_SIDE = 1025
+MAX_WEIGHTS = 1 << 24
+
+_MAGICK = re.compile(r"\s*(\d+)(?:x(\d+))?(?:\+(\d+)\+(\d+))?\s*([@<>^])?\s*:\s*(.*)", re.DOTALL)
+_TURNS = {"@": range(0, 360, 45), ">": range(0, 360, 90), "^": range(0, 360, 90), "<": (0, 180)}
+
+
+def parse_kernel_text(text: str, source: str = "kernel") -> Kernel:
+    """Return the kernel that a text spells; `source` names it in errors.
+
+    Raises KernelError naming the line and column of what cannot be understood.
+    """
+    if not text.strip():
+        raise KernelError(f"{source}: empty, expected a matrix such as '0 -1 0; -1 5 -1; 0 -1 0'")
+    if text.lstrip().startswith("["):
+        try:
+            nested = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise KernelError(f"{source}: not a nested list of numbers: {error}") from None
+        return from_array(nested, source)
+    magick = _MAGICK.fullmatch(text)
+    if magick:
+        return _from_magick(magick, source)
+    rows = _rows(text, source)
+    if len(rows) > 1 and _is_mask_header(rows):
+        return _from_mask(rows, source)
+    width = len(rows[0])
+    for number, row in enumerate(rows, 1):
+        if len(row) != width:
+            raise KernelError(
+                f"{source}: row {number} has {len(row)} numbers, expected {width} as in row 1"
+            )
+    return from_array(rows, source)
+
+
+def from_array(values: object, source: str) -> Kernel:
+    """Return a kernel from an array of (kH, kW), (C_out, kH, kW) or (C_out, C_in, kH, kW).
+
+    Raises KernelError for ragged, empty, non-finite or oversized arrays.
+    """
+    try:
+        weights = np.array(values, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise KernelError(f"{source}: expected equally long rows of numbers") from None
+    if weights.ndim == 2:
+        weights = weights[None, None]
+    elif weights.ndim == 3:
+        weights = weights[:, None]
+    if weights.ndim != 4 or 0 in weights.shape:
+        raise KernelError(
+            f"{source}: an array of shape {weights.shape}, expected (kH, kW), (C_out, kH, kW) or "
+            "(C_out, C_in/groups, kH, kW)"
+        )
+    if max(weights.shape[2:]) > MAX_SIDE or weights.size > MAX_WEIGHTS:
+        raise KernelError(
+            f"{source}: a kernel of {weights.shape[2]}×{weights.shape[3]} and {weights.size} "
+            f"weights, expected sides of at most {MAX_SIDE} and at most {MAX_WEIGHTS} weights"
+        )
+    if not np.isfinite(weights).all():
+        raise KernelError(f"{source}: NaN or infinity among the weights, expected finite numbers")
+    labels = tuple(str(i) for i in range(len(weights))) if len(weights) > 1 else ()
+    signed = bool((weights < 0).any()) and abs(float(weights.sum())) < 1e-9
+    return Kernel(
+        "kernel", weights, labels=labels, scale="abs" if signed else "clip", source=source
+    )
+
+
+def parse_number(token: str, where: str) -> float:
+    """Return a decimal number or a fraction of two; `where` names its place in errors."""
+    if token in ("-", "nan", "NaN"):
+        return 0.0
+    try:
+        if "/" in token:
+            above, below = token.split("/")
+            return float(Fraction(above) / Fraction(below))
+        return float(token)
+    except ZeroDivisionError:
+        raise KernelError(f"{where}: {token!r} divides by zero") from None
+    except (ValueError, OverflowError):
+        raise KernelError(f"{where}: {token[:40]!r}, expected a number") from None
+
+
+def _rows(text: str, source: str) -> list[list[float]]:
+    if len(text) > 32 * MAX_WEIGHTS:
+        raise KernelError(f"{source}: {len(text)} characters, expected at most {32 * MAX_WEIGHTS}")
+    rows = []
+    for line_number, line in enumerate(text.splitlines(), 1):
+        column = 1
+        for part in line.split("#")[0].split(";"):
+            row = []
+            for token in re.finditer(r"[^\s,]+", part):
+                where = f"{source}: line {line_number}, column {column + token.start()}"
+                row.append(parse_number(token[0], where))
+                if len(row) > MAX_SIDE:
+                    raise KernelError(
+                        f"{where}: more than {MAX_SIDE} numbers in a row, expected at most "
+                        f"{MAX_SIDE}"
+                    )
+            column += len(part) + 1
+            if row:
+                rows.append(row)
+            elif part.strip(", \t"):
+                raise KernelError(f"{source}: line {line_number}: no numbers in {part!r}")
+    if not rows:
+        raise KernelError(f"{source}: no numbers, expected a matrix")
+    return rows
+
+
+def _is_mask_header(rows: list[list[float]]) -> bool:
+    head, body = rows[0], rows[1:]
+    if not 2 <= len(head) <= 4 or head[:2] != [float(len(body[0])), float(len(body))]:
+        return False
+    # A 2×2 text of equal rows is a matrix; a header is only read where the shape says so.
+    return all(len(row) == head[0] for row in body) and (len(head) != head[0] or len(rows) > 2)
+
+
+def _from_mask(rows: list[list[float]], source: str) -> Kernel:
+    kernel = from_array(rows[1:], source)
+    scale, offset = [*rows[0][2:], 1.0, 0.0][:2] if len(rows[0]) < 4 else rows[0][2:]
+    if len(rows[0]) == 3:
+        offset = 0.0
+    if scale == 0:
+        raise KernelError(f"{source}: line 1: scale 0, expected a divisor other than 0")
+    bias = np.array([offset]) if offset else None
+    return Kernel("kernel", kernel.weights, bias, scale, scale=kernel.scale, source=source)
+
+
+def _from_magick(match: re.Match[str], source: str) -> Kernel:
+    width = int(match[1])
+    height = int(match[2] or match[1])
+    if max(width, height) > MAX_SIDE or min(width, height) < 1:
+        raise KernelError(f"{source}: {width}x{height}, expected sides of 1 to {MAX_SIDE}")
+    if match[3] and (int(match[3]), int(match[4])) != (width // 2, height // 2):
+        raise KernelError(
+            f"{source}: origin +{match[3]}+{match[4]}, expected the centre "
+            f"+{width // 2}+{height // 2}; pad the matrix with zeros instead"
+        )
+    tokens = re.split(r"[\s,;]+", match[6].strip(" \t\r\n,;"))
+    if len(tokens) != width * height:
+        raise KernelError(
+            f"{source}: {width}x{height} with {len(tokens)} numbers, expected {width * height}"
+        )
+    values = [parse_number(t, f"{source}: number {i}") for i, t in enumerate(tokens, 1)]
+    kernel = from_array(np.reshape(values, (height, width)), source)
+    if not match[5]:
+        return kernel
+    turns = [rotated(kernel.weights, angle, source) for angle in _TURNS[match[5]]]
+    bank: npt.NDArray[np.float64] = np.concatenate(turns)
+    labels = tuple(str(angle) for angle in _TURNS[match[5]])
+    return Kernel("kernel", bank, labels=labels, scale=kernel.scale, source=source)

@@ -1,0 +1,135 @@
+"""The safetensors format: named arrays behind a JSON header, never code.
+
+Layout: 8 bytes little-endian header length, the JSON header, then the data. Source: the format
+section of the safetensors README (github.com/huggingface/safetensors). The header is checked
+before any array is made: known dtypes, sizes that match shapes, ranges inside the file that
+neither overlap nor leave gaps.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.errors import ModelError
+
+MAX_HEADER = 100 << 20
+DTYPES = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
+    "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
+}  # fmt: skip
+_NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
+
+
+def read_safetensors(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the file's arrays by name, memory-mapped and read-only.
+
+    Raises ModelError for a malformed or truncated file.
+    """
+    try:
+        size = Path(path).stat().st_size
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(MAX_HEADER, size - 8):
+                raise ModelError(
+                    f"{path}: safetensors header of {length} bytes in a file of {size}, expected "
+                    f"at most {min(MAX_HEADER, max(size - 8, 0))}"
+                )
+            header = _header(file.read(length), path)
+        entries = _entries(header, size - 8 - length, path)
+        body: npt.NDArray[np.uint8] = (
+            np.memmap(path, np.uint8, "r", offset=8 + length)
+            if size > 8 + length
+            else np.empty(0, np.uint8)
+        )
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from None
+    return {
+        name: body[start:stop].view(dtype).reshape(shape)
+        if start % dtype.itemsize == 0 and (8 + length) % dtype.itemsize == 0
+        else body[start:stop].copy().view(dtype).reshape(shape)
+        for name, (dtype, shape, start, stop) in entries.items()
+    }
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the header's `__metadata__`. Raises ModelError as `read_safetensors` does."""
+    read_safetensors(path)
+    with open(path, "rb") as file:
+        header = _header(file.read(int.from_bytes(file.read(8), "little")), path)
+    return {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
+
+
+def write_safetensors(
+    target: str | Path | BinaryIO,
+    arrays: dict[str, npt.NDArray[Any]],
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write named arrays to a path or an open binary file."""
+    if isinstance(target, (str, Path)):
+        with open(target, "wb") as file:
+            write_safetensors(file, arrays, metadata)
+        return
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    position = 0
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    for name, array in plain.items():
+        code = _NAMES.get(array.dtype.newbyteorder("<"))
+        if code is None:
+            raise ModelError(f"{name}: {array.dtype}, expected one of {', '.join(DTYPES)}")
+        span = [position, position + array.nbytes]
+        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": span}
+        position += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    target.write(len(text).to_bytes(8, "little") + text)
+    for array in plain.values():
+        target.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+
+
+def _header(text: bytes, path: str | Path) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: the safetensors header is not JSON") from None
+    if not isinstance(header, dict):
+        raise ModelError(f"{path}: the safetensors header is not a JSON object")
+    return header
+
+
+def _entries(
+    header: dict[str, Any], room: int, path: str | Path
+) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]]:
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            dtype = np.dtype(DTYPES[entry["dtype"]])
+            shape = tuple(entry["shape"])
+            start, stop = entry["data_offsets"]
+        except (TypeError, KeyError, ValueError):
+            raise ModelError(
+                f"{path}: {name}: expected dtype (one of {', '.join(DTYPES)}), shape and "
+                "data_offsets"
+            ) from None
+        numbers = (*shape, start, stop)
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ModelError(f"{path}: {name}: shape and offsets must be whole numbers from 0")
+        if not start <= stop <= room or math.prod(shape) * dtype.itemsize != stop - start:
+            raise ModelError(
+                f"{path}: {name}: {dtype} of shape {list(shape)} at {start}–{stop}, expected "
+                f"{math.prod(shape) * dtype.itemsize} bytes within {room}"
+            )
+        found[name] = (dtype, shape, start, stop)
+    position = 0
+    for start, stop in sorted((entry[2], entry[3]) for entry in found.values()):
+        if start != position:
+            raise ModelError(f"{path}: data at {start}, expected {position}: overlap or gap")
+        position = stop
+    if position != room:
+        raise ModelError(f"{path}: {room} bytes of data, expected {position}")
+    return found

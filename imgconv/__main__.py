@@ -1,5 +1,5 @@
 """`python -m imgconv`."""
 
-from imgconv.cli import main
+from imgconv.cli import entry
 
-main(prog_name="imgconv")
+entry()

@@ -1,11 +1,67 @@
 """The command line: one module a command, shared options in `options`."""
 
+import importlib
+from pathlib import Path
+
 import click
 
 from imgconv import __version__
 
+# Command → its sentence in the overview, kept here so that --help imports no command.
+COMMANDS = {
+    "apply": "Filter images with kernels and write the maps.",
+    "run": "Chain layers: 'gray | conv sobel | relu | maxpool 2'.",
+    "kernels": "List, show, plot and check kernels.",
+    "net": "Run CNNs and write the feature maps of any layer.",
+    "explain": "Show a convolution or pooling step by step.",
+    "compare": "Measure how far two images are apart.",
+    "warmup": "Compile the loops of the common commands now.",
+    "doctor": "Show CPU, threads, versions, codecs and the store.",
+    "completion": "Print a shell completion script.",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+_HERE = Path(__file__).parent
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if (_HERE / f"{name}.py").exists()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = getattr(
+            importlib.import_module(f"imgconv.cli.{cmd_name}"), cmd_name
+        )
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, COMMANDS[name]) for name in self.list_commands(ctx)]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="imgconv")
 def main() -> None:
-    """Filter images by convolution and look at feature maps."""
+    """Filter images by convolution and look at feature maps.
+
+    \b
+    imgconv apply -k sobel photo.jpg -o edges.png
+    imgconv apply -k gaussian:sigma=2 photos/*.jpg -o soft/
+    imgconv run 'gray | conv sobel | relu | maxpool 2' photo.png -o maps.png
+    imgconv kernels list
+    """
+
+
+def entry() -> None:
+    """The console script."""
+    import sys
+
+    from imgconv.cli.boundary import run
+
+    sys.exit(run(main))

@@ -1,0 +1,78 @@
+"""Which images a command line names: files, folders, globs, lists of names, `-` and `sample:`."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from imgconv.errors import ImageError, UsageError
+from imgconv.images.formats import READABLE_SUFFIXES
+
+STDIN = "-"
+SAMPLE = "sample:"
+
+
+def expand(
+    names: Iterable[str], recursive: bool = False, files_from: str | None = None, null: bool = False
+) -> Iterator[str | ImageError]:
+    """Yield input names in order; a name that leads nowhere is yielded as its ImageError.
+
+    names: paths, `-`, `sample:NAME`, globs that the shell left alone, and, with `recursive`,
+    folders. files_from: a file of names, or `-`; read as it is needed, so that any number of
+    names takes no memory. Raises UsageError for a folder without `recursive`.
+    """
+    for name in names:
+        yield from _one(name, recursive)
+    if files_from is not None:
+        for name in _listed(files_from, null):
+            yield from _one(name, recursive)
+
+
+def _one(name: str, recursive: bool) -> Iterator[str | ImageError]:
+    if name == STDIN or name.startswith(SAMPLE) or os.path.isfile(name):
+        yield name
+    elif os.path.isdir(name):
+        yield from _folder(name, recursive)
+    elif os.path.lexists(name) and os.path.exists(name):
+        yield name
+    elif glob.has_magic(name) and (found := sorted(glob.glob(name, recursive=True))):
+        yield from (path for path in found if os.path.isfile(path))
+    else:
+        yield ImageError(f"{name}: no such file")
+
+
+def _folder(folder: str, recursive: bool) -> Iterator[str]:
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if not recursive:
+            folders.clear()
+        for file in sorted(files):
+            if os.path.splitext(file)[1].lower() in READABLE_SUFFIXES:
+                yield os.path.join(place, file)
+
+
+def _listed(source: str, null: bool) -> Iterator[str]:
+    if source == STDIN:
+        yield from _names(sys.stdin.buffer, null)
+        return
+    try:
+        file = open(source, "rb")  # noqa: SIM115 - closed below; the error belongs to this line
+    except OSError as error:
+        raise UsageError(f"--files-from {source}: {error.strerror}") from None
+    with file:
+        yield from _names(file, null)
+
+
+def _names(file: BinaryIO, null: bool) -> Iterator[str]:
+    if not null:
+        for line in file:
+            if line.rstrip(b"\r\n"):
+                yield os.fsdecode(line.rstrip(b"\r\n"))
+        return
+    rest = b""
+    while piece := file.read(1 << 16):
+        *whole, rest = (rest + piece).split(b"\0")
+        yield from (os.fsdecode(name) for name in whole if name)
+    if rest:
+        yield os.fsdecode(rest)

@@ -1,0 +1,87 @@
+"""Where results go: names, templates, and collisions found before work starts."""
+
+import os
+import re
+from dataclasses import dataclass, field
+
+from imgconv.errors import UsageError
+
+FIELDS = ("stem", "kernel", "map", "parent", "ext", "index")
+_FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
+_UNSAFE = re.compile(r"[/\0]")
+
+
+@dataclass
+class Plan:
+    """Output names for results.
+
+    output: `-o`: None, a file, a folder (existing or ending in /), or a template with fields.
+    suffix: of names that we make, with its dot. several: whether more than one result may come,
+    so that a plain file name cannot serve.
+    """
+
+    output: str | None
+    suffix: str
+    in_place: bool = False
+    several: bool = False
+    taken: dict[str, str] = field(default_factory=dict)
+
+    def path(self, source: str, kernel: str, map_name: str, index: int) -> str:
+        """Return the output path of one map of one input.
+
+        Fields are filled in one pass, so braces and percent signs in names stay as they are.
+        Raises UsageError when two results would have one path.
+        """
+        path = self._named(source, kernel, map_name, index)
+        key = os.path.realpath(path)
+        origin = f"{source} {map_name}".strip()
+        if self.taken.setdefault(key, origin) != origin:
+            raise UsageError(
+                f"{path}: output of both {self.taken[key]} and {origin}, expected one; "
+                "use a template such as -o '{stem}-{kernel}-{map}.png'"
+            )
+        return path
+
+    def _named(self, source: str, kernel: str, map_name: str, index: int) -> str:
+        if self.in_place:
+            return source
+        stem, extension = os.path.splitext(os.path.basename(source))
+        if source == "-" or source.startswith("sample:"):
+            stem, extension = (
+                re.sub(r"[^\w.-]+", "-", source.removeprefix("sample:")).strip("-"),
+                "",
+            )
+            stem = stem or "stdin"
+        safe_kernel = _UNSAFE.sub("_", kernel)
+        default = f"{stem}-{safe_kernel}" + (f"-{map_name}" if map_name else "") + self.suffix
+        if self.output is None:
+            return default
+        if _FIELD.search(self.output):
+            values = {
+                "stem": stem,
+                "kernel": safe_kernel,
+                "map": _UNSAFE.sub("_", map_name) or safe_kernel,
+                "parent": os.path.basename(os.path.dirname(os.path.abspath(source))),
+                "ext": extension.lstrip(".") or self.suffix.lstrip("."),
+                "index": f"{index:04d}",
+            }
+            return _FIELD.sub(lambda match: values[match[1]], self.output)
+        if self.output.endswith(("/", os.sep)) or os.path.isdir(self.output):
+            name = stem + (f"-{map_name}" if map_name else "") + self.suffix
+            return os.path.join(self.output, name)
+        if map_name and self.several:
+            root, suffix = os.path.splitext(self.output)
+            return f"{root}-{_UNSAFE.sub('_', map_name)}{suffix}"
+        return self.output
+
+
+def check_against_input(path: str, source: str, in_place: bool) -> None:
+    """Raise UsageError when the output is the input by path, symlink or hard link."""
+    if in_place or source == "-" or source.startswith("sample:"):
+        return
+    try:
+        same = os.path.samefile(path, source)
+    except OSError:
+        return
+    if same:
+        raise UsageError(f"{path}: is the input {source}; --in-place replaces inputs")

@@ -1,0 +1,223 @@
+"""Every shared option and parameter type, defined once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+MODES = ("zeros", "constant", "reflect", "replicate", "circular", "symmetric")
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Whole numbers separated by commas: `3`, `3,5` (vertical, horizontal) or four sides."""
+
+    name = "n"
+
+    def __init__(
+        self, counts: tuple[int, ...], minimum: int = 1, words: tuple[str, ...] = ()
+    ) -> None:
+        self.counts, self.minimum, self.words = counts, minimum, words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or value in self.words:
+            return value
+        try:
+            numbers = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in self.counts or min(numbers) < self.minimum:
+            kinds = " or ".join(str(count) for count in self.counts)
+            words = f"{', '.join(self.words)} or " if self.words else ""
+            self.fail(
+                f"{value!r}: expected {words}{kinds} whole numbers from {self.minimum}", param, ctx
+            )
+        return numbers[0] if len(numbers) == 1 else numbers
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "|".join((*self.words, "N[,N]" if 2 in self.counts else "N"))
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """Text that completes from a list made when it is asked for."""
+
+    name = "name"
+
+    def __init__(self, names: Callable[[], Any], metavar: str) -> None:
+        self.names, self.metavar = names, metavar
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return self.metavar
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
+
+
+def _kernels() -> list[str]:
+    from imgconv.bank import preset_names
+
+    return preset_names()
+
+
+def _formats() -> list[str]:
+    from imgconv.images.formats import FORMATS
+
+    return list(FORMATS)
+
+
+KERNEL = Names(_kernels, "KERNEL")
+FORMAT = Names(_formats, "FORMAT")
+MODE = Names(lambda: list(MODES), "MODE")
+
+kernel = click.option(
+    "-k",
+    "--kernel",
+    "kernels",
+    multiple=True,
+    required=True,
+    type=KERNEL,
+    help="Preset, name:param=value, matrix text, kernel file or - for standard input; repeatable.",
+)
+_KERNEL_CHANGES = (
+    click.option(
+        "--combine",
+        type=click.Choice(["none", "magnitude", "max", "sum", "mean"]),
+        help="Make one map of a kernel's maps; default: the preset's rule, none for own kernels.",
+    ),
+    click.option(
+        "--normalize",
+        type=click.Choice(["sum", "abs", "none"]),
+        help="Divide the weights by their sum or absolute sum.",
+    ),
+    click.option("--divisor", type=float, help="Divide the response by this number."),
+    click.option("--bias", type=float, help="Add this number to every response, in pixel units."),
+    click.option(
+        "--rotate",
+        type=float,
+        default=0,
+        metavar="DEGREES",
+        help="Turn the kernel counter-clockwise: multiples of 90, of 45 for 3×3.",
+    ),
+    click.option("--flip", is_flag=True, help="True convolution: rotate the kernel by 180°."),
+)
+_WINDOW = (
+    click.option("--stride", type=Numbers((1, 2)), default="1", help="Step of the window."),
+    click.option(
+        "--padding",
+        type=Numbers((1, 2, 4), 0, ("same", "valid", "full")),
+        default=None,
+        help="same, valid, full, one number, vertical,horizontal or top,bottom,left,right; "
+        "default: same, or half the kernel when --stride is given.",
+    ),
+    click.option(
+        "--padding-mode",
+        type=MODE,
+        default="reflect",
+        show_default=True,
+        help="zeros, constant, reflect, replicate, circular or symmetric; OpenCV's, "
+        "SciPy's and NumPy's names work too.",
+    ),
+    click.option(
+        "--pad-value", type=float, default=0, help="The value of --padding-mode constant."
+    ),
+    click.option("--dilation", type=Numbers((1, 2)), default="1", help="Distance between taps."),
+)
+_AFTER = (
+    click.option(
+        "--activation",
+        metavar="NAME[:VALUE]",
+        help="relu, leaky-relu:0.2, sigmoid, tanh, gelu, abs, square, softmax, …",
+    ),
+    click.option(
+        "--pool",
+        metavar="KIND:SIZE[,stride=N]",
+        help="max:2, avg:3,stride=2, min:2, lp:2, global-avg, adaptive-max:7, …",
+    ),
+)
+_READ = (
+    click.option("--gray", is_flag=True, help="Turn colours into gray first."),
+    click.option("--channels", metavar="LIST", help="Keep these channels: r,g,b,a or 0,2."),
+    click.option("--linear", is_flag=True, help="Work in linear light (decode and encode sRGB)."),
+    click.option(
+        "--alpha",
+        type=click.Choice(["keep", "drop", "filter"]),
+        default="keep",
+        show_default=True,
+        help="Opacity: copy it, drop it, or filter premultiplied colours.",
+    ),
+    click.option(
+        "--frame", default="0", metavar="N|all", help="Frame or page of a file of several."
+    ),
+    click.option(
+        "--max-pixels", type=click.IntRange(1), help="Refuse larger images; default 179 million."
+    ),
+)
+_WRITE = (
+    click.option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="File, folder/, template, - or png:- for standard output.",
+    ),
+    click.option("--format", "format_", type=FORMAT, help="Output format, whatever the name says."),
+    click.option(
+        "--scale",
+        metavar="RULE",
+        help="How maps become integers: clip, minmax, abs, signed, percentile=P or none.",
+    ),
+    click.option("--depth", type=click.Choice(["8", "16", "32f"]), help="Bits a sample."),
+    click.option("--quality", type=click.IntRange(1, 100), help="JPEG and WebP quality."),
+    click.option(
+        "--compress",
+        metavar="0…9|fast|small",
+        default="fast",
+        show_default=True,
+        help="PNG compression.",
+    ),
+    click.option("--no-metadata", is_flag=True, help="Leave out what was applied."),
+    click.option("--overwrite", is_flag=True, help="Replace existing outputs."),
+    click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone."),
+    click.option("--in-place", is_flag=True, help="Replace every input by its result."),
+)
+_BATCH = (
+    click.option("--recursive", is_flag=True, help="Take the images in folders and below."),
+    click.option(
+        "--files-from", metavar="FILE|-", help="Read input names from a file, one a line."
+    ),
+    click.option("-0", "--null", is_flag=True, help="Names in --files-from end with NUL."),
+    click.option(
+        "--jobs", type=click.IntRange(1), help="Files worked on at once; default: the CPUs."
+    ),
+    click.option(
+        "--threads", type=click.IntRange(1), help="Threads within one image; default: the CPUs."
+    ),
+    click.option("--dry-run", is_flag=True, help="Say what would be written and stop."),
+    click.option(
+        "--json", "as_json", is_flag=True, help="One JSON object a result on standard output."
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Only errors."),
+    click.option("-v", "--verbose", count=True, help="Say more."),
+    click.option("--debug", is_flag=True, help="Show tracebacks."),
+)
+
+
+def _together(options: tuple[Decorator, ...]) -> Decorator:
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+kernel_changes = _together(_KERNEL_CHANGES)
+window = _together(_WINDOW)
+after = _together(_AFTER)
+read = _together(_READ)
+write = _together(_WRITE)
+batch = _together(_BATCH)
+inputs = click.argument("inputs", nargs=-1, type=click.Path(path_type=str), metavar="INPUT…")

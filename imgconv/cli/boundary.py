@@ -51,7 +51,8 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
             raise
         say(f"imgconv: {error}")
         return error.exit_code
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # click turns EPIPE into SystemExit, and raises SystemExit for nothing else here.
         return _drop_stdout()
     except MemoryError:
         if debug:

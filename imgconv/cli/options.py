@@ -149,9 +149,7 @@ _READ = (
         show_default=True,
         help="Opacity: copy it, drop it, or filter premultiplied colours.",
     ),
-    click.option(
-        "--frame", default="0", metavar="N|all", help="Frame or page of a file of several."
-    ),
+    click.option("--frame", metavar="N|all", help="Frame or page of a file of several."),
     click.option(
         "--max-pixels", type=click.IntRange(1), help="Refuse larger images; default 179 million."
     ),

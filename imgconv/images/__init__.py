@@ -1,0 +1,1 @@
+"""Images: reading, preparing, scaling, encoding and publishing."""

@@ -1,0 +1,106 @@
+"""Filtering, blurring and pooling in memory against OpenCV, SciPy and PyTorch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.data import photo
+from benchmarks.measure import Case
+from imgconv.compute.filtering import filter_image
+from imgconv.compute.pooling import avg_pool2d, max_pool2d
+
+KERNELS = (3, 5, 7, 11, 15, 31, 63)
+TYPES = {"u8→u8": (np.uint8, np.uint8), "u8→f32": (np.uint8, np.float32),
+         "f32→f32": (np.float32, np.float32)}  # fmt: skip
+
+
+def dense(size: int) -> Any:
+    """A kernel of full rank without zeros, its absolute sum 1, so that u8 does not saturate."""
+    weights = np.random.default_rng(size).normal(size=(size, size))
+    return weights / np.abs(weights).sum()
+
+
+def filters(megapixels: str = "12") -> Iterator[Case]:
+    import cv2
+
+    image = photo(megapixels)
+    for size in KERNELS:
+        weights = dense(size)
+        for name, (source, target) in TYPES.items():
+            pixels = image.astype(source)
+            depth = cv2.CV_8U if target == np.uint8 else cv2.CV_32F
+            peers = {
+                "imgconv": lambda p=pixels, w=weights, t=target: filter_image(
+                    p, w[None, None], padding_mode="reflect", out_dtype=t
+                ),
+                "OpenCV": lambda p=pixels, w=weights, d=depth: cv2.filter2D(
+                    p, d, w, borderType=cv2.BORDER_REFLECT_101
+                ),
+            }
+            if size == 3 and name == "f32→f32":
+                from scipy import ndimage
+
+                peers["SciPy"] = lambda p=pixels, w=weights: ndimage.correlate(
+                    p, w[..., None], mode="mirror"
+                )
+            goal = {"OpenCV": 1.0 if size == 63 else 0.5}
+            yield Case("dense kernels", f"{size}×{size} {name}", peers, target=goal, x=size)
+
+
+def gaussians(megapixels: str = "12") -> Iterator[Case]:
+    import cv2
+
+    from imgconv.bank import get_kernel
+
+    image = photo(megapixels)
+    for sigma in (1, 2, 5, 10):
+        weights = get_kernel(f"gaussian:sigma={sigma}").effective_weights()
+        side = weights.shape[-1]
+        for name, (source, target) in TYPES.items():
+            if name == "u8→f32":
+                continue
+            pixels = image.astype(source)
+            yield Case(
+                "Gaussian", f"σ={sigma} ({side}×{side}) {name}",
+                {
+                    "imgconv": lambda p=pixels, w=weights, t=target: filter_image(
+                        p, w, out_dtype=t
+                    ),
+                    "OpenCV": lambda p=pixels, k=side, s=sigma: cv2.GaussianBlur(p, (k, k), s),
+                },
+                target={"OpenCV": 0.5}, x=sigma,
+            )  # fmt: skip
+
+
+def pools(megapixels: str = "12") -> Iterator[Case]:
+    import torch
+    import torch.nn.functional as functional
+
+    maps = np.ascontiguousarray(photo(megapixels).transpose(2, 0, 1)).astype(np.float32)
+    tensor = torch.from_numpy(maps)[None]
+    for size in (2, 3):
+        for name, ours, theirs in (
+            ("max", max_pool2d, functional.max_pool2d),
+            ("average", avg_pool2d, functional.avg_pool2d),
+        ):
+            yield Case(
+                "pooling", f"{name} {size}×{size}/2",
+                {
+                    "imgconv": lambda f=ours, k=size: f(maps, k, 2),
+                    "PyTorch": lambda f=theirs, k=size: f(tensor, k, 2),
+                },
+                target={"PyTorch": 0.5},
+            )  # fmt: skip
+
+
+def growth() -> Iterator[Case]:
+    """Time per pixel against pixels."""
+    for megapixels in ("0.25", "1", "12", "100", "400"):
+        image = photo(megapixels, gray=True)[..., None]
+        weights = dense(5)[None, None]
+        yield Case(
+            "growth with pixels", f"{megapixels} MP gray, 5×5",
+            {"imgconv": lambda p=image, w=weights: filter_image(p, w, out_dtype=np.uint8)},
+            x=float(megapixels),
+        )  # fmt: skip

@@ -1,0 +1,112 @@
+"""Tables of ratios and plots from measured results."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("imgconv", "numpy", "numba", "pillow", "isal", "opencv-python-headless",
+            "pyvips-binary", "scipy", "torch", "onnxruntime")  # fmt: skip
+
+
+def write_report(results: dict[str, list[dict[str, Any]]], folder: Path) -> None:
+    """Write README.md and one plot a table that has an x axis."""
+    parts = [
+        "# Benchmarks",
+        "",
+        "Every round runs all tools once in random order; a ratio is imgconv's time divided by "
+        "the peer's in the same round, shown as the median with its quartiles. Below 1 imgconv "
+        "is faster. Milliseconds are the best of all rounds.",
+        "",
+        "Run them all with `benchmarks/run`, one group with `benchmarks/run --only png`.",
+        "",
+        f"Machine: {machine()}. Versions: {versions()}.",
+    ]
+    for rows in results.values():
+        tables: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            tables.setdefault(row["table"], []).append(row)
+        for title, members in tables.items():
+            parts += ["", f"## {title}", "", *table(members)]
+            picture = plot(title, members, folder)
+            if picture:
+                parts += ["", f"![{title}]({picture})"]
+    (folder / "README.md").write_text("\n".join(parts) + "\n")
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown lines of one table."""
+    peers = list(dict.fromkeys(name for row in rows for name in row["ratios"]))
+    lines = [
+        "| work | imgconv, ms | " + " | ".join(f"× {name}" for name in peers) + " | target |",
+        "|---" * (len(peers) + 3) + "|",
+    ]
+    for row in rows:
+        cells = [row["row"], f"{row['best']['imgconv']:.1f}"]
+        for name in peers:
+            if name in row["ratios"]:
+                low, middle, high = row["ratios"][name]
+                cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f})")
+            else:
+                cells.append("")
+        goals = [
+            f"{'✓' if row['ratios'][name][1] <= goal else '✗'} ≤ {goal} × {name}"
+            for name, goal in row["target"].items()
+            if name in row["ratios"]
+        ]
+        lines.append("| " + " | ".join([*cells, ", ".join(goals)]) + " |")
+    return lines
+
+
+def plot(title: str, rows: list[dict[str, Any]], folder: Path) -> str | None:
+    """Draw best times against x; return the file's name."""
+    rows = [row for row in rows if row["x"] is not None]
+    if len({row["x"] for row in rows}) < 3:
+        return None
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    growth = title.startswith("growth")
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        suffix = "" if growth else " " + row["row"].split()[-1]
+        for name, value in row["best"].items():
+            point = value / row["x"] if growth else value
+            lines.setdefault(name + suffix, []).append((row["x"], point))
+    for name, points in lines.items():
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("megapixels" if growth else "σ" if "Gauss" in title else "kernel size")
+    axes.set_ylabel("ms per megapixel" if growth else "ms")
+    axes.legend(fontsize=7)
+    axes.grid(alpha=0.3)
+    name = title.replace(" ", "-").lower() + ".svg"
+    figure.savefig(folder / name, bbox_inches="tight")
+    pyplot.close(figure)
+    return name
+
+
+def machine() -> str:
+    """CPU and core count."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [row for row in cpuinfo.read_text().splitlines() if row.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+def versions() -> str:
+    """The tools that took part."""
+    found = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)

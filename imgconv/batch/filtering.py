@@ -1,0 +1,193 @@
+"""From an image to its finished maps: the work of `apply` on one image, in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.bank import Kernel
+from imgconv.compute.filtering import filter_image
+from imgconv.errors import UsageError
+from imgconv.images import color, scaling
+from imgconv.images.image import Image
+from imgconv.shapes import extent, pair
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Stride, padding and dilation as the user gave them; padding None is the default."""
+
+    stride: Any = 1
+    padding: Any = None
+    dilation: Any = 1
+    padding_mode: str = "reflect"
+    pad_value: float = 0.0
+
+    def padding_for(self, size: tuple[int, int]) -> Any:
+        """The given padding; else `same`, or half the kernel where a stride rules `same` out."""
+        if self.padding is not None:
+            return self.padding
+        if pair(self.stride, "stride") == (1, 1):
+            return "same"
+        dilation = pair(self.dilation, "dilation")
+        return tuple((extent(k, d) - 1) // 2 for k, d in zip(size, dilation, strict=True))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that `apply` does to an image, apart from reading and writing files."""
+
+    kernels: tuple[Kernel, ...]
+    window: Window = field(default_factory=Window)
+    activation: str | None = None
+    pool: str | None = None
+    gray: bool = False
+    channels: str | None = None
+    linear: bool = False
+    alpha: str = "keep"
+    scale: str | None = None
+
+    def names(self) -> list[tuple[Kernel, int, str]]:
+        """(kernel, filter, map name) of every map, in order; one combined map has filter −1."""
+        found = []
+        for kernel in self.kernels:
+            prefix = kernel.name if len(self.kernels) > 1 else ""
+            if kernel.combine != "none" or len(kernel.weights) == 1:
+                found.append((kernel, -1, prefix))
+                continue
+            for number, label in enumerate(kernel.labels):
+                found.append((kernel, number, f"{prefix}-{label}" if prefix else label))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """What was applied, for metadata."""
+        window = self.window
+        facts = {
+            "kernels": [k.source or k.name for k in self.kernels],
+            "combine": [k.combine for k in self.kernels],
+            "stride": window.stride, "padding": window.padding, "dilation": window.dilation,
+            "padding_mode": window.padding_mode, "activation": self.activation, "pool": self.pool,
+            "gray": self.gray, "linear": self.linear, "alpha": self.alpha, "scale": self.scale,
+        }  # fmt: skip
+        return {key: value for key, value in facts.items() if value not in (None, False)}
+
+
+@dataclass
+class Map:
+    """One result: samples ready to encode."""
+
+    kernel: Kernel
+    name: str
+    samples: Array
+    alpha: bool
+    scale: str
+    warning: str | None = None
+
+
+def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> Iterator[Map]:
+    """Yield the maps of an image as samples of `dtype`; `raw` formats hold responses unscaled.
+
+    Raises ShapeError where kernel, window and image do not fit.
+    """
+    image = color.prepare(image, gray=recipe.gray, channels=recipe.channels, linear=recipe.linear)
+    pixels, opacity = image.pixels, None
+    if image.alpha:
+        if recipe.alpha == "filter":
+            pixels = _premultiplied(image)
+        else:
+            opacity = pixels[..., -1:] if recipe.alpha == "keep" else None
+            pixels = np.ascontiguousarray(pixels[..., :-1])
+    for kernel in recipe.kernels:
+        responses = _responses(pixels, kernel, recipe, dtype, raw, image)
+        members = [entry for entry in recipe.names() if entry[0] is kernel]
+        for (_, number, name), response in zip(members, responses, strict=True):
+            del number
+            yield _finished(response, kernel, name, image, opacity, recipe, dtype, raw)
+
+
+def rule_of(kernel: Kernel, recipe: Recipe) -> str:
+    """The scaling of a kernel's maps: the user's, or the kernel's own."""
+    return recipe.scale or kernel.scale
+
+
+def _responses(
+    pixels: Array, kernel: Kernel, recipe: Recipe, dtype: np.dtype[Any], raw: bool, image: Image
+) -> Array:
+    window = recipe.window
+    rule = rule_of(kernel, recipe)
+    # Clipped and signed maps of the source's own depth are cast while they are in the cache.
+    fused = (
+        not (raw or recipe.linear or recipe.pool or recipe.activation or recipe.alpha == "filter")
+        and rule == "signed"
+        and dtype == pixels.dtype
+        and dtype in (np.uint8, np.uint16)
+    )
+    white = image.full_scale
+    wide = np.float64 if pixels.dtype == np.float64 else np.float32
+    return filter_image(
+        pixels,
+        kernel.effective_weights(),
+        kernel.bias,
+        stride=window.stride,
+        padding=window.padding_for(kernel.size),
+        dilation=window.dilation,
+        padding_mode=window.padding_mode,
+        pad_value=window.pad_value,
+        combine=kernel.combine,
+        activation=recipe.activation if recipe.activation != "softmax" else None,
+        gain=0.5 if fused else 1.0,
+        offset=np.floor(white / 2) + 1 if fused else 0.0,
+        out_dtype=dtype if fused else wide,
+    )
+
+
+def _finished(
+    response: Array, kernel: Kernel, name: str, image: Image, opacity: Array | None,
+    recipe: Recipe, dtype: np.dtype[Any], raw: bool,
+) -> Map:  # fmt: skip
+    rule = rule_of(kernel, recipe)
+    if recipe.activation == "softmax":
+        response = np.exp(response - response.max(axis=2, keepdims=True))
+        response /= response.sum(axis=2, keepdims=True)
+    if recipe.pool:
+        from imgconv.compute.pooling import pool
+
+        response = np.ascontiguousarray(
+            pool(np.ascontiguousarray(response.transpose(2, 0, 1)), recipe.pool).transpose(1, 2, 0)
+        )
+    if image.alpha and recipe.alpha == "filter":
+        response = _divided(response, image.full_scale)
+    if recipe.linear and not raw:
+        response = color.from_linear(response)
+    warning = None
+    if response.dtype != dtype and not raw:
+        response, warning = scaling.scale_map(response, rule, image.full_scale, dtype)
+    elif raw:
+        response = response.astype(dtype, copy=False)
+    alpha = image.alpha and recipe.alpha == "filter"
+    if opacity is not None and opacity.shape[:2] == response.shape[:2]:
+        kept, _ = scaling.scale_map(opacity.astype(np.float64), "clip", image.full_scale, dtype)
+        response = np.concatenate([response, kept], axis=2)
+        alpha = True
+    return Map(kernel, name, response, alpha, rule, warning)
+
+
+def _premultiplied(image: Image) -> Array:
+    work = image.pixels.astype(np.float32)
+    work[..., :-1] *= work[..., -1:] / np.float32(image.full_scale)
+    return work
+
+
+def _divided(response: Array, white: float) -> Array:
+    if response.shape[2] < 2:
+        raise UsageError("--alpha filter: expected a kernel that filters each channel on its own")
+    opacity = response[..., -1:]
+    colors = np.divide(
+        response[..., :-1] * white, opacity, out=np.zeros_like(response[..., :-1]),
+        where=opacity > 0,
+    )  # fmt: skip
+    return np.concatenate([colors, opacity], axis=2)

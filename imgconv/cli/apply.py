@@ -1,0 +1,68 @@
+"""`imgconv apply`."""
+
+from typing import Any
+
+import click
+
+from imgconv.cli import options
+
+
+@click.command()
+@options.kernel
+@options.inputs
+@options.kernel_changes
+@options.window
+@options.after
+@options.read
+@options.write
+@options.batch
+@click.option("--explain-plan", is_flag=True, help="Say which algorithm runs, and why.")
+def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> int:
+    """Filter images with kernels and write the maps.
+
+    \b
+    imgconv apply -k sobel photo.jpg                        writes photo-sobel.png
+    imgconv apply -k gaussian:sigma=2 photo.jpg -o soft.jpg
+    imgconv apply -k "0 -1 0; -1 5 -1; 0 -1 0" a.png b.png -o sharp/
+    cat photo.png | imgconv apply -k laplacian - -o png:- > edges.png
+
+    Inputs are files, folders with --recursive, globs, - for standard input, or sample:chart.
+    Without -o, the result of photo.jpg is photo-KERNEL.png in the current folder.
+    """
+    from imgconv.batch.filtering import Recipe, Window
+    from imgconv.cli.files import Request, write_all
+    from imgconv.compute.padding import normalize_mode
+
+    window = Window(
+        given["stride"], given["padding"], given["dilation"],
+        normalize_mode(given["padding_mode"]), given["pad_value"],
+    )  # fmt: skip
+    recipe = Recipe(
+        tuple(_kernel(spec, given) for spec in kernels),
+        window,
+        given["activation"],
+        given["pool"],
+        given["gray"],
+        given["channels"],
+        given["linear"],
+        given["alpha"],
+        given["scale"],
+    )
+    return write_all(Request(inputs, recipe, given))
+
+
+def _kernel(spec: str, given: dict[str, Any]) -> Any:
+    from dataclasses import replace
+
+    from imgconv.bank import get_kernel, parse_kernel_text, transform
+
+    if spec == "-":
+        import sys
+
+        kernel = parse_kernel_text(sys.stdin.read(), "-")
+    else:
+        kernel = get_kernel(spec)
+    kernel = transform(
+        kernel, given["normalize"], given["divisor"], given["rotate"], given["flip"], given["bias"]
+    )
+    return replace(kernel, combine=given["combine"]) if given["combine"] else kernel

@@ -1,0 +1,246 @@
+"""What commands share that turn image files into image files."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from imgconv import __version__
+from imgconv.batch import inputs as naming
+from imgconv.batch import runner
+from imgconv.batch.filtering import Recipe, maps_of, rule_of
+from imgconv.batch.plan import Plan, check_against_input
+from imgconv.cli.boundary import say
+from imgconv.compute import bands
+from imgconv.errors import ImgconvError, OutputError, UsageError
+from imgconv.images import formats, scaling
+from imgconv.images.complete import is_complete
+from imgconv.images.publish import publish
+from imgconv.images.reading import parse_frame, read_images
+from imgconv.images.writing import encode
+
+
+@dataclass
+class Request:
+    """A command line: input names, the recipe and the other options by name."""
+
+    inputs: tuple[str, ...]
+    recipe: Recipe
+    given: dict[str, Any]
+
+
+def write_all(request: Request) -> int:
+    """Do the work; return the exit code. Raises UsageError before any work."""
+    given, recipe = request.given, request.recipe
+    if not request.inputs and given["files_from"] is None:
+        raise UsageError("no input: expected image files, - or sample:chart")
+    if request.inputs.count("-") + (given["files_from"] == "-") > 1:
+        raise UsageError("standard input is named twice, expected once")
+    for kernel in recipe.kernels:
+        scaling.check_rule(rule_of(kernel, recipe))
+    frame = given["frame"]
+    parse_frame(frame)
+    if given["threads"]:
+        bands.set_num_threads(given["threads"])
+    target, made = _target(given)
+    if target == "-" and given["as_json"]:
+        raise UsageError("--json and image data both on standard output, expected one of them")
+    plan = Plan(target, made.suffixes[0] if made else ".png", given["in_place"],
+                several=len(recipe.names()) > 1 or len(request.inputs) > 1)  # fmt: skip
+    sources: Any = naming.expand(
+        request.inputs, given["recursive"], given["files_from"], given["null"]
+    )
+    total = None
+    if given["files_from"] is None:
+        sources = list(sources)
+        total = len(sources)
+        if target == "-" and total * len(recipe.names()) > 1:
+            raise UsageError(
+                f"{total * len(recipe.names())} results for standard output, expected one; "
+                "use -o DIR/ or --combine"
+            )
+        if target != "-" and frame != "all":
+            _plan_ahead(sources, plan, recipe)
+    work = _Work(request, target, made, plan)
+    jobs = given["jobs"] or bands.num_threads()
+    progress = runner.Progress(total, given["quiet"] or given["as_json"])
+    failed = 0
+    for outcome in runner.run(sources, work, 1 if total == 1 or target == "-" else jobs):
+        progress.step()
+        if outcome.error is not None:
+            failed = max(failed, outcome.error.exit_code if total == 1 else 1)
+            say(f"imgconv: {outcome.error}")
+        if given["as_json"]:
+            _print_json(outcome)
+        elif given["dry_run"] or given["verbose"]:
+            stream = sys.stdout if given["dry_run"] else sys.stderr
+            for result in outcome.results:
+                print(
+                    f"{_printable(result['input'])} -> {_printable(result['output'])}", file=stream
+                )
+    progress.end()
+    return failed
+
+
+def _target(given: dict[str, Any]) -> tuple[str | None, formats.Format | None]:
+    """Return (-o without its format prefix, the format if it is the same for all outputs)."""
+    target = given["output"]
+    made = formats.format_named(given["format_"]) if given["format_"] else None
+    if given["in_place"]:
+        if target is not None:
+            raise UsageError("--in-place and --output, expected one of them")
+        return None, made
+    if target is None:
+        return None, made or formats.FORMATS["png"]
+    prefix, colon, rest = target.partition(":")
+    if colon and rest == "-":
+        return "-", formats.format_named(prefix)
+    if target == "-":
+        if made is None:
+            raise UsageError("-o - needs --format, or a name such as png:-")
+        return "-", made
+    if made is None and not (target.endswith(os.sep) or os.path.isdir(target)):
+        suffix = os.path.splitext(target)[1]
+        if not suffix.startswith(".{") and (suffix or "{" not in target):
+            made = formats.format_of(target)
+        return target, made
+    if made is None:
+        made = formats.FORMATS["png"]
+    return target, made
+
+
+def _plan_ahead(sources: list[Any], plan: Plan, recipe: Recipe) -> None:
+    """Name every output before any work, so that collisions are found now."""
+    for index, source in enumerate(sources):
+        if isinstance(source, ImgconvError):
+            continue
+        for kernel, _, name in recipe.names():
+            path = plan.path(source, kernel.name, name, index)
+            check_against_input(path, source, plan.in_place)
+
+
+class _Work:
+    """Read, filter, encode and publish one input."""
+
+    def __init__(
+        self, request: Request, target: str | None, made: formats.Format | None, plan: Plan
+    ) -> None:
+        self.request, self.target, self.made, self.plan = request, target, made, plan
+
+    def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
+        given, recipe = self.request.given, self.request.recipe
+        named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in recipe.names()]
+        if given["dry_run"]:
+            return [{"input": source, "output": path, "map": name} for _, name, path in named]
+        if (
+            given["skip_existing"]
+            and self.target != "-"
+            and all(is_complete(path, self._format(path).name) for _, _, path in named)
+        ):
+            return [
+                {"input": source, "output": path, "map": name, "skipped": True}
+                for _, name, path in named
+            ]
+        if not (given["overwrite"] or given["in_place"] or self.target == "-"):
+            for _, _, path in named:
+                if os.path.lexists(path) and not given["skip_existing"]:
+                    raise OutputError(
+                        f"{path}: exists; --overwrite replaces it, --skip-existing leaves it"
+                    )
+        data: Any = sys.stdin.buffer.read() if source == "-" else source
+        frame = given["frame"]
+        results = []
+        for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
+                                 name="standard input" if source == "-" else ""):  # fmt: skip
+            if not given["quiet"]:
+                for note in image.notes:
+                    say(f"imgconv: {note}")
+            results += self._write(source, index, image, frame == "all")
+        return results
+
+    def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
+        if self.target == "-":
+            return "-"
+        label = f"{name}-{frame}".strip("-") if frame else name
+        path = self.plan.path(source, kernel, label, index)
+        check_against_input(path, source, self.plan.in_place)
+        return path
+
+    def _format(self, path: str) -> formats.Format:
+        return self.made or formats.format_of(path)
+
+    def _write(self, source: str, index: int, image: Any, all_frames: bool) -> list[dict[str, Any]]:
+        given, recipe = self.request.given, self.request.recipe
+        results = []
+        first = self.request.recipe.names()[0]
+        path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
+        made = self._format(path)
+        dtype = formats.output_dtype(made, given["depth"], image.pixels.dtype)
+        raw = made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
+        for result in maps_of(image, recipe, dtype, raw):
+            path = self._path(
+                source, result.kernel.name, result.name, index, image.frame * all_frames
+            )
+            samples, alpha = result.samples, result.alpha
+            if alpha and not made.alpha:
+                samples, alpha = samples[..., :-1], False
+            metadata = None
+            if not given["no_metadata"]:
+                facts = recipe.as_dict() | {"scale": "none" if raw else result.scale}
+                metadata = {"imgconv": __version__, "map": result.name or None, **facts}
+            pieces = encode(
+                samples, made, alpha=alpha, compress=_level(given["compress"]),
+                quality=given["quality"], metadata=metadata,
+                icc=image.icc if not recipe.gray and not recipe.linear else None,
+            )  # fmt: skip
+            size = _to_stdout(pieces) if path == "-" else publish(
+                path, pieces, given["overwrite"] or given["in_place"]
+            )  # fmt: skip
+            if result.warning and not given["quiet"]:
+                say(f"imgconv: {source}: {result.warning}")
+            height, width, channels = samples.shape
+            results.append(
+                {"input": source, "output": path, "kernel": result.kernel.name,
+                 "map": result.name, "width": width, "height": height, "channels": channels,
+                 "dtype": str(samples.dtype), "scale": "none" if raw else result.scale,
+                 "bytes": size}
+            )  # fmt: skip
+        return results
+
+
+def _level(text: str) -> int | str:
+    if text in ("fast", "small"):
+        return text
+    if text.isdigit() and int(text) <= 9:
+        return int(text)
+    raise UsageError(f"--compress {text}: expected 0 to 9, fast or small")
+
+
+def _to_stdout(pieces: Any) -> int:
+    size = 0
+    try:
+        out = sys.stdout.buffer
+        for piece in pieces:
+            out.write(piece)
+            size += len(piece)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or "closed"
+        raise OutputError(f"standard output: {reason}") from None
+    return size
+
+
+def _print_json(outcome: runner.Outcome) -> None:
+    rows: list[dict[str, Any]] = outcome.results
+    if outcome.error is not None:
+        rows = [{"input": outcome.source, "error": str(outcome.error)}]
+    for row in rows:
+        safe = {k: _printable(v) if isinstance(v, str) else v for k, v in row.items()}
+        print(json.dumps(safe), flush=True)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,364 @@
+"""Pooling with the semantics of torch.nn.functional, on (C, H, W) or (N, C, H, W) arrays.
+
+Source of formulas: PyTorch documentation, MaxPool2d, AvgPool2d, LPPool2d, AdaptiveAvgPool2d.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import jit
+from imgconv.compute.bands import num_threads, over_bands
+from imgconv.errors import ShapeError, UsageError
+from imgconv.shapes import Pair, Sides, extent, output_size, pair
+
+Array = npt.NDArray[Any]
+Ints = int | tuple[int, int]
+
+
+@jit.loop
+def pool_rows(source: str, element: str, kind: str, kh: int, kw: int, power: float) -> jit.Built:
+    """Output rows first…last − 1, counted over all planes. kh, kw = 0 means read from geometry.
+
+    geometry: height, width, out height, out width, stride y, x, pad y, x, dilation y, x, kh, kw.
+    """
+    cast = jit.DTYPES[element].type
+    zero = cast(0)
+    real = cast(power)
+    root = cast(1 / power) if power else zero
+    is_max, is_min, is_lp = kind == "max", kind == "min", kind == "lp"
+    fixed = kh > 0
+
+    def body(out, x, rows, columns, geometry, first, last):  # type: ignore[no-untyped-def]
+        height, width = geometry[0], geometry[1]
+        oh, ow = geometry[2], geometry[3]
+        sy, sx, py, px = geometry[4], geometry[5], geometry[6], geometry[7]
+        dy, dx = geometry[8], geometry[9]
+        ny = kh if fixed else geometry[10]
+        nx = kw if fixed else geometry[11]
+        for r in range(first, last):
+            plane, y = r // oh, r % oh
+            base = plane * height * width
+            top = y * sy - py
+            for ox in range(ow):
+                left = ox * sx - px
+                inside = top >= 0 and left >= 0
+                inside = inside and top + (ny - 1) * dy < height and left + (nx - 1) * dx < width
+                seen = False
+                total = zero
+                if inside:
+                    total = cast(x[base + top * width + left])
+                    if is_lp:
+                        total = total**real
+                    for m in range(ny):
+                        line = base + (top + m * dy) * width + left
+                        for n in range(nx):
+                            if m + n > 0:
+                                v = cast(x[line + n * dx])
+                                if is_max:
+                                    total = v if v > total or v != v else total
+                                elif is_min:
+                                    total = v if v < total or v != v else total
+                                elif is_lp:
+                                    total += v**real
+                                else:
+                                    total += v
+                else:
+                    for m in range(ny):
+                        iy = top + m * dy
+                        if iy < 0 or iy >= height:
+                            continue
+                        for n in range(nx):
+                            ix = left + n * dx
+                            if ix < 0 or ix >= width:
+                                continue
+                            v = cast(x[base + iy * width + ix])
+                            if is_lp:
+                                v = v**real
+                            if not seen:
+                                total = v
+                                seen = True
+                            elif is_max:
+                                total = v if v > total or v != v else total
+                            elif is_min:
+                                total = v if v < total or v != v else total
+                            else:
+                                total += v
+                if is_max or is_min:
+                    out[r * ow + ox] = total
+                elif is_lp:
+                    # PyTorch takes the mean times the whole window, also where ceil_mode cut it.
+                    total *= cast(ny * nx) / cast(rows[y] * columns[ox])
+                    out[r * ow + ox] = total**root if total > zero else zero
+                else:
+                    out[r * ow + ox] = total / cast(rows[y] * columns[ox])
+
+    return f"{element}* {source}* i64* i64* i64* i64 i64", body
+
+
+@jit.loop
+def max_indices(element: str) -> jit.Built:
+    """Flat index (row · width + column) of the first largest element of every window."""
+
+    def body(out, x, geometry, first, last):  # type: ignore[no-untyped-def]
+        height, width, oh, ow = geometry[0], geometry[1], geometry[2], geometry[3]
+        for r in range(first, last):
+            base = r // oh * height * width
+            top = r % oh * geometry[4] - geometry[6]
+            for ox in range(ow):
+                left = ox * geometry[5] - geometry[7]
+                best = np.int64(-1)
+                for m in range(geometry[10]):
+                    iy = top + m * geometry[8]
+                    if iy < 0 or iy >= height:
+                        continue
+                    for n in range(geometry[11]):
+                        ix = left + n * geometry[9]
+                        if ix < 0 or ix >= width:
+                            continue
+                        at = iy * width + ix
+                        v = x[base + at]
+                        if best < 0 or v > x[base + best] or v != v:
+                            best = at
+                out[r * ow + ox] = best
+
+    return f"i64* {element}* i64* i64 i64", body
+
+
+@jit.loop
+def adaptive_rows(source: str, element: str, kind: str) -> jit.Built:
+    """Windows given by their starts and ends; geometry: height, width, out height, out width."""
+    cast = jit.DTYPES[element].type
+    is_max = kind == "max"
+
+    def body(out, x, tops, bottoms, lefts, rights, geometry, first, last):  # type: ignore[no-untyped-def]
+        height, width, oh, ow = geometry[0], geometry[1], geometry[2], geometry[3]
+        for r in range(first, last):
+            base, y = r // oh * height * width, r % oh
+            for ox in range(ow):
+                total = cast(0)
+                if is_max:
+                    total = cast(x[base + tops[y] * width + lefts[ox]])
+                for iy in range(tops[y], bottoms[y]):
+                    for ix in range(lefts[ox], rights[ox]):
+                        v = cast(x[base + iy * width + ix])
+                        if is_max:
+                            total = v if v > total or v != v else total
+                        else:
+                            total += v
+                if not is_max:
+                    total /= cast((bottoms[y] - tops[y]) * (rights[ox] - lefts[ox]))
+                out[r * ow + ox] = total
+
+    return f"{element}* {source}* i64* i64* i64* i64* i64* i64 i64", body
+
+
+def _planes(x: Array, operation: str) -> Array:
+    if x.ndim not in (3, 4) or 0 in x.shape[-2:]:
+        raise ShapeError(
+            f"{operation}: input {x.shape}, expected a non-empty (C, H, W) or (N, C, H, W)"
+        )
+    if x.dtype not in jit.ELEMENT_NAMES:
+        x = x.astype(np.float32)
+    return np.ascontiguousarray(x)
+
+
+def _window(
+    x: Array, kernel_size: Ints, stride: Ints | None, padding: Ints, dilation: Ints,
+    ceil_mode: bool, operation: str,
+) -> tuple[Pair, Pair, Pair, Pair, Pair]:  # fmt: skip
+    kernel = pair(kernel_size, "kernel_size")
+    step = pair(kernel if stride is None else stride, "stride")
+    pads = pair(padding, "padding", 0)
+    spread = pair(dilation, "dilation")
+    for k, p, d in zip(kernel, pads, spread, strict=True):
+        if p > extent(k, d) // 2:
+            raise ShapeError(
+                f"{operation}: padding={p} with kernel_size={k}, expected at most half: "
+                f"{extent(k, d) // 2}"
+            )
+    sides = Sides(pads[0], pads[0], pads[1], pads[1])
+    size = output_size((x.shape[-2], x.shape[-1]), kernel, step, sides, spread, ceil_mode)
+    return kernel, step, pads, spread, size
+
+
+def _pool(
+    x: Array, kind: str, kernel_size: Ints, stride: Ints | None, padding: Ints, dilation: Ints,
+    ceil_mode: bool, *, include_pad: bool = True, divisor: int | None = None, power: float = 0.0,
+) -> tuple[Array, Array]:  # fmt: skip
+    operation = f"{kind}_pool2d"
+    source = _planes(x, operation)
+    kernel, step, pads, spread, size = _window(
+        source, kernel_size, stride, padding, dilation, ceil_mode, operation
+    )
+    keep = kind in ("max", "min")
+    dtype = source.dtype if keep or source.dtype == np.float64 else np.dtype(np.float32)
+    out = np.empty((*source.shape[:-2], *size), dtype)
+    rows, columns = (
+        _counts(size[a], source.shape[a - 2], kernel[a], step[a], pads[a], include_pad)
+        for a in (0, 1)
+    )
+    if divisor is not None:
+        if divisor == 0:
+            raise ShapeError("divisor_override=0: expected another number")
+        rows, columns = np.full_like(rows, divisor), np.ones_like(columns)
+    geometry = np.array([*source.shape[-2:], *size, *step, *pads, *spread, *kernel], np.int64)
+    constants = kernel if max(kernel) <= 3 else (0, 0)
+    names = jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype]
+    work = pool_rows(*names, kind, *constants, float(power))
+    total = out.size // size[1]
+    band = max(1, -(-total // (4 * num_threads())))
+    if out.size:
+        over_bands(total, band, lambda a, b: work(out, source, rows, columns, geometry, a, b))
+    return out, geometry
+
+
+def _counts(size: int, length: int, k: int, step: int, pad: int, include_pad: bool) -> Array:
+    """Elements that a window counts along one axis, for every output."""
+    starts = np.arange(size, dtype=np.int64) * step - pad
+    ends = np.minimum(starts + k, length + pad)
+    if not include_pad:
+        starts, ends = np.maximum(starts, 0), np.minimum(ends, length)
+    return np.ascontiguousarray(ends - starts)
+
+
+def max_pool2d(
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Any:  # fmt: skip
+    """Return the largest element of every window, in x's dtype; NaN wins.
+
+    stride: kernel_size by default. padding: at most half the window, never the maximum.
+    return_indices: also the flat position (row · W + column) of each. Raises ShapeError.
+    """
+    out, geometry = _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode)
+    if not return_indices:
+        return out
+    source = _planes(x, "max_pool2d")
+    indices = np.empty(out.shape, np.int64)
+    work = max_indices(jit.ELEMENT_NAMES[source.dtype])
+    total = out.size // max(1, out.shape[-1])
+    over_bands(total, total, lambda a, b: work(indices, source, geometry, a, b))
+    return out, indices
+
+
+def min_pool2d(
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
+    ceil_mode: bool = False,
+) -> Array:  # fmt: skip
+    """Return the smallest element of every window; otherwise as `max_pool2d`."""
+    return _pool(x, "min", kernel_size, stride, padding, dilation, ceil_mode)[0]
+
+
+def avg_pool2d(
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Array:  # fmt: skip
+    """Return the mean of every window, float64 for float64 and float32 otherwise.
+
+    count_include_pad: zero padding counts as elements. divisor_override: divide by this instead
+    of the count. Raises ShapeError.
+    """
+    return _pool(x, "avg", kernel_size, stride, padding, 1, ceil_mode,
+                 include_pad=count_include_pad, divisor=divisor_override)[0]  # fmt: skip
+
+
+def lp_pool2d(
+    x: Array, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
+    ceil_mode: bool = False,
+) -> Array:  # fmt: skip
+    """Return (Σ xᵖ)^(1/p) of every window, 0 where the sum is negative, as PyTorch does."""
+    if norm_type == 0:
+        raise ShapeError("lp_pool2d: norm_type=0, expected another number")
+    values = x if x.dtype.kind == "f" else x.astype(np.float32)
+    return _pool(values, "lp", kernel_size, stride, 0, 1, ceil_mode, power=norm_type)[0]
+
+
+def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
+    source = _planes(x, f"adaptive_{kind}_pool2d")
+    size = pair(output_size, "output_size")
+    spans = []
+    for length, count in zip(source.shape[-2:], size, strict=True):
+        index = np.arange(count, dtype=np.int64)
+        spans += [index * length // count, -(-(index + 1) * length // count)]
+    keep = kind == "max" or source.dtype == np.float64
+    dtype = source.dtype if keep else np.dtype(np.float32)
+    out = np.empty((*source.shape[:-2], *size), dtype)
+    geometry = np.array([*source.shape[-2:], *size], np.int64)
+    work = adaptive_rows(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype], kind)
+    total = out.size // size[1]
+    band = max(1, -(-total // (4 * num_threads())))
+    over_bands(total, band, lambda a, b: work(out, source, *spans, geometry, a, b))
+    return out
+
+
+def adaptive_avg_pool2d(x: Array, output_size: Ints) -> Array:
+    """Return means over windows floor(i·H/out) … ceil((i+1)·H/out), of the given output size."""
+    return _adaptive(x, output_size, "avg")
+
+
+def adaptive_max_pool2d(x: Array, output_size: Ints) -> Array:
+    """Return maxima over the windows of `adaptive_avg_pool2d`."""
+    return _adaptive(x, output_size, "max")
+
+
+def global_avg_pool2d(x: Array) -> Array:
+    """Return the mean of every map, (…, C, 1, 1)."""
+    return _adaptive(x, 1, "avg")
+
+
+def global_max_pool2d(x: Array) -> Array:
+    """Return the maximum of every map, (…, C, 1, 1)."""
+    return _adaptive(x, 1, "max")
+
+
+KINDS = ("max", "avg", "min", "lp", "adaptive-max", "adaptive-avg", "global-max", "global-avg")
+
+
+def pool(x: Array, text: str) -> Array:
+    """Pool by a text such as `max:2`, `avg:3,stride=2,padding=1`, `lp:2,p=3` or `global-avg`.
+
+    Sizes may be pairs written 2x3. Raises UsageError naming what was expected.
+    """
+    kind, _, rest = text.strip().partition(":")
+    kind = kind.strip().lower().replace("_", "-")
+    options: dict[str, Any] = {}
+    try:
+        if kind not in KINDS:
+            raise ValueError
+        for part in filter(None, (item.strip() for item in rest.split(","))):
+            key, equals, value = part.partition("=")
+            if not equals:
+                key, value = "size", part
+            key = key.replace("-", "_")
+            if key in ("ceil_mode", "count_include_pad"):
+                options[key] = {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+            elif key == "p":
+                options[key] = float(value)
+            elif key in ("size", "stride", "padding", "dilation", "divisor_override"):
+                numbers = tuple(int(number) for number in value.split("x"))
+                options[key] = numbers[0] if len(numbers) == 1 else numbers
+            else:
+                raise ValueError
+        size = options.pop("size", None)
+        if (size is None) != kind.startswith("global"):
+            raise ValueError
+    except (ValueError, KeyError):
+        raise UsageError(
+            f"pool {text!r}: expected KIND:SIZE[,stride=N][,padding=N] with KIND one of "
+            f"{', '.join(KINDS)}"
+        ) from None
+    functions: dict[str, Any] = {
+        "max": max_pool2d, "avg": avg_pool2d, "min": min_pool2d,
+        "adaptive-max": adaptive_max_pool2d, "adaptive-avg": adaptive_avg_pool2d,
+    }  # fmt: skip
+    try:
+        if kind == "lp":
+            return lp_pool2d(x, options.pop("p", 2.0), size, **options)
+        if kind.startswith("global"):
+            return (global_avg_pool2d if kind == "global-avg" else global_max_pool2d)(x, **options)
+        result: Array = functions[kind](x, size, **options)
+        return result
+    except TypeError:
+        raise UsageError(f"pool {text!r}: {', '.join(options)} is no option of {kind}") from None

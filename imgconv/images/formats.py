@@ -1,0 +1,196 @@
+"""The file formats: names, extensions, what their samples can be, and how files are told apart."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgconv.errors import UsageError
+
+U8, U16, F32, F64 = "uint8", "uint16", "float32", "float64"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What an output format can hold.
+
+    name: as `--format` takes it. suffixes: lower case, the first is used for new files.
+    dtypes: sample types, the poorest first. channels: counts it can hold, () for any.
+    alpha: whether an opacity channel can be kept. raw: holds maps as they are computed.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    dtypes: tuple[str, ...] = (U8,)
+    channels: tuple[int, ...] = (1, 3)
+    alpha: bool = False
+    raw: bool = False
+    text: bool = False
+
+
+_ARRAYS = (U8, U16, F32, F64)
+FORMATS: dict[str, Format] = {
+    made.name: made
+    for made in (
+        Format("png", (".png",), (U8, U16), (1, 2, 3, 4), alpha=True),
+        Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif")),
+        Format("webp", (".webp",), channels=(1, 2, 3, 4), alpha=True),
+        Format("tiff", (".tif", ".tiff"), (U8, U16, F32), (), alpha=True),
+        Format("ppm", (".ppm",), (U8, U16)),
+        Format("pgm", (".pgm",), (U8, U16), (1,)),
+        Format("pnm", (".pnm",), (U8, U16)),
+        Format("pfm", (".pfm",), (F32,), raw=True),
+        Format("bmp", (".bmp", ".dib"), channels=(1, 3, 4), alpha=True),
+        Format("gif", (".gif",), channels=(1, 3)),
+        Format("npy", (".npy",), _ARRAYS, (), alpha=True, raw=True),
+        Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True),
+        Format("safetensors", (".safetensors",), _ARRAYS, (), alpha=True, raw=True),
+        Format("csv", (".csv",), (U8, U16, F32, F64), (), alpha=True, raw=True, text=True),
+        Format("txt", (".txt",), (U8, U16, F32, F64), (), alpha=True, raw=True, text=True),
+    )
+}
+_BY_SUFFIX = {suffix: made for made in FORMATS.values() for suffix in made.suffixes}
+_ALIASES = {"jpg": "jpeg", "tif": "tiff", "text": "txt", "numpy": "npy"}
+
+# Input formats that Pillow decodes, and only these: its other plugins start helper programs
+# (EPS, WMF), have no decoder of their own (FITS, HDF5, GRIB) or are not pictures one filters.
+# TGA has no signature and is tried only for files that say so by their name.
+PILLOW_PLUGINS: dict[str, str] = {
+    "PNG": "PngImagePlugin",
+    "JPEG": "JpegImagePlugin",
+    "TIFF": "TiffImagePlugin",
+    "GIF": "GifImagePlugin",
+    "WEBP": "WebPImagePlugin",
+    "BMP": "BmpImagePlugin",
+    "PPM": "PpmImagePlugin",
+    "AVIF": "AvifImagePlugin",
+    "JPEG2000": "Jpeg2KImagePlugin",
+    "ICO": "IcoImagePlugin",
+    "QOI": "QoiImagePlugin",
+    "SGI": "SgiImagePlugin",
+    "PCX": "PcxImagePlugin",
+    "SUN": "SunImagePlugin",
+    "PSD": "PsdImagePlugin",
+    "DDS": "DdsImagePlugin",
+    "TGA": "TgaImagePlugin",
+}
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "TIFF"),
+    (0, b"MM\0+", "TIFF"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (8, b"WEBP", "WEBP"),
+    (0, b"\x93NUMPY", "NPY"),
+    (0, b"PK\x03\x04", "NPZ"),
+    (0, b"PK\x05\x06", "NPZ"),
+    (0, b"PF", "NETPBM"),
+    (0, b"Pf", "NETPBM"),
+    *((0, b"P%d" % digit, "NETPBM") for digit in range(1, 7)),
+    (0, b"BM", "BMP"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"qoif", "QOI"),
+    (0, b"\x01\xda", "SGI"),
+    (0, b"\x59\xa6\x6a\x95", "SUN"),
+    (0, b"8BPS", "PSD"),
+    (0, b"DDS ", "DDS"),
+    (0, b"\x0a", "PCX"),
+)
+_READ_BY_NAME = {
+    "jpg": "JPEG", "jpeg": "JPEG", "mpo": "JPEG", "tif": "TIFF", "tiff": "TIFF", "jp2": "JPEG2000",
+    "j2k": "JPEG2000", "ppm": "NETPBM", "pgm": "NETPBM", "pbm": "NETPBM", "pnm": "NETPBM",
+    "pfm": "NETPBM", "netpbm": "NETPBM", "npy": "NPY", "npz": "NPZ", "csv": "TEXT", "txt": "TEXT",
+    "tsv": "TEXT", "text": "TEXT", "dib": "BMP",
+}  # fmt: skip
+_NUMBER_BYTES = frozenset(b"0123456789+-.,;eE \t\r\n#nNaAiIfF")
+READABLE_SUFFIXES: frozenset[str] = frozenset(
+    f".{name}"
+    for name in (
+        *(name.lower() for name in PILLOW_PLUGINS),
+        *(name for name in _READ_BY_NAME if name not in ("netpbm", "text")),
+        "jpe", "jfif", "jpx", "rgb", "bw", "ras",
+    )
+)  # fmt: skip
+
+
+def format_named(name: str) -> Format:
+    """Return the output format of a name such as `png` or `jpg`. Raises UsageError."""
+    lowered = name.lower().removeprefix(".")
+    found = FORMATS.get(_ALIASES.get(lowered, lowered)) or _BY_SUFFIX.get(f".{lowered}")
+    if found is None:
+        raise UsageError(f"format {name!r}: expected one of {', '.join(FORMATS)}")
+    return found
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """Return the output format that a file name asks for. Raises UsageError."""
+    suffix = os.path.splitext(os.fspath(path))[1]
+    found = _BY_SUFFIX.get(suffix.lower())
+    if found is None:
+        known = " ".join(made.suffixes[0] for made in FORMATS.values())
+        what = f"unknown extension {suffix!r}" if suffix else "no extension"
+        raise UsageError(f"{os.fspath(path)}: {what}; expected one of {known}, or --format")
+    return found
+
+
+def sniff(prefix: bytes, name: str = "", named: str | None = None) -> str | None:
+    """Return how to read a file: a key of PILLOW_PLUGINS, NETPBM, NPY, NPZ, TEXT or None.
+
+    prefix: the file's first bytes; what they say goes before the name. named: the format that
+    the user gave, which then has to be right. Raises UsageError for an unknown `named`.
+    """
+    if named:
+        return named_input(named)
+    for offset, signature, found in _SIGNATURES:
+        if prefix[offset : offset + len(signature)] == signature:
+            return found
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix == ".tga":
+        return "TGA"
+    if suffix in (".csv", ".tsv", ".txt") or (prefix and _NUMBER_BYTES.issuperset(prefix)):
+        return "TEXT"
+    return None
+
+
+def named_input(named: str) -> str:
+    """Return the reader that a format's name means. Raises UsageError."""
+    key = named.lower().removeprefix(".")
+    found = _READ_BY_NAME.get(key, named.upper())
+    if found not in PILLOW_PLUGINS and found not in _READ_BY_NAME.values():
+        known = sorted({*_READ_BY_NAME, *(plugin.lower() for plugin in PILLOW_PLUGINS)})
+        raise UsageError(f"format {named!r}: expected one of {', '.join(known)}")
+    return found
+
+
+def output_dtype(
+    made: Format, depth: str | None, source: np.dtype[np.generic]
+) -> np.dtype[np.generic]:
+    """Return the sample type to write.
+
+    depth: `8`, `16`, `32f` or None for the default: raw formats hold what was computed (float32,
+    or float64 where the source is); others keep 8 bits for 8-bit sources and otherwise take the
+    most they can hold. source: dtype of the image that was read. Raises UsageError when the
+    format cannot hold the depth.
+    """
+    if depth is not None:
+        wanted = {"8": U8, "16": U16, "32f": F32, "32": F32, "64f": F64}.get(str(depth))
+        if wanted is None:
+            raise UsageError(f"depth {depth!r}: expected 8, 16 or 32f")
+        if wanted not in made.dtypes:
+            able = ", ".join(one.name for one in FORMATS.values() if wanted in one.dtypes)
+            raise UsageError(f"{made.name} cannot hold depth {depth}; these can: {able}")
+        return np.dtype(wanted)
+    if made.raw:
+        return np.dtype(F64 if source == np.float64 and F64 in made.dtypes else F32)
+    if source.itemsize == 1:
+        return np.dtype(made.dtypes[0])
+    if np.issubdtype(source, np.integer):
+        return np.dtype(U16 if U16 in made.dtypes else made.dtypes[0])
+    return np.dtype(made.dtypes[-1])

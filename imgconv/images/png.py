@@ -1,0 +1,7 @@
+"""PNG, read and written with compiled row filters: see `png_reader` and `png_writer`."""
+
+from imgconv.images.png_chunks import Unusual
+from imgconv.images.png_reader import Reader, decode
+from imgconv.images.png_writer import Writer, encode
+
+__all__ = ["Reader", "Unusual", "Writer", "decode", "encode"]

@@ -1,0 +1,288 @@
+"""Reading images: from a path, bytes or a sample's name to `Image`s.
+
+What each of Pillow's modes becomes is in `pillow`; NPY and NPZ in `arrays`; number grids in
+`text`; PGM, PPM and PFM in `netpbm`; 16-bit, float and many-band TIFF in `tiff_reader`; PNG in
+`png`. EXIF orientation is applied, once, and is then 1 in `Image.info`. A gAMA chunk is reported
+and not applied: samples stay as they are in the file. A profile is kept in `Image.icc` as long
+as it describes the pixels.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.errors import ImageError, LimitError, UsageError
+from imgconv.images import arrays, netpbm, pillow, text
+from imgconv.images.complete import missing_end
+from imgconv.images.formats import PILLOW_PLUGINS, sniff
+from imgconv.images.image import Image
+from imgconv.images.source import Source
+
+# Pillow raises above twice its warning limit of 2³⁰ / 4 / 3 pixels; so do we.
+MAX_PIXELS = 2 * (1024 * 1024 * 1024 // 4 // 3)
+_SAMPLE = "sample:"
+_BYTES_PER_PIXEL = 16
+_SLACK = 1 << 26
+
+Frame = int | str | None
+
+
+def read_images(
+    source: str | Path | bytes | memoryview,
+    *,
+    format: str | None = None,
+    frame: Frame = None,
+    max_pixels: int | None = None,
+    name: str = "",
+) -> Iterator[Image]:
+    """Yield the images of a file, of bytes, or of `sample:NAME`.
+
+    format: what the bytes are (`png`, `csv`, …) where neither they nor the name say so.
+    frame: which frame of an animation or multi-page file: a number from 0, `"all"`, or None for
+    the first, with a line in `Image.notes` when there are more. max_pixels: refuse a frame that
+    declares more, before allocating; MAX_PIXELS by default. name: how messages call the image
+    (the path by default, `-` for bytes).
+
+    Raises ImageError for what cannot be read (missing, broken, truncated, not an image),
+    LimitError beyond `max_pixels`, UsageError for a bad `format` or `frame`.
+    """
+    wanted = parse_frame(frame)
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    if isinstance(source, str) and source.startswith(_SAMPLE):
+        from imgconv.images.sample import sample
+
+        yield sample(source[len(_SAMPLE) :], max_pixels=limit)
+        return
+    with Source(source, name) as opened:
+        kind = sniff(opened.prefix, opened.name, format)
+        if kind is None:
+            raise ImageError(f"{opened.name}: {_unknown(opened.prefix)}")
+        yield from _Reader(opened, kind, wanted, limit).images()
+
+
+def parse_frame(frame: Frame) -> int | None:
+    """Return a frame number, −1 for all, None for the default. Raises UsageError."""
+    if frame is None:
+        return None
+    if frame == "all":
+        return -1
+    if (isinstance(frame, str) and frame.isdigit()) or (isinstance(frame, int) and frame >= 0):
+        return int(frame)
+    raise UsageError(f"frame {frame!r}: expected a number from 0, or all")
+
+
+def _unknown(prefix: bytes) -> str:
+    for signature, what in ((b"%!", "PostScript"), (b"%PDF", "PDF"), (b"\xc5\xd0\xd3\xc6", "EPS")):
+        if prefix.startswith(signature):
+            return f"{what} is not read: it would need another program"
+    known = ", ".join(plugin.lower() for plugin in PILLOW_PLUGINS)
+    return f"not an image that is known ({known}, pgm, pfm, npy, npz, csv, txt)"
+
+
+class _Reader:
+    """Decodes the wanted frames of one source."""
+
+    def __init__(self, source: Source, kind: str, wanted: int | None, limit: int) -> None:
+        self.source, self.kind, self.wanted, self.limit = source, kind, wanted, limit
+        self.name = source.name
+        self.byte_limit = _BYTES_PER_PIXEL * limit + _SLACK
+
+    def images(self) -> Iterator[Image]:
+        """Yield the wanted frames, oriented."""
+        reader = {
+            "NPY": self._npy, "NPZ": self._npz, "TEXT": self._text, "NETPBM": self._netpbm,
+            "PNG": self._png, "TIFF": self._tiff,
+        }.get(self.kind, self._pillow)  # fmt: skip
+        for image in reader():
+            yield _oriented(image)
+
+    def check(self, height: int, width: int) -> None:
+        """Raise LimitError for a declared size beyond the limit, ImageError for an empty one."""
+        if height * width > self.limit:
+            raise LimitError(
+                f"{self.name}: {width}×{height} pixels are more than the limit of {self.limit}; "
+                "--max-pixels raises it"
+            )
+        if height < 1 or width < 1:
+            raise ImageError(f"{self.name}: an image of {width}×{height} pixels")
+
+    def _frames(self, count: int, noted: bool = True) -> tuple[range, list[str]]:
+        """Which of `count` frames to read, and the note that there are others."""
+        if self.wanted == -1:
+            return range(count), []
+        if self.wanted is None:
+            notes = [f"{self.name}: the first of {count} frames is read; --frame N or all"]
+            return range(1), notes if count > 1 and noted else []
+        if self.wanted >= count:
+            raise ImageError(
+                f"{self.name}: no frame {self.wanted}: it has {count} (0 to {count - 1})"
+            )
+        return range(self.wanted, self.wanted + 1), []
+
+    def _one(self, image: Image) -> Image:
+        """An image of a format that has no frames."""
+        self._frames(1)
+        return image
+
+    def _npy(self) -> Iterator[Image]:
+        array = arrays.decode_npy(self.source.data(2 * self.byte_limit), self.name, self.limit)
+        count = array.shape[0] if array.ndim == 4 else 1
+        which, notes = self._frames(count)
+        for index, pixels in enumerate(arrays.frames_of(array)):
+            if index in which:
+                yield Image(
+                    pixels, name=self.name, frame=index, frames=count, format="NPY",
+                    notes=notes + _axes_note(pixels, self.name),
+                )  # fmt: skip
+
+    def _npz(self) -> Iterator[Image]:
+        members = arrays.open_npz(self.source.file(self.byte_limit), self.name, self.limit)
+        count = sum(frames for _, frames, _ in members)
+        which, notes = self._frames(count)
+        index = 0
+        for member, frames, load in members:
+            if index < which.stop and index + frames > which.start:
+                for offset, pixels in enumerate(arrays.frames_of(load())):
+                    if index + offset in which:
+                        yield Image(
+                            pixels, name=self.name, frame=index + offset, frames=count,
+                            format="NPZ", notes=notes + _axes_note(pixels, self.name),
+                            info={"member": member},
+                        )  # fmt: skip
+            index += frames
+
+    def _text(self) -> Iterator[Image]:
+        yield self._one(text.decode(self.source.data(self.byte_limit), self.name, self.limit))
+
+    def _netpbm(self) -> Iterator[Image]:
+        data = self.source.data(self.byte_limit)
+        image = netpbm.decode(data, self.name, self.check)
+        if image is None:
+            self.kind = "PPM"
+            yield from self._pillow()
+        else:
+            yield self._one(image)
+
+    def _png(self) -> Iterator[Image]:
+        from imgconv.images import png
+
+        data = self.source.data(self.byte_limit)
+        if data.startswith(b"\x89PNG"):
+            image = png.decode(data, max_pixels=self.limit, name=self.name)
+            if image is not None:
+                yield self._one(image)
+                return
+        yield from self._pillow()
+
+    def _tiff(self) -> Iterator[Image]:
+        from imgconv.images import tiff_reader
+        from imgconv.images.tiff_tags import Directories
+
+        file = self.source.file(self.byte_limit)
+        size = self.source.size
+        if size is None:
+            size = len(self.source.data(self.byte_limit))
+        directories = Directories(file, size, self.name)
+        count = len(directories)
+        if count == 0:
+            raise ImageError(f"{self.name}: TIFF without an image")
+        which, notes = self._frames(count)
+        for index in which:
+            directory = directories[index]
+            self.check(*directory.size)
+            if tiff_reader.plain_for_pillow(directory):
+                tiff_reader.check_present(directory, size, self.name)
+                image = self._pillow_frame(file, index)
+            else:
+                with pillow.decoding(self.name):
+                    image = tiff_reader.decode(directory, file, size, self.name)
+            image.frame, image.frames = index, count
+            image.notes += notes
+            yield image
+
+    def _pillow(self) -> Iterator[Image]:
+        data = self.source.data(self.byte_limit)
+        missing = missing_end(self.kind, data)
+        if missing:
+            raise ImageError(f"{self.name}: truncated {self.kind}: {missing}")
+        file = self.source.file(self.byte_limit)
+        with pillow.decoding(self.name):
+            opened = pillow.open_image(file, self.kind, self.name)
+            self.check(opened.height, opened.width)
+            count = pillow.frame_count(opened)
+        # The second picture in a camera's JPEG is a preview or a depth map, not news to anyone.
+        which, notes = self._frames(count, noted=opened.format != "MPO")
+        for index in which:
+            with pillow.decoding(self.name):
+                image = self._decoded(opened, index)
+            image.frames = count
+            image.notes += notes + _narrowed(data, opened, self.name)
+            yield image
+
+    def _pillow_frame(self, file: Any, index: int) -> Image:
+        with pillow.decoding(self.name):
+            return self._decoded(pillow.open_image(file, self.kind, self.name), index)
+
+    def _decoded(self, opened: Any, index: int) -> Image:
+        if index:
+            opened.seek(index)
+        self.check(opened.height, opened.width)
+        # Pillow applies the orientation of a TIFF itself while it loads.
+        orientation = 1 if self.kind == "TIFF" else pillow.orientation_of(opened)
+        opened.load()
+        self.check(opened.height, opened.width)
+        pixels, alpha, profiled = pillow.to_array(opened)
+        icc = opened.info.get("icc_profile") if profiled else None
+        return Image(
+            np.ascontiguousarray(pixels),
+            alpha=alpha,
+            name=self.name,
+            frame=index,
+            icc=icc or None,
+            format=opened.format or self.kind,
+            info={"orientation": orientation, "mode": opened.mode},
+        )
+
+
+def _axes_note(pixels: npt.NDArray[Any], name: str) -> list[str]:
+    height, width, channels = pixels.shape
+    if channels > 4 >= height:
+        return [
+            f"{name}: read as {height} rows × {width} columns × {channels} channels; "
+            "if it is channels first, transpose it to rows × columns × channels"
+        ]
+    return []
+
+
+def _narrowed(data: bytes, opened: Any, name: str) -> list[str]:
+    """Say it where Pillow had to reduce an animated or damaged 16-bit PNG."""
+    if opened.format == "PNG" and data[24:25] == b"\x10" and not opened.mode.startswith("I"):
+        return [f"{name}: 16-bit samples were reduced to 8 bits: the PNG is animated or damaged"]
+    return []
+
+
+def _oriented(image: Image) -> Image:
+    """Apply EXIF orientation once: afterwards info says 1."""
+    orientation = image.info.get("orientation", 1)
+    if orientation != 1:
+        image.pixels = np.ascontiguousarray(oriented(image.pixels, orientation))
+        image.info["orientation"] = 1
+        image.info["oriented"] = orientation
+    return image
+
+
+def oriented(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Return a view of (H, W, C) as EXIF orientation 1…8 says it is to be seen.
+
+    Source: Exif 2.32 (CIPA DC-008), tag 0x0112: where row 0 and column 0 of the stored image are.
+    """
+    if orientation >= 5:  # row 0 is a vertical side
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

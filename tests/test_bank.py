@@ -1,0 +1,149 @@
+"""Presets against independent constants; kernel text and files, right and wrong."""
+
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgconv import bank
+from imgconv.bank import generators
+from imgconv.errors import KernelError
+
+
+@pytest.mark.parametrize(("name", "order"), [("sobel-x", (1, 0)), ("sobel-y", (0, 1))])
+def test_sobel_is_opencvs(name, order):
+    column, row = cv2.getDerivKernels(*order, 3)
+    np.testing.assert_array_equal(bank.get_kernel(name).weights[0, 0], np.outer(row, column))
+
+
+@pytest.mark.parametrize("name", bank.preset_names())
+def test_every_preset_is_whole(name):
+    kernel = bank.get_kernel(name)
+    assert kernel.description
+    assert kernel.citation
+    assert np.isfinite(kernel.effective_weights()).all()
+    assert len(kernel.labels) in (0 if len(kernel.weights) == 1 else -1, len(kernel.weights))
+    total = kernel.effective_weights()[0].sum()
+    assert min(abs(total), abs(total - 1), abs(total - 2), abs(total - 8)) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["dct-8x8", "frei-chen-basis", "haar"])
+def test_transform_banks_are_orthonormal(name):
+    flat = bank.get_kernel(name).effective_weights().reshape(-1, bank.get_kernel(name).size[0] ** 2)
+    np.testing.assert_allclose(flat @ flat.T, np.eye(len(flat)), atol=1e-12)
+
+
+def test_the_gaussian_is_opencvs():
+    column = cv2.getGaussianKernel(17, 2, cv2.CV_64F)
+    np.testing.assert_allclose(
+        bank.get_kernel("gaussian:sigma=2").weights[0, 0], column @ column.T, atol=1e-12
+    )
+
+
+def test_binomials_are_rows_of_pascals_triangle():
+    for size in (3, 5, 7):
+        fixed = bank.get_kernel(f"binomial-{size}").effective_weights()
+        np.testing.assert_allclose(fixed, bank.get_kernel(f"binomial:{size}").weights)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0 -1 0; -1 5 -1; 0 -1 0", "0,-1,0;-1,5,-1;0,-1,0", "0 -1 0\n-1 5 -1\n0 -1 0\n",
+     "[[0,-1,0],[-1,5,-1],[0,-1,0]]", "3x3: 0 -1 0 -1 5 -1 0 -1 0", "3x3: 0,-1,0 -1,5,-1 0,-1,0",
+     "3 3 1 0\n0 -1 0\n-1 5 -1\n0 -1 0"],
+)  # fmt: skip
+def test_every_way_to_write_a_matrix_means_the_same(text):
+    np.testing.assert_array_equal(
+        bank.get_kernel(text).effective_weights()[0, 0], [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]
+    )
+
+
+def test_fractions_and_rotations():
+    assert bank.get_kernel("1/9 2/9").weights[0, 0].tolist() == [[1 / 9, 2 / 9]]
+    turned = bank.get_kernel("3x3>: 1 0 0 0 0 0 0 0 0").weights[:, 0]
+    assert [tuple(np.argwhere(plane)[0]) for plane in turned] == [(0, 0), (2, 0), (2, 2), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("1 2; 3", "row 2"), ("", "empty"), ("1 a", "column 3"), ("1/0", "zero"),
+     ("3x3: 1 2", "expected 9"), ("box:size=0", "size=0"), ("gaussian:foo=1", "expected sigma"),
+     ("sobel:7", "no parameters"), ("[[1,2],[3]]", "equally long"), ("99999x99999: 1", "sides"),
+     ("nothere.toml", "No such file"), ("1 inf", "finite")],
+)  # fmt: skip
+def test_bad_kernels_say_what_was_expected(text, says):
+    with pytest.raises(KernelError, match=says):
+        bank.get_kernel(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_kernel_or_a_kernel_error(text):
+    try:
+        kernel = bank.parse_kernel_text(text)
+    except KernelError:
+        return
+    assert np.isfinite(kernel.weights).all()
+
+
+class Canary:
+    def __reduce__(self):
+        return (pytest.fail, ("the payload ran",))
+
+
+def test_pickles_are_refused_unread(tmp_path):
+    array = np.array([Canary()], dtype=object)
+    np.save(tmp_path / "evil.npy", array, allow_pickle=True)
+    np.savez(tmp_path / "evil.npz", weight=array)
+    (tmp_path / "raw.npy").write_bytes(pickle.dumps(Canary()))
+    for name in ("evil.npy", "evil.npz", "raw.npy"):
+        with pytest.raises(KernelError, match=name):
+            bank.load_kernel_file(tmp_path / name)
+
+
+def test_files_of_every_kind_hold_the_same_bank(tmp_path):
+    weights = np.random.default_rng(0).normal(size=(2, 3, 3, 5))
+    bias = np.array([1.0, -2.0])
+    np.save(tmp_path / "k.npy", weights)
+    np.savez(tmp_path / "k.npz", weight=weights, bias=bias)
+    table = {"weights": weights.tolist(), "bias": bias.tolist()}
+    (tmp_path / "k.json").write_text(json.dumps(table))
+    (tmp_path / "k.toml").write_text(
+        f"[k]\nweights = {json.dumps(weights.tolist())}\nbias = [1, -2]\n"
+    )
+    from imgconv.safetensors import write_safetensors
+
+    write_safetensors(tmp_path / "k.safetensors", {"weight": weights, "bias": bias})
+    for suffix in ("npy", "npz", "json", "toml", "safetensors"):
+        kernel = bank.load_kernel_file(tmp_path / f"k.{suffix}")
+        np.testing.assert_array_equal(kernel.weights, weights)
+        assert suffix == "npy" or kernel.bias.tolist() == [1, -2]
+
+
+def test_normalising_a_zero_sum_points_to_abs():
+    with pytest.raises(KernelError, match="--normalize abs"):
+        bank.transform(bank.get_kernel("sobel-x"), normalize="sum")
+    assert bank.transform(bank.get_kernel("sobel-x"), normalize="abs").divisor == 8
+
+
+def test_generators_take_positional_and_named_parameters():
+    assert set(generators.GENERATORS) >= {
+        "gaussian",
+        "log",
+        "dog",
+        "gabor",
+        "box",
+        "disk",
+        "motion",
+        "ring",
+        "ramp",
+        "unsharp",
+    }
+    np.testing.assert_array_equal(
+        bank.get_kernel("gaussian:2").weights, bank.get_kernel("Gaussian:sigma=2").weights
+    )
+    assert bank.get_kernel("box:size=9x3").size == (3, 9)
+    assert bank.get_kernel("unsharp:sigma=1,amount=2").weights.sum() == pytest.approx(1)

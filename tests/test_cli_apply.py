@@ -1,0 +1,183 @@
+"""`imgconv apply` as a person drives it: outputs are opened again and compared."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from skimage import data
+
+SOBEL_X = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+
+
+def imgconv(*arguments, cwd, stdin=None, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "imgconv", *map(os.fspath, arguments)],
+        cwd=cwd, input=stdin, capture_output=True, timeout=120, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def photo(tmp_path):
+    Image.fromarray(data.astronaut()[:96, :128]).save(tmp_path / "photo.png")
+    return tmp_path
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_sobel_of_a_photo_is_scipys_magnitude(photo):
+    assert imgconv("apply", "-k", "sobel", "photo.png", cwd=photo).returncode == 0
+    image = pixels(photo / "photo.png").astype(np.float64)
+    gx = ndimage.correlate(image, SOBEL_X[..., None], mode="mirror")
+    gy = ndimage.correlate(image, SOBEL_X.T[..., None], mode="mirror")
+    expected = np.clip(np.rint(np.hypot(gx, gy)), 0, 255)
+    assert np.abs(pixels(photo / "photo-sobel.png") - expected).max() <= 1
+    assert (pixels(photo / "photo-sobel.png") == expected).mean() > 0.999
+
+
+def test_the_lecture_example_comes_out_as_text(tmp_path):
+    (tmp_path / "grid.txt").write_text("3 3 2 1 0\n0 0 1 3 1\n3 1 2 2 3\n2 0 0 2 2\n2 0 0 0 1\n")
+    arguments = ["apply", "-k", "0 1 2; 2 2 0; 0 1 2", "grid.txt", "-o", "-", "--format", "txt"]
+    valid = imgconv(*arguments, "--padding", "valid", cwd=tmp_path)
+    assert valid.stdout.split() == b"12 12 17 10 17 19 9 6 14".split()
+    same = imgconv(*arguments, "--padding-mode", "zeros", cwd=tmp_path)
+    rows = [line.split() for line in same.stdout.splitlines()]
+    assert [len(row) for row in rows] == [5] * 5
+    assert [row[1:4] for row in rows[1:4]] == [line.split() for line in valid.stdout.splitlines()]
+
+
+def test_pipes_carry_png_both_ways(photo):
+    data_in = (photo / "photo.png").read_bytes()
+    result = imgconv("apply", "-k", "box-3", "-", "-o", "png:-", cwd=photo, stdin=data_in)
+    assert result.returncode == 0
+    (photo / "out.png").write_bytes(result.stdout)
+    image = pixels(photo / "photo.png").astype(np.float64)
+    expected = np.rint(ndimage.uniform_filter(image, (3, 3, 1), mode="mirror"))
+    assert np.abs(pixels(photo / "out.png") - expected).max() <= 1
+
+
+def test_one_bad_file_leaves_the_others_done_and_exit_code_1(photo):
+    (photo / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    (photo / "good.png").write_bytes((photo / "photo.png").read_bytes())
+    result = imgconv(
+        "apply",
+        "-k",
+        "sobel",
+        "photo.png",
+        "bad.png",
+        "good.png",
+        "-o",
+        "out/",
+        "--json",
+        cwd=photo,
+    )
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 1
+    assert sorted(path.name for path in (photo / "out").iterdir()) == ["good.png", "photo.png"]
+    assert [row["input"] for row in rows if "error" in row] == ["bad.png"]
+    assert result.stderr.count(b"\n") == 1
+    assert b"bad.png" in result.stderr
+
+
+def test_collisions_are_found_before_any_work(photo):
+    (photo / "sub").mkdir()
+    (photo / "sub" / "photo.png").write_bytes((photo / "photo.png").read_bytes())
+    result = imgconv("apply", "-k", "sobel", "photo.png", "sub/photo.png", "-o", "out/", cwd=photo)
+    assert result.returncode == 2
+    assert not (photo / "out").exists()
+    link = photo / "link.png"
+    os.link(photo / "photo.png", link)
+    before = (photo / "photo.png").read_bytes()
+    result = imgconv(
+        "apply", "-k", "sobel", "photo.png", "-o", "link.png", "--overwrite", cwd=photo
+    )
+    assert result.returncode == 2
+    assert (photo / "photo.png").read_bytes() == before
+
+
+def test_an_existing_output_stays_unless_told(photo):
+    (photo / "out.png").write_bytes(b"precious")
+    arguments = ["apply", "-k", "sobel", "photo.png", "-o", "out.png"]
+    assert imgconv(*arguments, cwd=photo).returncode == 1
+    assert (photo / "out.png").read_bytes() == b"precious"
+    assert imgconv(*arguments, "--overwrite", cwd=photo).returncode == 0
+    assert pixels(photo / "out.png").shape == (96, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-k", "sobl", "photo.png"], b"did you mean sobel"),
+        (["-k", "1 2; 3", "photo.png"], b"row 2 has 1 numbers, expected 2"),
+        (["-k", "1 nan x", "photo.png"], b"expected a number"),
+        (["-k", "sobel", "photo.png", "--stride", "0"], b"--stride"),
+        (["-k", "sobel", "photo.png", "--dilation", "0"], b"--dilation"),
+        (["-k", "sobel", "photo.png", "--scale", "huge"], b"--scale huge"),
+        (["-k", "sobel", "photo.png", "-o", "x.xyz"], b".xyz"),
+        (["-k", "sobel", "photo.png", "-o", "-"], b"--format"),
+        (["-k", "laplacian", "--normalize", "sum", "photo.png"], b"--normalize abs"),
+        (["-k", "box-5", "--padding", "valid", "grid.txt"], b"spans 5"),
+        (["-k", "sobel"], b"no input"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(photo, arguments, says):
+    (photo / "grid.txt").write_text("1 2\n3 4\n")
+    result = imgconv("apply", *arguments, cwd=photo)
+    assert (result.returncode, result.stderr.count(b"\n")) == (2, 1), result.stderr
+    assert says in result.stderr
+    assert b"Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["%d.png", "a[0].png", "{stem}.png", "new\nline.png", "x" * 251 + ".png"]
+)
+def test_names_are_taken_literally(photo, name):
+    (photo / name).write_bytes((photo / "photo.png").read_bytes())
+    result = imgconv(
+        "apply", "-k", "sobel", name, "-o", "out/", cwd=photo, env={**os.environ, "LC_ALL": "C"}
+    )
+    assert result.returncode == 0, result.stderr
+    assert os.listdir(photo / "out") == [name]
+
+
+def test_a_full_device_and_a_gone_reader_have_their_codes(photo):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "imgconv", "apply", "-k", "sobel", "photo.png", "-o", "png:-"],
+            cwd=photo, stdout=full, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert b"No space left" in result.stderr
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(
+        [sys.executable, "-m", "imgconv", "apply", "-k", "sobel", "photo.png", "-o", "png:-"],
+        cwd=photo, stdout=write, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_sixteen_bits_stay_sixteen(photo):
+    values = (np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64)
+    Image.fromarray(values).save(photo / "deep.png")
+    assert (
+        imgconv("apply", "-k", "identity", "deep.png", "-o", "same.png", cwd=photo).returncode == 0
+    )
+    np.testing.assert_array_equal(pixels(photo / "same.png"), values)
+
+
+def test_the_sharpen_mask_of_24_saturates_and_never_wraps(photo):
+    mask = "-1 -1 -1; -1 32 -1; -1 -1 -1"
+    arguments = ["apply", "-k", mask, "--divisor", "24", "photo.png", "-o", "sharp.png"]
+    assert imgconv(*arguments, cwd=photo).returncode == 0
+    image = pixels(photo / "photo.png").astype(np.int64)
+    weights = np.array([[-1, -1, -1], [-1, 32, -1], [-1, -1, -1]])[..., None]
+    expected = np.clip(np.rint(ndimage.correlate(image, weights, mode="mirror") / 24), 0, 255)
+    np.testing.assert_array_equal(pixels(photo / "sharp.png"), expected)

@@ -1,0 +1,103 @@
+"""The documentation is true: every command and option is described, every example runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from PIL import Image
+from skimage import data
+
+from imgconv.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"^```(sh|console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def leaves(command, path=()):
+    """Yield (path, command) of every command that does work."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from leaves(command.get_command(context, name), (*path, name))
+    else:
+        yield path, command
+
+
+COMMANDS = {" ".join(path): command for path, command in leaves(main)}
+
+
+def page_of(path):
+    return ROOT / "docs" / f"{path.split()[0]}.md"
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_and_option_has_its_place_in_the_docs(path):
+    page = page_of(path).read_text()
+    assert f"imgconv {path}" in page
+    for parameter in COMMANDS[path].params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            for name in (*parameter.opts, *parameter.secondary_opts):
+                assert f"`{name}" in page, f"{path}: {name} is not described"
+
+
+def test_every_page_is_reached_from_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for page in PAGES:
+        assert f"docs/{page.name}" in readme, page.name
+
+
+def blocks(path):
+    for number, match in enumerate(BLOCK.finditer(path.read_text())):
+        if "# not run:" not in match[2]:
+            yield pytest.param(match[1], match[2], id=f"{path.stem}-{number}")
+
+
+EXAMPLES = [example for path in (ROOT / "README.md", *PAGES) for example in blocks(path)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the files that examples speak of."""
+    photo = Image.fromarray(data.astronaut()[:256, :256])
+    photo.save(tmp_path / "photo.png")
+    photo.save(tmp_path / "photo.jpg")
+    Image.fromarray(data.camera()[::2, ::2]).save(tmp_path / "gray.png")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, image in (("coffee", data.coffee()), ("chelsea", data.chelsea())):
+        Image.fromarray(image[:200, :200]).save(photos / f"{name}.jpg")
+    (tmp_path / "grid.txt").write_text("3 3 2 1 0\n0 0 1 3 1\n3 1 2 2 3\n2 0 0 2 2\n2 0 0 0 1\n")
+    (tmp_path / "pool.txt").write_text("2 -4 2 2\n0 1 0 -1\n2 1 0 2\n5 -3 1 4\n")
+    return tmp_path
+
+
+def environment():
+    scripts = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(("language", "text"), EXAMPLES)
+def test_every_example_runs_and_prints_what_it_says(language, text, folder):
+    if language == "python":
+        command, expected = [sys.executable, "-W", "error", "-c", text], None
+    else:
+        script, expected = text, None
+        if language == "console":
+            lines = text.splitlines()
+            script = "\n".join(line[2:] for line in lines if line.startswith(("$ ", "> ")))
+            expected = [line for line in lines if not line.startswith(("$ ", "> "))]
+        if "venv" in script or "pip install" in script:
+            pytest.skip("set-up commands are run by .ci/run")
+        command = [shutil.which("bash"), "-euo", "pipefail", "-c", script]
+    result = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    if expected is not None:
+        assert [line.rstrip() for line in result.stdout.splitlines()] == expected

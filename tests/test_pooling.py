@@ -1,0 +1,102 @@
+"""Pooling against a slow loop written from PyTorch's documentation."""
+
+import math
+
+import numpy as np
+import pytest
+
+from imgconv.compute import pooling
+from imgconv.errors import ShapeError, UsageError
+
+
+def slow(x, kind, k, s, p, d, ceil, include=True):
+    """One window at a time over (C, H, W)."""
+    sizes = []
+    for axis in (0, 1):
+        free = x.shape[axis + 1] + 2 * p[axis] - d[axis] * (k[axis] - 1) - 1
+        n = (math.ceil if ceil else math.floor)(free / s[axis]) + 1
+        if ceil and (n - 1) * s[axis] >= x.shape[axis + 1] + p[axis]:
+            n -= 1
+        sizes.append(n)
+    out = np.empty((x.shape[0], *sizes))
+    for c, i, j in np.ndindex(*out.shape):
+        values = []
+        for m in range(k[0]):
+            for n in range(k[1]):
+                y, z = i * s[0] - p[0] + m * d[0], j * s[1] - p[1] + n * d[1]
+                if 0 <= y < x.shape[1] and 0 <= z < x.shape[2]:
+                    values.append(float(x[c, y, z]))
+        if kind == "avg":
+            rows = min(i * s[0] - p[0] + k[0], x.shape[1] + p[0]) - (i * s[0] - p[0])
+            columns = min(j * s[1] - p[1] + k[1], x.shape[2] + p[1]) - (j * s[1] - p[1])
+            out[c, i, j] = sum(values) / (rows * columns if include else len(values))
+        else:
+            out[c, i, j] = {"max": max, "min": min}[kind](values)
+    return out
+
+
+CASES = [
+    ((2, 2), (2, 2), (0, 0), (1, 1), False),
+    ((3, 3), (2, 2), (1, 1), (1, 1), True),
+    ((2, 5), (1, 3), (1, 2), (1, 1), True),
+    ((3, 2), (2, 1), (0, 1), (2, 3), False),
+    ((5, 4), (3, 2), (2, 0), (1, 1), True),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize(("k", "s", "p", "d", "ceil"), CASES)
+def test_max_and_min_match_the_loop(dtype, k, s, p, d, ceil):
+    x = (np.random.default_rng(1).normal(size=(3, 13, 11)) * 50 + 60).astype(dtype)
+    for kind, function in (("max", pooling.max_pool2d), ("min", pooling.min_pool2d)):
+        result = function(x, k, s, p, d, ceil)
+        assert result.dtype == dtype
+        np.testing.assert_array_equal(result, slow(x, kind, k, s, p, d, ceil))
+
+
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize(
+    ("k", "s", "p", "d", "ceil"), [case for case in CASES if case[3] == (1, 1)]
+)
+def test_average_counts_padding_as_asked(k, s, p, d, ceil, include):
+    x = np.random.default_rng(2).normal(size=(2, 13, 11)).astype(np.float32)
+    result = pooling.avg_pool2d(x, k, s, p, ceil, include)
+    np.testing.assert_allclose(result, slow(x, "avg", k, s, p, d, ceil, include), atol=1e-6)
+
+
+def test_the_lecture_example_averages_and_picks_the_largest():
+    grid = np.array([[2, -4, 2, 2], [0, 1, 0, -1], [2, 1, 0, 2], [5, -3, 1, 4]], np.float32)[None]
+    assert pooling.avg_pool2d(grid, 2)[0].tolist() == [[-0.25, 0.75], [1.25, 1.75]]
+    assert pooling.max_pool2d(grid, 2)[0].tolist() == [[2, 2], [5, 4]]
+
+
+def test_nan_wins_a_maximum_and_indices_point_at_it():
+    x = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+    x[0, 0, 0] = np.nan
+    out, indices = pooling.max_pool2d(x, 2, return_indices=True)
+    assert np.isnan(out[0, 0, 0])
+    assert indices[0].tolist() == [[0, 7], [13, 15]]
+
+
+def test_adaptive_windows_overlap_where_sizes_do_not_divide():
+    x = np.arange(5, dtype=np.float32).reshape(1, 1, 5)
+    assert pooling.adaptive_avg_pool2d(x, (1, 3))[0, 0].tolist() == [0.5, 2, 3.5]
+    assert pooling.global_max_pool2d(x)[0].tolist() == [[4]]
+
+
+def test_lp_is_the_norm_of_the_window():
+    x = np.array([[[3.0, 4.0]]], np.float32)
+    assert pooling.lp_pool2d(x, 2, (1, 2))[0, 0, 0] == pytest.approx(5)
+
+
+def test_padding_beyond_half_the_window_names_both():
+    with pytest.raises(ShapeError, match=r"padding=2 .*at most half: 1"):
+        pooling.max_pool2d(np.zeros((1, 5, 5), np.float32), 3, padding=2)
+
+
+@pytest.mark.parametrize(
+    "text", ["max", "med:2", "max:x", "max:2,foo=1", "global-avg:2", "min:2,p=3"]
+)
+def test_pool_text_says_what_was_expected(text):
+    with pytest.raises(UsageError, match="pool"):
+        pooling.pool(np.zeros((1, 4, 4), np.float32), text)

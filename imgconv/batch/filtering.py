@@ -12,29 +12,9 @@ from imgconv.compute.filtering import filter_image
 from imgconv.errors import UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
-from imgconv.shapes import extent, pair
+from imgconv.networks.chain import Step, Window, trace
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Stride, padding and dilation as the user gave them; padding None is the default."""
-
-    stride: Any = 1
-    padding: Any = None
-    dilation: Any = 1
-    padding_mode: str = "reflect"
-    pad_value: float = 0.0
-
-    def padding_for(self, size: tuple[int, int]) -> Any:
-        """The given padding; else `same`, or half the kernel where a stride rules `same` out."""
-        if self.padding is not None:
-            return self.padding
-        if pair(self.stride, "stride") == (1, 1):
-            return "same"
-        dilation = pair(self.dilation, "dilation")
-        return tuple((extent(k, d) - 1) // 2 for k, d in zip(size, dilation, strict=True))
 
 
 @dataclass(frozen=True)
@@ -76,6 +56,30 @@ class Recipe:
         return {key: value for key, value in facts.items() if value not in (None, False)}
 
 
+@dataclass(frozen=True)
+class ChainRecipe(Recipe):
+    """A chain of layers instead of kernels; `kept` are the steps whose maps are written too."""
+
+    steps: tuple[Step, ...] = ()
+    kept: tuple[int, ...] = ()
+
+    def names(self) -> list[tuple[Kernel, int, str]]:
+        """As for kernels: each written step is a kernel of its name; the last is `chain`."""
+        found = [(_stand_in(self.steps[i].name), i, self.steps[i].name) for i in self.kept]
+        return [*found, (_stand_in("chain"), len(self.steps) - 1, "")]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What was applied, for metadata."""
+        facts = Recipe.as_dict(self)
+        return {"chain": [s.text for s in self.steps], "alpha": self.alpha} | {
+            key: facts[key] for key in ("gray", "linear", "scale") if key in facts
+        }
+
+
+def _stand_in(name: str) -> Kernel:
+    return Kernel(name, np.ones((1, 1, 1, 1)), source=name)
+
+
 @dataclass
 class Map:
     """One result: samples ready to encode."""
@@ -101,12 +105,26 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
         else:
             opacity = pixels[..., -1:] if recipe.alpha == "keep" else None
             pixels = np.ascontiguousarray(pixels[..., :-1])
+    if isinstance(recipe, ChainRecipe):
+        yield from _chain_maps(pixels, image, opacity, recipe, dtype, raw)
+        return
     for kernel in recipe.kernels:
         responses = _responses(pixels, kernel, recipe, dtype, raw, image)
         members = [entry for entry in recipe.names() if entry[0] is kernel]
         for (_, number, name), response in zip(members, responses, strict=True):
             del number
             yield _finished(response, kernel, name, image, opacity, recipe, dtype, raw)
+
+
+def _chain_maps(
+    pixels: Array, image: Image, opacity: Array | None, recipe: ChainRecipe,
+    dtype: np.dtype[Any], raw: bool,
+) -> Iterator[Map]:  # fmt: skip
+    named = {index: (kernel, name) for kernel, index, name in recipe.names()}
+    for index, (_, maps) in enumerate(trace(pixels, list(recipe.steps))):
+        if index in named:
+            wide = maps.astype(np.float64 if maps.dtype == np.float64 else np.float32)
+            yield _finished(wide, *named[index], image, opacity, recipe, dtype, raw)
 
 
 def rule_of(kernel: Kernel, recipe: Recipe) -> str:

@@ -29,9 +29,10 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     Inputs are files, folders with --recursive, globs, - for standard input, or sample:chart.
     Without -o, the result of photo.jpg is photo-KERNEL.png in the current folder.
     """
-    from imgconv.batch.filtering import Recipe, Window
+    from imgconv.batch.filtering import Recipe
     from imgconv.cli.files import Request, write_all
     from imgconv.compute.padding import normalize_mode
+    from imgconv.networks.chain import Window
 
     window = Window(
         given["stride"], given["padding"], given["dilation"],

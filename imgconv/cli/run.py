@@ -1,0 +1,49 @@
+"""`imgconv run`."""
+
+import fnmatch
+from typing import Any
+
+import click
+
+from imgconv.cli import options
+
+
+@click.command()
+@click.argument("chain")
+@options.inputs
+@click.option(
+    "--keep", multiple=True, metavar="STEP", help="Write this step's maps too: 2, conv, *."
+)
+@options.read
+@options.write
+@options.batch
+def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any) -> int:
+    """Chain layers: each step's maps are the next one's input.
+
+    \b
+    imgconv run 'gray | conv gaussian:sigma=1 | conv sobel | relu | maxpool 2' photo.png
+    imgconv run 'conv sobel-x stride=2 | abs' photo.png -o edges.png
+    imgconv run edges.toml photo.png --keep '*' -o maps/
+
+    Steps: gray, conv KERNEL [stride= padding= dilation= mode= value= flip= combine= bias=], maxpool,
+    avgpool, minpool, lppool, adaptive-avgpool, global-avgpool …, softmax and every activation.
+    """
+    from imgconv.batch.filtering import ChainRecipe
+    from imgconv.cli.files import Request, write_all
+    from imgconv.errors import UsageError
+    from imgconv.networks.chain import parse_chain
+
+    steps = parse_chain(chain)
+    kept = []
+    for index, step in enumerate(steps[:-1]):
+        labels = (str(index + 1), step.name, step.name.partition("-")[2], step.text)
+        if any(fnmatch.fnmatchcase(label, want) for label in labels for want in keep):
+            kept.append(index)
+    if keep and not kept and not any(want in ("*", str(len(steps))) for want in keep):
+        names = ", ".join(step.name for step in steps)
+        raise UsageError(f"--keep {keep[0]}: no such step, expected one of {names}")
+    recipe = ChainRecipe(
+        kernels=(), gray=given["gray"], channels=given["channels"], linear=given["linear"],
+        alpha=given["alpha"], scale=given["scale"], steps=tuple(steps), kept=tuple(kept),
+    )  # fmt: skip
+    return write_all(Request(inputs, recipe, given))

@@ -10,8 +10,8 @@ _EXTENSION, _DESCRIPTOR, _TRAILER = 0x21, 0x2C, 0x3B
 
 
 def missing_end(kind: str, data: bytes) -> str | None:
-    """Return what a file of `kind` (PNG, JPEG, GIF, WEBP) lacks at its end, or None."""
-    check = {"PNG": _png, "JPEG": _jpeg, "GIF": _gif, "WEBP": _webp}.get(kind)
+    """Return what a file of `kind` (PNG, JPEG, GIF, WEBP, QOI) lacks at its end, or None."""
+    check = {"PNG": _png, "JPEG": _jpeg, "GIF": _gif, "WEBP": _webp, "QOI": _qoi}.get(kind)
     return check(data) if check else None
 
 
@@ -57,6 +57,10 @@ def _jpeg(data: bytes) -> str | None:
 def _webp(data: bytes) -> str | None:
     declared = int.from_bytes(data[4:8], "little") + 8
     return f"{declared} bytes declared, {len(data)} present" if declared > len(data) else None
+
+
+def _qoi(data: bytes) -> str | None:
+    return None if data.endswith(bytes(7) + b"\1") else "no end marker"
 
 
 def _gif(data: bytes) -> str | None:

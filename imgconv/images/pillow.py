@@ -30,7 +30,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.errors import ImageError
+from imgconv.errors import ImageError, ImgconvError, LimitError
 from imgconv.images.formats import PILLOW_PLUGINS
 
 Array = npt.NDArray[Any]
@@ -41,44 +41,57 @@ _BROKEN = (
     TypeError, IndexError, KeyError, AttributeError, AssertionError, RuntimeError,
     ZeroDivisionError, struct.error, zlib.error,
 )  # fmt: skip
-_quiet_lock = threading.Lock()
-_quiet_depth = 0
-_quiet_context: Any = None
+_guard_lock = threading.Lock()
+_guard_depth = 0
+_guard_stack: contextlib.ExitStack | None = None
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the warnings of Pillow about odd files; threads may overlap in here."""
-    global _quiet_depth, _quiet_context
-    with _quiet_lock:
-        if _quiet_depth == 0:
+def _guarded(max_pixels: int) -> Iterator[None]:
+    """Silence Pillow's warnings about odd files and let our limit be the one that holds.
+
+    Both are settings of the whole process, so threads that overlap in here share them: the first
+    one sets, the last one restores, and the largest limit wins (each caller checks its own too).
+    """
+    global _guard_depth, _guard_stack
+    from PIL import Image as Pillow
+
+    with _guard_lock:
+        if _guard_stack is None:
             logging.getLogger("PIL").addHandler(logging.NullHandler())
-            _quiet_context = warnings.catch_warnings()
-            _quiet_context.__enter__()
+            _guard_stack = contextlib.ExitStack()
+            _guard_stack.callback(setattr, Pillow, "MAX_IMAGE_PIXELS", Pillow.MAX_IMAGE_PIXELS)
+            _guard_stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-        _quiet_depth += 1
+        _guard_depth += 1
+        if Pillow.MAX_IMAGE_PIXELS is not None:  # it raises above twice this
+            Pillow.MAX_IMAGE_PIXELS = max(Pillow.MAX_IMAGE_PIXELS, -(-max_pixels // 2))
     try:
         yield
     finally:
-        with _quiet_lock:
-            _quiet_depth -= 1
-            if _quiet_depth == 0 and _quiet_context is not None:
-                _quiet_context.__exit__(None, None, None)
-                _quiet_context = None
+        with _guard_lock:
+            _guard_depth -= 1
+            if _guard_depth == 0 and _guard_stack is not None:
+                _guard_stack.close()
+                _guard_stack = None
 
 
 @contextlib.contextmanager
-def decoding(name: str) -> Iterator[None]:
-    """Turn what Pillow raises for a broken file into an ImageError of one line."""
+def decoding(name: str, max_pixels: int) -> Iterator[None]:
+    """Turn what Pillow raises for a broken file into an ImageError or LimitError of one line."""
     from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
 
-    with _quiet():
+    with _guarded(max_pixels):
         try:
             yield
-        except ImageError:
+        except ImgconvError:
             raise
-        except (*_BROKEN, Pillow.DecompressionBombError, UnidentifiedImageError) as error:
+        except Pillow.DecompressionBombError:
+            raise LimitError(
+                f"{name}: declares more pixels than the limit of {max_pixels}; "
+                "--max-pixels raises it"
+            ) from None
+        except _BROKEN as error:
             raise ImageError(f"{name}: {_reason(error)}") from None
 
 
@@ -88,6 +101,8 @@ def _reason(error: BaseException) -> str:
     words = " ".join(str(error).split())
     if isinstance(error, (KeyError, IndexError, AttributeError, AssertionError, TypeError)):
         words = ""
+    if words == "not identified by this driver":
+        words = "its header makes no sense"
     return f"broken image: {words}" if words else "broken image"
 
 

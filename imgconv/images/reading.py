@@ -17,7 +17,7 @@ import numpy.typing as npt
 from imgconv.errors import ImageError, LimitError, UsageError
 from imgconv.images import arrays, netpbm, pillow, text
 from imgconv.images.complete import missing_end
-from imgconv.images.formats import PILLOW_PLUGINS, sniff
+from imgconv.images.formats import sniff
 from imgconv.images.image import Image
 from imgconv.images.source import Source
 
@@ -54,7 +54,10 @@ def read_images(
     if isinstance(source, str) and source.startswith(_SAMPLE):
         from imgconv.images.sample import sample
 
-        yield sample(source[len(_SAMPLE) :], max_pixels=limit)
+        image = sample(source)
+        if image.pixels.shape[0] * image.pixels.shape[1] > limit:
+            raise LimitError(f"{source}: larger than the limit of {limit} pixels (--max-pixels)")
+        yield image
         return
     with Source(source, name) as opened:
         kind = sniff(opened.prefix, opened.name, format)
@@ -78,8 +81,7 @@ def _unknown(prefix: bytes) -> str:
     for signature, what in ((b"%!", "PostScript"), (b"%PDF", "PDF"), (b"\xc5\xd0\xd3\xc6", "EPS")):
         if prefix.startswith(signature):
             return f"{what} is not read: it would need another program"
-    known = ", ".join(plugin.lower() for plugin in PILLOW_PLUGINS)
-    return f"not an image that is known ({known}, pgm, pfm, npy, npz, csv, txt)"
+    return "not an image that is known (PNG, JPEG, TIFF, WebP, GIF, PNM, PFM, NPY, CSV, …)"
 
 
 class _Reader:
@@ -197,7 +199,7 @@ class _Reader:
                 tiff_reader.check_present(directory, size, self.name)
                 image = self._pillow_frame(file, index)
             else:
-                with pillow.decoding(self.name):
+                with pillow.decoding(self.name, self.limit):
                     image = tiff_reader.decode(directory, file, size, self.name)
             image.frame, image.frames = index, count
             image.notes += notes
@@ -209,21 +211,21 @@ class _Reader:
         if missing:
             raise ImageError(f"{self.name}: truncated {self.kind}: {missing}")
         file = self.source.file(self.byte_limit)
-        with pillow.decoding(self.name):
+        with pillow.decoding(self.name, self.limit):
             opened = pillow.open_image(file, self.kind, self.name)
             self.check(opened.height, opened.width)
             count = pillow.frame_count(opened)
         # The second picture in a camera's JPEG is a preview or a depth map, not news to anyone.
         which, notes = self._frames(count, noted=opened.format != "MPO")
         for index in which:
-            with pillow.decoding(self.name):
+            with pillow.decoding(self.name, self.limit):
                 image = self._decoded(opened, index)
             image.frames = count
             image.notes += notes + _narrowed(data, opened, self.name)
             yield image
 
     def _pillow_frame(self, file: Any, index: int) -> Image:
-        with pillow.decoding(self.name):
+        with pillow.decoding(self.name, self.limit):
             return self._decoded(pillow.open_image(file, self.kind, self.name), index)
 
     def _decoded(self, opened: Any, index: int) -> Image:

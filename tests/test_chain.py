@@ -39,8 +39,19 @@ def test_several_filters_become_channels():
     )
 
 
-@pytest.mark.parametrize("text", ["", "gray |", "foo", "conv", "conv sobel foo=1", "conv sobel stride=x",
-                                  "maxpool x", "relu6 7"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "gray |",
+        "foo",
+        "conv",
+        "conv sobel foo=1",
+        "conv sobel stride=x",
+        "maxpool x",
+        "relu6 7",
+    ],
+)
 def test_a_bad_step_is_named(text):
     with pytest.raises(UsageError):
         result(text, np.zeros((4, 4, 1), np.float32))

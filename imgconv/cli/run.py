@@ -26,7 +26,8 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
     imgconv run edges.toml photo.png --keep '*' -o maps/
 
     Steps: gray, conv KERNEL [stride= padding= dilation= mode= value= flip= combine= bias=],
-    maxpool, avgpool, minpool, lppool, adaptive-avgpool, global-avgpool …, softmax and every activation.
+    maxpool, avgpool, minpool, lppool, adaptive-avgpool, global-avgpool …, softmax and every
+    activation.
     """
     from imgconv.batch.filtering import ChainRecipe
     from imgconv.cli.files import Request, write_all

@@ -181,3 +181,15 @@ def test_the_sharpen_mask_of_24_saturates_and_never_wraps(photo):
     weights = np.array([[-1, -1, -1], [-1, 32, -1], [-1, -1, -1]])[..., None]
     expected = np.clip(np.rint(ndimage.correlate(image, weights, mode="mirror") / 24), 0, 255)
     np.testing.assert_array_equal(pixels(photo / "sharp.png"), expected)
+
+
+def test_every_sample_can_be_filtered_and_a_wrong_one_is_named(tmp_path):
+    for name in ("chart", "chart:64", "star", "zoneplate", "ramp", "noise", "edges"):
+        source, out = f"sample:{name}", ["-o", "out.png", "--overwrite"]
+        result = imgconv("apply", "-k", "sobel", source, *out, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        side = 64 if ":" in name else 512
+        assert pixels(tmp_path / "out.png").shape[:2] == (side, side)
+    result = imgconv("apply", "-k", "sobel", "sample:cat", cwd=tmp_path)
+    assert (result.returncode, result.stderr.count(b"\n")) == (2, 1)
+    assert b"sample:chart" in result.stderr

@@ -13,11 +13,12 @@ Plane = npt.NDArray[np.float64]
 
 
 def sample(name: str, max_pixels: int = LARGEST**2) -> Image:
-    """Return the sample NAME[:SIZE], RGB or gray uint8.
+    """Return the sample [sample:]NAME[:SIZE], RGB or gray uint8.
 
     chart: zone plate, Siemens star, ramps, text, edges and noise in one. zoneplate, star, ramp,
     noise: one of them. Raises UsageError for an unknown name or a size outside 16…8192.
     """
+    name = name.removeprefix("sample:")
     kind, _, size_text = name.partition(":")
     size = int(size_text) if size_text.isdigit() else DEFAULT_SIZE if not size_text else 0
     if not 16 <= size <= LARGEST:

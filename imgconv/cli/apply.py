@@ -16,7 +16,6 @@ from imgconv.cli import options
 @options.read
 @options.write
 @options.batch
-@click.option("--explain-plan", is_flag=True, help="Say which algorithm runs, and why.")
 def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> int:
     """Filter images with kernels and write the maps.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imgconv.compute import bands
 from imgconv.compute.convolution import conv2d
-from imgconv.errors import ShapeError
+from imgconv.errors import ShapeError, UsageError
 from tests import reference
 
 MODES = ("zeros", "constant", "reflect", "replicate", "circular", "symmetric")
@@ -348,13 +348,21 @@ def test_an_empty_batch_is_empty_and_an_empty_image_is_padding_or_refused():
         ({"padding": "same", "stride": 2}, "same needs stride 1"),
         ({"padding": "wide"}, "expected same, valid, full"),
         ({"dilation": 9}, "spans 19 elements but the padded input's height is 5"),
-        ({"padding": 1, "padding_mode": "mirrored"}, "mirrored"),
         ({"bias": np.zeros(3)}, r"bias of shape \(3,\), expected \(2,\)"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_numbers(arguments, message):
     with pytest.raises(ShapeError, match=message):
         conv2d(np.zeros((3, 5, 6), np.float32), np.ones((2, 3, 3, 3)), **arguments)
+
+
+def test_border_names_of_other_libraries_are_understood(generator):
+    x = draw(generator, (1, 6, 7), np.float32)
+    weight = generator.normal(size=(1, 1, 3, 3))
+    got = conv2d(x, weight, padding=1, padding_mode="reflect101")
+    np.testing.assert_array_equal(got, conv2d(x, weight, padding=1, padding_mode="reflect"))
+    with pytest.raises(UsageError, match="mirrored"):
+        conv2d(x, weight, padding=1, padding_mode="mirrored")
 
 
 def test_wrong_ranks_and_channels_are_refused():

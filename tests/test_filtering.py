@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imgconv.compute import bands
+from imgconv.compute import bands, direct, filtering, plan
 from imgconv.compute.filtering import filter_image
 from imgconv.errors import ShapeError, UsageError
 from tests import reference
@@ -158,6 +158,66 @@ def test_any_memory_layout_gives_the_same_result(generator):
     cut[1:13, 3:17, :3] = pixels
     for view in (planar, cut[1:13, 3:17, :3], np.asfortranarray(pixels)):
         np.testing.assert_array_equal(filter_image(view, SOBEL), want)
+
+
+CASES = [
+    ((37, 150), (3, 3), 3, np.uint8, "reflect"),
+    ((5, 9), (5, 5), 1, np.float32, "circular"),
+    ((21, 400), (1, 7), 4, np.int16, "zeros"),
+    ((90, 18), (9, 1), 3, np.uint8, "symmetric"),
+    ((64, 71), (13, 11), 2, np.float32, "replicate"),
+    ((40, 1100), (31, 15), 1, np.uint8, "reflect"),
+    ((33, 35), (17, 18), 3, np.uint16, "constant"),
+]
+
+
+@pytest.mark.parametrize("algorithm", plan.ALGORITHMS)
+def test_each_algorithm_alone_agrees_with_the_definition(generator, algorithm, monkeypatch):
+    monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
+    monkeypatch.setattr(direct, "SMALL", 0)
+    taken = 0
+    for size, (kh, kw), channels, source, mode in CASES:
+        pixels = draw(generator, (*size, channels), source)
+        weights = generator.normal(size=(2, 1, kh, 1)) * generator.normal(size=(2, 1, 1, kw))
+        if algorithm == "box":
+            weights = np.ones_like(weights) / weights[0].size
+        bias = generator.normal(size=2)
+        options = {"padding_mode": mode, "pad_value": 3.0}
+        if not plan.offers(filtering.make_job(pixels, weights, bias, **options)):
+            continue
+        taken += 1
+        got = filter_image(pixels, weights, bias, **options)
+        want = maps_by_definition(pixels, weights, bias, mode, value=3.0)
+        largest = np.abs(pixels.astype(float)).max()
+        bound = 1e-5 * np.abs(weights).sum(axis=(1, 2, 3)).max() * largest
+        np.testing.assert_allclose(got, want, rtol=0, atol=bound)
+    assert taken >= 3
+
+
+def test_direct_algorithms_give_the_same_bits(generator, monkeypatch):
+    for size, (kh, kw), channels, source, mode in CASES:
+        pixels = draw(generator, (*size, channels), source)
+        weights = generator.normal(size=(1, 1, kh, kw))
+        results = []
+        for algorithm, small in (("direct", 0), ("sparse", 0)):
+            monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
+            monkeypatch.setattr(direct, "SMALL", small)
+            results.append(filter_image(pixels, weights, padding_mode=mode))
+        np.testing.assert_array_equal(*results)
+
+
+def test_outer_rows_and_columns_of_zeros_are_cut_away(generator):
+    pixels = draw(generator, (12, 13, 3), np.float32)
+    kernel = np.zeros((1, 1, 9, 7))
+    kernel[0, 0, 5:7, 1:3] = generator.normal(size=(2, 2))
+    job = filtering.make_job(pixels, kernel)
+    job.trim()
+    assert job.weights.shape == (1, 1, 1, 2, 2)
+    for mode in ("reflect", "zeros"):
+        got = filter_image(pixels, kernel, padding_mode=mode)
+        np.testing.assert_allclose(got, maps_by_definition(pixels, kernel, mode=mode), atol=1e-5)
+    nothing = filter_image(pixels, np.zeros((1, 1, 5, 5)), np.array([2.0]))
+    np.testing.assert_array_equal(nothing, np.full((1, 12, 13, 3), 2))
 
 
 def test_a_constant_image_has_no_edges():

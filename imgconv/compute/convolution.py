@@ -10,6 +10,7 @@ from imgconv import shapes
 from imgconv.compute import epilogue, exact, plan
 from imgconv.compute.borders import index_map
 from imgconv.compute.jit import ELEMENT_NAMES
+from imgconv.compute.padding import normalize_mode
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
 
@@ -114,7 +115,7 @@ class Window:
         padding_mode: str,
         pad_value: float,
     ) -> None:
-        mode = padding_mode
+        mode = normalize_mode(padding_mode)
         self.stride = shapes.pair(stride, "stride")
         self.dilation = shapes.pair(dilation, "dilation")
         self.sides = shapes.resolve_padding(padding, kernel_size, self.dilation, self.stride)

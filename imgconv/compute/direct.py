@@ -1,222 +1,365 @@
-"""Direct convolution: each output row is the sum of its taps' rows, four taps a pass.
+"""Direct convolution for dense kernels: four output rows at a time, whole columns of taps a pass.
 
-Correct for every geometry; taps of weight zero are skipped.
+Four output rows under a column of H taps need only H + 3 rows of the image, so a loaded vector
+meets up to four weights; one output row alone would be bound by its unaligned loads, one for each
+multiplication. Columns go outside and rows inside, so that a column's weights stay in registers
+(7×7, float32: 30 ms against 38 ms on one core the other way round). Taps are unrolled: all of a
+small kernel in one pass, beyond that one column of a few taps a pass (`tiles.row_chunks`), with
+the sums in the first-level cache between passes.
+
+Small kernels read the image where it lies, in its own type; only borders go through a tile.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit, tiles
-from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.plan import Offer
-from imgconv.compute.tiles import Job, fill_tile
+from imgconv.compute.tiles import Job, Layout, band_rows, fill_tile, round_up, row_chunks
+
+ROWS = 4  # output rows at a time
+SMALL = 2e7  # multiplications under which a loop of its own saves less than half a millisecond
+BLOCK = 1024  # elements a pass: eight rows of sums are 32 kB
+CACHE = 400_000  # bytes of source rows that one strip of columns may keep alive
 
 
-def _add_taps(  # type: ignore[no-untyped-def]
-    sums, at, tile, base, taps, weights, first, last, count
-):
-    """sums[at…] = Σ weights[t] · tile[base + taps[t]…] over first ≤ t < last."""
-    for i in range(count):
-        sums[at + i] = 0
-    t = first
-    while t + 4 <= last:
-        a, b = base + taps[t], base + taps[t + 1]
-        c, d = base + taps[t + 2], base + taps[t + 3]
-        wa, wb, wc, wd = weights[t], weights[t + 1], weights[t + 2], weights[t + 3]
+def _columns(real: str, height: int, across: int, stride: int, dilation: int) -> Helper:
+    """A helper adding `across` columns of `height` taps to the sums of ROWS rows.
+
+    add(data, columns, weights, first, w, at, pitch, t0, t1, t2, t3): columns[first…] are the
+    columns' offsets in data, weights[w…] their weights, column by column.
+    """
+    number = jit.DTYPES[real].type
+    one, two, three = stride, 2 * stride, 3 * stride
+
+    def chain(x: int) -> Helper:
+        if x == across:
+            return Helper(
+                lambda data, columns, weights, first, w, at, pitch, t0, t1, t2, t3: (t0, t1, t2, t3)
+            )
+        rest = chain(x + 1)
+        skip = x * height
+
+        def add(  # type: ignore[no-untyped-def]
+            data, columns, weights, first, w, at, pitch, t0, t1, t2, t3
+        ):
+            place = at + columns[first + x]
+            for ky in range(height):
+                weight = weights[w + skip + ky]
+                row = ky * dilation
+                t0 += weight * number(data[place + row * pitch])
+                t1 += weight * number(data[place + (row + one) * pitch])
+                t2 += weight * number(data[place + (row + two) * pitch])
+                t3 += weight * number(data[place + (row + three) * pitch])
+            return rest(data, columns, weights, first, w, at, pitch, t0, t1, t2, t3)
+
+        return Helper(add)
+
+    return chain(0)
+
+
+def adder(real: str, height: int, across: int, stride: int, dilation: int, fresh: bool) -> Helper:
+    """A helper that runs one pass over `count` elements of ROWS rows of sums at `to`.
+
+    fresh: the pass starts the sums instead of adding to them.
+    """
+    columns_of = _columns(real, height, across, stride, dilation)
+    zero = jit.DTYPES[real].type(0)
+
+    def start(  # type: ignore[no-untyped-def]
+        sums, to, length, data, at, pitch, columns, first, weights, w, count
+    ):
         for i in range(count):
-            total = sums[at + i]
-            total += wa * tile[a + i]
-            total += wb * tile[b + i]
-            total += wc * tile[c + i]
-            total += wd * tile[d + i]
-            sums[at + i] = total
-        t += 4
-    while t < last:
-        a = base + taps[t]
-        wa = weights[t]
+            t0, t1, t2, t3 = columns_of(
+                data, columns, weights, first, w, at + i, pitch, zero, zero, zero, zero
+            )
+            sums[to + i] = t0
+            sums[to + length + i] = t1
+            sums[to + 2 * length + i] = t2
+            sums[to + 3 * length + i] = t3
+
+    def add(  # type: ignore[no-untyped-def]
+        sums, to, length, data, at, pitch, columns, first, weights, w, count
+    ):
         for i in range(count):
-            sums[at + i] += wa * tile[a + i]
-        t += 1
+            t0, t1, t2, t3 = columns_of(
+                data, columns, weights, first, w, at + i, pitch,
+                sums[to + i], sums[to + length + i],
+                sums[to + 2 * length + i], sums[to + 3 * length + i],
+            )  # fmt: skip
+            sums[to + i] = t0
+            sums[to + length + i] = t1
+            sums[to + 2 * length + i] = t2
+            sums[to + 3 * length + i] = t3
+
+    return Helper(start if fresh else add)
 
 
-add_taps = Helper(_add_taps)
+@dataclass(frozen=True)
+class Passes:
+    """How the taps are cut into passes: compile-time constants of the loop.
+
+    height: taps a column of the first passes; second: of the others, or 0 where there are none.
+    across: columns a pass. one: a single pass does it all.
+    """
+
+    height: int
+    second: int
+    across: int
+    one: bool
 
 
 @loop
 def direct_rows(
-    source: str, element: str, real: str, combine: str, divided: bool, activation: str
-) -> Built:
-    """Output rows top…bottom − 1 of one unit. ends[m] is the first tap after map m's."""
+    source: str, data: str, element: str, real: str,
+    height: int, second: int, across: int, one: bool, stride: int, dilation: int,
+    combine: str, divided: bool, activation: str,
+) -> Built:  # fmt: skip
+    """Output rows top…bottom − 1, column blocks cuts[block]…, of one unit.
+
+    data: the type of a tile; the source's own where the loop may read the source in place.
+    passes: (first column, first row, first weight) of each pass; the first `full` are of `height`
+    taps a column, the others of `second`. span: weights a map has.
+    """
     combined = combine != "none"
     fold = epilogue.fold(combine, real, divided)
     store = epilogue.store(element, real, divided, combined, activation)
     zero = jit.DTYPES[real].type(0)
+    run_first = adder(real, height, across, stride, dilation, one)
+    run_second = adder(real, max(second, 1), across, stride, dilation, False)
+    in_place = source == data
+    pick = Helper(
+        (lambda source, tile, plain: source if plain else tile)
+        if in_place
+        else (lambda source, tile, plain: tile)
+    )
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, tile, sums, row_map, col_map, planes, taps, ends, weights, bias, values,
-        geometry, start_in, start_out, top, bottom,
+        out, source, tile, sums, row_map, col_map, planes, cuts, columns, passes, weights, bias,
+        values, geometry, start_in, start_out, top, bottom, block, blocks, full, count_passes, span,
     ):  # fmt: skip
-        width = geometry[tiles.OUT_WIDTH]
         run = geometry[tiles.RUN]
         maps = geometry[tiles.MAPS]
-        spare = geometry[tiles.SUMS]
-        stride = geometry[tiles.STRIDE_Y]
+        length = geometry[tiles.SUMS]
+        new = 4 * length
         tall = geometry[tiles.TILE_ROWS]
-        wide = geometry[tiles.TILE_WIDTH]
-        # A range with a variable step may raise, and so would need Numba's runtime.
+        seen = (tall - 1) * stride + geometry[tiles.EXTENT]
         for down in range((bottom - top + tall - 1) // tall):
             y = top + down * tall
             rows = min(tall, bottom - y)
-            for across in range((width + wide - 1) // wide):
-                x = across * wide
-                pixels = min(wide, width - x)
-                fill_tile(
-                    tile, source, start_in, row_map, col_map, planes, geometry,
-                    values[epilogue.FILL], y * stride,
-                    (rows - 1) * stride + geometry[tiles.EXTENT],
-                    x, pixels + geometry[tiles.SHIFT],
-                )  # fmt: skip
-                count = pixels * run
-                for j in range(rows):
-                    base = j * stride * geometry[tiles.PITCH]
-                    at = start_out + (y + j) * geometry[tiles.OUT_ROW] + x * run
+            first = y * stride
+            line = row_map[first]
+            exist = min(seen, geometry[tiles.PADDED] - first)
+            # Rows of the source that follow each other: no step of a map is longer than one.
+            level = exist == seen and line >= 0 and row_map[first + seen - 1] == line + seen - 1
+            for b in range(block, blocks):
+                x = cuts[b]
+                pixels = cuts[b + 1] - x
+                plain = (
+                    in_place
+                    and level
+                    and x >= geometry[tiles.PLAIN_FROM]
+                    and x + pixels <= geometry[tiles.PLAIN_TO]
+                )
+                if plain:
+                    pitch = geometry[tiles.ROW_STRIDE]
+                    base = start_in + planes[0] + line * pitch + (x - geometry[tiles.NEAR]) * run
+                else:
+                    pitch = geometry[tiles.PITCH]
+                    base = np.int64(0)
+                    fill_tile(
+                        tile, source, start_in, row_map, col_map, planes, geometry,
+                        values[epilogue.FILL], first, exist, x, pixels + geometry[tiles.SHIFT],
+                    )  # fmt: skip
+                data = pick(source, tile, plain)
+                elements = pixels * run
+                # Whole vectors: the rest of the last one is computed and not stored.
+                count = (elements + 15) // 16 * 16
+                for group in range((rows + 3) // 4):
+                    at = base + group * 4 * stride * pitch
+                    place = start_out + (y + group * 4) * geometry[tiles.OUT_ROW] + x * run
                     for m in range(maps):
-                        first = ends[m - 1] if m else 0
-                        add_taps(sums, spare, tile, base, taps, weights, first, ends[m], count)
-                        if combined:
-                            fold(sums, spare, count, m, maps, bias, values)
-                        else:
-                            place = at + m * geometry[tiles.OUT_MAP]
-                            store(out, place, sums, spare, count, bias[m], values)
-                    if combined:
-                        store(out, at, sums, 0, count, zero, values)
+                        w = m * span
+                        if not one:
+                            for i in range(new):
+                                sums[new + i] = zero
+                        for p in range(full):
+                            run_first(
+                                sums, new, length, data, at + passes[3 * p + 1] * pitch, pitch,
+                                columns, passes[3 * p], weights, w + passes[3 * p + 2], count,
+                            )  # fmt: skip
+                        if second:
+                            for p in range(full, count_passes):
+                                run_second(
+                                    sums, new, length, data, at + passes[3 * p + 1] * pitch, pitch,
+                                    columns, passes[3 * p], weights, w + passes[3 * p + 2], count,
+                                )  # fmt: skip
+                        for r in range(min(4, rows - group * 4)):
+                            to = place + r * geometry[tiles.OUT_ROW]
+                            here = new + r * length
+                            if combined:
+                                fold(
+                                    sums, r * length, here, elements, m, maps, bias, values
+                                )  # fmt: skip
+                                here = r * length
+                            else:
+                                to += m * geometry[tiles.OUT_MAP]
+                            if not combined or m == maps - 1:
+                                add = zero if combined else bias[m]
+                                store(out, to, sums, here, elements, add, values)
 
     arguments = (
-        f"{element}* {source}* {real}* {real}* i64* i64* i64* i64* i64* {real}* {real}* {real}* "
-        "i64* i64 i64 i64 i64"
+        f"disjoint {element}* {source}* {data}* {real}* i64* i64* i64* i64* i64* i64* {real}* "
+        f"{real}* {real}* i64* i64 i64 i64 i64 i64 i64 i64 i64 i64"
     )
     return arguments, body
 
 
-def offer(job: Job) -> Offer:
-    """Always possible; the cost is that of the taps that are not zero."""
-    taps = np.count_nonzero(job.weights) / max(1, job.weights.shape[0] * job.weights.shape[1])
-    return Offer("direct", 1.0 + 0.02 * taps, f"direct, {taps:g} taps an output")
+def offer(job: Job) -> Offer | None:
+    """For all but small jobs; the cost is that of all taps of the kernel's rectangle.
+
+    A loop is compiled for each kernel size (about a second, once a machine). `sparse` sums the
+    same taps in the same order, so its bits are the same and a small job can go there.
+    """
+    kh, kw = job.weights.shape[3:]
+    taps = len(job.channels) * kh * kw
+    if job.outputs * taps < SMALL:
+        return None
+    lanes = 0.5 if job.real == "f64" else 1.0
+    cost = 0.1 + 0.011 * taps / lanes
+    return Offer("direct", cost, f"direct, {kh}×{kw} taps of {len(job.channels)} channel(s)")
 
 
 def run(job: Job, choice: Offer) -> None:
-    """Compute the job's outputs, threads over bands of rows."""
-    height, width = job.out_size
-    planes, where = _planes(job)
-    geometry = _geometry(job, planes)
-    real = jit.DTYPES[job.real]
-    banks = [_taps(job, group, where, geometry) for group in range(len(job.weights))]
-    values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
+    """Compute the job's outputs, threads over bands of rows and strips of columns."""
+    height, _ = job.out_size
+    layout = Layout.of(job)
+    taps = _Taps.of(job, layout)
+    in_place = _reads_in_place(job, taps.passes)
+    data = job.source.dtype if in_place else jit.DTYPES[job.real]
+    cuts, strips = _cuts(job, in_place)
+    wide = int(np.diff(cuts).max())
+    tall = ROWS if in_place else _tile_rows(job, layout, wide)
+    geometry = layout.geometry(job, wide, tall)
     rows_loop = direct_rows(
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
-        job.real, job.combine, job.divisor != 1.0, job.activation,
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[data],
+        jit.ELEMENT_NAMES[job.out.dtype], job.real,
+        taps.passes.height, taps.passes.second, taps.passes.across, taps.passes.one,
+        job.stride[0], job.dilation[0], job.combine, job.divisor != 1.0, job.activation,
     )  # fmt: skip
-    plane_table = np.array(planes, np.int64).ravel()
-    tile_size = int(geometry[tiles.PLANE]) * len(planes)
-    band = band_rows(height, int(geometry[tiles.TILE_ROWS]), len(job.starts_in))
-    per_unit = -(-height // band)
+    columns = taps.columns(geometry)
+    real = jit.DTYPES[job.real]
+    bias = np.ascontiguousarray(job.bias, real)
+    values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
+    planes = np.array(layout.planes, np.int64).ravel()
+    tile_size = int(geometry[tiles.PLANE]) * len(layout.planes) + 4 * tiles.VECTOR
+    parts = len(strips) - 1
+    band = band_rows(height, tall, len(job.starts_in) * parts)
+    per_unit = -(-height // band) * parts
 
     def work(first: int, last: int) -> None:
-        tile = np.empty(tile_size, real)
-        sums = np.empty(2 * int(geometry[tiles.SUMS]), real)
+        tile = np.empty(tile_size, data)
+        sums = np.empty(2 * ROWS * int(geometry[tiles.SUMS]), real)
         for index in range(first, last):
-            unit, turn = divmod(index, per_unit)
-            taps, ends, weights, bias = banks[unit % len(banks)]
+            unit, rest = divmod(index, per_unit)
+            turn, strip = divmod(rest, parts)
+            group = unit % len(job.weights)
             rows_loop(
-                job.out, job.source, tile, sums, job.row_map, job.col_map, plane_table,
-                taps, ends, weights, bias, values, geometry,
+                job.out, job.source, tile, sums, job.row_map, job.col_map, planes, cuts,
+                columns, taps.starts, taps.weights[group], bias[group], values, geometry,
                 job.starts_in[unit], job.starts_out[unit],
-                turn * band, min(height, (turn + 1) * band),
+                turn * band, min(height, (turn + 1) * band), strips[strip], strips[strip + 1],
+                taps.full, len(taps.starts) // 3, taps.span,
             )  # fmt: skip
 
-    if height and width:
-        over_bands(per_unit * len(job.starts_in), 1, work)
+    over_bands(per_unit * len(job.starts_in), 1, work)
 
 
-def band_rows(height: int, tile_rows: int, units: int) -> int:
-    """Rows a band: some bands a thread for balance, whole tiles where there are enough rows."""
-    wanted = -(-height * units // (4 * num_threads()))
-    return min(max(-(-wanted // tile_rows) * tile_rows, tile_rows), max(height, 1))
+@dataclass
+class _Taps:
+    """The passes' tables; `places` is (plane, element offset) of each column of taps."""
+
+    passes: Passes
+    places: list[tuple[int, int]]
+    starts: npt.NDArray[np.int64]
+    full: int
+    span: int
+    weights: list[npt.NDArray[Any]]
+
+    @classmethod
+    def of(cls, job: Job, layout: Layout) -> "_Taps":
+        groups, maps, channels, kh, kw = job.weights.shape
+        places = []
+        for c in range(channels):
+            for kx in range(kw):
+                column, phase = divmod(kx * job.dilation[1], job.stride[1])
+                places.append((layout.where[c, phase], column * job.run))
+        heights = row_chunks(channels * kh * kw, kh)
+        one = len(heights) == 1
+        second = heights[-1] if heights[-1] != heights[0] else 0
+        passes = Passes(heights[0], second, len(places) if one else 1, one)
+        # (groups, M, columns, kH): a column's weights lie together.
+        bank = job.weights.transpose(0, 1, 2, 4, 3).reshape(groups, maps, channels * kw, kh)
+        starts, pieces = [], []
+        top = at = 0
+        for height in heights:
+            for column in range(0, len(places), passes.across):
+                starts += [column, top * job.dilation[0], at]
+                piece = bank[:, :, column : column + passes.across, top : top + height]
+                pieces.append(piece.reshape(groups, maps, -1))
+                at += height * passes.across
+            top += height
+        flat = np.concatenate(pieces, axis=2).astype(jit.DTYPES[job.real])
+        full = heights.count(heights[0]) * len(places) // passes.across
+        weights = [np.ascontiguousarray(group) for group in flat]
+        return cls(passes, places, np.array(starts, np.int64), full, at, weights)
+
+    def columns(self, geometry: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Offsets of the columns in a tile."""
+        plane = int(geometry[tiles.PLANE])
+        return np.array([q * plane + offset for q, offset in self.places], np.int64)
 
 
-def _planes(job: Job) -> tuple[list[tuple[int, int]], dict[tuple[int, int], int]]:
-    """(offset, phase) of each plane, and the plane of each (channel, phase)."""
-    kw, step = job.weights.shape[4], job.stride[1]
-    phases = sorted({kx * job.dilation[1] % step for kx in range(kw)})
-    where = {}
-    planes: list[tuple[int, int]] = []
-    for c, offset in enumerate(job.channels):
-        for phase in phases:
-            where[c, phase] = len(planes)
-            planes.append((offset, phase))
-    return planes, where
+def _reads_in_place(job: Job, passes: Passes) -> bool:
+    """Whether the taps can be read where the image lies, and gain by it.
+
+    A tile pays where each element is converted for many taps; float images are never converted.
+    """
+    contiguous = job.stride[1] == 1 and len(job.channels) == 1 and job.pixel_stride == job.run
+    fits = bool(job.source.dtype.type(job.fill) == job.fill)
+    return contiguous and fits and (passes.one or job.source.dtype == jit.DTYPES[job.real])
 
 
-def _geometry(job: Job, planes: list[tuple[int, int]]) -> npt.NDArray[np.int64]:
-    """The loop's geometry, with a tile that fits the second-level cache where that is possible."""
-    kw = job.weights.shape[4]
-    extent = job.extent[0]
-    shift = (kw - 1) * job.dilation[1] // job.stride[1]
-    height, width = job.out_size
-    tile_width = max(1, min(width, max(64, 2048 // job.run)))
-    budget = tiles.TILE_FLOATS // (len(planes) * (tile_width + shift) * job.run)
-    tile_rows = max(1, min(height, 64, (budget - extent) // job.stride[0] + 1))
-    rows = (tile_rows - 1) * job.stride[0] + extent
-    pitch = -(-(tile_width + shift) * job.run // 16) * 16 + 16
-    fields = np.zeros(tiles.FIELDS, np.int64)
-    for place, value in {
-        tiles.ROW_STRIDE: job.row_stride,
-        tiles.PIXEL_STRIDE: job.pixel_stride,
-        tiles.RUN: job.run,
-        tiles.PLANES: len(planes),
-        tiles.MAPS: job.weights.shape[1],
-        tiles.OUT_WIDTH: width,
-        tiles.OUT_MAP: job.out_map,
-        tiles.OUT_ROW: job.out_row,
-        tiles.STRIDE_Y: job.stride[0],
-        tiles.STEP: job.stride[1],
-        tiles.NEAR: job.near,
-        tiles.WIDTH: job.width,
-        tiles.EXTENT: extent,
-        tiles.SHIFT: shift,
-        tiles.TILE_ROWS: tile_rows,
-        tiles.TILE_WIDTH: tile_width,
-        tiles.PITCH: pitch,
-        tiles.PLANE: pitch * rows,
-        tiles.SUMS: tile_width * job.run,
-    }.items():
-        fields[place] = value
-    return fields
+def _cuts(job: Job, in_place: bool) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """Return the output columns at which blocks begin, and the blocks at which strips begin.
+
+    Blocks that read the image in place are whole vectors, since a vector reads to its end.
+    """
+    width = job.out_size[1]
+    block = max(tiles.VECTOR, BLOCK // job.run // tiles.VECTOR * tiles.VECTOR)
+    cuts = {0, width}
+    right = 0
+    if in_place:
+        left = min(max(job.near, 0), width)
+        right = min(max(job.near + job.width - job.extent[1] + 1, left), width)
+        right = left + (right - left) // tiles.VECTOR * tiles.VECTOR
+        cuts |= {*range(left, right, block), right}
+    cuts |= {*range(right, width, block)}
+    blocks = len(cuts) - 1
+    strip = blocks
+    if in_place:
+        reach = (job.extent[0] + ROWS) * block * job.run * job.source.itemsize
+        strip = max(1, CACHE // reach)
+    return np.array(sorted(cuts), np.int64), sorted({*range(0, blocks, strip), blocks})
 
 
-def _taps(
-    job: Job, group: int, where: dict[tuple[int, int], int], geometry: Any
-) -> tuple[Any, Any, Any, Any]:
-    """Tap offsets in a tile, the end of each map's taps, their weights, and the bias."""
-    taps, ends, weights = [], [], []
-    for bank in job.weights[group]:
-        for c, ky, kx in zip(*np.nonzero(bank), strict=True):
-            column, phase = divmod(int(kx) * job.dilation[1], job.stride[1])
-            row = int(ky) * job.dilation[0]
-            taps.append(
-                where[int(c), phase] * int(geometry[tiles.PLANE])
-                + row * int(geometry[tiles.PITCH])
-                + column * job.run
-            )
-            weights.append(bank[c, ky, kx])
-        ends.append(len(taps))
-    real = jit.DTYPES[job.real]
-    return (
-        np.array(taps, np.int64),
-        np.array(ends, np.int64),
-        np.array(weights, real),
-        np.ascontiguousarray(job.bias[group], real),
-    )
+def _tile_rows(job: Job, layout: Layout, wide: int) -> int:
+    """Output rows of a tile: as many as fit the second-level cache, at least ROWS."""
+    row = len(layout.planes) * (wide + layout.shift) * job.run
+    rows = (tiles.TILE_FLOATS // row - job.extent[0]) // job.stride[0] + 1
+    return min(64, max(rows // ROWS, 1) * ROWS, round_up(job.out_size[0], ROWS))

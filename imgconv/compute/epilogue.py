@@ -98,25 +98,26 @@ def quotient(real: str, divided: bool) -> Helper:
 
 @functools.cache
 def fold(combine: str, real: str, divided: bool) -> Helper:
-    """A helper that folds map m's sums (at `new`) into the combined row (at 0).
+    """A helper that folds map m's sums (at `new`) into the combined row (at `to`).
 
-    fold(sums, new, count, m, maps, bias, values); the last map also finishes the row.
+    fold(sums, to, new, count, m, maps, bias, values); the last map also finishes the row.
     """
     if combine == "none":
-        return Helper(lambda sums, new, count, m, maps, bias, values: None)
+        return Helper(lambda sums, to, new, count, m, maps, bias, values: None)
     one, both, last = (Helper(function) for function in _RULES[combine])
     divide = quotient(real, divided)
 
-    def body(sums, new, count, m, maps, bias, values):  # type: ignore[no-untyped-def]
+    def body(sums, to, new, count, m, maps, bias, values):  # type: ignore[no-untyped-def]
         if m == 0:
             for i in range(count):
-                sums[i] = one(divide(sums[new + i], values) + bias[0])
+                sums[to + i] = one(divide(sums[new + i], values) + bias[0])
         else:
             for i in range(count):
-                sums[i] = both(sums[i], one(divide(sums[new + i], values) + bias[m]))
+                value = one(divide(sums[new + i], values) + bias[m])
+                sums[to + i] = both(sums[to + i], value)
         if m == maps - 1:
             for i in range(count):
-                sums[i] = last(sums[i], maps)
+                sums[to + i] = last(sums[to + i], maps)
 
     return Helper(body)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from imgconv.compute.tiles import Job
 
-ALGORITHMS = ("direct",)
+ALGORITHMS = ("direct", "sparse")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ def choose(job: Job) -> Offer:
 
 
 def run(job: Job) -> None:
-    """Compute a job by the cheapest algorithm."""
+    """Compute a job by the cheapest algorithm; nothing where it has no outputs."""
+    if job.out.size == 0:
+        return
+    job.trim()
     best = choose(job)
     importlib.import_module(f"imgconv.compute.{best.algorithm}").run(job, best)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.bands import num_threads
 from imgconv.compute.jit import Helper
 
 # Places in the `geometry` array of a loop; lengths in elements unless said.
@@ -39,10 +40,16 @@ from imgconv.compute.jit import Helper
     PITCH,  # distance of two rows of a tile's plane
     PLANE,  # distance of two planes of a tile
     SUMS,  # distance of two rows of sums
+    PADDED,  # padded rows
+    PLAIN_FROM,  # first output pixel whose taps all stand inside the source
+    PLAIN_TO,  # and the end of these pixels
     FIELDS,
-) = range(20)
+) = range(23)
 
 TILE_FLOATS = 49152  # 192 kB of float32: with the output's lines it stays in a 512 kB L2
+UNROLLED = 49
+TALLEST = 8
+VECTOR = 16  # lanes of the widest vector; loops run over multiples of it where they may
 
 
 def _convert_row(  # type: ignore[no-untyped-def]
@@ -152,3 +159,116 @@ class Job:
         """Padded rows and columns that one output sees."""
         kh, kw = self.weights.shape[3:]
         return (kh - 1) * self.dilation[0] + 1, (kw - 1) * self.dilation[1] + 1
+
+    @property
+    def outputs(self) -> int:
+        """Sums of one map, over all units."""
+        return self.out_size[0] * self.out_size[1] * self.run * len(self.starts_in)
+
+    def trim(self) -> None:
+        """Cut away the kernel's outer rows and columns in which every weight is zero."""
+        used = (self.weights != 0).any(axis=(0, 1, 2))
+        rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
+        if rows.size == 0:
+            rows = columns = np.zeros(1, np.int64)
+        self.weights = self.weights[:, :, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        left = int(columns[0]) * self.dilation[1]
+        self.row_map = np.ascontiguousarray(self.row_map[int(rows[0]) * self.dilation[0] :])
+        self.col_map = np.ascontiguousarray(self.col_map[left:])
+        self.near -= left
+
+
+@dataclass
+class Layout:
+    """Where a job's planes and taps stand in a tile.
+
+    planes: (source offset, phase) of each plane; where: the plane of a (channel, phase).
+    shift: pixels a tile has beyond its outputs.
+    """
+
+    planes: list[tuple[int, int]]
+    where: dict[tuple[int, int], int]
+    shift: int
+
+    @classmethod
+    def of(cls, job: Job) -> "Layout":
+        """The planes of a job: one for each channel and each phase of the horizontal stride."""
+        kw, step = job.weights.shape[4], job.stride[1]
+        phases = sorted({kx * job.dilation[1] % step for kx in range(kw)})
+        places = [(c, phase) for c in range(len(job.channels)) for phase in phases]
+        return cls(
+            [(job.channels[c], phase) for c, phase in places],
+            {place: index for index, place in enumerate(places)},
+            (kw - 1) * job.dilation[1] // step,
+        )
+
+    def geometry(self, job: Job, width: int, rows: int) -> npt.NDArray[np.int64]:
+        """The geometry of tiles of `rows` by `width` outputs."""
+        seen = (rows - 1) * job.stride[0] + job.extent[0]
+        pitch = round_up((width + self.shift) * job.run, VECTOR) + VECTOR
+        inside = job.width - job.extent[1] + 1
+        fields = np.zeros(FIELDS, np.int64)
+        for place, value in {
+            ROW_STRIDE: job.row_stride,
+            PIXEL_STRIDE: job.pixel_stride,
+            RUN: job.run,
+            PLANES: len(self.planes),
+            MAPS: job.weights.shape[1],
+            OUT_WIDTH: job.out_size[1],
+            OUT_MAP: job.out_map,
+            OUT_ROW: job.out_row,
+            STRIDE_Y: job.stride[0],
+            STEP: job.stride[1],
+            NEAR: job.near,
+            WIDTH: job.width,
+            EXTENT: job.extent[0],
+            SHIFT: self.shift,
+            TILE_ROWS: rows,
+            TILE_WIDTH: width,
+            PITCH: pitch,
+            PLANE: pitch * seen,
+            SUMS: round_up(width * job.run, VECTOR),
+            PADDED: len(job.row_map),
+            PLAIN_FROM: min(max(job.near, 0), job.out_size[1]),
+            PLAIN_TO: min(max(job.near + inside, 0), job.out_size[1]),
+        }.items():
+            fields[place] = value
+        return fields
+
+
+def row_chunks(taps: int, rows: int) -> list[int]:
+    """How a kernel's rows are cut for one pass over a column: the taller chunks first.
+
+    Up to UNROLLED taps make one chunk; beyond that no chunk is taller than TALLEST, and they
+    differ by at most one row, so that two unrolled loops do for any kernel.
+    """
+    count = 1 if taps <= UNROLLED else -(-rows // TALLEST)
+    low, more = divmod(rows, count)
+    return [low + 1] * more + [low] * (count - more)
+
+
+def tap_order(job: Job) -> list[tuple[int, int, int]]:
+    """(channel, row, column) of every tap in the order in which direct algorithms add them.
+
+    One order for all of them: rounding, and so the result's bits, then do not depend on which ran.
+    """
+    channels, kh, kw = job.weights.shape[2:]
+    order = []
+    top = 0
+    for height in row_chunks(channels * kh * kw, kh):
+        for c in range(channels):
+            for kx in range(kw):
+                order += [(c, ky, kx) for ky in range(top, top + height)]
+        top += height
+    return order
+
+
+def round_up(value: int, unit: int) -> int:
+    """The least multiple of `unit` that is not less than `value`."""
+    return -(-value // unit) * unit
+
+
+def band_rows(height: int, tile_rows: int, units: int) -> int:
+    """Rows a band: some bands a thread for balance, whole tiles where there are enough rows."""
+    wanted = -(-height * units // (4 * num_threads()))
+    return min(max(round_up(wanted, tile_rows), tile_rows), max(height, 1))

@@ -347,9 +347,10 @@ def _metadata(text: dict[str, str], icc: bytes | None) -> bytes:
     if icc is not None:
         found += pack(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc, 9))
     for keyword, value in text.items():
-        key = keyword.encode("latin-1", "replace")
-        if not 1 <= len(key) <= 79 or "\0" in keyword + value or keyword != keyword.strip():
+        wrong = not 1 <= len(keyword) <= 79 or max(keyword) > "\xff" or keyword != keyword.strip()
+        if wrong or "\0" in keyword + value:
             raise OutputError(f"PNG text {keyword!r}: expected 1 to 79 Latin-1 characters, no NUL")
+        key = keyword.encode("latin-1")
         try:
             plain = value.encode("latin-1")
             kind, packed_kind, start, packed_start = b"tEXt", b"zTXt", b"", b"\0"

@@ -1,6 +1,6 @@
 """Make tests/goldens.npz: what PyTorch computes for our operations.
 
-    pip install torch==2.13.0 && python tests/make_goldens.py
+    pip install torch==2.13.0 && python -m tests.make_goldens
 
 The test suite only reads the file. Every array is named by the JSON of its case.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as functional
+
+from tests.samples import golden_inputs, golden_weights
 
 TYPES = {"uint8": torch.float64, "int16": torch.float64, "uint16": torch.float64,
          "float32": torch.float32, "float64": torch.float64}  # fmt: skip
@@ -25,32 +27,12 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-def inputs(dtype: str) -> np.ndarray:
-    """The input of every case of a dtype: (4, 9, 10)."""
-    values = np.random.default_rng(0).normal(size=(4, 9, 10))
-    if dtype.startswith("float"):
-        return values.astype(dtype)
-    return np.clip(values * 60 + 100, *_bounds(dtype)).astype(dtype)
-
-
-def _bounds(dtype: str) -> tuple[int, int]:
-    return np.iinfo(dtype).min, np.iinfo(dtype).max
-
-
-def weights(groups: int, dtype: str) -> np.ndarray:
-    """(6, 4/groups, 3, 2); whole numbers for integer images."""
-    values = np.random.default_rng(1).normal(size=(6, 4 // groups, 3, 2))
-    return values.astype("float32" if dtype == "float32" else "float64") if dtype.startswith(
-        "float"
-    ) else np.rint(values * 4)  # fmt: skip
-
-
 def convolutions() -> dict[str, np.ndarray]:
     found = {}
     axes = (MODES, (1, 2), (1, 2), (1, 2), TYPES)
     for mode, stride, dilation, groups, dtype in itertools.product(*axes):
-        x = torch.from_numpy(inputs(dtype).astype(np.float64)).to(TYPES[dtype])[None]
-        w = torch.from_numpy(weights(groups, dtype)).to(TYPES[dtype])
+        x = torch.from_numpy(golden_inputs(dtype).astype(np.float64)).to(TYPES[dtype])[None]
+        w = torch.from_numpy(golden_weights(groups, dtype)).to(TYPES[dtype])
         bias = torch.arange(6, dtype=TYPES[dtype])
         pads = (1, 1, 2, 2)
         padded = functional.pad(x, pads, "constant" if mode == "zeros" else mode)
@@ -66,7 +48,7 @@ def pools() -> dict[str, np.ndarray]:
     for dtype, (kernel, stride, padding), ceil in itertools.product(
         ("float32", "float64"), ((2, 2, 0), (3, 2, 1), (3, 1, 0), (4, 3, 2)), (False, True)
     ):
-        x = torch.from_numpy(inputs(dtype))[None]
+        x = torch.from_numpy(golden_inputs(dtype))[None]
         base = {
             "dtype": dtype,
             "kernel": kernel,
@@ -86,7 +68,7 @@ def pools() -> dict[str, np.ndarray]:
         if padding == 0:
             out = functional.lp_pool2d(x.abs(), 3, kernel, stride, ceil)
             found[json.dumps({"op": "lp", **base})] = out[0].numpy()
-    x = torch.from_numpy(inputs("float32"))[None]
+    x = torch.from_numpy(golden_inputs("float32"))[None]
     for size in ((1, 1), (3, 4), (7, 5)):
         for name, function in (
             ("adaptive-avg", functional.adaptive_avg_pool2d),
@@ -97,7 +79,7 @@ def pools() -> dict[str, np.ndarray]:
 
 
 def activations() -> dict[str, np.ndarray]:
-    x = torch.from_numpy(inputs("float32")) * 3
+    x = torch.from_numpy(golden_inputs("float32")) * 3
     found = {
         json.dumps({"op": "activation", "name": name}): function(x).numpy()
         for name, function in ACTIVATIONS.items()

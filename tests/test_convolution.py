@@ -14,6 +14,7 @@ from imgconv.compute import bands
 from imgconv.compute.convolution import conv2d
 from imgconv.errors import ShapeError, UsageError
 from tests import reference
+from tests.samples import draw
 
 MODES = ("zeros", "constant", "reflect", "replicate", "circular", "symmetric")
 DTYPES = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
@@ -30,13 +31,6 @@ LECTURE_KERNEL = [[0, 1, 2], [2, 2, 0], [0, 1, 2]]
 @pytest.fixture
 def generator():
     return np.random.default_rng(1)
-
-
-def draw(generator, shape, dtype):
-    if np.issubdtype(dtype, np.integer):
-        bounds = np.iinfo(dtype)
-        return generator.integers(bounds.min, bounds.max + 1, shape).astype(dtype)
-    return generator.normal(size=shape).astype(dtype)
 
 
 def assert_close(got, want, weight, x):

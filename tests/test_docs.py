@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -19,16 +20,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```(sh|console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def leaves(command, path=()):
-    """Yield (path, command) of every command that does work."""
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            yield from leaves(command.get_command(context, name), (*path, name))
-    else:
-        yield path, command
-
-
+leaves = runpy.run_path(str(ROOT / "docs" / "update_options.py"))["leaves"]
 COMMANDS = {" ".join(path): command for path, command in leaves(main)}
 
 

@@ -10,6 +10,7 @@ from imgconv.compute import bands, direct, filtering, plan
 from imgconv.compute.filtering import filter_image
 from imgconv.errors import ShapeError, UsageError
 from tests import reference
+from tests.samples import draw
 
 DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
 PAIRS = list(itertools.product(DTYPES, (*DTYPES, np.float64)))
@@ -19,13 +20,6 @@ SOBEL = np.array([[[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]], [[[-1, -2, -1], [0, 0,
 @pytest.fixture
 def generator():
     return np.random.default_rng(4)
-
-
-def draw(generator, shape, dtype):
-    if np.issubdtype(dtype, np.integer):
-        bounds = np.iinfo(dtype)
-        return generator.integers(bounds.min, bounds.max + 1, shape).astype(dtype)
-    return generator.normal(size=shape).astype(dtype)
 
 
 def same(size):

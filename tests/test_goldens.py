@@ -9,22 +9,10 @@ import pytest
 from imgconv.compute import pooling
 from imgconv.compute.convolution import conv2d
 from imgconv.compute.pointwise import activate, softmax
+from tests.samples import golden_inputs, golden_weights
 
 GOLDENS = np.load(Path(__file__).with_name("goldens.npz"))
 CASES = [name for name in GOLDENS.files if name != "torch"]
-
-
-def inputs(dtype):
-    values = np.random.default_rng(0).normal(size=(4, 9, 10))
-    if dtype.startswith("float"):
-        return values.astype(dtype)
-    bounds = np.iinfo(dtype)
-    return np.clip(values * 60 + 100, bounds.min, bounds.max).astype(dtype)
-
-
-def weights(groups, dtype):
-    values = np.random.default_rng(1).normal(size=(6, 4 // groups, 3, 2))
-    return values if dtype.startswith("float") else np.rint(values * 4)
 
 
 def ours(case):
@@ -32,16 +20,16 @@ def ours(case):
     if op == "conv2d":
         dtype = case["dtype"]
         return conv2d(
-            inputs(dtype), weights(case["groups"], dtype), np.arange(6), case["stride"], (2, 1),
-            case["dilation"], case["groups"], case["mode"],
+            golden_inputs(dtype), golden_weights(case["groups"], dtype), np.arange(6),
+            case["stride"], (2, 1), case["dilation"], case["groups"], case["mode"],
         )  # fmt: skip
     if op in ("activation", "softmax"):
-        x = inputs("float32") * np.float32(3)
+        x = golden_inputs("float32") * np.float32(3)
         return softmax(x, 0) if op == "softmax" else activate(x, case["name"])
     if op.startswith("adaptive"):
         function = getattr(pooling, op.replace("-", "_") + "_pool2d")
-        return function(inputs("float32"), tuple(case["size"]))
-    x, window = inputs(case["dtype"]), (case["kernel"], case["stride"], case["padding"])
+        return function(golden_inputs("float32"), tuple(case["size"]))
+    x, window = golden_inputs(case["dtype"]), (case["kernel"], case["stride"], case["padding"])
     if op == "avg":
         return pooling.avg_pool2d(x, *window, case["ceil"], case["include"], case["divisor"])
     if op == "lp":

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-from imgconv.bank.kernel import COMBINE_RULES, Kernel
+from imgconv.bank.kernel import Kernel
 from imgconv.bank.text import parse_kernel_text
 from imgconv.bank.transform import NORMALIZE_RULES, transform
+from imgconv.compute.epilogue import COMBINE_RULES
 from imgconv.errors import KernelError
 
 __all__ = [

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.bank.kernel import COMBINE_RULES, Kernel
+from imgconv.bank.kernel import Kernel, check_bias
 from imgconv.bank.text import MAX_WEIGHTS, from_array, parse_kernel_text
+from imgconv.compute.epilogue import COMBINE_RULES
 from imgconv.errors import KernelError
 
 MAX_BYTES = 16 * MAX_WEIGHTS
@@ -113,11 +114,7 @@ def _from_arrays(arrays: dict[str, Any], source: str) -> Kernel:
     kernel = from_array(weights, source)
     if "bias" not in arrays:
         return kernel
-    bias = np.asarray(arrays["bias"], np.float64)
-    if bias.shape != (len(kernel.weights),) or not np.isfinite(bias).all():
-        raise KernelError(
-            f"{source}: bias of shape {bias.shape}, expected {len(kernel.weights)} finite numbers"
-        )
+    bias = check_bias(np.asarray(arrays["bias"], np.float64), len(kernel.weights), source)
     return replace(kernel, bias=bias)
 
 

@@ -6,9 +6,8 @@ pixels. Gaussians reach to ceil(4σ) unless `size` says otherwise: the tail beyo
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -303,15 +302,3 @@ def _dct() -> Weights:
 
 
 BANKS |= {"frei-chen-basis": _frei_chen, "dct-8x8": _dct}
-
-
-def described() -> Iterator[tuple[str, Kernel]]:
-    """Yield every generator's name with its kernel at the defaults."""
-    for name in GENERATORS:
-        yield name, replace(generate(name, ""), name=name)
-
-
-def default_text(name: str) -> str:
-    """`sigma=1,size=0`: the parameters with their defaults."""
-    found: dict[str, Any] = parameters(name)
-    return ",".join(f"{key}={value:g}" for key, value in found.items())

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.bank.kernel import Kernel
-from imgconv.bank.text import parse_kernel_text
+from imgconv.bank.kernel import Kernel, check_bias
+from imgconv.bank.text import from_array, parse_kernel_text
 from imgconv.bank.transform import rotated
 from imgconv.errors import KernelError
 
@@ -82,8 +82,6 @@ def build(name: str, table: dict[str, Any]) -> Kernel:
         first = parse_kernel_text(str(entry["compass"]), name).weights
         weights = np.concatenate([rotated(first, angle, name) for angle in range(0, 360, 45)])
     elif "weights" in entry:
-        from imgconv.bank.text import from_array
-
         weights = from_array(entry["weights"], name).weights
     elif "generator" in entry:
         from imgconv.bank import generators
@@ -114,9 +112,7 @@ def _bias(values: Any, count: int, name: str) -> Any:
         bias = np.atleast_1d(np.array(values, np.float64))
     except (ValueError, TypeError):
         raise KernelError(f"{name}: bias {values!r}, expected numbers") from None
-    if bias.shape != (count,) or not np.isfinite(bias).all():
-        raise KernelError(f"{name}: bias of shape {bias.shape}, expected {count} finite numbers")
-    return bias
+    return check_bias(bias, count, name)
 
 
 def _without(part: str, whole: str) -> str:

@@ -139,9 +139,7 @@ def _is_mask_header(rows: list[list[float]]) -> bool:
 
 def _from_mask(rows: list[list[float]], source: str) -> Kernel:
     kernel = from_array(rows[1:], source)
-    scale, offset = [*rows[0][2:], 1.0, 0.0][:2] if len(rows[0]) < 4 else rows[0][2:]
-    if len(rows[0]) == 3:
-        offset = 0.0
+    scale, offset = (*rows[0], 1.0, 0.0)[2:4] if len(rows[0]) != 3 else (rows[0][2], 0.0)
     if scale == 0:
         raise KernelError(f"{source}: line 1: scale 0, expected a divisor other than 0")
     bias = np.array([offset]) if offset else None

@@ -110,9 +110,8 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
         return
     for kernel in recipe.kernels:
         responses = _responses(pixels, kernel, recipe, dtype, raw, image)
-        members = [entry for entry in recipe.names() if entry[0] is kernel]
-        for (_, number, name), response in zip(members, responses, strict=True):
-            del number
+        names = [name for owner, _, name in recipe.names() if owner is kernel]
+        for name, response in zip(names, responses, strict=True):
             yield _finished(response, kernel, name, image, opacity, recipe, dtype, raw)
 
 
@@ -137,7 +136,8 @@ def _responses(
 ) -> Array:
     window = recipe.window
     rule = rule_of(kernel, recipe)
-    # Clipped and signed maps of the source's own depth are cast while they are in the cache.
+    # Signed maps of the source's own depth are cast while they are in the cache; clipped ones
+    # are not, since the warning of lost values needs them.
     fused = (
         not (raw or recipe.linear or recipe.pool or recipe.activation or recipe.alpha == "filter")
         and rule == "signed"
@@ -169,14 +169,13 @@ def _finished(
 ) -> Map:  # fmt: skip
     rule = rule_of(kernel, recipe)
     if recipe.activation == "softmax":
-        response = np.exp(response - response.max(axis=2, keepdims=True))
-        response /= response.sum(axis=2, keepdims=True)
-    if recipe.pool:
-        from imgconv.compute.pooling import pool
+        from imgconv.compute.pointwise import softmax
 
-        response = np.ascontiguousarray(
-            pool(np.ascontiguousarray(response.transpose(2, 0, 1)), recipe.pool).transpose(1, 2, 0)
-        )
+        response = softmax(response, 2)
+    if recipe.pool:
+        from imgconv.compute.pooling import pool_image
+
+        response = pool_image(response, recipe.pool)
     if image.alpha and recipe.alpha == "filter":
         response = _divided(response, image.full_scale)
     if recipe.linear and not raw:

@@ -16,7 +16,7 @@ from imgconv.compute import bands
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.complete import is_complete
-from imgconv.images.publish import publish
+from imgconv.images.publish import EXISTS, publish
 from imgconv.images.reading import parse_frame, read_images
 from imgconv.images.writing import encode
 
@@ -142,12 +142,11 @@ class _Work:
                 {"input": source, "output": path, "map": name, "skipped": True}
                 for _, name, path in named
             ]
-        if not (given["overwrite"] or given["in_place"] or self.target == "-"):
+        replacing = given["overwrite"] or given["in_place"] or given["skip_existing"]
+        if not replacing and self.target != "-":
             for _, _, path in named:
-                if os.path.lexists(path) and not given["skip_existing"]:
-                    raise OutputError(
-                        f"{path}: exists; --overwrite replaces it, --skip-existing leaves it"
-                    )
+                if os.path.lexists(path):
+                    raise OutputError(f"{path}: {EXISTS}")
         data: Any = sys.stdin.buffer.read() if source == "-" else source
         frame = given["frame"]
         results = []

@@ -8,8 +8,6 @@ from click.shell_completion import CompletionItem
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-MODES = ("zeros", "constant", "reflect", "replicate", "circular", "symmetric")
-
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Whole numbers separated by commas: `3`, `3,5` (vertical, horizontal) or four sides."""
@@ -63,6 +61,12 @@ def _kernels() -> list[str]:
     return preset_names()
 
 
+def _modes() -> tuple[str, ...]:
+    from imgconv.compute.padding import MODES
+
+    return MODES
+
+
 def _formats() -> list[str]:
     from imgconv.images.formats import FORMATS
 
@@ -71,7 +75,7 @@ def _formats() -> list[str]:
 
 KERNEL = Names(_kernels, "KERNEL")
 FORMAT = Names(_formats, "FORMAT")
-MODE = Names(lambda: list(MODES), "MODE")
+MODE = Names(_modes, "MODE")
 
 kernel = click.option(
     "-k",

@@ -21,8 +21,6 @@ from imgconv.compute import jit
 from imgconv.compute.jit import Helper
 from imgconv.errors import UsageError
 
-COMBINE_RULES = ("none", "magnitude", "max", "sum", "mean")
-
 # Places in the `values` array of a loop.
 FILL, GAIN, OFFSET, DIVISOR, INVERSE = range(5)
 
@@ -60,21 +58,22 @@ def _kept(value, count):  # type: ignore[no-untyped-def]
     return value
 
 
-def _add(a, b):  # type: ignore[no-untyped-def]
+def add(a, b):  # type: ignore[no-untyped-def]
     return a + b
 
 
-def _larger(a, b):  # type: ignore[no-untyped-def]
+def larger(a, b):  # type: ignore[no-untyped-def]
     # NaN on either side stays NaN.
     return a if a > b or a != a else b
 
 
 _RULES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
-    "magnitude": (_square, _add, _root),
-    "max": (_same, _larger, _kept),
-    "sum": (_same, _add, _kept),
-    "mean": (_same, _add, _mean),
+    "magnitude": (_square, add, _root),
+    "max": (_same, larger, _kept),
+    "sum": (_same, add, _kept),
+    "mean": (_same, add, _mean),
 }
+COMBINE_RULES = ("none", *_RULES)
 
 
 def check_combine(combine: str) -> None:

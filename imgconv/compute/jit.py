@@ -28,7 +28,6 @@ checks, and keeps what it read from one array across stores to another.
 
 import ctypes
 import functools
-import sys
 import threading
 import types
 from collections.abc import Callable
@@ -220,8 +219,3 @@ def caster(element: str) -> Helper:
         return scalar(np.rint(value))
 
     return Helper(cast)
-
-
-def numba_is_loaded() -> bool:
-    """Whether this process has imported Numba: false in a warm one."""
-    return "numba" in sys.modules

@@ -8,13 +8,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import jit
+from imgconv.compute import epilogue, jit
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.errors import ShapeError, UsageError
 from imgconv.shapes import Pair, Sides, extent, output_size, pair
 
 Array = npt.NDArray[Any]
 Ints = int | tuple[int, int]
+
+
+def _smaller(a, b):  # type: ignore[no-untyped-def]
+    # NaN on either side stays NaN.
+    return a if a < b or a != a else b
+
+
+_PICKS = {"max": epilogue.larger, "min": _smaller}
+
+
+def _merger(kind: str) -> jit.Helper:
+    """A helper (new value, so far) → so far: the pick of max and min, else the sum."""
+    return jit.Helper(_PICKS.get(kind, epilogue.add))
 
 
 @jit.loop
@@ -27,7 +40,10 @@ def pool_rows(source: str, element: str, kind: str, kh: int, kw: int, power: flo
     zero = cast(0)
     real = cast(power)
     root = cast(1 / power) if power else zero
-    is_max, is_min, is_lp = kind == "max", kind == "min", kind == "lp"
+    is_lp = kind == "lp"
+    keeps = kind in _PICKS
+    merge = _merger(kind)
+    lift = jit.Helper((lambda v: v**real) if is_lp else (lambda v: v))
     fixed = kh > 0
 
     def body(out, x, rows, columns, geometry, first, last):  # type: ignore[no-untyped-def]
@@ -45,26 +61,16 @@ def pool_rows(source: str, element: str, kind: str, kh: int, kw: int, power: flo
                 left = ox * sx - px
                 inside = top >= 0 and left >= 0
                 inside = inside and top + (ny - 1) * dy < height and left + (nx - 1) * dx < width
-                seen = False
                 total = zero
                 if inside:
-                    total = cast(x[base + top * width + left])
-                    if is_lp:
-                        total = total**real
+                    total = lift(cast(x[base + top * width + left]))
                     for m in range(ny):
                         line = base + (top + m * dy) * width + left
                         for n in range(nx):
                             if m + n > 0:
-                                v = cast(x[line + n * dx])
-                                if is_max:
-                                    total = v if v > total or v != v else total
-                                elif is_min:
-                                    total = v if v < total or v != v else total
-                                elif is_lp:
-                                    total += v**real
-                                else:
-                                    total += v
+                                total = merge(lift(cast(x[line + n * dx])), total)
                 else:
+                    seen = False
                     for m in range(ny):
                         iy = top + m * dy
                         if iy < 0 or iy >= height:
@@ -73,19 +79,10 @@ def pool_rows(source: str, element: str, kind: str, kh: int, kw: int, power: flo
                             ix = left + n * dx
                             if ix < 0 or ix >= width:
                                 continue
-                            v = cast(x[base + iy * width + ix])
-                            if is_lp:
-                                v = v**real
-                            if not seen:
-                                total = v
-                                seen = True
-                            elif is_max:
-                                total = v if v > total or v != v else total
-                            elif is_min:
-                                total = v if v < total or v != v else total
-                            else:
-                                total += v
-                if is_max or is_min:
+                            v = lift(cast(x[base + iy * width + ix]))
+                            total = merge(v, total) if seen else v
+                            seen = True
+                if keeps:
                     out[r * ow + ox] = total
                 elif is_lp:
                     # PyTorch takes the mean times the whole window, also where ceil_mode cut it.
@@ -131,6 +128,7 @@ def adaptive_rows(source: str, element: str, kind: str) -> jit.Built:
     """Windows given by their starts and ends; geometry: height, width, out height, out width."""
     cast = jit.DTYPES[element].type
     is_max = kind == "max"
+    merge = _merger(kind)
 
     def body(out, x, tops, bottoms, lefts, rights, geometry, first, last):  # type: ignore[no-untyped-def]
         height, width, oh, ow = geometry[0], geometry[1], geometry[2], geometry[3]
@@ -143,10 +141,7 @@ def adaptive_rows(source: str, element: str, kind: str) -> jit.Built:
                 for iy in range(tops[y], bottoms[y]):
                     for ix in range(lefts[ox], rights[ox]):
                         v = cast(x[base + iy * width + ix])
-                        if is_max:
-                            total = v if v > total or v != v else total
-                        else:
-                            total += v
+                        total = merge(v, total)
                 if not is_max:
                     total /= cast((bottoms[y] - tops[y]) * (rights[ox] - lefts[ox]))
                 out[r * ow + ox] = total
@@ -192,7 +187,7 @@ def _pool(
     kernel, step, pads, spread, size = _window(
         source, kernel_size, stride, padding, dilation, ceil_mode, operation
     )
-    keep = kind in ("max", "min")
+    keep = kind in _PICKS
     dtype = source.dtype if keep or source.dtype == np.float64 else np.dtype(np.float32)
     out = np.empty((*source.shape[:-2], *size), dtype)
     rows, columns = (
@@ -362,3 +357,9 @@ def pool(x: Array, text: str) -> Array:
         return result
     except TypeError:
         raise UsageError(f"pool {text!r}: {', '.join(options)} is no option of {kind}") from None
+
+
+def pool_image(pixels: Array, text: str) -> Array:
+    """Pool an interleaved image (H, W, C) by the text that `pool` takes."""
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return np.ascontiguousarray(pool(planes, text).transpose(1, 2, 0))

@@ -31,6 +31,16 @@ def from_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     )
 
 
+def to_gray(
+    colors: npt.NDArray[Any], weights: tuple[float, float, float] = LUMA
+) -> npt.NDArray[Any]:
+    """(H, W, 3) to (H, W, 1) of the same dtype; integers round half to even."""
+    gray = colors @ np.array(weights)
+    if np.issubdtype(colors.dtype, np.integer):
+        gray = np.rint(gray)
+    return np.ascontiguousarray(gray.astype(colors.dtype)[..., None])
+
+
 def prepare(
     image: Image, *, gray: bool = False, channels: str | None = None, linear: bool = False
 ) -> Image:
@@ -50,11 +60,7 @@ def prepare(
         alpha = alpha and chosen[-1] == pixels.shape[2] - 1 and len(chosen) > 1
         pixels = np.ascontiguousarray(pixels[..., chosen])
     if gray and pixels.shape[2] - alpha == 3:
-        weights = np.array(LUMINANCE if linear else LUMA, np.float64)
-        luma = pixels[..., :3] @ weights
-        if np.issubdtype(pixels.dtype, np.integer):
-            luma = np.rint(luma)
-        parts = [luma.astype(pixels.dtype)[..., None]]
+        parts = [to_gray(pixels[..., :3], LUMINANCE if linear else LUMA)]
         if alpha:
             parts.append(pixels[..., 3:])
         pixels = np.ascontiguousarray(np.concatenate(parts, axis=2))

@@ -1,6 +1,7 @@
 """Publishing a file: whole or not at all."""
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -8,6 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from imgconv.errors import OutputError
+
+EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
 
 
 def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
@@ -60,7 +63,7 @@ def _mode(path: str, overwrite: bool) -> int:
         os.umask(mask)
         return 0o666 & ~mask
     if not overwrite:
-        raise FileExistsError(17, "exists; --overwrite replaces it, --skip-existing leaves it")
+        raise FileExistsError(errno.EEXIST, EXISTS)
     return stat.S_IMODE(status.st_mode)
 
 

@@ -60,12 +60,7 @@ def encode(
 
         if made.name == "npy":
             return arrays.encode_npy(samples)
-        members: dict[str, Any] = {"image": samples}
-        if note:
-            members[KEYWORD] = np.array(note)
-        buffer = io.BytesIO()
-        np.savez(buffer, **members)
-        return [buffer.getvalue()]
+        return arrays.encode_npz({"image": samples}, note or None)
     if made.name == "safetensors":
         from imgconv.safetensors import write_safetensors
 

@@ -126,26 +126,16 @@ def _step(words: list[str], number: int, text: str) -> Step:
 
 
 def _gray(maps: Array) -> Array:
-    from imgconv.images.color import LUMA
+    from imgconv.images.color import to_gray
 
-    if maps.shape[2] != 3:
-        return maps
-    luma = maps @ np.array(LUMA)
-    if np.issubdtype(maps.dtype, np.integer):
-        luma = np.rint(luma)
-    return np.ascontiguousarray(luma.astype(maps.dtype)[..., None])
+    return to_gray(maps) if maps.shape[2] == 3 else maps
 
 
 def _pool(kind: str, rest: list[str]) -> Callable[[Array], Array]:
-    from imgconv.compute.pooling import pool
+    from imgconv.compute.pooling import pool_image
 
     text = f"{kind}:{','.join(rest)}"
-
-    def run(maps: Array) -> Array:
-        planes = np.ascontiguousarray(maps.transpose(2, 0, 1))
-        return np.ascontiguousarray(pool(planes, text).transpose(1, 2, 0))
-
-    return run
+    return lambda maps: pool_image(maps, text)
 
 
 def _conv(rest: list[str], text: str) -> Callable[[Array], Array]:

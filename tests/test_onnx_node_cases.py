@@ -14,7 +14,6 @@ from imgconv.compute import pooling
 from imgconv.compute.convolution import conv2d
 from imgconv.compute.padding import pad
 from imgconv.compute.pointwise import activate
-from imgconv.shapes import resolve_padding
 
 OPERATORS = ("Conv", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool",
              "Pad", "Relu", "LeakyRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
@@ -42,20 +41,6 @@ def reason_to_skip(node, given, inputs):
         return "not two-dimensional"
     if given.get("storage_order"):
         return "column-major indices"
-    pads = given.get("pads", [0] * 4)
-    if node.op_type in ("MaxPool", "AveragePool", "LpPool") and pads[:2] != pads[2:]:
-        return "asymmetric pool padding, which PyTorch's pools do not have"
-    if node.op_type in ("AveragePool", "LpPool") and set(given.get("dilations", [1])) != {1}:
-        return "dilated average, which PyTorch does not have"
-    kernel = given.get("kernel_shape", [0, 0])
-    if node.op_type.endswith("Pool") and any(
-        p > k // 2 for p, k in zip(pads[:2], kernel, strict=False)
-    ):
-        return "padding beyond half the window, which PyTorch refuses"
-    if node.op_type == "LpPool" and any(pads):
-        return "padded Lp pool, which PyTorch does not have"
-    if given.get("auto_pad", "NOTSET").startswith("SAME"):
-        return "auto_pad"
     if node.op_type == "Pad" and (x.ndim != 4 or len(inputs) > 3 or x.dtype != np.float32):
         return "axes or ranks beyond the image's two"
     if node.op_type == "HardSigmoid":
@@ -67,30 +52,44 @@ def reason_to_skip(node, given, inputs):
     return None
 
 
+def pool_sides(auto, pads, size, kernel, stride):
+    """(top, bottom, left, right) of a pool, by the formula of ONNX's auto_pad."""
+    if not auto.startswith("SAME"):
+        return (pads[0], pads[2], pads[1], pads[3])
+    sides = []
+    for length, k, s in zip(size, kernel, stride, strict=True):
+        total = max((-(-length // s) - 1) * s + k - length, 0)
+        small, large = total // 2, total - total // 2
+        sides += [small, large] if auto == "SAME_UPPER" else [large, small]
+    return tuple(sides)
+
+
 def compute(node, given, inputs):
     x, kind = inputs[0], node.op_type
     kernel, stride = given.get("kernel_shape"), given.get("strides")
     pads = given.get("pads", [0] * 4)
     if kind == "Conv":
-        sides = resolve_padding((pads[0], pads[2], pads[1], pads[3]), (1, 1))
+        auto = given.get("auto_pad", "NOTSET")
+        sides = pool_sides(auto, pads, x.shape[2:], inputs[1].shape[2:], stride or (1, 1))
         bias = inputs[2] if len(inputs) > 2 else None
         return [conv2d(x, inputs[1], bias, tuple(stride or (1, 1)), sides,
                        tuple(given.get("dilations", (1, 1))), given.get("group", 1))]  # fmt: skip
     ceil = bool(given.get("ceil_mode", 0))
     stride = tuple(stride or (1, 1))
+    dilation = tuple(given.get("dilations", (1, 1)))
+    if kind in ("MaxPool", "AveragePool", "LpPool"):
+        sides = pool_sides(given.get("auto_pad", "NOTSET"), pads, x.shape[2:], kernel, stride)
     if kind == "MaxPool":
-        dilation = tuple(given.get("dilations", (1, 1)))
-        out, indices = pooling.max_pool2d(
-            x, tuple(kernel), stride, tuple(pads[:2]), dilation, ceil, True
-        )
+        out, indices = pooling.max_pool2d(x, tuple(kernel), stride, sides, dilation, ceil, True)
         n, c, h, w = x.shape
         planes = np.arange(n * c).reshape(n, c, 1, 1) * h * w
         return [out, indices + planes]
     if kind == "AveragePool":
         include = bool(given.get("count_include_pad", 0))
-        return [pooling.avg_pool2d(x, tuple(kernel), stride, tuple(pads[:2]), ceil, include)]
+        return [pooling.avg_pool2d(x, tuple(kernel), stride, sides, ceil, include, None, dilation)]
     if kind == "LpPool":
-        return [pooling.lp_pool2d(np.abs(x), given.get("p", 2), tuple(kernel), stride, ceil)]
+        power = given.get("p", 2)
+        return [pooling.lp_pool2d(np.abs(x), power, tuple(kernel), stride, ceil, sides, dilation)]
     if kind.startswith("Global"):
         function = {
             "GlobalAveragePool": pooling.global_avg_pool2d,
@@ -140,3 +139,46 @@ def test_the_node_case_gives_its_stored_output(name):
             # This case's output is stored with four digits.
             rounded = name == "test_averagepool_2d_ceil_last_window_starts_on_pad"
             np.testing.assert_allclose(result, expected, rtol=1e-4, atol=6e-5 if rounded else 1e-6)
+
+
+def evaluator_case(generator):
+    """A random one-node model and its inputs: Conv or a pool with any pads, strides, dilations."""
+    kind = ("Conv", "MaxPool", "AveragePool", "LpPool")[generator.integers(4)]
+    kernel = [int(n) for n in generator.integers(1, 4, 2)]
+    pads = [int(generator.integers(0, k)) for k in (*kernel, *kernel)]
+    given = {
+        "kernel_shape": kernel,
+        "strides": [int(n) for n in generator.integers(1, 4, 2)],
+        "dilations": [int(n) for n in generator.integers(1, 3, 2)],
+        "pads": pads,
+    }
+    groups = int(generator.choice([1, 2]))
+    x = generator.normal(size=(2, 2 * groups, *generator.integers(6, 12, 2))).astype(np.float32)
+    inputs = {"x": x}
+    if kind == "Conv":
+        given["group"] = groups
+        inputs["w"] = generator.normal(size=(3 * groups, 2, *kernel)).astype(np.float32)
+        inputs["b"] = generator.normal(size=3 * groups).astype(np.float32)
+    elif kind == "AveragePool":
+        given["count_include_pad"] = int(generator.integers(2))
+    elif kind == "LpPool":
+        given["p"] = int(generator.integers(1, 4))
+    node = onnx.helper.make_node(kind, list(inputs), ["y"], **given)
+    values = [onnx.helper.make_tensor_value_info(n, 1, a.shape) for n, a in inputs.items()]
+    graph = onnx.helper.make_graph(
+        [node], "one", values, [onnx.helper.make_tensor_value_info("y", 1, None)]
+    )
+    opset = onnx.helper.make_opsetid("", 22)
+    return onnx.helper.make_model(graph, opset_imports=[opset]), node, given, inputs
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_onnxs_reference_evaluator_agrees_on_random_nodes(seed):
+    from onnx.reference import ReferenceEvaluator
+
+    model, node, given, inputs = evaluator_case(np.random.default_rng(seed))
+    if node.op_type == "LpPool":
+        inputs = {"x": np.abs(inputs["x"])}
+    expected = ReferenceEvaluator(model).run(None, inputs)[0]
+    got = compute(node, given, list(inputs.values()))[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)

@@ -3,7 +3,8 @@
 Source of formulas: PyTorch documentation, MaxPool2d, AvgPool2d, LPPool2d, AdaptiveAvgPool2d.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,11 @@ import numpy.typing as npt
 from imgconv.compute import epilogue, jit
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.errors import ShapeError, UsageError
-from imgconv.shapes import Pair, Sides, extent, output_size, pair
+from imgconv.shapes import Pair, Sides, extent, output_size, pair, resolve_padding
 
 Array = npt.NDArray[Any]
 Ints = int | tuple[int, int]
+Padding = int | Sequence[int]
 
 
 def _smaller(a, b):  # type: ignore[no-untyped-def]
@@ -159,72 +161,84 @@ def _planes(x: Array, operation: str) -> Array:
     return np.ascontiguousarray(x)
 
 
+class _Window(NamedTuple):
+    """A pool's window resolved against a map's size."""
+
+    kernel: Pair
+    stride: Pair
+    sides: Sides
+    dilation: Pair
+    size: Pair
+
+    def counts(self, axis: int, length: int, include_pad: bool) -> Array:
+        """Elements that a window counts along one axis, for every output."""
+        near, far = self.sides[2 * axis : 2 * axis + 2]
+        starts = np.arange(self.size[axis], dtype=np.int64) * self.stride[axis] - near
+        low, high = (-near, length + far) if include_pad else (0, length)
+        taps = np.arange(self.kernel[axis], dtype=np.int64) * self.dilation[axis]
+        places = starts[:, None] + taps
+        return np.ascontiguousarray(((places >= low) & (places < high)).sum(axis=1))
+
+
 def _window(
-    x: Array, kernel_size: Ints, stride: Ints | None, padding: Ints, dilation: Ints,
+    x: Array, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
     ceil_mode: bool, operation: str,
-) -> tuple[Pair, Pair, Pair, Pair, Pair]:  # fmt: skip
+) -> _Window:  # fmt: skip
     kernel = pair(kernel_size, "kernel_size")
     step = pair(kernel if stride is None else stride, "stride")
-    pads = pair(padding, "padding", 0)
     spread = pair(dilation, "dilation")
-    for k, p, d in zip(kernel, pads, spread, strict=True):
-        if p > extent(k, d) // 2:
+    sides = resolve_padding(padding, kernel)
+    four = not isinstance(padding, int) and len(padding) == 4
+    for place, pad in enumerate(sides):
+        k, d = kernel[place // 2], spread[place // 2]
+        # Four sides are ONNX's, whose windows only have to reach the map.
+        most = extent(k, d) - 1 if four else extent(k, d) // 2
+        if pad > most:
             raise ShapeError(
-                f"{operation}: padding={p} with kernel_size={k}, expected at most half: "
-                f"{extent(k, d) // 2}"
+                f"{operation}: padding={pad} with kernel_size={k}, expected at most {most}"
             )
-    sides = Sides(pads[0], pads[0], pads[1], pads[1])
     size = output_size((x.shape[-2], x.shape[-1]), kernel, step, sides, spread, ceil_mode)
-    return kernel, step, pads, spread, size
+    return _Window(kernel, step, sides, spread, size)
 
 
 def _pool(
-    x: Array, kind: str, kernel_size: Ints, stride: Ints | None, padding: Ints, dilation: Ints,
+    x: Array, kind: str, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
     ceil_mode: bool, *, include_pad: bool = True, divisor: int | None = None, power: float = 0.0,
 ) -> tuple[Array, Array]:  # fmt: skip
     operation = f"{kind}_pool2d"
     source = _planes(x, operation)
-    kernel, step, pads, spread, size = _window(
-        source, kernel_size, stride, padding, dilation, ceil_mode, operation
-    )
+    window = _window(source, kernel_size, stride, padding, dilation, ceil_mode, operation)
     keep = kind in _PICKS
     dtype = source.dtype if keep or source.dtype == np.float64 else np.dtype(np.float32)
-    out = np.empty((*source.shape[:-2], *size), dtype)
-    rows, columns = (
-        _counts(size[a], source.shape[a - 2], kernel[a], step[a], pads[a], include_pad)
-        for a in (0, 1)
-    )
+    out = np.empty((*source.shape[:-2], *window.size), dtype)
+    rows, columns = (window.counts(a, source.shape[a - 2], include_pad) for a in (0, 1))
     if divisor is not None:
         if divisor == 0:
             raise ShapeError("divisor_override=0: expected another number")
         rows, columns = np.full_like(rows, divisor), np.ones_like(columns)
-    geometry = np.array([*source.shape[-2:], *size, *step, *pads, *spread, *kernel], np.int64)
-    constants = kernel if max(kernel) <= 3 else (0, 0)
+    near = window.sides.top, window.sides.left
+    geometry = np.array(
+        [*source.shape[-2:], *window.size, *window.stride, *near, *window.dilation, *window.kernel],
+        np.int64,
+    )
+    constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
     names = jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype]
     work = pool_rows(*names, kind, *constants, float(power))
-    total = out.size // size[1]
+    total = out.size // window.size[1]
     band = max(1, -(-total // (4 * num_threads())))
     if out.size:
         over_bands(total, band, lambda a, b: work(out, source, rows, columns, geometry, a, b))
     return out, geometry
 
 
-def _counts(size: int, length: int, k: int, step: int, pad: int, include_pad: bool) -> Array:
-    """Elements that a window counts along one axis, for every output."""
-    starts = np.arange(size, dtype=np.int64) * step - pad
-    ends = np.minimum(starts + k, length + pad)
-    if not include_pad:
-        starts, ends = np.maximum(starts, 0), np.minimum(ends, length)
-    return np.ascontiguousarray(ends - starts)
-
-
 def max_pool2d(
-    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
-    ceil_mode: bool = False, return_indices: bool = False,
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
+    dilation: Ints = 1, ceil_mode: bool = False, return_indices: bool = False,
 ) -> Any:  # fmt: skip
     """Return the largest element of every window, in x's dtype; NaN wins.
 
-    stride: kernel_size by default. padding: at most half the window, never the maximum.
+    stride: kernel_size by default. padding: a number or (vertical, horizontal), at most half the
+    window; or (top, bottom, left, right), less than the window. It is never the maximum.
     return_indices: also the flat position (row · W + column) of each. Raises ShapeError.
     """
     out, geometry = _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode)
@@ -239,35 +253,41 @@ def max_pool2d(
 
 
 def min_pool2d(
-    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
-    ceil_mode: bool = False,
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
+    dilation: Ints = 1, ceil_mode: bool = False,
 ) -> Array:  # fmt: skip
     """Return the smallest element of every window; otherwise as `max_pool2d`."""
     return _pool(x, "min", kernel_size, stride, padding, dilation, ceil_mode)[0]
 
 
 def avg_pool2d(
-    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0,
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+    dilation: Ints = 1,
 ) -> Array:  # fmt: skip
     """Return the mean of every window, float64 for float64 and float32 otherwise.
 
-    count_include_pad: zero padding counts as elements. divisor_override: divide by this instead
-    of the count. Raises ShapeError.
+    padding: as for `max_pool2d`. count_include_pad: zero padding counts as elements.
+    divisor_override: divide by this instead of the count. dilation: as ONNX's AveragePool has it.
+    Raises ShapeError.
     """
-    return _pool(x, "avg", kernel_size, stride, padding, 1, ceil_mode,
+    return _pool(x, "avg", kernel_size, stride, padding, dilation, ceil_mode,
                  include_pad=count_include_pad, divisor=divisor_override)[0]  # fmt: skip
 
 
 def lp_pool2d(
     x: Array, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
-    ceil_mode: bool = False,
+    ceil_mode: bool = False, padding: Padding = 0, dilation: Ints = 1,
 ) -> Array:  # fmt: skip
-    """Return (Σ xᵖ)^(1/p) of every window, 0 where the sum is negative, as PyTorch does."""
+    """Return (Σ xᵖ)^(1/p) of every window, 0 where the sum is negative, as PyTorch does.
+
+    padding (of zeros) and dilation are those of ONNX's LpPool. Raises ShapeError.
+    """
     if norm_type == 0:
         raise ShapeError("lp_pool2d: norm_type=0, expected another number")
     values = x if x.dtype.kind == "f" else x.astype(np.float32)
-    return _pool(values, "lp", kernel_size, stride, 0, 1, ceil_mode, power=norm_type)[0]
+    return _pool(values, "lp", kernel_size, stride, padding, dilation, ceil_mode,
+                 power=norm_type)[0]  # fmt: skip
 
 
 def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:

@@ -178,7 +178,7 @@ def _member(archive: Any, member: Any, label: str, limit: int) -> bytes:
 def encode_npy(array: npt.NDArray[Any]) -> list[Any]:
     """Return the pieces of an NPY file."""
     head = io.BytesIO()
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")  # ascontiguousarray would make a list of a single text
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
     return [head.getvalue(), array.reshape(-1).view(np.uint8).data]
 

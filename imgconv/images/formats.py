@@ -40,7 +40,7 @@ FORMATS: dict[str, Format] = {
         Format("pgm", (".pgm",), (U8, U16), (1,)),
         Format("pnm", (".pnm",), (U8, U16)),
         Format("pfm", (".pfm",), (F32,), raw=True),
-        Format("bmp", (".bmp", ".dib"), channels=(1, 3, 4), alpha=True),
+        Format("bmp", (".bmp", ".dib")),
         Format("gif", (".gif",), channels=(1, 3)),
         Format("npy", (".npy",), _ARRAYS, (), alpha=True, raw=True),
         Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True),

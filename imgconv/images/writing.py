@@ -5,14 +5,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
 
 KEYWORD = "imgconv"
-_IMAGE_DESCRIPTION = 270
 
 
 def encode(
@@ -67,30 +65,23 @@ def encode(
         buffer = io.BytesIO()
         write_safetensors(buffer, {"image": samples}, {KEYWORD: note} if note else None)
         return [buffer.getvalue()]
-    return [_by_pillow(samples, made, quality, note, icc)]
+    if made.name == "tiff":
+        from imgconv.images import tiff_writer
+
+        return tiff_writer.encode(samples, alpha=alpha, note=note, icc=icc)
+    return [_by_pillow(samples, made, quality, icc)]
 
 
 def _by_pillow(
-    samples: npt.NDArray[Any], made: Format, quality: int | None, note: str, icc: bytes | None
+    samples: npt.NDArray[Any], made: Format, quality: int | None, icc: bytes | None
 ) -> bytes:
     from PIL import Image as Pillow
 
-    if samples.dtype != np.uint8 and samples.shape[2] != 1:
-        raise UsageError(
-            f"{made.name} with {samples.dtype} holds one channel, got {samples.shape[2]}; "
-            "use --gray, --depth 8, or write png or npy"
-        )
-    if made.name == "tiff" and samples.shape[2] > 4:
-        raise UsageError(f"tiff: {samples.shape[2]} channels, expected 1 to 4; write npy instead")
     picture = Pillow.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     options: dict[str, Any] = {}
     if made.name in ("jpeg", "webp") and quality:
         options["quality"] = quality
-    if made.name == "tiff":
-        options["compression"] = "tiff_adobe_deflate"
-        if note:
-            options["tiffinfo"] = {_IMAGE_DESCRIPTION: note}
-    if icc and made.name in ("jpeg", "webp", "tiff"):
+    if icc and made.name in ("jpeg", "webp"):
         options["icc_profile"] = icc
     buffer = io.BytesIO()
     try:

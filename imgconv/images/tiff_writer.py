@@ -1,0 +1,117 @@
+"""TIFF writing: any number of 8- or 16-bit or float32 channels, which Pillow writes only in part.
+
+One frame, chunky strips, deflated in parallel; integers are differenced along rows first
+(predictor 2, TIFF 6.0 section 14), which makes a 16-bit photo a third smaller. Files of 4 GB and
+more are BigTIFF.
+"""
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import bands
+from imgconv.images import tiff_tags as tags
+
+_STRIP = 1 << 20  # bytes of samples a strip: enough of them for every thread from 4 MB on
+_LEVEL = 6
+_ASCII, _SHORT, _LONG, _UNDEFINED, _LONG8 = 2, 3, 4, 7, 16
+_CODES = {_ASCII: "B", _SHORT: "H", _LONG: "I", _UNDEFINED: "B", _LONG8: "Q"}
+_UNSPECIFIED, _UNASSOCIATED = 0, 2
+_CLASSIC_END = 1 << 32
+
+
+def encode(
+    samples: npt.NDArray[Any], *, alpha: bool = False, note: str = "", icc: bytes | None = None
+) -> list[Any]:
+    """Return the pieces of a file.
+
+    samples: (H, W, C) uint8, uint16 or float32, none of them empty. alpha: the last channel is
+    opacity, not premultiplied. note: ASCII text for ImageDescription. Three channels, or four
+    with opacity, are RGB; any other count is gray with extra samples.
+    """
+    height, width, channels = samples.shape
+    rows = max(1, min(height, _STRIP // max(1, width * channels * samples.itemsize)))
+    strips = _deflated(samples, rows)
+    colours = 3 if channels == 3 + alpha else 1
+    extras = channels - colours
+    entries: dict[int, tuple[int, Any]] = {
+        tags.WIDTH: (_LONG, [width]),
+        tags.HEIGHT: (_LONG, [height]),
+        tags.BITS: (_SHORT, [8 * samples.itemsize] * channels),
+        tags.COMPRESSION: (_SHORT, [8]),
+        tags.PHOTOMETRIC: (_SHORT, [2 if colours == 3 else 1]),
+        tags.SAMPLES: (_SHORT, [channels]),
+        tags.ROWS_PER_STRIP: (_LONG, [rows]),
+        tags.STRIP_COUNTS: (_LONG, [len(strip) for strip in strips]),
+        tags.PLANAR: (_SHORT, [1]),
+        tags.PREDICTOR: (_SHORT, [1 if samples.dtype.kind == "f" else 2]),
+        tags.SAMPLE_FORMAT: (_SHORT, [3 if samples.dtype.kind == "f" else 1] * channels),
+    }
+    if extras:
+        kinds = [_UNSPECIFIED] * extras
+        if alpha:
+            kinds[-1] = _UNASSOCIATED
+        entries[tags.EXTRA_SAMPLES] = (_SHORT, kinds)
+    if note:
+        entries[tags.DESCRIPTION] = (_ASCII, note.encode("ascii") + b"\0")
+    if icc:
+        entries[tags.ICC] = (_UNDEFINED, icc)
+    return _assembled(entries, strips)
+
+
+def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
+    tops = range(0, len(samples), rows)
+    strips = [b""] * len(tops)
+
+    def work(first: int, last: int) -> None:
+        for index in range(first, last):
+            strip = samples[tops[index] : tops[index] + rows]
+            if strip.dtype.kind != "f":
+                strip = np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)
+            stored = np.ascontiguousarray(strip, strip.dtype.newbyteorder("<"))
+            strips[index] = zlib.compress(stored.view(np.uint8).data, _LEVEL)
+
+    bands.over_bands(len(strips), 1, work)
+    return strips
+
+
+def _assembled(entries: dict[int, tuple[int, Any]], strips: list[bytes]) -> list[Any]:
+    """Header, directory, the values that do not fit into it, then the strips."""
+    beside = sum(len(values) * 8 for _, values in entries.values())
+    data = sum(map(len, strips)) + 8 * len(strips)
+    big = 1024 + beside + data >= _CLASSIC_END
+    word, inline, head = ("Q", 8, 16) if big else ("I", 4, 8)
+    entries[tags.STRIP_OFFSETS] = (_LONG8 if big else _LONG, [0] * len(strips))
+    count_width = 8 if big else 2
+    table_end = head + count_width + len(entries) * (20 if big else 12) + inline
+    position = table_end
+    places = {}
+    for tag in sorted(entries):
+        kind, values = entries[tag]
+        size = struct.calcsize(f"<{len(values)}{_CODES[kind]}")
+        if size > inline:
+            places[tag] = position
+            position += size + size % 2
+    offsets = []
+    for strip in strips:
+        offsets.append(position)
+        position += len(strip)
+    entries[tags.STRIP_OFFSETS] = (entries[tags.STRIP_OFFSETS][0], offsets)
+    table = struct.pack("<Q" if big else "<H", len(entries))
+    tail = b""
+    for tag in sorted(entries):
+        kind, values = entries[tag]
+        stored = struct.pack(f"<{len(values)}{_CODES[kind]}", *values)
+        table += struct.pack(f"<HH{word}", tag, kind, len(values))
+        if tag in places:
+            table += struct.pack(f"<{word}", places[tag])
+            tail += stored + b"\0" * (len(stored) % 2)
+        else:
+            table += stored.ljust(inline, b"\0")
+    start = (
+        struct.pack("<2sHHHQ", b"II", 43, 8, 0, head) if big else b"II*\0" + struct.pack("<I", head)
+    )
+    return [start + table + b"\0" * inline + tail, *strips]

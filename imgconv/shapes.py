@@ -120,6 +120,32 @@ def output_size(
     return result[0], result[1]
 
 
+def transposed_size(
+    size: Pair,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Sides,
+    dilation: Pair,
+    output_padding: Pair,
+) -> Pair:
+    """Return the (height, width) of a transposed convolution's output. Raises ShapeError."""
+    result = []
+    pads = (padding.top + padding.bottom, padding.left + padding.right)
+    for axis in (0, 1):
+        most = max(stride[axis], dilation[axis])
+        if output_padding[axis] >= most:
+            raise ShapeError(
+                f"output_padding={output_padding[axis]}, expected less than stride or dilation: "
+                f"{most}"
+            )
+        span = extent(kernel_size[axis], dilation[axis])
+        length = (size[axis] - 1) * stride[axis] - pads[axis] + span + output_padding[axis]
+        if length < 1:
+            raise ShapeError(f"a transposed convolution's {('height', 'width')[axis]} of {length}")
+        result.append(length)
+    return result[0], result[1]
+
+
 def check_groups(in_channels: int, out_channels: int, groups: int, operation: str) -> None:
     """Raise ShapeError unless `groups` divides both channel counts."""
     if groups < 1:

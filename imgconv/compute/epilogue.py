@@ -30,7 +30,8 @@ def activation_key(activation: Any) -> str:
     return "" if activation is None else str(activation)
 
 
-def _activation(key: str, real: str) -> Helper:
+def activation_of(key: str, real: str) -> Helper:
+    """The scalar helper of an activation's key; "" is the identity."""
     if not key:
         return Helper(lambda value: value)
     pointwise = importlib.import_module("imgconv.compute.pointwise")
@@ -125,7 +126,7 @@ def fold(combine: str, real: str, divided: bool) -> Helper:
 def store(element: str, real: str, divided: bool, combined: bool, activation: str) -> Helper:
     """A helper store(out, at, sums, start, count, bias, values) that writes a finished row."""
     cast = jit.caster(element)
-    act = _activation(activation, real)
+    act = activation_of(activation, real)
     divide = quotient(real, divided and not combined)
 
     def body(out, at, sums, start, count, bias, values):  # type: ignore[no-untyped-def]

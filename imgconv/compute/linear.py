@@ -1,0 +1,80 @@
+"""linear: a fully connected layer, the weights read once in the order they lie in memory.
+
+At batch 1 the product is bound by reading the weights (VGG's first is 411 MB), so they are used
+where they are memory-mapped. NumPy's matmul is not used: its sums depend on the batch and on the
+number of threads; these do not.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import epilogue, jit
+from imgconv.compute.bands import num_threads, over_bands
+from imgconv.errors import ShapeError
+
+Array = npt.NDArray[Any]
+
+LANES = 64  # partial sums: four vectors of the widest kind, which hides an addition's latency
+_FEW = 1 << 15  # multiplications below which a thread costs more than it saves
+
+
+@jit.loop
+def linear_rows(element: str, activation: str) -> jit.Built:
+    """Outputs first…last − 1 of every item of a batch; sums holds LANES elements."""
+    zero = jit.DTYPES[element].type(0)
+    act = epilogue.activation_of(activation, element)
+
+    def body(out, x, weight, bias, sums, count, features, outputs, first, last):  # type: ignore[no-untyped-def]
+        whole = features // LANES
+        for o in range(first, last):
+            row = o * features
+            for n in range(count):
+                item = n * features
+                for lane in range(LANES):
+                    sums[lane] = zero
+                for block in range(whole):
+                    at = block * LANES
+                    for lane in range(LANES):
+                        sums[lane] += weight[row + at + lane] * x[item + at + lane]
+                for i in range(whole * LANES, features):
+                    sums[i - whole * LANES] += weight[row + i] * x[item + i]
+                total = bias[o]
+                for lane in range(LANES):
+                    total += sums[lane]
+                out[n * outputs + o] = act(total)
+
+    kinds = f"{element}* " * 5
+    return f"disjoint {kinds}i64 i64 i64 i64 i64", body
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any = None) -> Array:
+    """Return x (…, features) times the transpose of weight (outputs, features), plus bias.
+
+    Semantics are those of torch.nn.functional.linear; the result is float64 for float64 input
+    and float32 otherwise. activation: as for `conv2d`. Raises ShapeError.
+    """
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"linear: input {x.shape} and weight {weight.shape}, expected (…, in_features) and "
+            "(out_features, in_features)"
+        )
+    outputs, features = weight.shape
+    if bias is not None and bias.shape != (outputs,):
+        raise ShapeError(f"linear: bias of shape {bias.shape}, expected ({outputs},)")
+    dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+    items = np.ascontiguousarray(x, dtype).reshape(-1, features)
+    matrix = np.ascontiguousarray(weight, dtype)
+    offsets = np.zeros(outputs, dtype) if bias is None else np.ascontiguousarray(bias, dtype)
+    out = np.empty((len(items), outputs), dtype)
+    work = linear_rows(jit.ELEMENT_NAMES[dtype], epilogue.activation_key(activation))
+    least = max(1, _FEW // max(1, features * len(items)))
+    band = max(least, -(-outputs // (4 * num_threads())))
+
+    def run(first: int, last: int) -> None:
+        sums = np.empty(LANES, dtype)
+        work(out, items, matrix, offsets, sums, len(items), features, outputs, first, last)
+
+    over_bands(outputs, band, run)
+    return out.reshape(*x.shape[:-1], outputs)

@@ -1,0 +1,153 @@
+"""Normalisation with the semantics of torch.nn: batch, instance and local response."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import epilogue, jit
+from imgconv.compute.bands import num_threads, over_bands
+from imgconv.errors import ShapeError
+
+Array = npt.NDArray[Any]
+
+_FEW = 1 << 15  # elements; below this a thread costs more than it saves
+
+
+@jit.loop
+def scale_planes(element: str, activation: str) -> jit.Built:
+    """out = activation(x · scale[plane] + shift[plane]) on planes first…last − 1."""
+    act = epilogue.activation_of(activation, element)
+
+    def body(out, x, scale, shift, area, first, last):  # type: ignore[no-untyped-def]
+        for plane in range(first, last):
+            a, b = scale[plane], shift[plane]
+            for i in range(plane * area, (plane + 1) * area):
+                out[i] = act(x[i] * a + b)
+
+    return f"{element}* {element}* {element}* {element}* i64 i64 i64", body
+
+
+@jit.loop
+def response_planes(element: str, beta: float) -> jit.Built:
+    """Local response normalisation of planes first…last − 1 of one item of `channels`."""
+    scalar = jit.DTYPES[element].type
+    power = scalar(beta)
+    rooted = beta == 0.75  # every published network's; two square roots, which vectorise
+
+    def body(out, x, channels, area, near, far, factor, k, first, last):  # type: ignore[no-untyped-def]
+        for c in range(first, last):
+            low, high = max(c - near, 0), min(c + far, channels - 1)
+            for i in range(area):
+                total = scalar(0)
+                for j in range(low, high + 1):
+                    total += x[j * area + i] * x[j * area + i]
+                base = k + factor * total
+                if rooted:
+                    half = np.sqrt(base)
+                    out[c * area + i] = x[c * area + i] / (half * np.sqrt(half))
+                else:
+                    out[c * area + i] = x[c * area + i] / base**power
+
+    kinds = f"{element}* {element}* i64 i64 i64 i64 {element} {element} i64 i64"
+    return f"disjoint {kinds}", body
+
+
+def scale_shift(x: Array, scale: Array, shift: Array, activation: Any = None) -> Array:
+    """Return x · scale + shift with one number a channel, (C,), or a plane, (N, C)."""
+    source = _checked(x, "scale_shift")
+    planes = source.shape[:2]
+    names = jit.ELEMENT_NAMES[source.dtype], epilogue.activation_key(activation)
+    try:
+        factors, offsets = (
+            np.ascontiguousarray(np.broadcast_to(v, planes), source.dtype) for v in (scale, shift)
+        )
+    except ValueError:
+        raise ShapeError(
+            f"scale of shape {scale.shape}, shift of {shift.shape}, expected ({planes[1]},)"
+        ) from None
+    area = int(np.prod(source.shape[2:]))
+    out = np.empty_like(source)
+    work = scale_planes(*names)
+    count = planes[0] * planes[1]
+    over_bands(
+        count, _band(count, area), lambda a, b: work(out, source, factors, offsets, area, a, b)
+    )
+    return out
+
+
+def batch_norm(
+    x: Array, running_mean: Array, running_var: Array, weight: Array | None = None,
+    bias: Array | None = None, eps: float = 1e-5, activation: Any = None,
+) -> Array:  # fmt: skip
+    """Return torch.nn.functional.batch_norm of (N, C, …) in evaluation: (x − mean)/√(var + eps)…"""
+    return scale_shift(
+        x, *batch_norm_factors(running_mean, running_var, weight, bias, eps), activation
+    )
+
+
+def batch_norm_factors(
+    running_mean: Array, running_var: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array]:
+    """Return (scale, shift), each (C,) float64, with batch_norm(x) = x · scale + shift."""
+    scale = 1.0 / np.sqrt(running_var.astype(np.float64) + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -running_mean.astype(np.float64) * scale
+    return scale, shift if bias is None else shift + bias
+
+
+def instance_norm(
+    x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+) -> Array:
+    """Return torch.nn.functional.instance_norm: each plane of (N, C, H, W) by its own statistics.
+
+    The variance is the biased one. Statistics are summed in float64.
+    """
+    source = _checked(x, "instance_norm")
+    axes = tuple(range(2, source.ndim))
+    mean = source.mean(axis=axes, dtype=np.float64)
+    var = source.var(axis=axes, dtype=np.float64)
+    scale = 1.0 / np.sqrt(var + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean * scale
+    return scale_shift(source, scale, shift if bias is None else shift + bias)
+
+
+def local_response_norm(
+    x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0,
+    near: int | None = None,
+) -> Array:  # fmt: skip
+    """Return x / (k + alpha/size · Σ x²)^beta, summed over `size` neighbouring channels.
+
+    near: channels before the own one, size // 2 by default, as in PyTorch; ONNX's LRN has
+    (size − 1) // 2, which differs for even sizes. Raises ShapeError.
+    """
+    source = _checked(x, "local_response_norm")
+    if size < 1:
+        raise ShapeError(f"local_response_norm: size={size}, expected at least 1")
+    before = size // 2 if near is None else near
+    channels, area = source.shape[1], int(np.prod(source.shape[2:]))
+    out = np.empty_like(source)
+    work = response_planes(jit.ELEMENT_NAMES[source.dtype], float(beta))
+    for target, item in zip(out, source, strict=True):
+        over_bands(
+            channels,
+            _band(channels, area),
+            lambda a, b, target=target, item=item: work(  # type: ignore[misc]
+                target, item, channels, area, before, size - 1 - before, alpha / size, k, a, b
+            ),
+        )
+    return out
+
+
+def _checked(x: Array, operation: str) -> Array:
+    if x.ndim < 2:
+        raise ShapeError(f"{operation}: input of shape {x.shape}, expected (N, C, …)")
+    dtype = np.float64 if x.dtype == np.float64 else np.float32
+    return np.ascontiguousarray(x, dtype)
+
+
+def _band(planes: int, area: int) -> int:
+    return max(-(-_FEW // max(area, 1)), -(-planes // (4 * num_threads())))

@@ -1,0 +1,33 @@
+"""The layers of convolutional networks, by torch.nn's names and arguments.
+
+Each states its parameters, its output's shape and what a unit sees, and computes by one line
+into `compute`. Compiled operations are imported when a layer runs.
+"""
+
+from imgconv.networks.layers.base import Array, Layer, Reach, Shape
+from imgconv.networks.layers.convolution import Conv2d, ConvTranspose2d, Linear
+from imgconv.networks.layers.normalization import BatchNorm2d, InstanceNorm2d, LocalResponseNorm
+from imgconv.networks.layers.pointwise import (
+    Activation,
+    Add,
+    Concat,
+    Dropout,
+    Flatten,
+    Identity,
+    Mul,
+    Softmax,
+)
+from imgconv.networks.layers.pooling import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool2d,
+    LPPool2d,
+    MaxPool2d,
+)
+
+__all__ = [
+    "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "Array", "AvgPool2d",
+    "BatchNorm2d", "Concat", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten", "Identity",
+    "InstanceNorm2d", "LPPool2d", "Layer", "Linear", "LocalResponseNorm", "MaxPool2d", "Mul",
+    "Reach", "Shape", "Softmax",
+]  # fmt: skip

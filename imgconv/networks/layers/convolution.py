@@ -1,0 +1,169 @@
+"""Convolutions and the fully connected layer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imgconv import shapes
+from imgconv.errors import ShapeError
+from imgconv.networks.layers.base import (
+    Array,
+    Ints,
+    Layer,
+    Padding,
+    Reach,
+    Shape,
+    image_shape,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(Layer):
+    """torch.nn.Conv2d; padding also takes (top, bottom, left, right), bias False has none."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Ints
+    stride: Ints = 1
+    padding: Padding = 0
+    dilation: Ints = 1
+    groups: int = 1
+    bias: bool = True
+    padding_mode: str = "zeros"
+    activation: str | None = None
+
+    def __post_init__(self) -> None:
+        shapes.check_groups(self.in_channels, self.out_channels, self.groups, "Conv2d")
+
+    @property
+    def window(self) -> tuple[shapes.Pair, shapes.Pair, shapes.Sides, shapes.Pair]:
+        """Kernel size, stride, pads and dilation."""
+        kernel = shapes.pair(self.kernel_size, "kernel_size")
+        stride = shapes.pair(self.stride, "stride")
+        dilation = shapes.pair(self.dilation, "dilation")
+        return kernel, stride, shapes.resolve_padding(
+            self.padding, kernel, dilation, stride
+        ), dilation  # fmt: skip
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        weight = (
+            self.out_channels, self.in_channels // self.groups,
+            *shapes.pair(self.kernel_size, "kernel_size"),
+        )  # fmt: skip
+        return {"weight": weight} | ({"bias": (self.out_channels,)} if self.bias else {})
+
+    def output_shape(self, *given: Shape) -> Shape:
+        count, _, size = image_shape(given[0], self.in_channels, "Conv2d")
+        return (count, self.out_channels, *shapes.output_size(size, *self.window))
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.convolution import conv2d
+
+        return conv2d(
+            inputs[0], self.parameter("weight"), self.parameter("bias") if self.bias else None,
+            self.stride, self.padding, self.dilation, self.groups, self.padding_mode,
+            activation=self.activation,
+        )  # fmt: skip
+
+    def multiply_adds(self, *given: Shape) -> int:
+        taps = math.prod(self.parameter_shapes()["weight"][1:])
+        return math.prod(self.output_shape(*given)) * taps
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        kernel, stride, sides, dilation = self.window
+        return Reach(kernel[axis], stride[axis], sides[2 * axis], dilation[axis])
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose2d(Layer):
+    """torch.nn.ConvTranspose2d; padding also takes (top, bottom, left, right)."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Ints
+    stride: Ints = 1
+    padding: int | Sequence[int] = 0
+    output_padding: Ints = 0
+    groups: int = 1
+    bias: bool = True
+    dilation: Ints = 1
+    activation: str | None = None
+
+    def __post_init__(self) -> None:
+        shapes.check_groups(self.in_channels, self.out_channels, self.groups, "ConvTranspose2d")
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        weight = (
+            self.in_channels, self.out_channels // self.groups,
+            *shapes.pair(self.kernel_size, "kernel_size"),
+        )  # fmt: skip
+        return {"weight": weight} | ({"bias": (self.out_channels,)} if self.bias else {})
+
+    def output_shape(self, *given: Shape) -> Shape:
+        count, _, size = image_shape(given[0], self.in_channels, "ConvTranspose2d")
+        made = shapes.transposed_size(
+            size, shapes.pair(self.kernel_size, "kernel_size"), shapes.pair(self.stride, "stride"),
+            shapes.resolve_padding(self.padding, (1, 1)), shapes.pair(self.dilation, "dilation"),
+            shapes.pair(self.output_padding, "output_padding", 0),
+        )  # fmt: skip
+        return (count, self.out_channels, *made)
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.transposed import conv_transpose2d
+
+        return conv_transpose2d(
+            inputs[0], self.parameter("weight"), self.parameter("bias") if self.bias else None,
+            self.stride, self.padding, self.output_padding, self.groups, self.dilation,
+            self.activation,
+        )  # fmt: skip
+
+    def multiply_adds(self, *given: Shape) -> int:
+        return math.prod(given[0]) * math.prod(self.parameter_shapes()["weight"][1:])
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        span = shapes.extent(*self._taps(axis))
+        stride = shapes.pair(self.stride, "stride")[axis]
+        near = shapes.resolve_padding(self.padding, (1, 1))[2 * axis]
+        return Reach(-(-span // stride), 1 / stride, (span - 1 - near) / stride)
+
+    def sees(
+        self, axis: int, first: int, last: int, before: Shape, after: Shape
+    ) -> tuple[int, int]:
+        span = shapes.extent(*self._taps(axis))
+        stride = shapes.pair(self.stride, "stride")[axis]
+        near = shapes.resolve_padding(self.padding, (1, 1))[2 * axis]
+        return -((span - 1 - near - first) // stride), (last + near) // stride
+
+    def _taps(self, axis: int) -> tuple[int, int]:
+        return (
+            shapes.pair(self.kernel_size, "kernel_size")[axis],
+            shapes.pair(self.dilation, "dilation")[axis],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Layer):
+    """torch.nn.Linear on (…, in_features)."""
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+    activation: str | None = None
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        weight = (self.out_features, self.in_features)
+        return {"weight": weight} | ({"bias": (self.out_features,)} if self.bias else {})
+
+    def output_shape(self, *given: Shape) -> Shape:
+        if given[0][-1:] != (self.in_features,):
+            raise ShapeError(f"Linear: input {given[0]}, expected (…, {self.in_features})")
+        return (*given[0][:-1], self.out_features)
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.linear import linear
+
+        bias = self.parameter("bias") if self.bias else None
+        return linear(inputs[0], self.parameter("weight"), bias, self.activation)
+
+    def multiply_adds(self, *given: Shape) -> int:
+        return math.prod(given[0][:-1]) * self.in_features * self.out_features

@@ -1,0 +1,137 @@
+"""Layers without a window: activations, identities, and what joins branches."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgconv.errors import ShapeError
+from imgconv.networks.layers.base import (
+    POINT,
+    Array,
+    Layer,
+    Reach,
+    Shape,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Activation(Layer):
+    """An element-wise activation, by the text that `pointwise.parse_activation` takes."""
+
+    name: str
+
+    @property
+    def kind(self) -> str:
+        return self.name
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.pointwise import activate
+
+        return activate(inputs[0], self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Layer):
+    """torch.nn.Softmax over an axis."""
+
+    axis: int = 1
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.pointwise import softmax
+
+        return softmax(inputs[0], self.axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Identity(Layer):
+    """The input itself."""
+
+    def forward(self, *inputs: Array) -> Array:
+        return inputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Dropout(Identity):
+    """torch.nn.Dropout in evaluation: the identity."""
+
+    p: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten(Layer):
+    """torch.nn.Flatten: axes from start_axis on become one."""
+
+    start_axis: int = 1
+
+    def output_shape(self, *given: Shape) -> Shape:
+        return (*given[0][: self.start_axis], math.prod(given[0][self.start_axis :]))
+
+    def forward(self, *inputs: Array) -> Array:
+        return inputs[0].reshape(self.output_shape(inputs[0].shape))
+
+
+@dataclass(frozen=True, eq=False)
+class _Elementwise(Layer):
+    """Two or more inputs by NumPy's broadcasting; the activation comes last."""
+
+    activation: str | None = None
+
+    def output_shape(self, *given: Shape) -> Shape:
+        try:
+            return np.broadcast_shapes(*given)
+        except ValueError:
+            names = " and ".join(map(str, given))
+            raise ShapeError(f"{self.kind}: inputs {names} do not fit together") from None
+
+    def _finish(self, result: Array) -> Array:
+        if self.activation is None:
+            return result
+        from imgconv.compute.pointwise import activate
+
+        own = result if result.dtype in (np.float32, np.float64) else None
+        return activate(result, self.activation, out=own)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(_Elementwise):
+    """The sum of its inputs."""
+
+    def forward(self, *inputs: Array) -> Array:
+        result = inputs[0] + inputs[1] if len(inputs) > 1 else inputs[0].copy()
+        for more in inputs[2:]:
+            result = result + more
+        return self._finish(result)
+
+
+@dataclass(frozen=True, eq=False)
+class Mul(_Elementwise):
+    """The product of its inputs."""
+
+    def forward(self, *inputs: Array) -> Array:
+        result = inputs[0] * inputs[1] if len(inputs) > 1 else inputs[0].copy()
+        for more in inputs[2:]:
+            result = result * more
+        return self._finish(result)
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Layer):
+    """Its inputs one after the other along an axis, channels by default."""
+
+    axis: int = 1
+
+    def output_shape(self, *given: Shape) -> Shape:
+        axis = self.axis % len(given[0])
+        others = {shape[:axis] + shape[axis + 1 :] for shape in given}
+        if len(others) != 1:
+            names = " and ".join(map(str, given))
+            raise ShapeError(f"Concat: inputs {names} differ beyond axis {axis}")
+        total = sum(shape[axis] for shape in given)
+        return (*given[0][:axis], total, *given[0][axis + 1 :])
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        return POINT if self.axis % len(before) < 2 else super().reach(axis, before, after)
+
+    def forward(self, *inputs: Array) -> Array:
+        return np.concatenate(inputs, axis=self.axis)

@@ -193,3 +193,51 @@ def test_every_sample_can_be_filtered_and_a_wrong_one_is_named(tmp_path):
     result = imgconv("apply", "-k", "sobel", "sample:cat", cwd=tmp_path)
     assert (result.returncode, result.stderr.count(b"\n")) == (2, 1)
     assert b"sample:chart" in result.stderr
+
+
+def test_opacity_follows_maps_that_are_smaller_than_the_image(tmp_path):
+    image = np.dstack([data.astronaut()[:40, :48], np.arange(40 * 48).reshape(40, 48) % 251])
+    Image.fromarray(image.astype(np.uint8)).save(tmp_path / "rgba.png")
+    opacity = image[..., 3]
+    cases = {
+        "valid": (["--padding", "valid"], opacity[1:-1, 1:-1]),
+        "stride": (["--stride", "2"], opacity[::2, ::2]),
+        "pool": (["--pool", "max:3"], opacity[1:-1:3, 1::3]),
+    }
+    for name, (options, expected) in cases.items():
+        out = f"{name}.png"
+        result = imgconv("apply", "-k", "box-3", "rgba.png", *options, "-o", out, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        np.testing.assert_array_equal(pixels(tmp_path / out)[..., 3], expected)
+    result = imgconv(
+        "apply", "-k", "identity", "--pool", "global-avg", "rgba.png", "-o", "one.png", cwd=tmp_path
+    )
+    assert pixels(tmp_path / "one.png").shape == (1, 1, 4)
+
+
+def test_groups_filter_each_colour_by_its_own_kernel(photo):
+    np.save(photo / "bank.npy", np.array([[[[1.0]]], [[[0.5]]], [[[0.25]]]]))
+    arguments = ["apply", "-k", "bank.npy", "--groups", "3", "photo.png", "-o", "{map}.npy"]
+    assert imgconv(*arguments, cwd=photo).returncode == 0
+    image = pixels(photo / "photo.png").astype(np.float32)
+    for number, weight in enumerate((1, 0.5, 0.25)):
+        got = np.load(photo / f"{number}.npy")
+        np.testing.assert_array_equal(got, image[..., number : number + 1] * weight)
+    result = imgconv("apply", "-k", "bank.npy", "--groups", "2", "photo.png", cwd=photo)
+    assert (result.returncode, result.stderr.count(b"\n")) == (2, 1)
+    assert b"groups=2 does not divide" in result.stderr
+
+
+def test_linear_light_blurs_to_the_mean_of_light_in_every_frame(tmp_path):
+    stripes = np.zeros((16, 16), np.uint8)
+    stripes[:, ::2] = 255
+    pages = [Image.fromarray(stripes), Image.fromarray(255 - stripes)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    arguments = ["-k", "1 2 1", "--divisor", "4", "--linear", "--frame", "all", "pages.tif"]
+    result = imgconv("apply", *arguments, "-o", "out/", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = sorted((tmp_path / "out").iterdir())
+    assert len(found) == 2
+    for path in found:
+        # Half the light is 188 in sRGB; without --linear it would be 128.
+        assert (pixels(path) == 188).all(), path

@@ -240,3 +240,21 @@ def test_what_does_not_fit_is_refused():
         filter_image(image, np.ones((1, 1, 3, 3)), combine="least")
     with pytest.raises(ShapeError, match="out_dtype=complex64"):
         filter_image(image, np.ones((1, 1, 3, 3)), out_dtype=np.complex64)
+
+
+@pytest.mark.parametrize(("channels", "filters", "groups"), [(3, 3, 3), (3, 6, 3), (4, 6, 2)])
+def test_groups_are_those_of_conv2d(generator, channels, filters, groups):
+    for dtype in (np.uint8, np.float32):
+        pixels = draw(generator, (15, 14, channels), dtype)
+        weights = generator.normal(size=(filters, channels // groups, 3, 5))
+        bias = generator.normal(size=filters)
+        got = filter_image(pixels, weights, bias, padding=1, padding_mode="zeros", groups=groups)
+        want = reference.conv2d(
+            pixels.transpose(2, 0, 1)[None], weights, bias, sides=(1, 1, 1, 1), groups=groups
+        )[0]
+        assert got.shape == (*want.shape, 1)
+        np.testing.assert_allclose(got[..., 0], want, rtol=1e-4, atol=2e-2)
+    with pytest.raises(ShapeError, match="groups=7 does not divide"):
+        filter_image(pixels, weights, groups=7)
+    with pytest.raises(ShapeError, match="combine=max with groups"):
+        filter_image(pixels, weights, groups=groups, combine="max")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,10 @@ from imgconv.errors import UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.networks.chain import Step, Window, trace
+from imgconv.shapes import ReceptiveField, pair, resolve_padding
+
+if TYPE_CHECKING:
+    from imgconv.compute.pool_text import Pool
 
 Array = npt.NDArray[Any]
 
@@ -24,7 +28,7 @@ class Recipe:
     kernels: tuple[Kernel, ...]
     window: Window = field(default_factory=Window)
     activation: str | None = None
-    pool: str | None = None
+    pool: "Pool | None" = None
     gray: bool = False
     channels: str | None = None
     linear: bool = False
@@ -50,7 +54,8 @@ class Recipe:
             "kernels": [k.source or k.name for k in self.kernels],
             "combine": [k.combine for k in self.kernels],
             "stride": window.stride, "padding": window.padding, "dilation": window.dilation,
-            "padding_mode": window.padding_mode, "activation": self.activation, "pool": self.pool,
+            "groups": window.groups, "padding_mode": window.padding_mode,
+            "activation": self.activation, "pool": self.pool.text if self.pool else None,
             "gray": self.gray, "linear": self.linear, "alpha": self.alpha, "scale": self.scale,
         }  # fmt: skip
         return {key: value for key, value in facts.items() if value not in (None, False)}
@@ -155,6 +160,7 @@ def _responses(
         dilation=window.dilation,
         padding_mode=window.padding_mode,
         pad_value=window.pad_value,
+        groups=window.groups,
         combine=kernel.combine,
         activation=recipe.activation if recipe.activation != "softmax" else None,
         gain=0.5 if fused else 1.0,
@@ -173,9 +179,7 @@ def _finished(
 
         response = softmax(response, 2)
     if recipe.pool:
-        from imgconv.compute.pooling import pool_image
-
-        response = pool_image(response, recipe.pool)
+        response = recipe.pool.image(response)
     if image.alpha and recipe.alpha == "filter":
         response = _divided(response, image.full_scale)
     if recipe.linear and not raw:
@@ -186,7 +190,9 @@ def _finished(
     elif raw:
         response = response.astype(dtype, copy=False)
     alpha = image.alpha and recipe.alpha == "filter"
-    if opacity is not None and opacity.shape[:2] == response.shape[:2]:
+    if opacity is not None:
+        if opacity.shape[:2] != response.shape[:2]:
+            opacity = _seen_opacity(opacity, response.shape[:2], kernel, recipe)
         kept, _ = scaling.scale_map(opacity.astype(np.float64), "clip", image.full_scale, dtype)
         response = np.concatenate([response, kept], axis=2)
         alpha = True
@@ -208,3 +214,30 @@ def _divided(response: Array, white: float) -> Array:
         where=opacity > 0,
     )  # fmt: skip
     return np.concatenate([colors, opacity], axis=2)
+
+
+def _seen_opacity(opacity: Array, size: tuple[int, int], kernel: Kernel, recipe: Recipe) -> Array:
+    """The opacity (H, W, 1) at the middle of what each of `size` outputs sees.
+
+    Chains, and pools that divide a map whatever its size, are taken to see equal parts.
+    """
+    window, pool = recipe.window, recipe.pool
+    fixed = not isinstance(recipe, ChainRecipe) and not (pool and pool.window is None)
+    places = []
+    for axis in (0, 1):
+        index = np.arange(size[axis])
+        centres = (index + 0.5) * opacity.shape[axis] / size[axis] - 0.5
+        if fixed:
+            step = pair(window.stride, "stride")
+            spread = pair(window.dilation, "dilation")
+            sides = resolve_padding(window.padding_for(kernel.size), kernel.size, spread, step)
+            layers = [(kernel.size, step, sides, spread)]
+            if pool and pool.window:
+                layers.append(pool.window)
+            field = ReceptiveField()
+            for taps, strides, pads, spreads in layers:
+                field = field.through(taps[axis], strides[axis], pads[2 * axis], spreads[axis])
+            centres = field.start + index * field.jump
+        # Half a pixel goes to the nearer side of the start, as `same` pads an even kernel.
+        places.append(np.clip(np.ceil(centres - 0.5), 0, opacity.shape[axis] - 1).astype(np.int64))
+    return opacity[np.ix_(*places)]

@@ -34,14 +34,14 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     from imgconv.networks.chain import Window
 
     window = Window(
-        given["stride"], given["padding"], given["dilation"],
+        given["stride"], given["padding"], given["dilation"], given["groups"],
         normalize_mode(given["padding_mode"]), given["pad_value"],
     )  # fmt: skip
     recipe = Recipe(
         tuple(_kernel(spec, given) for spec in kernels),
         window,
-        given["activation"],
-        given["pool"],
+        _activation(given["activation"]),
+        _pool(given["pool"]),
         given["gray"],
         given["channels"],
         given["linear"],
@@ -49,6 +49,23 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
         given["scale"],
     )
     return write_all(Request(inputs, recipe, given))
+
+
+def _activation(text: str | None) -> str | None:
+    """The text, once it has been seen to name an activation."""
+    if text not in (None, "softmax"):
+        from imgconv.compute.pointwise import parse_activation
+
+        parse_activation(text)
+    return text
+
+
+def _pool(text: str | None) -> Any:
+    if not text:
+        return None
+    from imgconv.compute.pool_text import parse_pool
+
+    return parse_pool(text)
 
 
 def _kernel(spec: str, given: dict[str, Any]) -> Any:

@@ -107,6 +107,11 @@ _KERNEL_CHANGES = (
         help="Turn the kernel counter-clockwise: multiples of 90, of 45 for 3×3.",
     ),
     click.option("--flip", is_flag=True, help="True convolution: rotate the kernel by 180°."),
+    click.option(
+        "--groups",
+        type=click.IntRange(1),
+        help="As in Conv2d: filters and channels fall into N groups that do not mix.",
+    ),
 )
 _WINDOW = (
     click.option("--stride", type=Numbers((1, 2)), default="1", help="Step of the window."),

@@ -25,7 +25,8 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
     imgconv run 'conv sobel-x stride=2 | abs' photo.png -o edges.png
     imgconv run edges.toml photo.png --keep '*' -o maps/
 
-    Steps: gray, conv KERNEL [stride= padding= dilation= mode= value= flip= combine= bias=],
+    Steps: gray, conv KERNEL [stride= padding= dilation= groups= mode= value= flip=
+    combine= bias=],
     maxpool, avgpool, minpool, lppool, adaptive-avgpool, global-avgpool …, softmax and every
     activation.
     """

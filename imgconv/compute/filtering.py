@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv import shapes
 from imgconv.compute import epilogue, exact, plan
 from imgconv.compute.convolution import Ints, Window, check_bias, check_weights, supported
 from imgconv.compute.jit import ELEMENT_NAMES
@@ -24,6 +25,7 @@ def filter_image(
     padding_mode: str = "reflect",
     pad_value: float = 0.0,
     flip: bool = False,
+    groups: int | None = None,
     combine: str = "none",
     activation: Any = None,
     gain: float = 1.0,
@@ -34,7 +36,9 @@ def filter_image(
 
     weights: (K, C_in/groups, kH, kW). With C_in/groups = 1 every channel is filtered on its own
     and the result is (M, H', W', C); with C_in/groups = C it is (M, H', W', 1). M is K, or 1
-    when `combine` (magnitude, max, sum, mean) makes one map of them.
+    when `combine` (magnitude, max, sum, mean) makes one map of them. groups: the semantics of
+    Conv2d instead: filter k sees only the channels of group k · groups // K, and the result is
+    (K, H', W', 1); it cannot be combined.
 
     value = activation(combine(conv + bias)) · gain + offset, then cast to out_dtype; integers
     round half to even and saturate, NaN becomes 0 there. Sums of integer images under integer
@@ -44,7 +48,7 @@ def filter_image(
     """
     job = make_job(
         pixels, weights, bias, stride=stride, padding=padding, dilation=dilation,
-        padding_mode=padding_mode, pad_value=pad_value, flip=flip, combine=combine,
+        padding_mode=padding_mode, pad_value=pad_value, flip=flip, groups=groups, combine=combine,
         activation=activation, gain=gain, offset=offset, out_dtype=out_dtype,
     )  # fmt: skip
     plan.run(job)
@@ -62,6 +66,7 @@ def make_job(
     padding_mode: str = "reflect",
     pad_value: float = 0.0,
     flip: bool = False,
+    groups: int | None = None,
     combine: str = "none",
     activation: Any = None,
     gain: float = 1.0,
@@ -75,15 +80,18 @@ def make_job(
     height, width, channels = source.shape
     bank = check_weights(weights, flip, "filter")
     count, per_group, kh, kw = bank.shape
-    if per_group not in (1, channels):
+    if groups is not None:
+        _check_groups(groups, channels, count, per_group, combine)
+    elif per_group not in (1, channels):
         raise ShapeError(
             f"filter: the kernel has {per_group} input channels, the image {channels}; "
-            "expected 1 or as many"
+            "expected 1 or as many, or --groups"
         )
     epilogue.check_combine(combine)
     offsets = check_bias(bias, count, "filter")
     window = Window(height, width, (kh, kw), stride, padding, dilation, padding_mode, pad_value)
-    mixing = per_group == channels and channels > 1
+    mixing = groups is not None or (per_group == channels and channels > 1)
+    units = groups or 1
     if not mixing and source.strides[2] != source.itemsize and channels > 1:
         source = np.ascontiguousarray(source)
     dtype = np.dtype(out_dtype)
@@ -93,6 +101,7 @@ def make_job(
     run = 1 if mixing else channels
     out_height, out_width = window.out_size
     maps = count if combine == "none" else 1
+    out_map = out_height * out_width * run
     out = np.empty((maps, out_height, out_width, run), dtype)
     divisor = 1.0
     if np.issubdtype(source.dtype, np.integer):
@@ -102,7 +111,7 @@ def make_job(
     sy, sx, sc = (step // source.itemsize for step in source.strides)
     return Job(
         source=source,
-        starts_in=[0],
+        starts_in=[unit * per_group * sc for unit in range(units)],
         channels=[c * sc for c in range(per_group)],
         row_stride=sy,
         pixel_stride=sx,
@@ -111,14 +120,14 @@ def make_job(
         width=width,
         row_map=window.row_map,
         col_map=window.col_map,
-        weights=bank[None],
-        bias=offsets[None],
+        weights=bank.reshape(units, count // units, per_group, kh, kw),
+        bias=offsets.reshape(units, count // units),
         stride=window.stride,
         dilation=window.dilation,
         out=out,
-        starts_out=[0],
+        starts_out=[unit * (count // units) * out_map for unit in range(units)],
         out_size=window.out_size,
-        out_map=out_height * out_width * run,
+        out_map=out_map,
         out_row=out_width * run,
         real=exact.sums_type(source.dtype, bank, offsets, window.fill, divisor),
         combine=combine,
@@ -128,3 +137,14 @@ def make_job(
         offset=offset,
         divisor=divisor,
     )
+
+
+def _check_groups(groups: int, channels: int, count: int, per_group: int, combine: str) -> None:
+    shapes.check_groups(channels, count, groups, "filter")
+    if per_group * groups != channels:
+        raise ShapeError(
+            f"filter: {per_group} input channels a filter with groups={groups} expect an image of "
+            f"{per_group * groups} channels, got {channels}"
+        )
+    if groups > 1 and combine != "none":
+        raise ShapeError(f"filter: combine={combine} with groups={groups}, expected groups=1")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit
 from imgconv.compute.bands import num_threads, over_bands
-from imgconv.errors import ShapeError, UsageError
+from imgconv.errors import ShapeError
 from imgconv.shapes import Pair, Sides, extent, output_size, pair, resolve_padding
 
 Array = npt.NDArray[Any]
@@ -326,60 +326,3 @@ def global_avg_pool2d(x: Array) -> Array:
 def global_max_pool2d(x: Array) -> Array:
     """Return the maximum of every map, (…, C, 1, 1)."""
     return _adaptive(x, 1, "max")
-
-
-KINDS = ("max", "avg", "min", "lp", "adaptive-max", "adaptive-avg", "global-max", "global-avg")
-
-
-def pool(x: Array, text: str) -> Array:
-    """Pool by a text such as `max:2`, `avg:3,stride=2,padding=1`, `lp:2,p=3` or `global-avg`.
-
-    Sizes may be pairs written 2x3. Raises UsageError naming what was expected.
-    """
-    kind, _, rest = text.strip().partition(":")
-    kind = kind.strip().lower().replace("_", "-")
-    options: dict[str, Any] = {}
-    try:
-        if kind not in KINDS:
-            raise ValueError
-        for part in filter(None, (item.strip() for item in rest.split(","))):
-            key, equals, value = part.partition("=")
-            if not equals:
-                key, value = "size", part
-            key = key.replace("-", "_")
-            if key in ("ceil_mode", "count_include_pad"):
-                options[key] = {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-            elif key == "p":
-                options[key] = float(value)
-            elif key in ("size", "stride", "padding", "dilation", "divisor_override"):
-                numbers = tuple(int(number) for number in value.split("x"))
-                options[key] = numbers[0] if len(numbers) == 1 else numbers
-            else:
-                raise ValueError
-        size = options.pop("size", None)
-        if (size is None) != kind.startswith("global"):
-            raise ValueError
-    except (ValueError, KeyError):
-        raise UsageError(
-            f"pool {text!r}: expected KIND:SIZE[,stride=N][,padding=N] with KIND one of "
-            f"{', '.join(KINDS)}"
-        ) from None
-    functions: dict[str, Any] = {
-        "max": max_pool2d, "avg": avg_pool2d, "min": min_pool2d,
-        "adaptive-max": adaptive_max_pool2d, "adaptive-avg": adaptive_avg_pool2d,
-    }  # fmt: skip
-    try:
-        if kind == "lp":
-            return lp_pool2d(x, options.pop("p", 2.0), size, **options)
-        if kind.startswith("global"):
-            return (global_avg_pool2d if kind == "global-avg" else global_max_pool2d)(x, **options)
-        result: Array = functions[kind](x, size, **options)
-        return result
-    except TypeError:
-        raise UsageError(f"pool {text!r}: {', '.join(options)} is no option of {kind}") from None
-
-
-def pool_image(pixels: Array, text: str) -> Array:
-    """Pool an interleaved image (H, W, C) by the text that `pool` takes."""
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return np.ascontiguousarray(pool(planes, text).transpose(1, 2, 0))

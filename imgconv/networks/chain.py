@@ -22,16 +22,19 @@ POOLS = {
     "adaptive-maxpool": "adaptive-max", "adaptive-avgpool": "adaptive-avg",
     "global-maxpool": "global-max", "global-avgpool": "global-avg",
 }  # fmt: skip
-_CONV_OPTIONS = ("stride", "padding", "dilation", "mode", "value", "flip", "combine", "bias")
+_CONV_OPTIONS = (
+    "stride", "padding", "dilation", "groups", "mode", "value", "flip", "combine", "bias",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Window:
-    """Stride, padding and dilation as the user gave them; padding None is the default."""
+    """Stride, padding, dilation and groups as the user gave them; None is the default."""
 
     stride: Any = 1
     padding: Any = None
     dilation: Any = 1
+    groups: int | None = None
     padding_mode: str = "reflect"
     pad_value: float = 0.0
 
@@ -132,10 +135,9 @@ def _gray(maps: Array) -> Array:
 
 
 def _pool(kind: str, rest: list[str]) -> Callable[[Array], Array]:
-    from imgconv.compute.pooling import pool_image
+    from imgconv.compute.pool_text import parse_pool
 
-    text = f"{kind}:{','.join(rest)}"
-    return lambda maps: pool_image(maps, text)
+    return parse_pool(f"{kind}:{','.join(rest)}").image
 
 
 def _conv(rest: list[str], text: str) -> Callable[[Array], Array]:
@@ -153,10 +155,12 @@ def _conv(rest: list[str], text: str) -> Callable[[Array], Array]:
             raise UsageError(f"chain: {text!r}: {word!r}, expected {expected}")
         options[key] = value
     try:
+        groups = int(options["groups"]) if options["groups"] else None
         bias = float(options["bias"]) if options["bias"] else None
         window = Window(
             _numbers(options["stride"] or "1"), _numbers(options["padding"]) or None,
-            _numbers(options["dilation"] or "1"), normalize_mode(options["mode"] or "reflect"),
+            _numbers(options["dilation"] or "1"), groups,
+            normalize_mode(options["mode"] or "reflect"),
             float(options["value"] or 0),
         )  # fmt: skip
     except ValueError as error:
@@ -167,7 +171,7 @@ def _conv(rest: list[str], text: str) -> Callable[[Array], Array]:
         found = filter_image(
             maps, kernel.effective_weights(), kernel.bias, stride=window.stride,
             padding=window.padding_for(kernel.size), dilation=window.dilation,
-            padding_mode=window.padding_mode, pad_value=window.pad_value,
+            padding_mode=window.padding_mode, pad_value=window.pad_value, groups=window.groups,
             combine=options["combine"] or kernel.combine,
             out_dtype=np.float64 if maps.dtype == np.float64 else np.float32,
         )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Poolings as text: the functions they name, and what is wrong said in one line."""
+
+import numpy as np
+import pytest
+
+from imgconv.compute import pooling
+from imgconv.compute.pool_text import KINDS, parse_pool
+from imgconv.errors import UsageError
+from tests.samples import draw
+
+X = draw(np.random.default_rng(2), (2, 3, 13, 11), np.dtype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max:2", lambda x: pooling.max_pool2d(x, 2)),
+        ("MAX : 3x2, stride=2x1,padding=1", lambda x: pooling.max_pool2d(x, (3, 2), (2, 1), 1)),
+        ("max:3,stride=2,dilation=2,ceil_mode=true",
+         lambda x: pooling.max_pool2d(x, 3, 2, 0, 2, True)),
+        ("min:2,padding=1x0x1x0", lambda x: pooling.min_pool2d(x, 2, None, (1, 0, 1, 0))),
+        ("avg:3,padding=1,count-include-pad=false",
+         lambda x: pooling.avg_pool2d(x, 3, None, 1, False, False)),
+        ("avg:2,divisor_override=3",
+         lambda x: pooling.avg_pool2d(x, 2, divisor_override=3)),
+        ("lp:2,p=3", lambda x: pooling.lp_pool2d(x, 3, 2)),
+        ("lp:2", lambda x: pooling.lp_pool2d(x, 2, 2)),
+        ("adaptive-max:3x4", lambda x: pooling.adaptive_max_pool2d(x, (3, 4))),
+        ("adaptive_avg:5", lambda x: pooling.adaptive_avg_pool2d(x, 5)),
+        ("global-avg", pooling.global_avg_pool2d),
+        ("global-max", pooling.global_max_pool2d),
+    ],
+)  # fmt: skip
+def test_a_text_is_the_function_it_names(text, expected):
+    np.testing.assert_array_equal(parse_pool(text)(X), expected(X))
+
+
+def test_every_kind_takes_an_interleaved_image():
+    for kind in KINDS:
+        pool = parse_pool(kind if kind.startswith("global") else f"{kind}:2")
+        expected = pool(X[0]).transpose(1, 2, 0)
+        np.testing.assert_array_equal(pool.image(X[0].transpose(1, 2, 0)), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("median:2", "expected one of max, avg, min"),
+        ("max", "no size, expected max:SIZE"),
+        ("max:two", "'two' is not a size"),
+        ("max:2,step=2", "'step=2', expected a size, stride=, padding=, dilation=, ceil_mode="),
+        ("max:0", "kernel_size=0"),
+        ("avg:2,stride=0", "stride=0"),
+        ("avg:2,ceil_mode=maybe", "maybe"),
+        ("global-avg:2", "'2', expected nothing"),
+        ("max:2,return_indices=true", "return_indices"),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_named(text, says):
+    with pytest.raises(UsageError) as caught:
+        parse_pool(text)
+    assert says in str(caught.value)

@@ -1,5 +1,6 @@
 """`imgconv apply` as a person drives it: outputs are opened again and compared."""
 
+import io
 import json
 import os
 import subprocess
@@ -241,3 +242,20 @@ def test_linear_light_blurs_to_the_mean_of_light_in_every_frame(tmp_path):
     for path in found:
         # Half the light is 188 in sRGB; without --linear it would be 128.
         assert (pixels(path) == 188).all(), path
+
+
+@pytest.mark.parametrize("target", ["maps.npz", "npz:-"])
+def test_the_maps_of_an_image_share_an_archive(photo, target):
+    arguments = ["-k", "haar", "-k", "box-3", "--stride", "2", "--padding", "valid", "photo.png"]
+    result = imgconv("apply", *arguments, "-o", target, cwd=photo)
+    assert result.returncode == 0, result.stderr
+    content = result.stdout if target.endswith("-") else (photo / target).read_bytes()
+    maps = np.load(io.BytesIO(content), allow_pickle=False)
+    names = ["haar-ll", "haar-lh", "haar-hl", "haar-hh", "box-3", "imgconv"]
+    assert maps.files == names
+    image = pixels(photo / "photo.png").astype(np.float64)
+    quarters = image.reshape(48, 2, 64, 2, 3).sum((1, 3)) / 2
+    np.testing.assert_allclose(maps["haar-ll"], quarters, rtol=1e-6)
+    apart = imgconv("apply", *arguments, "-o", "{map}.npz", cwd=photo)
+    assert apart.returncode == 0, apart.stderr
+    assert {path.stem for path in photo.glob("*.npz")} >= set(names[:5])

@@ -17,21 +17,32 @@ class Plan:
 
     output: `-o`: None, a file, a folder (existing or ending in /), or a template with fields.
     suffix: of names that we make, with its dot. several: whether more than one result may come,
-    so that a plain file name cannot serve.
+    so that a plain file name cannot serve. archive: the format holds many arrays, so that the maps
+    of an image go into one file unless the template has {map}.
     """
 
     output: str | None
     suffix: str
     in_place: bool = False
     several: bool = False
+    archive: bool = False
     taken: dict[str, str] = field(default_factory=dict)
 
-    def path(self, source: str, kernel: str, map_name: str, index: int) -> str:
-        """Return the output path of one map of one input.
+    @property
+    def together(self) -> bool:
+        """Whether the maps of an image go into one file."""
+        return self.archive and "{map}" not in (self.output or "")
+
+    def path(self, source: str, kernel: str, map_name: str, index: int, frame: int = 0) -> str:
+        """Return the output path of one map of one input's frame.
 
         Fields are filled in one pass, so braces and percent signs in names stay as they are.
         Raises UsageError when two results would have one path.
         """
+        if self.together:
+            map_name = ""
+        if frame:
+            map_name = f"{map_name}-{frame}".strip("-")
         path = self._named(source, kernel, map_name, index)
         key = os.path.realpath(path)
         origin = f"{source} {map_name}".strip()

@@ -18,7 +18,7 @@ from imgconv.images import formats, scaling
 from imgconv.images.complete import is_complete
 from imgconv.images.publish import EXISTS, publish
 from imgconv.images.reading import parse_frame, read_images
-from imgconv.images.writing import encode
+from imgconv.images.writing import encode, encode_archive
 
 
 @dataclass
@@ -47,7 +47,8 @@ def write_all(request: Request) -> int:
     if target == "-" and given["as_json"]:
         raise UsageError("--json and image data both on standard output, expected one of them")
     plan = Plan(target, made.suffixes[0] if made else ".png", given["in_place"],
-                several=len(recipe.names()) > 1 or len(request.inputs) > 1)  # fmt: skip
+                several=len(recipe.names()) > 1 or len(request.inputs) > 1,
+                archive=made is not None and made.archive)  # fmt: skip
     sources: Any = naming.expand(
         request.inputs, given["recursive"], given["files_from"], given["null"]
     )
@@ -55,10 +56,11 @@ def write_all(request: Request) -> int:
     if given["files_from"] is None:
         sources = list(sources)
         total = len(sources)
-        if target == "-" and total * len(recipe.names()) > 1:
+        results = total if plan.together else total * len(recipe.names())
+        if target == "-" and results > 1:
             raise UsageError(
-                f"{total * len(recipe.names())} results for standard output, expected one; "
-                "use -o DIR/ or --combine"
+                f"{results} results for standard output, expected one; "
+                "use -o DIR/, --combine or npz:-"
             )
         if target != "-" and frame != "all":
             _plan_ahead(sources, plan, recipe)
@@ -161,8 +163,7 @@ class _Work:
     def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
         if self.target == "-":
             return "-"
-        label = f"{name}-{frame}".strip("-") if frame else name
-        path = self.plan.path(source, kernel, label, index)
+        path = self.plan.path(source, kernel, name, index, frame)
         check_against_input(path, source, self.plan.in_place)
         return path
 
@@ -171,7 +172,8 @@ class _Work:
 
     def _write(self, source: str, index: int, image: Any, all_frames: bool) -> list[dict[str, Any]]:
         given, recipe = self.request.given, self.request.recipe
-        results = []
+        results: list[dict[str, Any]] = []
+        archives: dict[str, tuple[dict[str, Any], Any, list[dict[str, Any]]]] = {}
         first = self.request.recipe.names()[0]
         path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
         made = self._format(path)
@@ -184,28 +186,40 @@ class _Work:
             samples, alpha = result.samples, result.alpha
             if alpha and not made.alpha:
                 samples, alpha = samples[..., :-1], False
-            metadata = None
-            if not given["no_metadata"]:
-                facts = recipe.as_dict() | {"scale": "none" if raw else result.scale}
-                metadata = {"imgconv": __version__, "map": result.name or None, **facts}
-            pieces = encode(
-                samples, made, alpha=alpha, compress=_level(given["compress"]),
-                quality=given["quality"], metadata=metadata,
-                icc=image.icc if not recipe.gray and not recipe.linear else None,
-            )  # fmt: skip
-            size = _to_stdout(pieces) if path == "-" else publish(
-                path, pieces, given["overwrite"] or given["in_place"]
-            )  # fmt: skip
             if result.warning and not given["quiet"]:
                 say(f"imgconv: {source}: {result.warning}")
             height, width, channels = samples.shape
-            results.append(
-                {"input": source, "output": path, "kernel": result.kernel.name,
-                 "map": result.name, "width": width, "height": height, "channels": channels,
-                 "dtype": str(samples.dtype), "scale": "none" if raw else result.scale,
-                 "bytes": size}
-            )  # fmt: skip
+            scale = "none" if raw else result.scale
+            row = {"input": source, "output": path, "kernel": result.kernel.name,
+                   "map": result.name, "width": width, "height": height, "channels": channels,
+                   "dtype": str(samples.dtype), "scale": scale}  # fmt: skip
+            results.append(row)
+            metadata = None
+            if not given["no_metadata"]:
+                facts = recipe.as_dict() | {"scale": scale}
+                name = None if self.plan.together else result.name or None
+                metadata = {"imgconv": __version__, "map": name, **facts}
+            if self.plan.together:
+                arrays, _, rows = archives.setdefault(path, ({}, metadata, []))
+                arrays[result.name or "image"] = samples
+                rows.append(row)
+                continue
+            row["bytes"] = self._publish(path, encode(
+                samples, made, alpha=alpha, compress=_level(given["compress"]),
+                quality=given["quality"], metadata=metadata,
+                icc=image.icc if not recipe.gray and not recipe.linear else None,
+            ))  # fmt: skip
+        for path, (arrays, metadata, rows) in archives.items():
+            size = self._publish(path, encode_archive(arrays, made, metadata))
+            for row in rows:
+                row["bytes"] = size
         return results
+
+    def _publish(self, path: str, pieces: Any) -> int:
+        given = self.request.given
+        if path == "-":
+            return _to_stdout(pieces)
+        return publish(path, pieces, given["overwrite"] or given["in_place"])
 
 
 def _level(text: str) -> int | str:

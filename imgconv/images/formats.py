@@ -17,6 +17,7 @@ class Format:
     name: as `--format` takes it. suffixes: lower case, the first is used for new files.
     dtypes: sample types, the poorest first. channels: counts it can hold, () for any.
     alpha: whether an opacity channel can be kept. raw: holds maps as they are computed.
+    archive: holds any number of named arrays.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Format:
     alpha: bool = False
     raw: bool = False
     text: bool = False
+    archive: bool = False
 
 
 _ARRAYS = (U8, U16, F32, F64)
@@ -43,8 +45,8 @@ FORMATS: dict[str, Format] = {
         Format("bmp", (".bmp", ".dib")),
         Format("gif", (".gif",), channels=(1, 3)),
         Format("npy", (".npy",), _ARRAYS, (), alpha=True, raw=True),
-        Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True),
-        Format("safetensors", (".safetensors",), _ARRAYS, (), alpha=True, raw=True),
+        Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True, archive=True),
+        Format("safetensors", (".safetensors",), _ARRAYS, (), alpha=True, raw=True, archive=True),
         Format("csv", (".csv",), (U8, U16, F32, F64), (), alpha=True, raw=True, text=True),
         Format("txt", (".txt",), (U8, U16, F32, F64), (), alpha=True, raw=True, text=True),
     )

@@ -53,23 +53,33 @@ def encode(
         from imgconv.images import text as grids
 
         return grids.encode(samples, made.name)
-    if made.name in ("npy", "npz"):
+    if made.archive:
+        return encode_archive({"image": samples}, made, metadata)
+    if made.name == "npy":
         from imgconv.images import arrays
 
-        if made.name == "npy":
-            return arrays.encode_npy(samples)
-        return arrays.encode_npz({"image": samples}, note or None)
-    if made.name == "safetensors":
-        from imgconv.safetensors import write_safetensors
-
-        buffer = io.BytesIO()
-        write_safetensors(buffer, {"image": samples}, {KEYWORD: note} if note else None)
-        return [buffer.getvalue()]
+        return arrays.encode_npy(samples)
     if made.name == "tiff":
         from imgconv.images import tiff_writer
 
         return tiff_writer.encode(samples, alpha=alpha, note=note, icc=icc)
     return [_by_pillow(samples, made, quality, icc)]
+
+
+def encode_archive(
+    named: dict[str, npt.NDArray[Any]], made: Format, metadata: dict[str, Any] | None = None
+) -> Iterable[Any]:
+    """Return the pieces of an NPZ or safetensors file of named arrays; metadata as in `encode`."""
+    note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
+    if made.name == "npz":
+        from imgconv.images import arrays
+
+        return arrays.encode_npz(named, note or None)
+    from imgconv.safetensors import write_safetensors
+
+    buffer = io.BytesIO()
+    write_safetensors(buffer, named, {KEYWORD: note} if note else None)
+    return [buffer.getbuffer()]
 
 
 def _by_pillow(

@@ -2,13 +2,13 @@
 
 import io
 import json
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imgconv import npy
 from imgconv.bank.kernel import Kernel, check_bias
 from imgconv.bank.text import MAX_WEIGHTS, from_array, parse_kernel_text
 from imgconv.compute.epilogue import COMBINE_RULES
@@ -46,7 +46,7 @@ def load_kernel_file(path: str | Path, name: str | None = None) -> Kernel:
 def _parse(path: Path, data: bytes, name: str | None) -> Kernel:
     suffix, source = path.suffix.lower(), str(path)
     if suffix == ".npy":
-        return from_array(read_npy(data, source), source)
+        return from_array(_read_npy(data, source), source)
     if suffix == ".npz":
         return _from_arrays(_read_npz(data, source), source)
     if suffix == ".safetensors":
@@ -118,43 +118,17 @@ def _from_arrays(arrays: dict[str, Any], source: str) -> Kernel:
     return replace(kernel, bias=bias)
 
 
-def read_npy(data: bytes, source: str) -> Any:
-    """Return an NPY's array; its declared size is checked against the data before allocation."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip
-        shape, _, dtype = read(file)
-        declared = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
-        if dtype.hasobject:
-            raise KernelError(f"{source}: pickled objects, expected an array of numbers")
-        if declared > len(data):
-            raise KernelError(
-                f"{source}: the header declares {declared} bytes, the file has {len(data)}"
-            )
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, KeyError, EOFError, OSError, SyntaxError, OverflowError) as error:
-        raise KernelError(f"{source}: not an NPY array of numbers: {error}") from None
+def _read_npy(data: bytes, source: str) -> Any:
+    with npy.reported_as(KernelError):
+        return npy.array_of(npy.parse_header(data, source), data, source)
 
 
 def _read_npz(data: bytes, source: str) -> dict[str, Any]:
-    arrays = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for entry in archive.infolist():
-                if entry.file_size > MAX_BYTES:
-                    raise KernelError(
-                        f"{source}: {entry.filename} declares {entry.file_size} bytes, expected "
-                        f"at most {MAX_BYTES}"
-                    )
-                with archive.open(entry) as member:
-                    content = member.read(MAX_BYTES + 1)
-                arrays[entry.filename.removesuffix(".npy")] = read_npy(content, source)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise KernelError(f"{source}: not an NPZ file: {error}") from None
-    except Exception as error:
-        if isinstance(error, KernelError):
-            raise
-        raise KernelError(f"{source}: not an NPZ file: {error!r}") from None
-    return arrays
+    with npy.reported_as(KernelError):
+        members = npy.open_npz(io.BytesIO(data), source)
+        total = sum(member.declared.size for member in members)
+        if total > MAX_BYTES:
+            raise KernelError(
+                f"{source}: arrays of {total} bytes together, expected at most {MAX_BYTES}"
+            )
+        return {member.name: member.load() for member in members}

@@ -56,9 +56,9 @@ def encode(
     if made.archive:
         return encode_archive({"image": samples}, made, metadata)
     if made.name == "npy":
-        from imgconv.images import arrays
+        from imgconv import npy
 
-        return arrays.encode_npy(samples)
+        return npy.encode_npy(samples)
     if made.name == "tiff":
         from imgconv.images import tiff_writer
 

@@ -1,7 +1,7 @@
 """From an image to its finished maps: the work of `apply` on one image, in memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from imgconv.errors import UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.networks.chain import Step, Window, trace
+from imgconv.pictures.colormaps import default_rule
+from imgconv.pictures.layout import Layout
 from imgconv.shapes import ReceptiveField, pair, resolve_padding
 
 if TYPE_CHECKING:
@@ -34,6 +36,17 @@ class Recipe:
     linear: bool = False
     alpha: str = "keep"
     scale: str | None = None
+    colormap: str | None = None
+    sheet: Layout | None = None
+
+    def needs_gray(self) -> bool:
+        """Whether colours become gray first: asked for, or because a map is shown in colours."""
+        directed = any(kernel.combine == "direction" for kernel in self.kernels)
+        return self.gray or self.colormap is not None or directed
+
+    def keeps_colors(self) -> bool:
+        """Whether the results are in the colours of the input, as its profile describes them."""
+        return not (self.needs_gray() or self.linear or self.sheet)
 
     def names(self) -> list[tuple[Kernel, int, str]]:
         """(kernel, filter, map name) of every map, in order; one combined map has filter −1."""
@@ -57,6 +70,7 @@ class Recipe:
             "groups": window.groups, "padding_mode": window.padding_mode,
             "activation": self.activation, "pool": self.pool.text if self.pool else None,
             "gray": self.gray, "linear": self.linear, "alpha": self.alpha, "scale": self.scale,
+            "colormap": self.colormap,
         }  # fmt: skip
         return {key: value for key, value in facts.items() if value not in (None, False)}
 
@@ -77,7 +91,7 @@ class ChainRecipe(Recipe):
         """What was applied, for metadata."""
         facts = Recipe.as_dict(self)
         return {"chain": [s.text for s in self.steps], "alpha": self.alpha} | {
-            key: facts[key] for key in ("gray", "linear", "scale") if key in facts
+            key: facts[key] for key in ("gray", "linear", "scale", "colormap") if key in facts
         }
 
 
@@ -102,7 +116,9 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
 
     Raises ShapeError where kernel, window and image do not fit.
     """
-    image = color.prepare(image, gray=recipe.gray, channels=recipe.channels, linear=recipe.linear)
+    image = color.prepare(
+        image, gray=recipe.needs_gray(), channels=recipe.channels, linear=recipe.linear
+    )
     pixels, opacity = image.pixels, None
     if image.alpha:
         if recipe.alpha == "filter":
@@ -114,6 +130,9 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
         yield from _chain_maps(pixels, image, opacity, recipe, dtype, raw)
         return
     for kernel in recipe.kernels:
+        if kernel.combine == "direction":
+            yield _direction(pixels, kernel, image, opacity, recipe, dtype, raw)
+            continue
         responses = _responses(pixels, kernel, recipe, dtype, raw, image)
         names = [name for owner, _, name in recipe.names() if owner is kernel]
         for name, response in zip(names, responses, strict=True):
@@ -132,8 +151,36 @@ def _chain_maps(
 
 
 def rule_of(kernel: Kernel, recipe: Recipe) -> str:
-    """The scaling of a kernel's maps: the user's, or the kernel's own."""
-    return recipe.scale or kernel.scale
+    """The scaling of a kernel's maps: the user's, all of a colour map, or the kernel's own."""
+    if recipe.scale:
+        return recipe.scale
+    if kernel.combine == "direction":
+        return "clip"
+    return default_rule(recipe.colormap) if recipe.colormap else kernel.scale
+
+
+def _direction(
+    pixels: Array, kernel: Kernel, image: Image, opacity: Array | None, recipe: Recipe,
+    dtype: np.dtype[Any], raw: bool,
+) -> Map:  # fmt: skip
+    """The direction as hue and the scaled magnitude as value; (degrees, magnitude) when raw."""
+    from imgconv.pictures.direction import direction
+
+    for option, given in (("--activation", recipe.activation), ("--pool", recipe.pool)):
+        if given:
+            raise UsageError(f"--combine direction with {option} {given}, expected one of them")
+    if pixels.shape[2] != 1 or kernel.weights.shape[1] != 1:
+        raise UsageError(
+            f"--combine direction: got {pixels.shape[2]} channels, expected a gray or RGB image"
+        )
+    responses = _responses(
+        pixels, replace(kernel, combine="none"), recipe, np.dtype(np.float32), True, image
+    )
+    degrees, strength = direction(responses[..., 0], kernel.effective_weights()[:, 0], kernel.name)
+    if raw:
+        both = np.stack([degrees, strength], axis=2).astype(dtype)
+        return _finished(both, kernel, "", image, opacity, recipe, dtype, raw)
+    return _finished(strength[..., None], kernel, "", image, opacity, recipe, dtype, raw, degrees)
 
 
 def _responses(
@@ -171,7 +218,7 @@ def _responses(
 
 def _finished(
     response: Array, kernel: Kernel, name: str, image: Image, opacity: Array | None,
-    recipe: Recipe, dtype: np.dtype[Any], raw: bool,
+    recipe: Recipe, dtype: np.dtype[Any], raw: bool, degrees: Array | None = None,
 ) -> Map:  # fmt: skip
     rule = rule_of(kernel, recipe)
     if recipe.activation == "softmax":
@@ -189,6 +236,11 @@ def _finished(
         response, warning = scaling.scale_map(response, rule, image.full_scale, dtype)
     elif raw:
         response = response.astype(dtype, copy=False)
+    if degrees is not None:
+        from imgconv.pictures.direction import hue
+
+        colors = hue(degrees, response[..., 0])
+        response = (np.rint(colors) if dtype.kind == "u" else colors).astype(dtype)
     alpha = image.alpha and recipe.alpha == "filter"
     if opacity is not None:
         if opacity.shape[:2] != response.shape[:2]:

@@ -15,6 +15,7 @@ from imgconv.cli import options
 @options.after
 @options.read
 @options.write
+@options.show
 @options.batch
 def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> int:
     """Filter images with kernels and write the maps.
@@ -29,7 +30,7 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     Without -o, the result of photo.jpg is photo-KERNEL.png in the current folder.
     """
     from imgconv.batch.filtering import Recipe
-    from imgconv.cli.files import Request, write_all
+    from imgconv.cli.files import Request, layout_of, write_all
     from imgconv.compute.padding import normalize_mode
     from imgconv.networks.chain import Window
 
@@ -47,6 +48,8 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
         given["linear"],
         given["alpha"],
         given["scale"],
+        given["colormap"],
+        layout_of(given),
     )
     return write_all(Request(inputs, recipe, given))
 

@@ -9,7 +9,8 @@ from typing import Any
 from imgconv import __version__
 from imgconv.batch import inputs as naming
 from imgconv.batch import runner
-from imgconv.batch.filtering import Recipe, maps_of, rule_of
+from imgconv.batch.filtering import Recipe, rule_of
+from imgconv.batch.pictured import names_of, results_of
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.cli.boundary import say
 from imgconv.compute import bands
@@ -19,6 +20,8 @@ from imgconv.images.complete import is_complete
 from imgconv.images.publish import EXISTS, publish
 from imgconv.images.reading import parse_frame, read_images
 from imgconv.images.writing import encode, encode_archive
+from imgconv.pictures.colormaps import check_colormap
+from imgconv.pictures.layout import Layout
 
 
 @dataclass
@@ -30,6 +33,16 @@ class Request:
     given: dict[str, Any]
 
 
+def layout_of(given: dict[str, Any]) -> Layout | None:
+    """The contact sheet that the options ask for. Raises UsageError for its options alone."""
+    if given["sheet"]:
+        return Layout(given["columns"], given["tile"], given["share_scale"])
+    for name in ("columns", "tile", "share_scale"):
+        if given[name]:
+            raise UsageError(f"--{name.replace('_', '-')}: expected --sheet with it")
+    return None
+
+
 def write_all(request: Request) -> int:
     """Do the work; return the exit code. Raises UsageError before any work."""
     given, recipe = request.given, request.recipe
@@ -39,6 +52,13 @@ def write_all(request: Request) -> int:
         raise UsageError("standard input is named twice, expected once")
     for kernel in recipe.kernels:
         scaling.check_rule(rule_of(kernel, recipe))
+    if recipe.colormap:
+        check_colormap(recipe.colormap)
+        if any(kernel.combine == "direction" for kernel in recipe.kernels):
+            raise UsageError(
+                f"--colormap {recipe.colormap}: --combine direction is in colours already, "
+                "expected one of them"
+            )
     frame = given["frame"]
     parse_frame(frame)
     if given["threads"]:
@@ -47,7 +67,7 @@ def write_all(request: Request) -> int:
     if target == "-" and given["as_json"]:
         raise UsageError("--json and image data both on standard output, expected one of them")
     plan = Plan(target, made.suffixes[0] if made else ".png", given["in_place"],
-                several=len(recipe.names()) > 1 or len(request.inputs) > 1,
+                several=len(names_of(recipe)) > 1 or len(request.inputs) > 1,
                 archive=made is not None and made.archive)  # fmt: skip
     sources: Any = naming.expand(
         request.inputs, given["recursive"], given["files_from"], given["null"]
@@ -56,7 +76,7 @@ def write_all(request: Request) -> int:
     if given["files_from"] is None:
         sources = list(sources)
         total = len(sources)
-        results = total if plan.together else total * len(recipe.names())
+        results = total if plan.together else total * len(names_of(recipe))
         if target == "-" and results > 1:
             raise UsageError(
                 f"{results} results for standard output, expected one; "
@@ -117,7 +137,7 @@ def _plan_ahead(sources: list[Any], plan: Plan, recipe: Recipe) -> None:
     for index, source in enumerate(sources):
         if isinstance(source, ImgconvError):
             continue
-        for kernel, _, name in recipe.names():
+        for kernel, _, name in names_of(recipe):
             path = plan.path(source, kernel.name, name, index)
             check_against_input(path, source, plan.in_place)
 
@@ -132,7 +152,7 @@ class _Work:
 
     def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
         given, recipe = self.request.given, self.request.recipe
-        named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in recipe.names()]
+        named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in names_of(recipe)]
         if given["dry_run"]:
             return [{"input": source, "output": path, "map": name} for _, name, path in named]
         if (
@@ -174,12 +194,13 @@ class _Work:
         given, recipe = self.request.given, self.request.recipe
         results: list[dict[str, Any]] = []
         archives: dict[str, tuple[dict[str, Any], Any, list[dict[str, Any]]]] = {}
-        first = self.request.recipe.names()[0]
+        first = names_of(recipe)[0]
         path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
         made = self._format(path)
-        dtype = formats.output_dtype(made, given["depth"], image.pixels.dtype)
+        depth = given["depth"] or ("8" if recipe.sheet or recipe.colormap else None)
+        dtype = formats.output_dtype(made, depth, image.pixels.dtype)
         raw = made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
-        for result in maps_of(image, recipe, dtype, raw):
+        for result in results_of(image, recipe, dtype, raw):
             path = self._path(
                 source, result.kernel.name, result.name, index, image.frame * all_frames
             )
@@ -207,7 +228,7 @@ class _Work:
             row["bytes"] = self._publish(path, encode(
                 samples, made, alpha=alpha, compress=_level(given["compress"]),
                 quality=given["quality"], metadata=metadata,
-                icc=image.icc if not recipe.gray and not recipe.linear else None,
+                icc=image.icc if recipe.keeps_colors() else None,
             ))  # fmt: skip
         for path, (arrays, metadata, rows) in archives.items():
             size = self._publish(path, encode_archive(arrays, made, metadata))

@@ -81,7 +81,7 @@ def show(name: str, as_json: bool) -> None:
 @click.option("-o", "--output", required=True, metavar="PATH", help="Picture to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def plot(name: str, output: str, overwrite: bool) -> None:
-    """Draw a kernel as a heat map: blue negative, white zero, red positive."""
+    """Draw a kernel as a heat map: blue negative, light gray zero, red positive."""
     from imgconv.bank import get_kernel
     from imgconv.images.formats import format_of
     from imgconv.images.publish import publish

@@ -73,6 +73,12 @@ def _formats() -> list[str]:
     return list(FORMATS)
 
 
+def _colormaps() -> tuple[str, ...]:
+    from imgconv.pictures.colormaps import NAMES
+
+    return NAMES
+
+
 KERNEL = Names(_kernels, "KERNEL")
 FORMAT = Names(_formats, "FORMAT")
 MODE = Names(_modes, "MODE")
@@ -89,8 +95,9 @@ kernel = click.option(
 _KERNEL_CHANGES = (
     click.option(
         "--combine",
-        type=click.Choice(["none", "magnitude", "max", "sum", "mean"]),
-        help="Make one map of a kernel's maps; default: the preset's rule, none for own kernels.",
+        type=click.Choice(["none", "magnitude", "max", "sum", "mean", "direction"]),
+        help="Make one map of a kernel's maps; direction shows a gradient's way as hue. Default: "
+        "the preset's rule, none for own kernels.",
     ),
     click.option(
         "--normalize",
@@ -174,7 +181,8 @@ _WRITE = (
     click.option(
         "--scale",
         metavar="RULE",
-        help="How maps become integers: clip, minmax, abs, signed, percentile=P or none.",
+        help="How maps become integers: clip, minmax, abs, signed, symmetric, "
+        "percentile=P or none.",
     ),
     click.option("--depth", type=click.Choice(["8", "16", "32f"]), help="Bits a sample."),
     click.option("--quality", type=click.IntRange(1, 100), help="JPEG and WebP quality."),
@@ -189,6 +197,21 @@ _WRITE = (
     click.option("--overwrite", is_flag=True, help="Replace existing outputs."),
     click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone."),
     click.option("--in-place", is_flag=True, help="Replace every input by its result."),
+)
+_SHOW = (
+    click.option(
+        "--colormap",
+        type=Names(_colormaps, "NAME"),
+        help="Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
+    ),
+    click.option("--sheet", is_flag=True, help="One contact sheet of all maps of an image."),
+    click.option("--columns", type=click.IntRange(1, 256), help="Columns of the sheet."),
+    click.option(
+        "--tile", type=click.IntRange(16, 4096), help="Long side of the sheet's tiles in pixels."
+    ),
+    click.option(
+        "--share-scale", is_flag=True, help="One scale for all maps of the sheet, with a bar."
+    ),
 )
 _BATCH = (
     click.option("--recursive", is_flag=True, help="Take the images in folders and below."),
@@ -226,5 +249,6 @@ window = _together(_WINDOW)
 after = _together(_AFTER)
 read = _together(_READ)
 write = _together(_WRITE)
+show = _together(_SHOW)
 batch = _together(_BATCH)
 inputs = click.argument("inputs", nargs=-1, type=click.Path(path_type=str), metavar="INPUT…")

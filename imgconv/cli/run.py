@@ -16,6 +16,7 @@ from imgconv.cli import options
 )
 @options.read
 @options.write
+@options.show
 @options.batch
 def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any) -> int:
     """Chain layers: each step's maps are the next one's input.
@@ -31,7 +32,7 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
     activation.
     """
     from imgconv.batch.filtering import ChainRecipe
-    from imgconv.cli.files import Request, write_all
+    from imgconv.cli.files import Request, layout_of, write_all
     from imgconv.errors import UsageError
     from imgconv.networks.chain import parse_chain
 
@@ -46,6 +47,7 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
         raise UsageError(f"--keep {keep[0]}: no such step, expected one of {names}")
     recipe = ChainRecipe(
         kernels=(), gray=given["gray"], channels=given["channels"], linear=given["linear"],
-        alpha=given["alpha"], scale=given["scale"], steps=tuple(steps), kept=tuple(kept),
+        alpha=given["alpha"], scale=given["scale"], colormap=given["colormap"],
+        sheet=layout_of(given), steps=tuple(steps), kept=tuple(kept),
     )  # fmt: skip
     return write_all(Request(inputs, recipe, given))

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from imgconv.errors import UsageError
 
-RULES = ("clip", "minmax", "abs", "signed", "percentile", "none")
+RULES = ("clip", "minmax", "abs", "signed", "symmetric", "percentile", "none")
 
 
 def check_rule(rule: str) -> tuple[str, float]:
@@ -21,31 +21,40 @@ def check_rule(rule: str) -> tuple[str, float]:
         if 0 <= number < 50:
             return name, number
     raise UsageError(
-        f"--scale {rule}: expected clip, minmax, abs, signed, percentile=P with P below 50, or none"
+        f"--scale {rule}: expected clip, minmax, abs, signed, symmetric, percentile=P with P below "
+        "50, or none"
     )
 
 
 def scale_map(
-    values: npt.NDArray[Any], rule: str, white: float, dtype: np.dtype[Any]
+    values: npt.NDArray[Any],
+    rule: str,
+    white: float,
+    dtype: np.dtype[Any],
+    limits: tuple[float, float] | None = None,
 ) -> tuple[npt.NDArray[Any], str | None]:
     """Return a map as samples of `dtype`, and a warning when most of it was lost.
 
-    values: in the units of the image that was read, whose white is `white`. Integers round half
-    to even and saturate; NaN becomes 0. A constant map under minmax becomes black.
+    values: in the units of the image that was read, whose white is `white`. limits: what
+    `limits_of` gave for several maps that share their scale; None for this map's own. Integers
+    round half to even and saturate; NaN becomes 0. A constant map under minmax becomes black.
     """
-    name, percentile = check_rule(rule)
+    name, _ = check_rule(rule)
     if name == "none" and np.issubdtype(dtype, np.integer):
         raise UsageError("--scale none: expected a format that holds floats, such as npy or tiff")
     full = float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else white
     work: npt.NDArray[Any] = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
     if name == "abs":
         work = np.abs(work)
+    low, high = limits or limits_of(work, rule, white)
+    middle = np.floor(full / 2) + 1 if full > 1 else full / 2
     if name in ("minmax", "percentile"):
-        low, high = _range(work, percentile)
         span = high - low
         work = (work - low) * (full / span) if span > 0 else np.zeros_like(work)
     elif name == "signed":
-        work = work * (full / (2 * white)) + (np.floor(full / 2) + 1 if full > 1 else full / 2)
+        work = work * (full / (2 * white)) + middle
+    elif name == "symmetric":
+        work = work * ((full - middle) / high) + middle if high > 0 else work + middle
     elif full != white:
         work = work * (full / white)
     warning = None
@@ -58,10 +67,19 @@ def scale_map(
     return work.astype(dtype), warning
 
 
-def _range(values: npt.NDArray[Any], percentile: float) -> tuple[float, float]:
+def limits_of(values: npt.NDArray[Any], rule: str, white: float) -> tuple[float, float]:
+    """The values that a rule makes black and white, as far as integers hold them."""
+    name, percentile = check_rule(rule)
+    if name == "signed":
+        return -white, white
+    if name not in ("minmax", "percentile", "symmetric"):
+        return 0.0, white
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 0.0
+    if name == "symmetric":
+        largest = float(np.abs(finite).max())
+        return -largest, largest
     if percentile:
         low, high = np.percentile(finite, [percentile, 100 - percentile])
         return float(low), float(high)

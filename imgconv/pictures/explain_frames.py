@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from imgconv.pictures.explain import Explanation, Step, formula, number
+from imgconv.pictures.lettering import drawable, font
 
 CELL = 44
 GAP = 48
@@ -28,12 +29,6 @@ def frames(explanation: Explanation) -> Iterator[Any]:
         yield _frame(explanation, step)
 
 
-def _fonts() -> tuple[Any, Any]:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(17), ImageFont.load_default(15)
-
-
 def _frame(explanation: Explanation, step: Step) -> Any:
     from PIL import Image, ImageDraw
 
@@ -45,7 +40,7 @@ def _frame(explanation: Explanation, step: Step) -> Any:
     height = 2 * MARGIN + TITLE + FOOT + CELL * tall
     picture = Image.new("RGB", (max(width, 420), height), PAPER)
     draw = ImageDraw.Draw(picture)
-    large, small = _fonts()
+    large, small = font(17), font(15)
     window = {(cell.row, cell.column): cell for cell in step.cells}
 
     def grid(left: int, title: str, shape: tuple[int, ...], cell: Any) -> int:
@@ -59,7 +54,7 @@ def _frame(explanation: Explanation, step: Step) -> Any:
                 end = (box[0] + CELL, box[1] + CELL)
                 draw.rectangle((*box, *end), fill=fill, outline=RULE)
                 middle = (box[0] + CELL / 2, box[1] + CELL / 2)
-                draw.text(middle, text, fill=ink, font=large, anchor="mm")
+                draw.text(middle, drawable(text), fill=ink, font=large, anchor="mm")
         return left + columns * CELL + GAP
 
     def input_cell(row: int, column: int) -> tuple[str, Any, Any]:
@@ -80,7 +75,7 @@ def _frame(explanation: Explanation, step: Step) -> Any:
     if explanation.rule == "conv":
         left = grid(left, "kernel", explanation.weights.shape, kernel_cell)
     grid(left, "output", explanation.output.shape, output_cell)
-    words = formula(explanation, step)
+    words = drawable(formula(explanation, step))
     terms, _, result = words.rpartition(" = ")
     kept = terms.split(" + ")
     while len(kept) > 1 and draw.textlength(words, font=small) > picture.width - 2 * MARGIN:

@@ -1,14 +1,13 @@
-"""A kernel as a heat map: blue negative, white zero, red positive."""
-
-from typing import Any
+"""A kernel as a heat map: blue negative, light gray zero, red positive."""
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank.kernel import Kernel
+from imgconv.images.scaling import scale_map
+from imgconv.pictures.colormaps import colorize
+from imgconv.pictures.lettering import drawable, font
 
-_NEGATIVE = np.array([33, 102, 172], np.float64)
-_POSITIVE = np.array([178, 24, 43], np.float64)
 _INK = (40, 40, 40)
 _GAP = 12
 _LABEL = 18
@@ -16,7 +15,7 @@ _LABEL = 18
 
 def draw(kernel: Kernel) -> npt.NDArray[np.uint8]:
     """Return an (H, W, 3) picture; filters of a bank side by side on one colour scale."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     planes = [plane for bank in kernel.effective_weights() for plane in bank]
     kh, kw = kernel.size
@@ -28,14 +27,15 @@ def draw(kernel: Kernel) -> npt.NDArray[np.uint8]:
     height = rows * (kh * cell + _GAP + label) + _GAP
     picture = Image.new("RGB", (width, height), (255, 255, 255))
     pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(max(9, cell // 4))
+    letters = font(max(9, cell // 4))
     largest = max(float(np.abs(kernel.effective_weights()).max()), 1e-300)
     for number, plane in enumerate(planes):
         left = _GAP + number % columns * (kw * cell + _GAP)
         top = _GAP + number // columns * (kh * cell + _GAP + label)
         if label and number < len(kernel.labels):
-            pen.text((left, top), kernel.labels[number], fill=_INK, font=ImageFont.load_default(12))
-        block = np.kron(_colors(plane / largest), np.ones((cell, cell, 1))).astype(np.uint8)
+            pen.text((left, top), drawable(kernel.labels[number]), fill=_INK, font=font(12))
+        samples, _ = scale_map(plane, "symmetric", 1.0, np.dtype(np.uint8), (-largest, largest))
+        block = colorize(samples, "coolwarm").repeat(cell, axis=0).repeat(cell, axis=1)
         picture.paste(Image.fromarray(block), (left, top + label))
         end = (left + kw * cell, top + label + kh * cell)
         pen.rectangle((left - 1, top + label - 1, *end), outline=(150, 150, 150))
@@ -43,11 +43,5 @@ def draw(kernel: Kernel) -> npt.NDArray[np.uint8]:
             for (row, column), value in np.ndenumerate(plane * kernel.divisor):
                 middle = (left + (column + 0.5) * cell, top + label + (row + 0.5) * cell)
                 ink = (255, 255, 255) if abs(plane[row, column]) > 0.6 * largest else _INK
-                pen.text(middle, f"{value:.3g}", fill=ink, font=font, anchor="mm")
+                pen.text(middle, f"{value:.3g}", fill=ink, font=letters, anchor="mm")
     return np.asarray(picture)
-
-
-def _colors(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    strength = np.abs(values)[..., None]
-    ends = np.where(values[..., None] < 0, _NEGATIVE, _POSITIVE)
-    return np.asarray(np.rint(255 + (ends - 255) * strength))

@@ -1,0 +1,102 @@
+"""What is written for an image: its maps, in colours, or one contact sheet of them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.bank import Kernel
+from imgconv.batch.filtering import ChainRecipe, Map, Recipe, maps_of
+from imgconv.errors import UsageError
+from imgconv.images import color, scaling
+from imgconv.images.image import Image
+
+
+def names_of(recipe: Recipe) -> list[tuple[Kernel, int, str]]:
+    """(kernel, filter, map name) of every result; a sheet is one result of its own."""
+    return [(_SHEET, -1, "")] if recipe.sheet else recipe.names()
+
+
+def results_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> Iterator[Map]:
+    """Yield an image's results as samples of `dtype`, or bytes where colours are asked for.
+
+    Raises UsageError when a format of raw values or 16 bits is to hold a picture.
+    """
+    if not (recipe.sheet or recipe.colormap):
+        yield from maps_of(image, recipe, dtype, raw)
+        return
+    option = "--sheet" if recipe.sheet else "--colormap"
+    if raw or dtype != np.uint8:
+        raise UsageError(f"{option}: got {dtype} samples, expected a format and depth of 8 bits")
+    if recipe.sheet:
+        yield _sheet(image, recipe)
+        return
+    for found in maps_of(image, recipe, _wide(image), raw=True):
+        yield _colored(found, _white(image, recipe), recipe)
+
+
+def _wide(image: Image) -> np.dtype[Any]:
+    return np.dtype(np.float64 if image.pixels.dtype == np.float64 else np.float32)
+
+
+def _colored(found: Map, white: float, recipe: Recipe) -> Map:
+    from imgconv.pictures.colormaps import colorize
+
+    values, opacity = found.samples, None
+    if found.alpha:
+        values, opacity = values[..., :-1], values[..., -1:]
+    if values.shape[2] != 1:
+        raise UsageError(
+            f"--colormap: a map of {values.shape[2]} channels, expected one; use --sheet"
+        )
+    byte = np.dtype(np.uint8)
+    samples, warning = scaling.scale_map(values, found.scale, white, byte)
+    colors: npt.NDArray[Any] = colorize(samples, recipe.colormap or "gray")
+    if opacity is not None:
+        kept, _ = scaling.scale_map(opacity, "clip", white, byte)
+        colors = np.concatenate([colors, kept], axis=2)
+    return replace(found, samples=colors, warning=warning)
+
+
+def _sheet(image: Image, recipe: Recipe) -> Map:
+    from imgconv.pictures.sheet import Shown, Tile, draw_maps
+
+    assert recipe.sheet is not None
+    shown, white = [], _white(image, recipe)
+    for found in maps_of(image, replace(recipe, alpha="drop"), _wide(image), raw=True):
+        values = found.samples
+        if found.kernel.combine == "direction":
+            values = _hued(values, found.scale, white)
+        elif recipe.linear and not recipe.colormap:
+            values = color.from_linear(values)
+        last = recipe.steps[-1].name if isinstance(recipe, ChainRecipe) else found.kernel.name
+        shown.append(Shown(found.name or last, values, found.scale))
+    tile = Tile("input", _thumbnail(image))
+    samples = draw_maps(shown, white, recipe.sheet, recipe.colormap, [tile])
+    return Map(_SHEET, "", samples, False, "sheet")
+
+
+def _hued(both: npt.NDArray[Any], rule: str, white: float) -> npt.NDArray[Any]:
+    """Colours (H, W, 3) of (degrees, magnitude) in units of white."""
+    from imgconv.pictures.direction import hue
+
+    value, _ = scaling.scale_map(both[..., 1], rule, white, both.dtype)
+    return hue(both[..., 0], np.clip(value, 0, white))
+
+
+def _thumbnail(image: Image) -> npt.NDArray[np.uint8]:
+    """The image as bytes, in gray or colours, without opacity."""
+    pixels = image.pixels[..., : image.pixels.shape[2] - image.alpha]
+    if pixels.shape[2] not in (1, 3):
+        pixels = pixels[..., :1]
+    shown, _ = scaling.scale_map(pixels, "clip", image.full_scale, np.dtype(np.uint8))
+    return shown
+
+
+def _white(image: Image, recipe: Recipe) -> float:
+    return 1.0 if recipe.linear else image.full_scale
+
+
+_SHEET = Kernel("sheet", np.ones((1, 1, 1, 1)), source="sheet")

@@ -1,0 +1,48 @@
+"""Colour maps: viridis, magma, gray, and coolwarm with zero in the middle.
+
+The tables are in colormaps.csv, whose sources tests/make_colormaps.py names.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.errors import UsageError
+
+NAMES = ("gray", "viridis", "magma", "coolwarm")
+DIVERGING = ("coolwarm",)
+
+
+def check_colormap(name: str) -> str:
+    """Return the name. Raises UsageError for an unknown colour map."""
+    if name not in NAMES:
+        raise UsageError(f"colour map {name!r}: expected one of {', '.join(NAMES)}")
+    return name
+
+
+@cache
+def table(name: str) -> npt.NDArray[np.uint8]:
+    """The 256 sRGB colours of a map, (256, 3); entry 128 of a diverging one is its middle.
+
+    Raises UsageError for an unknown name.
+    """
+    if check_colormap(name) == "gray":
+        return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    lines = Path(__file__).with_name("colormaps.csv").read_text(encoding="ascii").splitlines()
+    column = lines[0].split(",").index(name)
+    colors = bytes.fromhex("".join(line.split(",")[column] for line in lines[1:]))
+    return np.frombuffer(colors, np.uint8).reshape(256, 3)
+
+
+def default_rule(name: str) -> str:
+    """The `--scale` that uses all of a map: `symmetric` around zero, or `minmax`."""
+    return "symmetric" if name in DIVERGING else "minmax"
+
+
+def colorize(samples: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
+    """Colours (H, W, 3) of bytes (H, W) or (H, W, 1)."""
+    colors: npt.NDArray[np.uint8] = table(name)[samples.reshape(samples.shape[:2])]
+    return colors

@@ -1,0 +1,34 @@
+"""Text in pictures: Pillow's built-in font, which knows ASCII and these few other signs."""
+
+import unicodedata
+from typing import Any
+
+_KNOWN = frozenset("·…°±")
+_INSTEAD = str.maketrans({"−": "-", "–": "-", "—": "-", "×": "x", "σ": "sigma", "θ": "theta"})
+
+
+def font(size: float) -> Any:
+    """The font that comes with Pillow."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def drawable(text: str) -> str:
+    """The text in signs that the font has: minus as -, é as e, ? for what has no likeness."""
+    signs = []
+    for sign in text.translate(_INSTEAD):
+        plain = sign if sign in _KNOWN else unicodedata.normalize("NFKD", sign)
+        kept = "".join(c for c in plain if c in _KNOWN or (c.isascii() and c.isprintable()))
+        signs.append(kept or "?")
+    return "".join(signs)
+
+
+def fit(text: str, width: float, pen: Any, letters: Any) -> str:
+    """The drawable text, with … where it is cut to a width in pixels."""
+    clean = drawable(text)
+    if pen.textlength(clean, font=letters) <= width:
+        return clean
+    while clean and pen.textlength(clean + "…", font=letters) > width:
+        clean = clean[:-1]
+    return clean + "…"

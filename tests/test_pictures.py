@@ -1,0 +1,179 @@
+"""Colour maps, contact sheets and directions, as pixels of the files that commands write."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import color, data
+
+from imgconv.bank import get_kernel
+from imgconv.cli import main
+from imgconv.cli.boundary import run
+from imgconv.pictures.colormaps import NAMES, table
+from imgconv.pictures.direction import direction
+from imgconv.pictures.layout import Layout
+from imgconv.pictures.sheet import GUTTER, Shown, Tile, draw, draw_maps
+
+PHOTO = data.astronaut()[100:196, 180:308]
+
+
+@pytest.fixture
+def photo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PHOTO).save("photo.png")
+    return tmp_path
+
+
+def imgconv(*arguments):
+    return run(main, [str(one) for one in arguments])
+
+
+def pixels(name):
+    return np.asarray(Image.open(name))
+
+
+def lightness(name):
+    return color.rgb2lab(table(name)[None])[0, :, 0]
+
+
+@pytest.mark.parametrize("name", ["viridis", "magma", "gray"])
+def test_a_sequential_map_grows_lighter_from_end_to_end(name):
+    assert np.diff(lightness(name)).min() > -0.3
+    assert lightness(name)[-1] - lightness(name)[0] > 70
+
+
+def test_the_published_ends_and_the_neutral_middle_are_in_the_tables():
+    ends = {name: [bytes(c).hex() for c in table(name)[[0, 255]]] for name in NAMES}
+    assert ends["viridis"] == ["440154", "fde725"]
+    assert ends["magma"] == ["000004", "fcfdbf"]
+    assert ends["coolwarm"] == ["3b4cc0", "b40426"]
+    assert np.ptp(table("coolwarm")[128].astype(int)) == 0
+    light = lightness("coolwarm")
+    assert light.argmax() == 128
+    np.testing.assert_allclose(light[129:], light[127:0:-1], atol=5)
+
+
+def test_a_colour_map_spans_the_map_from_its_smallest_to_its_largest_value(photo):
+    assert imgconv("apply", "-k", "sobel", "--gray", "photo.png", "-o", "raw.npy") == 0
+    assert imgconv("apply", "-k", "sobel", "--colormap", "magma", "photo.png", "-o", "m.png") == 0
+    raw = np.load("raw.npy")[..., 0].astype(np.float64)
+    index = np.rint((raw - raw.min()) / np.ptp(raw) * 255).astype(int)
+    off = np.abs(pixels("m.png").astype(int) - table("magma")[index]).max(axis=2)
+    assert (off == 0).mean() > 0.999
+    assert off.max() < 8
+
+
+def test_zero_is_the_middle_of_the_diverging_map_whatever_the_extremes(photo):
+    step = np.zeros((16, 32), np.uint8)
+    step[:, 16:] = 10
+    Image.fromarray(step).save("step.png")
+    assert imgconv("apply", "-k", "sobel-x", "--colormap", "coolwarm", "step.png") == 0
+    made = pixels("step-sobel-x.png")
+    assert made[0, 0].tolist() == [221, 221, 221]
+    assert made[0, 16].tolist() == table("coolwarm")[255].tolist()
+
+
+def test_opacity_stays_beside_the_colours(photo):
+    alpha = np.arange(96 * 128, dtype=np.uint8).reshape(96, 128, 1)
+    Image.fromarray(np.concatenate([PHOTO, alpha], axis=2)).save("seen.png")
+    assert imgconv("apply", "-k", "sobel", "--colormap", "viridis", "seen.png", "-o", "o.png") == 0
+    np.testing.assert_array_equal(pixels("o.png")[..., 3:], alpha)
+
+
+@pytest.mark.parametrize("name", ["sobel", "scharr", "prewitt", "roberts", "kirsch", "sobel5"])
+def test_hue_is_the_way_a_plane_rises_for_every_gradient(name, photo):
+    y, x = np.mgrid[:24, :24]
+    for degrees in range(0, 360, 30):
+        turn = np.radians(degrees)
+        plane = (0.5 + 0.01 * (np.cos(turn) * x - np.sin(turn) * y)).astype(np.float32)
+        np.save("plane.npy", plane)
+        arguments = ["apply", "-k", name, "--combine", "direction", "--scale", "minmax"]
+        assert imgconv(*arguments, "plane.npy", "-o", "hue.png", "--depth", 8, "--overwrite") == 0
+        assert imgconv(*arguments, "plane.npy", "-o", "raw.npy", "--overwrite") == 0
+        found = np.load("raw.npy")[4:-4, 4:-4, 0]
+        np.testing.assert_allclose((found - degrees + 180) % 360 - 180, 0, atol=0.05)
+        middle = pixels("hue.png")[12:13, 12:13]
+        if middle.max() > 200:
+            hue = color.rgb2hsv(middle)[0, 0, 0] * 360
+            assert abs((hue - degrees + 180) % 360 - 180) < 1
+
+
+def test_direction_is_as_bright_as_the_magnitude(photo):
+    assert imgconv("apply", "-k", "sobel", "--gray", "photo.png", "-o", "m.png") == 0
+    assert (
+        imgconv("apply", "-k", "sobel", "--combine", "direction", "photo.png", "-o", "d.png") == 0
+    )
+    np.testing.assert_array_equal(pixels("d.png").max(axis=2), pixels("m.png"))
+
+
+def test_a_kernel_that_is_no_gradient_has_no_direction():
+    for name in ("gaussian-3", "sobel-x", "laplacian"):
+        weights = get_kernel(name).weights[:, 0]
+        with pytest.raises(Exception, match="no gradient"):
+            direction(np.zeros((len(weights), 4, 4)), weights, name)
+
+
+def test_a_sheet_shows_input_and_maps_in_reading_order(photo):
+    arguments = ["-k", "sobel-x", "-k", "box-3", "--sheet", "--columns", 3, "--tile", 128]
+    assert imgconv("apply", *arguments, "photo.png") == 0
+    for kernel in ("sobel-x", "box-3"):
+        assert imgconv("apply", "-k", kernel, "photo.png", "-o", f"{kernel}.png") == 0
+    made = pixels("photo-sheet.png")
+    for column, name in enumerate(("photo.png", "sobel-x.png", "box-3.png")):
+        left = GUTTER + column * (128 + GUTTER)
+        np.testing.assert_array_equal(made[GUTTER : GUTTER + 96, left : left + 128], pixels(name))
+    assert (made[:GUTTER] == 255).all()
+
+
+def test_a_shared_scale_keeps_maps_comparable_and_an_own_one_does_not():
+    maps = [Shown(str(k), np.full((4, 4, 1), k, np.float32) + np.eye(4)[..., None], "minmax")
+            for k in (0, 9)]  # fmt: skip
+    at = np.s_[GUTTER + 1, [GUTTER + 20, GUTTER + 20 + 32 + GUTTER], 0]
+    own = draw_maps(maps, 255, Layout(2, 32))
+    shared = draw_maps(maps, 255, Layout(2, 32, shared=True))
+    assert own[at].tolist() == [0, 0]
+    assert shared[at].tolist() == [0, round(9 / 10 * 255)]
+    assert shared.shape[0] > own.shape[0]
+
+
+def test_a_small_map_grows_by_whole_pixels_and_a_large_one_keeps_its_mean():
+    checks = (np.indices((5, 5)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    made = draw([Tile("x", checks[..., None])], Layout(tile=64))
+    block = made[GUTTER : GUTTER + 60, GUTTER : GUTTER + 60, 0]
+    np.testing.assert_array_equal(block, np.kron(checks, np.ones((12, 12))))
+    wide = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    made = draw([Tile("x", wide[..., None])], Layout(tile=64))
+    assert np.ptp(made[GUTTER : GUTTER + 64, GUTTER : GUTTER + 64].astype(int)) == 0
+
+
+def test_labels_of_any_text_leave_the_tiles_as_they_are():
+    tile = np.full((32, 32, 1), 7, np.uint8)
+    for label in ("new\nline", "\x1b[31m", "界" * 400, "\ud800", ""):
+        made = draw([Tile(label, tile)], Layout(tile=32))
+        assert made.shape == (2 * GUTTER + 32 + 16, 32 + 2 * GUTTER, 3)
+        assert (made[GUTTER : GUTTER + 32, GUTTER : GUTTER + 32] == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--colormap", "jet"], 2, "expected one of gray, viridis"),
+        (["--tile", "64"], 2, "--tile: expected --sheet"),
+        (["--colormap", "magma", "-o", "x.npy"], 2, "expected a format"),
+        (["--colormap", "magma", "--depth", "16"], 2, "8 bits"),
+        (["--combine", "direction", "--colormap", "magma"], 2, "expected one of them"),
+        (["--combine", "direction", "--pool", "max:2"], 2, "expected one of them"),
+        (["--sheet", "--tile", "4096", "-k", "dct-8x8"], 1, "a smaller --tile"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(photo, capfd, arguments, code, says):
+    assert imgconv("apply", "-k", "sobel", "photo.png", *arguments) == code
+    message = capfd.readouterr().err
+    assert message.count("\n") == 1
+    assert says in message
+    assert sorted(path.name for path in photo.iterdir()) == ["photo.png"]
+
+
+def test_a_chain_is_seen_step_by_step_on_one_sheet(photo):
+    chain = "gray | conv gabor-bank:orientations=4 | relu | maxpool 2"
+    assert imgconv("run", chain, "--keep", "*", "--sheet", "photo.png", "-o", "chain.png") == 0
+    assert pixels("chain.png").shape[2] == 3

@@ -158,17 +158,18 @@ def check_groups(in_channels: int, out_channels: int, groups: int, operation: st
 class ReceptiveField(NamedTuple):
     """What one axis of a map sees of the input.
 
-    A unit at index i is centred on input position `start + i * jump` and sees `size` positions.
+    A unit at index i is centred on input position `start + i * jump` and sees `size` positions;
+    layers that enlarge make `jump` a fraction.
     Source: Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks",
     Distill 2019.
     """
 
-    size: int = 1
-    jump: int = 1
+    size: float = 1
+    jump: float = 1
     start: float = 0.0
 
     def through(
-        self, kernel: int, stride: int, near_pad: int, dilation: int = 1
+        self, kernel: int, stride: float, near_pad: float, dilation: int = 1
     ) -> "ReceptiveField":
         """The field after one more window operation."""
         span = extent(kernel, dilation)

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from imgconv import shapes
 from imgconv.errors import ModelError, ShapeError
-from imgconv.shapes import extent
 
 Array = npt.NDArray[Any]
+Places = npt.NDArray[np.int64]
 Shape = tuple[int, ...]
 Ints = int | Sequence[int]
 Padding = int | str | Sequence[int]
@@ -21,19 +21,13 @@ class Reach(NamedTuple):
     """What one output unit sees of a layer's input along one axis, as a window.
 
     stride is a fraction for layers that enlarge. Output i sees input positions from
-    i · stride − near on, `extent(kernel, dilation)` of them.
+    i · stride − near on, `kernel` of them at a distance of `dilation`.
     """
 
     kernel: int = 1
     stride: float = 1
     near: float = 0
     dilation: int = 1
-
-    def interval(self, first: int, last: int) -> tuple[int, int]:
-        """The input positions that output units first…last see, before clipping to the input."""
-        low = int(np.floor(first * self.stride - self.near))
-        high = int(np.floor(last * self.stride - self.near))
-        return low, high + extent(self.kernel, self.dilation) - 1
 
 
 POINT = Reach()
@@ -93,7 +87,7 @@ class Layer:
         return 0
 
     def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        """What a unit of the output sees of the first input along axis 0 (down) or 1 (across).
+        """What a unit of the output sees of an input along axis 0 (down) or 1 (across).
 
         The default is the unit above it; where rows and columns do not survive, everything.
         """
@@ -102,11 +96,12 @@ class Layer:
         size = before[2 + axis] if len(before) == 4 else 1
         return Reach(size, size)
 
-    def sees(
-        self, axis: int, first: int, last: int, before: Shape, after: Shape
-    ) -> tuple[int, int]:
-        """The exact input positions of output units first…last, before clipping to the input."""
-        return self.reach(axis, before, after).interval(first, last)
+    def sees(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        """The input positions that any of these output units sees; some may lie in the padding."""
+        reach = self.reach(axis, before, after)
+        starts = np.floor(units * reach.stride - reach.near).astype(np.int64)
+        places: Places = starts[:, None] + reach.dilation * np.arange(reach.kernel)
+        return places.ravel()
 
 
 def image_shape(shape: Shape, channels: int | None, operation: str) -> tuple[int, int, shapes.Pair]:

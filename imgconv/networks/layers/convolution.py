@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from imgconv import shapes
 from imgconv.errors import ShapeError
 from imgconv.networks.layers.base import (
@@ -11,6 +13,7 @@ from imgconv.networks.layers.base import (
     Ints,
     Layer,
     Padding,
+    Places,
     Reach,
     Shape,
     image_shape,
@@ -121,24 +124,23 @@ class ConvTranspose2d(Layer):
         return math.prod(given[0]) * math.prod(self.parameter_shapes()["weight"][1:])
 
     def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        span = shapes.extent(*self._taps(axis))
-        stride = shapes.pair(self.stride, "stride")[axis]
-        near = shapes.resolve_padding(self.padding, (1, 1))[2 * axis]
+        kernel, stride, near, dilation = self._along(axis)
+        span = shapes.extent(kernel, dilation)
         return Reach(-(-span // stride), 1 / stride, (span - 1 - near) / stride)
 
-    def sees(
-        self, axis: int, first: int, last: int, before: Shape, after: Shape
-    ) -> tuple[int, int]:
-        span = shapes.extent(*self._taps(axis))
-        stride = shapes.pair(self.stride, "stride")[axis]
-        near = shapes.resolve_padding(self.padding, (1, 1))[2 * axis]
-        return -((span - 1 - near - first) // stride), (last + near) // stride
+    def sees(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        kernel, stride, near, dilation = self._along(axis)
+        places: Places = units[:, None] + near - dilation * np.arange(kernel)
+        places = places[places % stride == 0] // stride
+        return places
 
-    def _taps(self, axis: int) -> tuple[int, int]:
-        return (
-            shapes.pair(self.kernel_size, "kernel_size")[axis],
-            shapes.pair(self.dilation, "dilation")[axis],
+    def _along(self, axis: int) -> tuple[int, int, int, int]:
+        near = shapes.resolve_padding(self.padding, (1, 1))[2 * axis]
+        kernel, stride, dilation = (
+            shapes.pair(getattr(self, name), name)[axis]
+            for name in ("kernel_size", "stride", "dilation")
         )
+        return kernel, stride, near, dilation
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,6 +84,10 @@ class _Elementwise(Layer):
             names = " and ".join(map(str, given))
             raise ShapeError(f"{self.kind}: inputs {names} do not fit together") from None
 
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        repeated = len(before) == 4 and before[2 + axis] == 1 != after[2 + axis]
+        return Reach(1, 0) if repeated else super().reach(axis, before[:2] + after[2:], after)
+
     def _finish(self, result: Array) -> Array:
         if self.activation is None:
             return result

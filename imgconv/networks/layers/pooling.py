@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from imgconv import shapes
 from imgconv.networks.layers.base import (
     Array,
     Ints,
     Layer,
+    Places,
     Reach,
     Shape,
     image_shape,
@@ -101,11 +104,10 @@ class _AdaptivePool(Layer):
         # The mean window is size / made wide and lies in the middle of the widest.
         return Reach(widest, size / made, (widest - size / made) / 2)
 
-    def sees(
-        self, axis: int, first: int, last: int, before: Shape, after: Shape
-    ) -> tuple[int, int]:
+    def sees(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
         size, made = before[2 + axis], after[2 + axis]
-        return first * size // made, -(-(last + 1) * size // made) - 1
+        windows = [np.arange(i * size // made, -(-(i + 1) * size // made)) for i in units]
+        return np.concatenate(windows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,16 @@
+"""Published networks: one module a family, each a table → block → network.
+
+A network is asked for by name and options, `resnet50`, `resnet50:form=v1`,
+`googlenet:form=torchvision,aux=true`, `vgg16_bn:classes=10`.
+"""
+
+from imgconv.networks.architectures.base import (
+    FAMILIES,
+    Family,
+    Network,
+    family_of,
+    get_network,
+    network_names,
+)
+
+__all__ = ["FAMILIES", "Family", "Network", "family_of", "get_network", "network_names"]

@@ -147,3 +147,15 @@ def test_generators_take_positional_and_named_parameters():
     )
     assert bank.get_kernel("box:size=9x3").size == (3, 9)
     assert bank.get_kernel("unsharp:sigma=1,amount=2").weights.sum() == pytest.approx(1)
+
+
+def test_a_filter_of_a_bank_has_the_name_of_its_label():
+    for name in ("kirsch", "robinson", "sobel-compass", "prewitt-compass", "dct-8x8"):
+        whole = bank.get_kernel(name)
+        for number, label in enumerate(whole.labels):
+            one = bank.get_kernel(f"{name}-{label}")
+            np.testing.assert_array_equal(one.weights, whole.weights[number : number + 1])
+            assert (one.combine, one.labels) == ("none", ())
+    assert bank.get_kernel("robinson-n").weights[0, 0].tolist() == [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
+    with pytest.raises(KernelError, match="no preset"):
+        bank.get_kernel("kirsch-up")

@@ -1,6 +1,7 @@
 """The bank: what a kernel is, presets, parametric kernels and kernel files."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from imgconv.bank.kernel import Kernel
@@ -63,7 +64,7 @@ def load_kernel_file(path: str | Path, name: str | None = None) -> Kernel:
 def get_kernel(spec: str) -> Kernel:
     """Return the kernel that `spec` names.
 
-    spec: a preset (`sobel-x`), a parametric kernel (`gaussian:sigma=2`), a file (`k.toml`,
+    spec: a preset (`sobel-x`), one filter of a preset's bank (`kirsch-nw`), a parametric kernel (`gaussian:sigma=2`), a file (`k.toml`,
     `bank.toml:NAME`) or the matrix itself. Raises KernelError, with the nearest names for a name
     that is not known.
     """
@@ -95,6 +96,23 @@ def _named(name: str, arguments: str) -> Kernel | None:
         return generators.generate(name, arguments)
     if name in presets.index():
         raise KernelError(f"{name}: parameter {arguments!r}, expected no parameters")
+    return None if arguments else _filter_of_bank(name)
+
+
+def _filter_of_bank(name: str) -> Kernel | None:
+    """`kirsch-nw`: the filter of a preset's bank that has this label."""
+    from imgconv.bank import presets
+
+    for bank in presets.index():
+        if name.startswith(bank + "-"):
+            kernel, label = presets.preset(bank), name.removeprefix(bank + "-")
+            if label in kernel.labels:
+                at = kernel.labels.index(label)
+                return replace(
+                    kernel, name=name, weights=kernel.weights[at : at + 1], labels=(),
+                    combine="none", source=name, description=f"{kernel.description} ({label})",
+                    scale=kernel.scale if kernel.combine == "none" else "abs",
+                )  # fmt: skip
     return None
 
 

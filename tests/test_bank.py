@@ -156,6 +156,10 @@ def test_a_filter_of_a_bank_has_the_name_of_its_label():
             one = bank.get_kernel(f"{name}-{label}")
             np.testing.assert_array_equal(one.weights, whole.weights[number : number + 1])
             assert (one.combine, one.labels) == ("none", ())
-    assert bank.get_kernel("robinson-n").weights[0, 0].tolist() == [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
+    assert bank.get_kernel("robinson-n").weights[0, 0].tolist() == [
+        [1, 2, 1],
+        [0, 0, 0],
+        [-1, -2, -1],
+    ]
     with pytest.raises(KernelError, match="no preset"):
         bank.get_kernel("kirsch-up")

@@ -64,9 +64,9 @@ def load_kernel_file(path: str | Path, name: str | None = None) -> Kernel:
 def get_kernel(spec: str) -> Kernel:
     """Return the kernel that `spec` names.
 
-    spec: a preset (`sobel-x`), one filter of a preset's bank (`kirsch-nw`), a parametric kernel (`gaussian:sigma=2`), a file (`k.toml`,
-    `bank.toml:NAME`) or the matrix itself. Raises KernelError, with the nearest names for a name
-    that is not known.
+    spec: a preset (`sobel-x`), one filter of a preset's bank (`kirsch-nw`), a parametric kernel
+    (`gaussian:sigma=2`), a file (`k.toml`, `bank.toml:NAME`) or the matrix itself. Raises
+    KernelError, with the nearest names for a name that is not known.
     """
     head, _, arguments = spec.partition(":")
     name = head.strip().lower().replace("_", "-")

@@ -137,7 +137,7 @@ def gaussian(sigma: float = 1, sigma_y: float = 0, size: float = 0) -> Weights:
     return _bell(y, x, sigma, sigma_y)
 
 
-@_generator("derivative of a Gaussian to the right", "sigma=2", "abs")
+@_generator("derivative of a Gaussian to the right", "sigma=2", "symmetric")
 def gaussian_dx(sigma: float = 1, size: float = 0) -> Weights:
     _positive("gaussian-dx", sigma=sigma)
     y, x = _grid("gaussian-dx", 4 * sigma, size)
@@ -146,13 +146,13 @@ def gaussian_dx(sigma: float = 1, size: float = 0) -> Weights:
     return np.asarray(weights / (weights * x).sum()) if weights.any() else weights
 
 
-@_generator("derivative of a Gaussian downwards", "sigma=2", "abs")
+@_generator("derivative of a Gaussian downwards", "sigma=2", "symmetric")
 def gaussian_dy(sigma: float = 1, size: float = 0) -> Weights:
     return gaussian_dx(sigma, size).T.copy()
 
 
 @_generator(
-    "Laplacian of Gaussian, scale-normalised by σ²", "sigma=2", "signed",
+    "Laplacian of Gaussian, scale-normalised by σ²", "sigma=2", "symmetric",
     "D. Marr, E. Hildreth, Theory of edge detection, Proc. Royal Society B 1980",
 )  # fmt: skip
 def log(sigma: float = 1, size: float = 0) -> Weights:
@@ -163,7 +163,7 @@ def log(sigma: float = 1, size: float = 0) -> Weights:
 
 
 @_generator(
-    "difference of two Gaussians, wide from narrow", "sigma=1,ratio=1.6", "signed",
+    "difference of two Gaussians, wide from narrow", "sigma=1,ratio=1.6", "symmetric",
     "D. Marr, E. Hildreth, Theory of edge detection, Proc. Royal Society B 1980",
 )  # fmt: skip
 def dog(sigma: float = 1, ratio: float = 1.6, size: float = 0) -> Weights:
@@ -173,7 +173,7 @@ def dog(sigma: float = 1, ratio: float = 1.6, size: float = 0) -> Weights:
 
 
 @_generator(
-    "Gabor: a wave of length lambda under a Gaussian", "theta=30,lambda=8", "signed", _GABOR
+    "Gabor: a wave of length lambda under a Gaussian", "theta=30,lambda=8", "symmetric", _GABOR
 )
 def gabor(
     theta: float = 0,
@@ -196,7 +196,9 @@ def gabor(
     return np.asarray(wave / np.abs(wave).sum())
 
 
-@_generator("Gabor bank: orientations × wavelengths", "orientations=8,lambda=8", "signed", _GABOR)
+@_generator(
+    "Gabor bank: orientations × wavelengths", "orientations=8,lambda=8", "symmetric", _GABOR
+)
 def gabor_bank(
     orientations: float = 8, scales: float = 1, lambda_: float = 8, gamma: float = 0.5
 ) -> Weights:

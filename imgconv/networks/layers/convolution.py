@@ -130,9 +130,9 @@ class ConvTranspose2d(Layer):
 
     def sees(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
         kernel, stride, near, dilation = self._along(axis)
-        places: Places = units[:, None] + near - dilation * np.arange(kernel)
-        places = places[places % stride == 0] // stride
-        return places
+        taps = units[:, None] + near - dilation * np.arange(kernel)
+        places: Places = taps[taps % stride == 0]
+        return places // stride
 
     def _along(self, axis: int) -> tuple[int, int, int, int]:
         near = shapes.resolve_padding(self.padding, (1, 1))[2 * axis]

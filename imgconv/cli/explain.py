@@ -1,6 +1,7 @@
 """`imgconv explain`."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -13,17 +14,22 @@ LECTURE_INPUT = "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1"
 LECTURE_KERNEL = "0 1 2; 2 2 0; 0 1 2"
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("grid", default=LECTURE_INPUT, metavar="[GRID]")
 @click.option("-k", "--kernel", default=LECTURE_KERNEL, type=options.KERNEL, help="One filter.")
-@click.option("--pool", metavar="KIND:SIZE", help="Explain max:2, avg:2 or min:2 instead.")
+@click.option("--pool", metavar="KIND:SIZE[,stride=N]", help="A pooling instead: max:2, avg:3, …")
 @options.window
 @click.option("--flip", is_flag=True, help="True convolution: rotate the kernel by 180°.")
 @click.option("--step", type=options.Numbers((2,), 0), help="Only the output at row,column.")
-@click.option("-o", "--output", metavar="PATH", help="Write an animation: .gif or .webp.")
+@click.option(
+    "-o", "--output", metavar="PATH",
+    help="Write an animation, .gif or .webp; with --step also a .png.",
+)  # fmt: skip
+@click.option("--delay", type=click.IntRange(20, 10000), default=900, show_default=True,
+              help="Milliseconds a step of the animation.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Every step as one JSON object.")
-def explain(grid: str, kernel: str, output: str | None, **given: Any) -> None:
+def explain(grid: str, kernel: str, **given: Any) -> None:
     """Show a convolution or pooling step by step.
 
     \b
@@ -34,67 +40,106 @@ def explain(grid: str, kernel: str, output: str | None, **given: Any) -> None:
     imgconv explain -o window.gif
 
     GRID is numbers as `-k` takes them, or a file of them. The window is in reverse video, or in
-    [brackets] where there is no colour; (parentheses) are padding.
+    [brackets] where there is no colour; (parentheses) are padding. Unlike `apply`, the default is
+    no padding, so that every number is one of the input.
     """
-    from imgconv.pictures import explain as pictures
+    if grid.startswith("--"):
+        raise click.NoSuchOption(grid)
+    from dataclasses import replace
 
-    explanation = _explanation(grid, kernel, given)
-    if output:
-        _animate(explanation, output, given["overwrite"])
-    elif given["as_json"]:
-        click.echo(json.dumps(explanation.as_dict()))
-    else:
-        import os
+    explanation = _pooling(grid, given) if given["pool"] else _convolution(grid, kernel, given)
+    if wanted := given["step"]:
+        from imgconv.errors import UsageError
 
-        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        wanted = given["step"]
-        steps = [s for s in explanation.steps if wanted in (None, (s.row, s.column))]
+        steps = tuple(s for s in explanation.steps if wanted == (s.row, s.column))
         if not steps:
-            from imgconv.errors import UsageError
-
             height, width = explanation.output.shape
             raise UsageError(f"--step {wanted[0]},{wanted[1]}: the output is {height}×{width}")
-        click.echo("\n\n".join(pictures.as_text(explanation, s, color) for s in steps))
+    else:
+        steps = explanation.steps
+    if given["output"]:
+        _draw(explanation, steps, given)
+    elif given["as_json"]:
+        click.echo(json.dumps(replace(explanation, steps=steps).as_dict()))
+    else:
+        from imgconv.pictures.explain_text import as_text
+
+        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        click.echo("\n\n".join(as_text(explanation, step, color) for step in steps))
 
 
-def _explanation(grid: str, kernel: str, given: dict[str, Any]) -> Any:
-    import numpy as np
-
-    from imgconv.bank import get_kernel
+def _convolution(grid: str, name: str, given: dict[str, Any]) -> Any:
+    from imgconv.bank import get_kernel, preset_names
     from imgconv.compute.padding import normalize_mode
     from imgconv.errors import UsageError
-    from imgconv.pictures.explain import RULES, explain
+    from imgconv.pictures.explain import explain_conv
     from imgconv.shapes import pair, resolve_padding
 
-    source = get_kernel(grid).weights[0, 0]
-    rule, weights = "conv", get_kernel(kernel).effective_weights()[0, 0]
-    stride = pair(given["stride"], "stride")
-    if given["pool"]:
-        rule, _, size = given["pool"].partition(":")
-        if rule not in RULES[1:] or not size.isdigit() or int(size) < 1:
-            raise UsageError(f"--pool {given['pool']}: expected max:N, avg:N or min:N")
-        weights = np.ones((int(size), int(size)))
-        stride = pair(int(size), "stride") if stride == (1, 1) else stride
-    dilation = pair(given["dilation"], "dilation")
+    kernel = get_kernel(name)
+    filters, channels, *size = kernel.weights.shape
+    if (filters, channels) != (1, 1):
+        some = next((n for n in preset_names() if n.startswith(f"{name}-")), "sobel-x")
+        raise UsageError(
+            f"-k {name}: {filters}×{channels} filters, expected a single one such as {some}"
+        )
+    stride, dilation = pair(given["stride"], "stride"), pair(given["dilation"], "dilation")
     padding = "valid" if given["padding"] is None else given["padding"]
-    sides = resolve_padding(padding, weights.shape, dilation, stride)
-    mode = normalize_mode(given["padding_mode"])
-    return explain(
-        source, weights, rule, stride, sides, dilation, mode, given["pad_value"], given["flip"]
-    )
+    return explain_conv(
+        _grid(grid), kernel.weights[0, 0], stride,
+        resolve_padding(padding, (size[0], size[1]), dilation, stride), dilation,
+        normalize_mode(given["padding_mode"]), given["pad_value"], given["flip"],
+        kernel.divisor, float(kernel.bias[0]) if kernel.bias is not None else 0.0,
+    )  # fmt: skip
 
 
-def _animate(explanation: Any, output: str, overwrite: bool) -> None:
+def _pooling(grid: str, given: dict[str, Any]) -> Any:
+    from click.core import ParameterSource
+
+    from imgconv.compute.pool_text import parse_pool
+    from imgconv.errors import UsageError
+    from imgconv.pictures.explain import explain_pool
+
+    text, context = given["pool"], click.get_current_context()
+    for name in ("stride", "padding", "dilation"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            value = given[name]
+            numbers = value if isinstance(value, tuple) else (value,)
+            text += f",{name}={'x'.join(map(str, numbers))}"
+    for name in ("kernel", "flip", "padding_mode", "pad_value"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = name.replace("_", "-")
+            raise UsageError(f"--pool {given['pool']} with --{option}, expected one of them")
+    return explain_pool(_grid(grid), parse_pool(text))
+
+
+def _grid(text: str) -> Any:
+    from imgconv.bank import get_kernel
+    from imgconv.errors import UsageError
+
+    grid = get_kernel(text)
+    if grid.weights.shape[:2] != (1, 1):
+        raise UsageError(f"{text}: {len(grid.weights)} grids, expected one of one channel")
+    return grid.effective_weights()[0, 0]
+
+
+def _draw(explanation: Any, steps: Any, given: dict[str, Any]) -> None:
     import io
 
     from imgconv.errors import UsageError
     from imgconv.images.publish import publish
     from imgconv.pictures.explain_frames import frames
 
+    output = given["output"]
     suffix = output.rpartition(".")[2].lower()
-    if suffix not in ("gif", "webp"):
-        raise UsageError(f"{output}: expected a name that ends in .gif or .webp")
-    first, *rest = frames(explanation)
-    buffer = io.BytesIO()
-    first.save(buffer, suffix, save_all=True, append_images=rest, duration=900, loop=0)
-    publish(output, [buffer.getvalue()], overwrite)
+    if suffix not in ("gif", "webp", *["png"] * bool(given["step"])):
+        raise UsageError(
+            f"{output}: expected a name that ends in .gif or .webp, or .png with --step"
+        )
+    pictures = frames(explanation, steps)
+    first, buffer = next(pictures), io.BytesIO()
+    if suffix == "png":
+        first.save(buffer, "png")
+    else:
+        more = {"save_all": True, "append_images": pictures, "loop": 0}
+        first.save(buffer, suffix, duration=given["delay"], lossless=True, **more)
+    publish(output, [buffer.getvalue()], given["overwrite"])

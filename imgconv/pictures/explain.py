@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute.padding import source_indices
-from imgconv.errors import LimitError, ShapeError
+from imgconv.compute.pool_text import Pool
+from imgconv.errors import LimitError
 from imgconv.shapes import NO_PADDING, Pair, Sides, output_size
 
 Grid = npt.NDArray[np.float64]
+Places = list[list[int]]
 
 MAX_OUTPUTS = 4096
-RULES = ("conv", "max", "avg", "min")
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A whole operation: the padded input (H + pads, W + pads), the output and every step."""
+    """A whole operation: the padded input (H + pads, W + pads), the output and every step.
+
+    rule: conv, or a pooling's max, avg, min or lp. weights: as they lie on the input, after any
+    flip; None for pooling. settings: the operation's parameters by PyTorch's names.
+    """
 
     rule: str
     source: Grid
     padded: Grid
     sides: Sides
-    weights: Grid
+    weights: Grid | None
     output: Grid
     steps: tuple[Step, ...]
-    stride: Pair
-    dilation: Pair
-    mode: str
+    settings: dict[str, Any]
 
     def inside(self, row: int, column: int) -> bool:
         """Whether a place of the padded grid is part of the input itself."""
@@ -66,12 +69,9 @@ class Explanation:
         return {
             "operation": self.rule,
             "input": self.source.tolist(),
-            "kernel": self.weights.tolist() if self.rule == "conv" else None,
-            "kernel_size": list(self.weights.shape),
-            "stride": list(self.stride),
-            "dilation": list(self.dilation),
+            "kernel": None if self.weights is None else self.weights.tolist(),
+            **self.settings,
             "padding": self.sides._asdict(),
-            "padding_mode": self.mode,
             "padded": self.padded.tolist(),
             "output": self.output.tolist(),
             "steps": [
@@ -85,43 +85,100 @@ class Explanation:
         }
 
 
-def explain(
+def explain_conv(
     source: Grid,
     weights: Grid,
-    rule: str = "conv",
     stride: Pair = (1, 1),
     sides: Sides = NO_PADDING,
     dilation: Pair = (1, 1),
     mode: str = "zeros",
     pad_value: float = 0.0,
     flip: bool = False,
+    divisor: float = 1.0,
+    bias: float = 0.0,
 ) -> Explanation:
-    """Work out `rule` over a (H, W) grid with a (kH, kW) kernel (its values matter to conv only).
+    """Work out a convolution of a (H, W) grid under one (kH, kW) filter.
 
-    Padding never wins a max or min pooling and is not counted by avg, as the window shows.
     Raises ShapeError for sizes that do not fit and LimitError beyond MAX_OUTPUTS outputs.
     """
-    if source.ndim != 2 or weights.ndim != 2:
-        raise ShapeError(
-            f"explain: expected one-channel grids, got input {source.shape} "
-            f"and kernel {weights.shape}"
-        )
     if flip:
         weights = weights[::-1, ::-1]
     size = output_size((source.shape[0], source.shape[1]), weights.shape, stride, sides, dilation)
+    _check_size(size)
+    rows, columns = (
+        [[i * stride[axis] + tap * dilation[axis] for tap in range(weights.shape[axis])]
+         for i in range(size[axis])]
+        for axis in (0, 1)
+    )  # fmt: skip
+    padded = _pad(source, sides, mode, pad_value)
+    steps = []
+    for row, column, cells in _windows(padded, rows, columns, weights):
+        result = sum(cell.value * cell.weight for cell in cells) / divisor + bias
+        steps.append(Step(row, column, cells, result))
+    settings = {
+        "kernel_size": list(weights.shape), "stride": list(stride), "dilation": list(dilation),
+        "padding_mode": mode, "flip": flip, "divisor": divisor, "bias": bias,
+    }  # fmt: skip
+    output = np.array([step.result for step in steps]).reshape(size)
+    return Explanation("conv", source, padded, sides, weights, output, tuple(steps), settings)
+
+
+def explain_pool(source: Grid, pool: Pool) -> Explanation:
+    """Work out a pooling of a (H, W) grid: any kind that `--pool` takes.
+
+    Padding never wins a max or min pooling; by default it counts as zeros in an average, as in
+    PyTorch. Raises ShapeError for sizes that do not fit and LimitError beyond MAX_OUTPUTS outputs.
+    """
+    size = np.shape(pool(source[None]))[1:]
+    _check_size((size[0], size[1]))
+    rule = pool.kind.rpartition("-")[2]
+    sides = pool.window[2] if pool.window else NO_PADDING
+    padded = _pad(source, sides, "zeros", 0.0)
+    counted = rule == "lp" or (rule == "avg" and pool.options.get("count_include_pad", True))
+    places = []
+    for axis in (0, 1):
+        near = 0 if counted else sides[2 * axis]
+        far = padded.shape[axis] if counted else near + source.shape[axis]
+        found = _pool_places(pool, axis, source.shape[axis], size[axis])
+        places.append([[i for i in taps if near <= i < far] for taps in found])
+    norm = float(pool.options.get("norm_type", 0))
+    steps = []
+    for row, column, cells in _windows(padded, places[0], places[1], None):
+        values = [cell.value for cell in cells]
+        divisor = pool.options.get("divisor_override", len(values))
+        steps.append(Step(row, column, cells, _pooled(rule, values, divisor, norm)))
+    output = np.array([step.result for step in steps]).reshape(size)
+    settings = {"kind": pool.kind, **pool.options}
+    settings.pop("padding", None)
+    return Explanation(rule, source, padded, sides, None, output, tuple(steps), settings)
+
+
+def _pool_places(pool: Pool, axis: int, length: int, count: int) -> Places:
+    """The padded positions of every output's window along an axis."""
+    if pool.window:
+        kernel, stride, _, dilation = (part[axis] for part in pool.window)
+        return [[i * stride + tap * dilation for tap in range(kernel)] for i in range(count)]
+    return [list(range(i * length // count, -(-(i + 1) * length // count))) for i in range(count)]
+
+
+def _pooled(rule: str, values: list[float], divisor: float, norm: float) -> float:
+    if rule == "max":
+        return max(values)
+    if rule == "min":
+        return min(values)
+    if rule == "lp":
+        # Powers keep their signs and a negative sum becomes 0, as in torch.nn.functional.lp_pool2d.
+        with np.errstate(invalid="ignore"):
+            return float(max(0.0, np.sum(np.power(values, norm))) ** (1 / norm))
+    return sum(values) / divisor
+
+
+def _check_size(size: Pair) -> None:
     if size[0] * size[1] > MAX_OUTPUTS:
         raise LimitError(
             f"explain: {size[0]}×{size[1]} outputs, expected at most {MAX_OUTPUTS}; "
-            "take a smaller input or --step"
+            "take a smaller input"
         )
-    padded = _pad(source, sides, mode, pad_value)
-    outside = np.ones(padded.shape, bool)
-    outside[sides.top : sides.top + source.shape[0], sides.left : sides.left + source.shape[1]] = (
-        False
-    )
-    steps = tuple(_steps(padded, outside, weights, rule, stride, dilation, size))
-    output = np.array([step.result for step in steps]).reshape(size)
-    return Explanation(rule, source, padded, sides, weights, output, steps, stride, dilation, mode)
 
 
 def _pad(source: Grid, sides: Sides, mode: str, value: float) -> Grid:
@@ -134,133 +191,19 @@ def _pad(source: Grid, sides: Sides, mode: str, value: float) -> Grid:
     return padded
 
 
-def _steps(
-    padded: Grid,
-    outside: npt.NDArray[np.bool_],
-    weights: Grid,
-    rule: str,
-    stride: Pair,
-    dilation: Pair,
-    size: Pair,
-) -> Iterator[Step]:
-    for row in range(size[0]):
-        for column in range(size[1]):
-            cells = []
-            for m in range(weights.shape[0]):
-                for n in range(weights.shape[1]):
-                    y, x = row * stride[0] + m * dilation[0], column * stride[1] + n * dilation[1]
-                    if rule == "conv" or not outside[y, x]:
-                        weight = float(weights[m, n]) if rule == "conv" else 1.0
-                        cells.append(Cell(y, x, float(padded[y, x]), weight))
-            yield Step(row, column, tuple(cells), _result(rule, cells))
-
-
-def _result(rule: str, cells: list[Cell]) -> float:
-    values = [cell.value for cell in cells]
-    if rule == "conv":
-        return sum(cell.value * cell.weight for cell in cells)
-    if rule == "max":
-        return max(values)
-    if rule == "min":
-        return min(values)
-    return sum(values) / len(values)
-
-
-def number(value: float) -> str:
-    """A value as a person writes it: 12, −0.25, 1.333; a minus sign, no trailing zeros."""
-    return f"{value:.4g}".replace("-", "−")
-
-
-def formula(explanation: Explanation, step: Step) -> str:
-    """The arithmetic of one step, such as `3·0 + 3·1 + 2·2 = 7`."""
-    result = number(step.result)
-    if explanation.rule == "conv":
-        terms = [f"{number(c.value)}·{number(c.weight)}" for c in step.cells]
-        return " + ".join(terms) + f" = {result}"
-    values = ", ".join(number(cell.value) for cell in step.cells)
-    if explanation.rule == "avg":
-        total = number(sum(cell.value for cell in step.cells))
-        return f"mean({values}) = {total} / {len(step.cells)} = {result}"
-    return f"{explanation.rule}({values}) = {result}"
-
-
-def as_text(explanation: Explanation, step: Step, color: bool) -> str:
-    """One step for a terminal: the padded input with its window, the kernel, the output so far.
-
-    With `color` the window is in reverse video and padding is dim; without, the window is
-    in [brackets] and padding in (parentheses).
-    """
-    window = {(cell.row, cell.column) for cell in step.cells}
-    done = _position(explanation, step) + 1
-    left = _input_lines(explanation, window, color)
-    blocks = [("input", left)]
-    if explanation.rule == "conv":
-        blocks.append(("kernel", _plain_lines(explanation.weights)))
-    texts = [number(value) for value in explanation.output.flat]
-    flat = [text if i < done else "·" for i, text in enumerate(texts)]
-    width = max(len(text) for text in texts)
-    columns = explanation.output.shape[1]
-    lines = [
-        " ".join(text.rjust(width) for text in flat[start : start + columns])
-        for start in range(0, len(flat), columns)
-    ]
-    blocks.append(("output", lines))
-    heading = f"output ({step.row}, {step.column}): {formula(explanation, step)}"
-    return "\n".join([heading, *_beside(blocks)])
-
-
-def _position(explanation: Explanation, step: Step) -> int:
-    return step.row * int(explanation.output.shape[1]) + step.column
-
-
-def _plain_lines(grid: Grid) -> list[str]:
-    texts = [[number(value) for value in row] for row in grid]
-    width = max(len(text) for row in texts for text in row)
-    return [" ".join(text.rjust(width) for text in row) for row in texts]
-
-
-def _input_lines(explanation: Explanation, window: set[tuple[int, int]], color: bool) -> list[str]:
-    grid = explanation.padded
-    width = max(len(number(value)) for value in grid.flat)
-    lines = []
-    for row in range(grid.shape[0]):
-        parts = []
-        for column in range(grid.shape[1]):
-            text = number(grid[row, column]).rjust(width)
-            chosen = (row, column) in window
-            padding = not explanation.inside(row, column)
-            if color:
-                codes = ["7"] * chosen + ["2"] * padding
-                parts.append(f"\x1b[{';'.join(codes)}m {text} \x1b[0m" if codes else f" {text} ")
-            else:
-                marks = "[]" if chosen else "()" if padding else "  "
-                parts.append(f"{marks[0]}{text}{marks[1]}")
-        lines.append("".join(parts))
-    return lines
-
-
-def _beside(blocks: list[tuple[str, list[str]]]) -> list[str]:
-    """Lay blocks of lines side by side under their titles."""
-    height = max(len(lines) for _, lines in blocks)
-    widths = [max([len(title), *(_visible(line) for line in lines)]) for title, lines in blocks]
-    rows = ["   ".join(title.ljust(w) for (title, _), w in zip(blocks, widths, strict=True))]
-    for i in range(height):
-        parts = []
-        for (_, lines), width in zip(blocks, widths, strict=True):
-            line = lines[i] if i < len(lines) else ""
-            parts.append(line + " " * (width - _visible(line)))
-        rows.append("   ".join(parts))
-    return [row.rstrip() for row in rows]
-
-
-def _visible(line: str) -> int:
-    """Length of a line without its escape sequences."""
-    length, escaped = 0, False
-    for character in line:
-        if character == "\x1b":
-            escaped = True
-        elif not escaped:
-            length += 1
-        elif character == "m":
-            escaped = False
-    return length
+def _windows(
+    padded: Grid, rows: Places, columns: Places, weights: Grid | None
+) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
+    for row, down in enumerate(rows):
+        for column, across in enumerate(columns):
+            yield (
+                row,
+                column,
+                tuple(
+                    Cell(
+                        y, x, float(padded[y, x]), 1.0 if weights is None else float(weights[m, n])
+                    )
+                    for m, y in enumerate(down)
+                    for n, x in enumerate(across)
+                ),
+            )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from imgconv.errors import LimitError
 from imgconv.images.scaling import limits_of, scale_map
 from imgconv.pictures.colormaps import colorize, table
-from imgconv.pictures.explain import number
+from imgconv.pictures.explain_text import number
 from imgconv.pictures.layout import Layout
 from imgconv.pictures.lettering import drawable, fit, font
 

@@ -1,10 +1,10 @@
 """The one Numba policy: loops are compiled once per machine and loaded without Numba.
 
 Importing Numba takes 190 ms and its own cache another 240 ms at the first call, which is more
-than a small filter's whole run; loading an object file through llvmlite takes 35 ms. A loop is a
-plain Python function over raw pointers and sizes: no allocation, no exceptions, no array objects,
-so its machine code needs no Numba runtime. On a miss Numba makes the LLVM IR, llvmlite makes the
-object file, and `store` keeps it. Calls go through ctypes, which drops the GIL.
+than a small filter's whole run. A loop is a plain Python function over raw pointers and sizes: no
+allocation, no exceptions, no array objects, so its machine code needs no Numba runtime. On a miss
+Numba makes the LLVM IR, llvmlite makes the object file, and `store` keeps it; later runs map it
+into memory without either (`machine_code`). Calls go through ctypes, which drops the GIL.
 
 Write a loop as a builder that closes over its compile-time constants (an unrolled kernel width,
 an element type's name) and returns the argument types and the body:

@@ -1,4 +1,4 @@
-"""The store of compiled loops: one object file per loop and machine, shared by all processes.
+"""The store of compiled loops: one file of machine code per loop and machine, for all processes.
 
 An entry's name is a digest of what it was made from: the source of `imgconv/compute`, the
 versions of Numba and llvmlite, the CPU and its features, and the loop's identity. So an edited
@@ -13,18 +13,24 @@ The folder holds machine code, so it must belong to this user and be writable by
 
 import contextlib
 import functools
-import hashlib
 import importlib.util
 import os
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_MAGIC = b"imgconv object 1\n"
+from imgconv.compute import machine_code
+
+try:
+    from _blake2 import blake2b  # hashlib loads OpenSSL first, which takes 3 ms
+except ImportError:
+    from hashlib import blake2b
+
+_MAGIC = b"imgconv object 2\n"
+_FLAT, _OBJECT = b"F", b"O"  # how an entry's code is to be loaded: as an image, or by LLVM
 _lock = threading.RLock()
 _keep: list[Any] = []  # execution engines own the loaded machine code
 _announced: set[str] = set()
@@ -45,26 +51,36 @@ def folder() -> Path | None:
 @functools.cache
 def _machine_digest() -> bytes:
     """Digest of everything but the loop itself."""
-    llvm = _llvm()
-    import llvmlite
-
-    digest = hashlib.blake2b(_MAGIC)
+    digest = blake2b(_MAGIC)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    digest.update(_numba_version())
-    digest.update(llvmlite.__version__.encode())
-    digest.update(llvm.get_host_cpu_name().encode())
-    digest.update(_features().encode())
+    for package in ("numba", "llvmlite"):
+        digest.update(_version(package))
+    digest.update(_cpu())
     return digest.digest()
 
 
-def _numba_version() -> bytes:
-    """Numba's version without importing it (190 ms) or the package metadata reader (15 ms)."""
-    spec = importlib.util.find_spec("numba")
+def _version(package: str) -> bytes:
+    """A package's version without importing it (Numba: 190 ms) or its metadata's reader (15 ms)."""
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return b""
     version = Path(spec.origin).with_name("_version.py")
     return version.read_bytes() if version.exists() else spec.origin.encode()
+
+
+def _cpu() -> bytes:
+    """What says which instructions there are; from the kernel, since asking LLVM takes 40 ms."""
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            first = file.read(16384).partition(b"\n\n")[0]
+    except OSError:
+        first = b""
+    fields = (b"vendor_id", b"cpu family", b"model", b"flags", b"CPU", b"Features")
+    known = [line for line in first.splitlines() if line.startswith(fields)]
+    if any(line.startswith((b"flags", b"Features")) for line in known):
+        return b"\n".join(known)
+    return f"{_llvm().get_host_cpu_name()} {_features()}".encode()
 
 
 @functools.cache
@@ -105,7 +121,7 @@ def _engine() -> Any:
 def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
     """Return the address of a loop's machine code, from the store or freshly compiled."""
     with _lock:
-        digest = hashlib.blake2b(_machine_digest() + identity.encode(), digest_size=20).hexdigest()
+        digest = blake2b(_machine_digest() + identity.encode(), digest_size=20).hexdigest()
         symbol = f"imgconv_{digest}"
         place = folder()
         path = place / f"{digest}.o" if place else None
@@ -115,10 +131,12 @@ def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
             if address:
                 return address
         _say_compiling()
-        code = _make_object(*compile_ir(), symbol)
+        made = _make_object(*compile_ir(), symbol)
+        flat = machine_code.flatten(made, symbol)
+        code = _FLAT + flat if flat else _OBJECT + made
         if path:
             _write(path, code)
-        address = _link(code, symbol)
+        address = _link(code, symbol) or _link(_OBJECT + made, symbol)
         if not address:
             raise RuntimeError(f"compiled loop has no symbol {symbol}")
         return address
@@ -162,10 +180,16 @@ def _make_object(entry: str, ir: str, symbol: str) -> bytes:
 
 
 def _link(code: bytes, symbol: str) -> int:
+    """Return the address of an entry's function, or 0 where it cannot be loaded."""
+    if code[:1] == _FLAT:
+        try:
+            return machine_code.load(code[1:])
+        except (OSError, ValueError):
+            return 0
     llvm = _llvm()
     engine = _engine()
     try:
-        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code[1:]))
     except RuntimeError:
         return 0
     engine.finalize_object()
@@ -184,7 +208,7 @@ def _read(path: Path) -> bytes | None:
     if len(content) <= header or not content.startswith(_MAGIC):
         return None
     checksum, code = content[len(_MAGIC) : header], content[header:]
-    return code if hashlib.blake2b(code, digest_size=32).digest() == checksum else None
+    return code if blake2b(code, digest_size=32).digest() == checksum else None
 
 
 def _trusted(place: Path) -> bool:
@@ -197,6 +221,8 @@ def _trusted(place: Path) -> bool:
 
 def _write(path: Path, code: bytes) -> None:
     """Publish an entry by rename; on failure say once that nothing is kept."""
+    import tempfile
+
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -204,7 +230,7 @@ def _write(path: Path, code: bytes) -> None:
             raise PermissionError(f"{path.parent} belongs to or is writable by another user")
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         with os.fdopen(descriptor, "wb") as file:
-            file.write(_MAGIC + hashlib.blake2b(code, digest_size=32).digest() + code)
+            file.write(_MAGIC + blake2b(code, digest_size=32).digest() + code)
         os.replace(temporary, path)
     except OSError as error:
         if temporary:

@@ -1,8 +1,8 @@
 """The bank: what a kernel is, presets, parametric kernels and kernel files."""
 
+import os
 import re
 from dataclasses import replace
-from pathlib import Path
 
 from imgconv.bank.kernel import Kernel
 from imgconv.bank.text import parse_kernel_text
@@ -54,7 +54,7 @@ def preset_names() -> list[str]:
     return sorted({*presets.index(), *generators.GENERATORS})
 
 
-def load_kernel_file(path: str | Path, name: str | None = None) -> Kernel:
+def load_kernel_file(path: str | os.PathLike[str], name: str | None = None) -> Kernel:
     """Return the kernel in a file; see `imgconv.bank.files`."""
     from imgconv.bank import files
 
@@ -75,9 +75,9 @@ def get_kernel(spec: str) -> Kernel:
         if found is not None:
             return found
     path, colon, inner = spec.rpartition(":")
-    if colon and Path(path).suffix.lower() == ".toml" and _is_file(path):
+    if colon and _suffix(path) == ".toml" and _is_file(path):
         return load_kernel_file(path, inner)
-    if _is_file(spec) or Path(spec).suffix.lower() in _suffixes():
+    if _is_file(spec) or (_suffix(spec) and _suffix(spec) in _suffixes()):
         return load_kernel_file(spec)
     if _NAME.fullmatch(name) and name not in ("nan", "inf"):
         raise KernelError(_unknown(spec, name))
@@ -85,13 +85,15 @@ def get_kernel(spec: str) -> Kernel:
 
 
 def _named(name: str, arguments: str) -> Kernel | None:
-    from imgconv.bank import generators, presets
+    from imgconv.bank import presets
 
     variant = _VARIANTS.get(name, {}).get(arguments)
     if variant:
         return presets.preset(variant)
     if name in presets.index() and not arguments:
         return presets.preset(name)
+    from imgconv.bank import generators
+
     if name in generators.GENERATORS:
         return generators.generate(name, arguments)
     if name in presets.index():
@@ -122,10 +124,14 @@ def _suffixes() -> tuple[str, ...]:
     return SUFFIXES
 
 
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
 def _is_file(text: str) -> bool:
     try:
-        return Path(text).is_file()
-    except (OSError, ValueError):
+        return os.path.isfile(text)
+    except ValueError:
         return False
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ MAX_BYTES = 16 * MAX_WEIGHTS
 SUFFIXES = (".toml", ".json", ".csv", ".txt", ".mat", ".npy", ".npz", ".safetensors")
 
 
-def load_kernel_file(path: str | Path, name: str | None = None) -> Kernel:
+def load_kernel_file(path: str | os.PathLike[str], name: str | None = None) -> Kernel:
     """Return the kernel in a file; `name` picks one of several in TOML.
 
     NPZ and safetensors hold `weight` (or one array of any name) and optionally `bias`; JSON is a

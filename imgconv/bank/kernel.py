@@ -9,7 +9,7 @@ import numpy.typing as npt
 from imgconv.errors import KernelError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kernel:
     """A bank of filters with what is needed to apply and describe it.
 

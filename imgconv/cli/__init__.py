@@ -1,7 +1,7 @@
 """The command line: one module a command, shared options in `options`."""
 
 import importlib
-from pathlib import Path
+import os
 
 import click
 
@@ -21,14 +21,14 @@ COMMANDS = {
 }
 
 
-_HERE = Path(__file__).parent
+_HERE = os.path.dirname(__file__)
 
 
 class LazyGroup(click.Group):
     """Imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if (_HERE / f"{name}.py").exists()]
+        return [name for name in COMMANDS if os.path.exists(os.path.join(_HERE, f"{name}.py"))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -56,12 +56,3 @@ def main() -> None:
     imgconv run 'gray | conv sobel | relu | maxpool 2' photo.png -o maps.png
     imgconv kernels list
     """
-
-
-def entry() -> None:
-    """The console script."""
-    import sys
-
-    from imgconv.cli.boundary import run
-
-    sys.exit(run(main))

@@ -1,9 +1,12 @@
 """The one place where a failure becomes a message and an exit code."""
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
-from typing import Any
+import threading
+from typing import Any, NoReturn
 
 import click
 
@@ -65,6 +68,18 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
         name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         say(f"imgconv: {name}{error.strerror or error}")
         return 1
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without taking it apart, which takes 15 ms and gives nothing back."""
+    alone = all(one.daemon for one in threading.enumerate() if one is not threading.main_thread())
+    if not alone:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+    os._exit(code)
 
 
 def _terminate(*_: object) -> None:

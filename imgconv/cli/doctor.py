@@ -1,50 +1,81 @@
 """`imgconv doctor`."""
 
 import json
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
+
+PACKAGES = ("numpy", "pillow", "numba", "llvmlite", "click", "isal", "onnx", "zarr", "dask")
+CODECS = ("jpg", "webp", "libtiff", "avif", "jpg_2000")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The facts as one JSON object.")
 def doctor(as_json: bool) -> None:
     """Show CPU, threads, versions, codecs and the store of compiled loops."""
-    facts = _facts()
+    facts = {**_machine(), **_store(), **dict(_versions()), **dict(_codecs())}
     if as_json:
         click.echo(json.dumps(facts))
         return
+    width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name:16} {value}")
+        click.echo(f"{name:{width}}  {value}")
 
 
-def _facts() -> dict[str, Any]:
+def _machine() -> dict[str, Any]:
     import platform
-    from importlib.metadata import PackageNotFoundError, version
 
     import llvmlite.binding as llvm
-    from PIL import features
 
     from imgconv import __version__
-    from imgconv.compute import bands, store
+    from imgconv.compute import bands
 
-    place = store.folder()
-    entries = list(place.glob("*.o")) if place and place.is_dir() else []
-    facts: dict[str, Any] = {
+    instructions = llvm.get_host_cpu_features()
+    wide = ("avx2", "fma", "avx512f", "avx512vnni", "neon", "sve")
+    return {
         "imgconv": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": llvm.get_host_cpu_name(),
+        "instructions": " ".join(name for name in wide if instructions.get(name)) or "plain",
+        "cpus": os.cpu_count() or 1,
         "threads": bands.num_threads(),
-        "store": str(place) if place else "off",
-        "store entries": len(entries),
-        "store bytes": sum(entry.stat().st_size for entry in entries),
     }
-    for package in ("numpy", "pillow", "numba", "llvmlite", "click", "isal", "onnx"):
+
+
+def _store() -> dict[str, Any]:
+    from imgconv.compute import store
+
+    place = store.folder()
+    entries = list(os.scandir(place)) if place and os.path.isdir(place) else []
+    loops = [entry for entry in entries if entry.name.endswith(".o")]
+    return {
+        "store": place or "off",
+        "store state": store.state(),
+        "store entries": len(loops),
+        "store bytes": sum(entry.stat().st_size for entry in loops),
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in PACKAGES:
         try:
-            facts[package] = version(package)
+            yield package, version(package)
         except PackageNotFoundError:
-            facts[package] = "not installed"
-    for codec in ("jpg", "webp", "libtiff", "avif"):
-        facts[f"codec {codec}"] = "yes" if features.check(codec) else "no"
-    return facts
+            yield package, "not installed"
+
+
+def _codecs() -> Iterator[tuple[str, str]]:
+    from PIL import features
+
+    from imgconv.images.png_chunks import codec
+
+    fast = codec.__name__.startswith("isal")
+    yield "codec png", "isal" if fast else "zlib (isal is not installed: slower)"
+    for name in CODECS:
+        found = features.version(name) if features.check(name) else None
+        yield f"codec {name}", str(found or ("yes" if features.check(name) else "no"))

@@ -6,16 +6,14 @@ offer wins. A new algorithm is one more name in ALGORITHMS.
 """
 
 import importlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgconv.compute.tiles import Job
 
 ALGORITHMS = ("direct", "sparse")
 
 
-@dataclass(frozen=True)
-class Offer:
+class Offer(NamedTuple):
     """What an algorithm would do.
 
     cost: estimated nanoseconds on one core per output element of one map.

@@ -19,7 +19,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from imgconv.compute import machine_code
@@ -36,24 +35,25 @@ _keep: list[Any] = []  # execution engines own the loaded machine code
 _announced: set[str] = set()
 
 
-def folder() -> Path | None:
+def folder() -> str | None:
     """Where compiled loops are kept, or None when the store is off or has no place."""
     named = os.environ.get("IMGCONV_STORE")
     if named is not None:
-        return Path(named) if named else None
+        return named or None
     cache = os.environ.get("XDG_CACHE_HOME")
     if cache and os.path.isabs(cache):
-        return Path(cache) / "imgconv"
+        return os.path.join(cache, "imgconv")
     home = os.path.expanduser("~")
-    return Path(home) / ".cache" / "imgconv" if os.path.isabs(home) else None
+    return os.path.join(home, ".cache", "imgconv") if os.path.isabs(home) else None
 
 
 @functools.cache
 def _machine_digest() -> bytes:
     """Digest of everything but the loop itself."""
     digest = blake2b(_MAGIC)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    here = os.path.dirname(__file__)
+    for name in sorted(name for name in os.listdir(here) if name.endswith(".py")):
+        digest.update(_content(os.path.join(here, name)))
     for package in ("numba", "llvmlite"):
         digest.update(_version(package))
     digest.update(_cpu())
@@ -65,8 +65,15 @@ def _version(package: str) -> bytes:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return b""
-    version = Path(spec.origin).with_name("_version.py")
-    return version.read_bytes() if version.exists() else spec.origin.encode()
+    try:
+        return _content(os.path.join(os.path.dirname(spec.origin), "_version.py"))
+    except OSError:
+        return spec.origin.encode()
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _cpu() -> bytes:
@@ -124,7 +131,7 @@ def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
         digest = blake2b(_machine_digest() + identity.encode(), digest_size=20).hexdigest()
         symbol = f"imgconv_{digest}"
         place = folder()
-        path = place / f"{digest}.o" if place else None
+        path = os.path.join(place, f"{digest}.o") if place else None
         code = _read(path) if path else None
         if code is not None:
             address = _link(code, symbol)
@@ -196,12 +203,12 @@ def _link(code: bytes, symbol: str) -> int:
     return int(engine.get_function_address(symbol))
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: str) -> bytes | None:
     """Return a whole, unaltered entry or None."""
     try:
-        if not _trusted(path.parent):
+        if not _trusted(os.path.dirname(path)):
             return None
-        content = path.read_bytes()
+        content = _content(path)
     except OSError:
         return None
     header = len(_MAGIC) + 32
@@ -211,24 +218,40 @@ def _read(path: Path) -> bytes | None:
     return code if blake2b(code, digest_size=32).digest() == checksum else None
 
 
-def _trusted(place: Path) -> bool:
+def _trusted(place: str) -> bool:
     """Whether only this user can have put code here."""
     if os.name != "posix":
         return True
-    status = place.stat()
+    status = os.stat(place)
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def _write(path: Path, code: bytes) -> None:
+def state() -> str:
+    """Whether compiled loops can be kept, in words for `doctor`."""
+    place = folder()
+    if place is None:
+        return "off: loops are compiled by every process"
+    there = place
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        return f"cannot be written: loops are compiled by every process ({there})"
+    if there == place and not _trusted(place):
+        return "not trusted: it belongs to or is writable by another user"
+    return "ready"
+
+
+def _write(path: str, code: bytes) -> None:
     """Publish an entry by rename; on failure say once that nothing is kept."""
     import tempfile
 
     temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not _trusted(path.parent):
-            raise PermissionError(f"{path.parent} belongs to or is writable by another user")
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        place = os.path.dirname(path)
+        os.makedirs(place, exist_ok=True, mode=0o700)
+        if not _trusted(place):
+            raise PermissionError(f"{place} belongs to or is writable by another user")
+        descriptor, temporary = tempfile.mkstemp(dir=place, prefix=".new-")
         with os.fdopen(descriptor, "wb") as file:
             file.write(_MAGIC + blake2b(code, digest_size=32).digest() + code)
         os.replace(temporary, path)

@@ -115,7 +115,7 @@ def _fill_tile(  # type: ignore[no-untyped-def]
 fill_tile = Helper(_fill_tile)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Job:
     """One convolution, laid out: what to read, which taps, where to write.
 
@@ -178,7 +178,7 @@ class Job:
         self.near -= left
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Layout:
     """Where a job's planes and taps stand in a tile.
 

@@ -1,7 +1,7 @@
 """The file formats: names, extensions, what their samples can be, and how files are told apart."""
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,7 @@ from imgconv.errors import UsageError
 U8, U16, F32, F64 = "uint8", "uint16", "float32", "float64"
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """What an output format can hold.
 
     name: as `--format` takes it. suffixes: lower case, the first is used for new files.

@@ -19,7 +19,6 @@ A profile of CMYK or LAB does not describe the RGB that comes out and is dropped
 
 import contextlib
 import importlib
-import logging
 import struct
 import threading
 import warnings
@@ -54,6 +53,8 @@ def _guarded(max_pixels: int) -> Iterator[None]:
     one sets, the last one restores, and the largest limit wins (each caller checks its own too).
     """
     global _guard_depth, _guard_stack
+    import logging
+
     from PIL import Image as Pillow
 
     with _guard_lock:

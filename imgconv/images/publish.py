@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,7 +23,8 @@ def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
     try:
         mode = _mode(path, overwrite)
         os.makedirs(folder, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".imgconv-", dir=folder)
+        temporary = os.path.join(folder, f".imgconv-{os.urandom(8).hex()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         size = 0
         with os.fdopen(descriptor, "wb") as file:
             for piece in pieces:

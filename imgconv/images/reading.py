@@ -7,15 +7,15 @@ and not applied: samples stay as they are in the file. A profile is kept in `Ima
 as it describes the pixels.
 """
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ImageError, LimitError, UsageError
-from imgconv.images import arrays, netpbm, pillow, text
+from imgconv.images import pillow
 from imgconv.images.complete import missing_end
 from imgconv.images.formats import sniff
 from imgconv.images.image import Image
@@ -31,7 +31,7 @@ Frame = int | str | None
 
 
 def read_images(
-    source: str | Path | bytes | memoryview,
+    source: str | os.PathLike[str] | bytes | memoryview,
     *,
     format: str | None = None,
     frame: Frame = None,
@@ -130,6 +130,8 @@ class _Reader:
         return image
 
     def _npy(self) -> Iterator[Image]:
+        from imgconv.images import arrays
+
         array = arrays.decode_npy(self.source.data(2 * self.byte_limit), self.name, self.limit)
         count = array.shape[0] if array.ndim == 4 else 1
         which, notes = self._frames(count)
@@ -141,6 +143,8 @@ class _Reader:
                 )  # fmt: skip
 
     def _npz(self) -> Iterator[Image]:
+        from imgconv.images import arrays
+
         members = arrays.open_npz(self.source.file(self.byte_limit), self.name, self.limit)
         count = sum(frames for _, frames, _ in members)
         which, notes = self._frames(count)
@@ -157,9 +161,13 @@ class _Reader:
             index += frames
 
     def _text(self) -> Iterator[Image]:
+        from imgconv.images import text
+
         yield self._one(text.decode(self.source.data(self.byte_limit), self.name, self.limit))
 
     def _netpbm(self) -> Iterator[Image]:
+        from imgconv.images import netpbm
+
         data = self.source.data(self.byte_limit)
         image = netpbm.decode(data, self.name, self.check)
         if image is None:

@@ -3,7 +3,6 @@
 import io
 import os
 import stat
-from pathlib import Path
 from typing import IO
 
 from imgconv.errors import ImageError, LimitError
@@ -19,7 +18,7 @@ class Source:
     Raises ImageError when it cannot be opened, is empty or is a folder.
     """
 
-    def __init__(self, origin: str | Path | bytes | memoryview, name: str = "") -> None:
+    def __init__(self, origin: str | os.PathLike[str] | bytes | memoryview, name: str = "") -> None:
         self._file: IO[bytes] | None = None
         self._data: bytes | None = None
         if isinstance(origin, (bytes, bytearray, memoryview)):

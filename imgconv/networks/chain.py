@@ -5,9 +5,7 @@ one's input; channels are filtered one by one, as `apply` does it.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +25,7 @@ _CONV_OPTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Stride, padding, dilation and groups as the user gave them; None is the default."""
 
     stride: Any = 1
@@ -48,8 +45,7 @@ class Window:
         return tuple((extent(k, d) - 1) // 2 for k, d in zip(size, dilation, strict=True))
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One layer: its text, its name in file names, and (H, W, C) → (H', W', C')."""
 
     text: str
@@ -85,7 +81,8 @@ def _from_file(path: str) -> list[str]:
     import tomllib
 
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            table = tomllib.loads(file.read())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path}: {reason}") from None

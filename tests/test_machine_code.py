@@ -1,0 +1,96 @@
+"""Object code mapped without LLVM does what LLVM's own linker makes of it."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from imgconv.compute import jit, machine_code, store
+
+SIGNATURE = "f32* f32* i64 i64"
+
+
+def body(out, source, count, kind):
+    for i in range(count):
+        x = source[i]
+        if kind == 0:
+            out[i] = math.exp(x) + np.float32(0.1)
+        elif kind == 1:
+            out[i] = math.tanh(x) * math.pow(abs(x), np.float32(1.7))
+        else:
+            out[i] = math.erf(x)
+
+
+@pytest.fixture(scope="module")
+def made():
+    entry, ir = jit._compile(SIGNATURE, body)
+    return store._make_object(entry, ir, "imgconv_test")
+
+
+def bound(address):
+    return jit._bind(address, SIGNATURE.split())
+
+
+def test_constants_and_calls_of_c_functions_are_found(made):
+    flat = machine_code.flatten(made, "imgconv_test")
+    if flat is None:
+        pytest.skip("objects of this machine are linked by LLVM")
+    ours = bound(machine_code.load(flat))
+    theirs = bound(store._link(store._OBJECT + made, "imgconv_test"))
+    source = np.random.default_rng(3).normal(0, 2, 1003).astype(np.float32)
+    for kind in range(3):
+        got, want = np.zeros_like(source), np.zeros_like(source)
+        ours(got, source, source.size, kind)
+        theirs(want, source, source.size, kind)
+        assert got.any()
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_symbol_that_does_not_exist_is_refused_and_not_jumped_to(made):
+    flat = machine_code.flatten(made, "imgconv_test")
+    if flat is None:
+        pytest.skip("objects of this machine are linked by LLVM")
+    assert b"erff" in flat
+    with pytest.raises(ValueError, match="no symbol erfZ"):
+        machine_code.load(flat.replace(b"erff", b"erfZ"))
+
+
+def test_objects_of_other_machines_are_left_to_llvm(made):
+    other = bytearray(made)
+    other[18:20] = (183).to_bytes(2, "little")  # EM_AARCH64
+    assert machine_code.flatten(bytes(other), "imgconv_test") is None
+    assert machine_code.flatten(b"\xcf\xfa\xed\xfe" + bytes(100), "imgconv_test") is None
+
+
+def test_a_store_of_linked_objects_works_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMGCONV_STORE", str(tmp_path))
+    monkeypatch.setattr(machine_code, "flatten", lambda code, symbol: None)
+    made = jit.loop(lambda: (SIGNATURE, body))
+    out = np.zeros(3, np.float32)
+    made()(out, np.array([0, 1, 2], np.float32), 3, 0)
+    np.testing.assert_allclose(out, np.exp([0, 1, 2]) + 0.1, rtol=1e-6)
+    (entry,) = tmp_path.glob("*.o")
+    assert store._OBJECT + b"\x7fELF" in entry.read_bytes()
+
+
+def test_a_warm_apply_imports_neither_numba_nor_llvm_nor_pillow(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)).save(
+        tmp_path / "a.png"
+    )
+    program = (
+        "import sys; from imgconv.cli import main\n"
+        "main(['apply', '-k', 'sobel', 'a.png', '-o', 'b.png', '--overwrite', '-q'],"
+        " standalone_mode=False)\n"
+        "heavy = ('numba', 'llvmlite.binding', 'PIL', 'scipy', 'onnx', 'asyncio', 'logging',"
+        " 'multiprocessing', 'concurrent', 'pathlib', 'tempfile', 'hashlib')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    for _ in range(2):
+        last = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+        )
+    assert (last.stdout, last.stderr) == ("[]\n", "")

@@ -3,8 +3,8 @@
 The tables are in colormaps.csv, whose sources tests/make_colormaps.py names.
 """
 
+import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,9 @@ def table(name: str) -> npt.NDArray[np.uint8]:
     """
     if check_colormap(name) == "gray":
         return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
-    lines = Path(__file__).with_name("colormaps.csv").read_text(encoding="ascii").splitlines()
+    place = os.path.join(os.path.dirname(__file__), "colormaps.csv")
+    with open(place, encoding="ascii") as file:
+        lines = file.read().splitlines()
     column = lines[0].split(",").index(name)
     colors = bytes.fromhex("".join(line.split(",")[column] for line in lines[1:]))
     return np.frombuffer(colors, np.uint8).reshape(256, 3)

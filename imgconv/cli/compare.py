@@ -1,42 +1,57 @@
 """`imgconv compare`."""
 
 import json
+import sys
+from typing import Any
 
 import click
+
+from imgconv.cli import options
+from imgconv.errors import UsageError
 
 
 @click.command()
 @click.argument("first", type=click.Path())
 @click.argument("second", type=click.Path())
 @click.option("-o", "--output", metavar="PATH", help="Write the map of absolute differences.")
+@click.option(
+    "--scale", metavar="RULE", default="clip", show_default=True,
+    help="How differences become samples: clip shows them as they are, minmax all that is there.",
+)  # fmt: skip
+@click.option(
+    "--colormap", type=options.COLORMAP,
+    help="Show the largest difference of a pixel's channels in colours: viridis, magma, gray.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--max-error", type=float, help="Exit 1 when any difference is larger.")
 @click.option("--min-psnr", type=float, help="Exit 1 when PSNR is below this many decibels.")
+@click.option("--min-ssim", type=float, help="Exit 1 when SSIM is below this.")
 @click.option("--json", "as_json", is_flag=True, help="The numbers as one JSON object.")
-def compare(
-    first: str, second: str, output: str | None, overwrite: bool, max_error: float | None,
-    min_psnr: float | None, as_json: bool,
-) -> int:  # fmt: skip
+def compare(first: str, second: str, **given: Any) -> int:
     """Measure how far two images are apart: largest error, RMSE, PSNR, SSIM.
 
     \b
     imgconv compare a.png b.png
     imgconv compare a.png b.png --max-error 1 && echo close enough
-    imgconv compare a.png b.png -o difference.png
+    imgconv compare a.png b.png -o difference.png --scale minmax --colormap magma
 
-    Without limits the exit code is 0 for equal images and 1 for different ones.
+    Without limits the exit code is 0 for equal images and 1 for different ones; with limits it is
+    0 when all of them hold. One of the images may be - for standard input. Images of unlike depth
+    are compared on the scale of the deeper one.
     """
-    from imgconv.images.formats import format_of, output_dtype
-    from imgconv.images.publish import publish
-    from imgconv.images.reading import read_images
-    from imgconv.images.scaling import scale_map
-    from imgconv.images.writing import encode
+    from imgconv.images.scaling import check_rule
+    from imgconv.pictures.colormaps import check_colormap
     from imgconv.pictures.compare import compare as measure
 
-    a, b = next(read_images(first)), next(read_images(second))
-    full_scale = max(a.full_scale, b.full_scale)
-    found, difference = measure(a.pixels, b.pixels, full_scale)
-    if as_json:
+    check_rule(given["scale"])
+    if given["colormap"]:
+        check_colormap(given["colormap"])
+    if first == second == "-":
+        raise UsageError("standard input is named twice, expected once")
+    a, b = _read(first), _read(second)
+    white = max(a.full_scale, b.full_scale)
+    found, difference = measure(_to(a, white), _to(b, white), white)
+    if given["as_json"]:
         click.echo(json.dumps(found.as_dict()))
     else:
         psnr = "inf" if found.equal else f"{found.psnr:.2f}"
@@ -44,13 +59,52 @@ def compare(
             f"max error {found.max_error:g}, RMSE {found.rmse:.4g}, PSNR {psnr} dB, "
             f"SSIM {found.ssim:.5f}, {found.differing} of {found.pixels} pixels differ"
         )
-    if output:
-        made = format_of(output)
-        samples, _ = scale_map(
-            difference, "clip", full_scale, output_dtype(made, None, a.pixels.dtype)
-        )
-        publish(output, encode(samples, made, alpha=a.alpha), overwrite)
-    if max_error is None and min_psnr is None:
+    if given["output"]:
+        deeper = a if a.full_scale == white else b
+        _write(difference, deeper, given)
+    limits = (
+        (found.max_error, given["max_error"], -1),
+        (found.psnr, given["min_psnr"], 1),
+        (found.ssim, given["min_ssim"], 1),
+    )
+    wanted = [(value, limit, sign) for value, limit, sign in limits if limit is not None]
+    if not wanted:
         return 0 if found.equal else 1
-    close = max_error is None or found.max_error <= max_error
-    return 0 if close and (min_psnr is None or found.psnr >= min_psnr) else 1
+    return 0 if all(sign * value >= sign * limit for value, limit, sign in wanted) else 1
+
+
+def _read(name: str) -> Any:
+    from imgconv.images.reading import read_images
+
+    if name == "-":
+        return next(read_images(sys.stdin.buffer.read(), name="standard input"))
+    return next(read_images(name))
+
+
+def _to(image: Any, white: float) -> Any:
+    """The pixels in units where `white` is white."""
+    if image.full_scale == white:
+        return image.pixels
+    return image.pixels * (white / image.full_scale)
+
+
+def _write(difference: Any, image: Any, given: dict[str, Any]) -> None:
+    from imgconv.images.formats import format_of, output_dtype
+    from imgconv.images.publish import publish
+    from imgconv.images.scaling import scale_map
+    from imgconv.images.writing import encode
+    from imgconv.pictures.colormaps import colorize
+
+    made = format_of(given["output"])
+    alpha = image.alpha and difference.shape[2] in (2, 4)
+    if alpha:
+        # A picture of differences is opaque: equal pixels would vanish in it.
+        difference = difference[..., :-1]
+    if given["colormap"]:
+        difference = difference.max(axis=2, keepdims=True)
+    depth = "8" if given["colormap"] else None
+    dtype = output_dtype(made, depth, image.pixels.dtype)
+    samples, _ = scale_map(difference, given["scale"], image.full_scale, dtype)
+    if given["colormap"]:
+        samples = colorize(samples, given["colormap"])
+    publish(given["output"], encode(samples, made), given["overwrite"])

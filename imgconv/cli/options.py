@@ -83,6 +83,7 @@ def _colormaps() -> tuple[str, ...]:
     return NAMES
 
 
+COLORMAP = Names(_colormaps, "NAME")
 KERNEL = Names(_kernels, "KERNEL")
 FORMAT = Names(_formats, "FORMAT")
 MODE = Names(_modes, "MODE")
@@ -205,7 +206,7 @@ _WRITE = (
 _SHOW = (
     click.option(
         "--colormap",
-        type=Names(_colormaps, "NAME"),
+        type=COLORMAP,
         help="Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
     ),
     click.option("--sheet", is_flag=True, help="One contact sheet of all maps of an image."),

@@ -1,5 +1,6 @@
 """How far two images are apart."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,8 +36,8 @@ class Comparison:
     full_scale: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers with an infinite psnr as None, for JSON."""
-        return {k: None if v == float("inf") else v for k, v in asdict(self).items()}
+        """The numbers, with None for what JSON cannot hold: an infinite psnr, NaN."""
+        return {k: v if math.isfinite(v) else None for k, v in asdict(self).items()}
 
 
 def compare(

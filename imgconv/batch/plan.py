@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 
 from imgconv.errors import UsageError
+from imgconv.images.publish import leads_to_a_stream
 
 FIELDS = ("stem", "kernel", "map", "parent", "ext", "index")
 _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
@@ -39,6 +40,8 @@ class Plan:
         Fields are filled in one pass, so braces and percent signs in names stay as they are.
         Raises UsageError when two results would have one path.
         """
+        if self.output and leads_to_a_stream(self.output):
+            return self.output
         if self.together:
             map_name = ""
         if frame:

@@ -2,6 +2,8 @@
 
 import atexit
 import contextlib
+import errno
+import io
 import os
 import signal
 import sys
@@ -13,14 +15,19 @@ import click
 from imgconv.errors import ImgconvError
 
 
-class Terminated(BaseException):
-    """SIGTERM, raised in the main thread so that temporaries are removed on the way out."""
+class Stopped(BaseException):
+    """SIGINT or SIGTERM, raised in the main thread so that temporaries go on the way out.
+
+    Not KeyboardInterrupt, for which click prints an empty line.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
 
 
 def say(message: str) -> None:
     """One line on stderr, printable whatever the names in it; silent when stderr is gone."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
-                   for c in message)  # fmt: skip
+    line = printable(message)
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     try:
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
@@ -28,18 +35,36 @@ def say(message: str) -> None:
         return
 
 
+def printable(text: str) -> str:
+    """Text on one line for a terminal: control characters and stray bytes as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+                   for c in text)  # fmt: skip
+
+
+def reason(error: OSError) -> str:
+    """Why standard output failed; its descriptor is bad when it was closed before the start."""
+    return "closed" if error.errno == errno.EBADF else error.strerror or str(error)
+
+
 def run(group: click.Group, arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code of the documented table."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words or bool(os.environ.get("IMGCONV_DEBUG"))
-    if arguments is None and hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, _terminate)
+    if arguments is None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs have
+                signal.signal(number, _stop)
+        _hold_standard_streams()
     try:
         result: Any = group.main(words, prog_name="imgconv", standalone_mode=False)
         code = result if isinstance(result, int) else 0
         return _flush() or code
-    except (Terminated, KeyboardInterrupt, click.Abort) as error:
-        return 143 if isinstance(error, Terminated) else 130
+    except Stopped as error:
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
     except click.exceptions.Exit as error:
         return _flush() or error.exit_code
     except click.ClickException as error:
@@ -56,7 +81,7 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
         return error.exit_code
     except (BrokenPipeError, SystemExit):
         # click turns EPIPE into SystemExit, and raises SystemExit for nothing else here.
-        return _drop_stdout()
+        return drop_stdout()
     except MemoryError:
         if debug:
             raise
@@ -65,13 +90,18 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
     except OSError as error:
         if debug:
             raise
-        name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        say(f"imgconv: {name}{error.strerror or error}")
+        if error.filename is None:  # files have names: this is what we print
+            drop_stdout()
+            say(f"imgconv: standard output: {reason(error)}")
+        else:
+            say(f"imgconv: {os.fsdecode(error.filename)}: {error.strerror or error}")
         return 1
 
 
 def leave(code: int) -> NoReturn:
     """End the process without taking it apart, which takes 15 ms and gives nothing back."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to stop
+    code = code or _flush()
     alone = all(one.daemon for one in threading.enumerate() if one is not threading.main_thread())
     if not alone:
         sys.exit(code)
@@ -82,8 +112,28 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _terminate(*_: object) -> None:
-    raise Terminated
+def _hold_standard_streams() -> None:
+    """Give closed standard streams a descriptor, so that no image file takes their place.
+
+    A library's message on descriptor 2 would otherwise end up in an output. What is written to a
+    closed standard output fails: 1 becomes a descriptor that is open for reading only.
+    """
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:
+            opened = os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _stop(number: int, _: object) -> None:
+    raise Stopped(number)
 
 
 def _flush() -> int:
@@ -93,17 +143,17 @@ def _flush() -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        return _drop_stdout()
+        return drop_stdout()
     except OSError as error:
-        _drop_stdout()
-        say(f"imgconv: standard output: {error.strerror}")
+        drop_stdout()
+        say(f"imgconv: standard output: {reason(error)}")
         return 1
     except ValueError:
         return 0
     return 0
 
 
-def _drop_stdout() -> int:
+def drop_stdout() -> int:
     """Point stdout at nothing, so that the interpreter's own flush at exit stays silent."""
     try:
         nothing = os.open(os.devnull, os.O_WRONLY)

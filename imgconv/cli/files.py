@@ -12,12 +12,12 @@ from imgconv.batch import runner
 from imgconv.batch.filtering import Recipe, rule_of
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.batch.plan import Plan, check_against_input
-from imgconv.cli.boundary import say
+from imgconv.cli.boundary import drop_stdout, printable, reason, say
 from imgconv.compute import bands
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.complete import is_complete
-from imgconv.images.publish import EXISTS, publish
+from imgconv.images.publish import EXISTS, leads_to_a_stream, publish
 from imgconv.images.reading import parse_frame, read_images
 from imgconv.images.writing import encode, encode_archive
 from imgconv.pictures.colormaps import check_colormap
@@ -88,20 +88,23 @@ def write_all(request: Request) -> int:
     jobs = given["jobs"] or bands.num_threads()
     progress = runner.Progress(total, given["quiet"] or given["as_json"])
     failed = 0
-    for outcome in runner.run(sources, work, 1 if total == 1 or target == "-" else jobs):
-        progress.step()
-        if outcome.error is not None:
-            failed = max(failed, outcome.error.exit_code if total == 1 else 1)
-            say(f"imgconv: {outcome.error}")
-        if given["as_json"]:
-            _print_json(outcome)
-        elif given["dry_run"] or given["verbose"]:
-            stream = sys.stdout if given["dry_run"] else sys.stderr
-            for result in outcome.results:
-                print(
-                    f"{_printable(result['input'])} -> {_printable(result['output'])}", file=stream
-                )
-    progress.end()
+    try:
+        for outcome in runner.run(sources, work, 1 if total == 1 or target == "-" else jobs):
+            progress.step()
+            if outcome.error is not None:
+                failed = max(failed, outcome.error.exit_code if total == 1 else 1)
+                say(f"imgconv: {outcome.error}")
+            if given["as_json"]:
+                _print_json(outcome)
+            elif given["dry_run"] or given["verbose"]:
+                stream = sys.stdout if given["dry_run"] else sys.stderr
+                for result in outcome.results:
+                    print(
+                        f"{printable(result['input'])} -> {printable(result['output'])}",
+                        file=stream,
+                    )
+    finally:
+        progress.end()
     return failed
 
 
@@ -149,34 +152,36 @@ class _Work:
         self, request: Request, target: str | None, made: formats.Format | None, plan: Plan
     ) -> None:
         self.request, self.target, self.made, self.plan = request, target, made, plan
+        self.replacing = any(
+            request.given[option] for option in ("overwrite", "in_place", "skip_existing")
+        )
 
     def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
         given, recipe = self.request.given, self.request.recipe
         named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in names_of(recipe)]
         if given["dry_run"]:
             return [{"input": source, "output": path, "map": name} for _, name, path in named]
-        if (
-            given["skip_existing"]
-            and self.target != "-"
-            and all(is_complete(path, self._format(path).name) for _, _, path in named)
-        ):
-            return [
-                {"input": source, "output": path, "map": name, "skipped": True}
-                for _, name, path in named
-            ]
-        replacing = given["overwrite"] or given["in_place"] or given["skip_existing"]
-        if not replacing and self.target != "-":
+        frame = given["frame"]
+        # The names of further frames are known only once the file is read.
+        if frame != "all" and all(self._finished(path) for _, _, path in named):
+            return [_skipped(source, path, name) for _, name, path in named]
+        if not self.replacing and self.target != "-":
             for _, _, path in named:
-                if os.path.lexists(path):
+                if os.path.lexists(path) and not leads_to_a_stream(path):
                     raise OutputError(f"{path}: {EXISTS}")
         data: Any = sys.stdin.buffer.read() if source == "-" else source
-        frame = given["frame"]
         results = []
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
                                  name="standard input" if source == "-" else ""):  # fmt: skip
             if not given["quiet"]:
                 for note in image.notes:
                     say(f"imgconv: {note}")
+            # MPO is a camera's JPEG: its further frames are previews of the old picture.
+            if given["in_place"] and image.frames > 1 and image.format != "MPO":
+                raise OutputError(
+                    f"{source}: --in-place would lose frames of its {image.frames}; "
+                    "write them elsewhere with --frame all -o DIR/"
+                )
             results += self._write(source, index, image, frame == "all")
         return results
 
@@ -186,6 +191,11 @@ class _Work:
         path = self.plan.path(source, kernel, name, index, frame)
         check_against_input(path, source, self.plan.in_place)
         return path
+
+    def _finished(self, path: str) -> bool:
+        """Whether --skip-existing leaves this output alone."""
+        skipping = self.request.given["skip_existing"] and path != "-"
+        return skipping and is_complete(path, self._format(path).name)
 
     def _format(self, path: str) -> formats.Format:
         return self.made or formats.format_of(path)
@@ -204,6 +214,9 @@ class _Work:
             path = self._path(
                 source, result.kernel.name, result.name, index, image.frame * all_frames
             )
+            if self._finished(path):
+                results.append(_skipped(source, path, result.name))
+                continue
             samples, alpha = result.samples, result.alpha
             if alpha and not made.alpha:
                 samples, alpha = samples[..., :-1], False
@@ -237,10 +250,11 @@ class _Work:
         return results
 
     def _publish(self, path: str, pieces: Any) -> int:
-        given = self.request.given
-        if path == "-":
-            return _to_stdout(pieces)
-        return publish(path, pieces, given["overwrite"] or given["in_place"])
+        return _to_stdout(pieces) if path == "-" else publish(path, pieces, self.replacing)
+
+
+def _skipped(source: str, path: str, name: str) -> dict[str, Any]:
+    return {"input": source, "output": path, "map": name, "skipped": True}
 
 
 def _level(text: str) -> int | str:
@@ -261,9 +275,9 @@ def _to_stdout(pieces: Any) -> int:
         out.flush()
     except BrokenPipeError:
         raise
-    except (OSError, ValueError, AttributeError) as error:
-        reason = getattr(error, "strerror", None) or "closed"
-        raise OutputError(f"standard output: {reason}") from None
+    except OSError as error:
+        drop_stdout()
+        raise OutputError(f"standard output: {reason(error)}") from None
     return size
 
 
@@ -272,9 +286,10 @@ def _print_json(outcome: runner.Outcome) -> None:
     if outcome.error is not None:
         rows = [{"input": outcome.source, "error": str(outcome.error)}]
     for row in rows:
-        safe = {k: _printable(v) if isinstance(v, str) else v for k, v in row.items()}
+        safe = {k: _in_unicode(v) if isinstance(v, str) else v for k, v in row.items()}
         print(json.dumps(safe), flush=True)
 
 
-def _printable(text: str) -> str:
+def _in_unicode(text: str) -> str:
+    """Names as they are, except bytes that are not UTF-8, which JSON cannot hold."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -6,6 +6,10 @@ Each check walks the container's own structure and returns what is missing, or N
 
 import os
 
+from imgconv.errors import ImgconvError, LimitError
+from imgconv.images.formats import sniff
+
+_WALKED = ("PNG", "JPEG", "GIF", "WEBP")
 _EXTENSION, _DESCRIPTOR, _TRAILER = 0x21, 0x2C, 0x3B
 
 
@@ -15,20 +19,45 @@ def missing_end(kind: str, data: bytes) -> str | None:
     return check(data) if check else None
 
 
-def is_complete(path: str | os.PathLike[str], kind: str) -> bool:
-    """Whether an existing output can be taken for a finished one.
+def is_complete(path: str, kind: str) -> bool:
+    """Whether an existing output of a format (`png`, `npy`, …) can be taken for a finished one.
 
-    Outputs are published whole, so this only has to catch what another program left half done:
-    empty files, and truncated ones where the format shows it.
+    Outputs are published whole, so this is for what another program left half done: empty,
+    truncated or of another kind. PNG, JPEG, GIF and WebP are walked to their end; the others,
+    which cost little more than their bytes, are decoded.
     """
+    container = kind.upper()
     try:
         with open(path, "rb") as file:
-            if kind.upper() not in ("PNG", "JPEG", "GIF", "WEBP"):
-                return bool(file.read(1))
-            data = file.read()
+            prefix = file.read(16)
+            data = file.read() if container in _WALKED else b""
     except OSError:
         return False
-    return bool(data) and missing_end(kind.upper(), data) is None
+    if container in _WALKED:
+        return sniff(prefix) == container and missing_end(container, prefix + data) is None
+    if not prefix or (kind in ("csv", "txt") and not _ends_with_a_line(path)):
+        return False
+    try:
+        if kind == "safetensors":
+            from imgconv.safetensors import read_safetensors
+
+            read_safetensors(path)
+        else:
+            from imgconv.images.reading import read_images
+
+            for _ in read_images(os.fspath(path), format=kind, frame="all"):
+                pass
+    except LimitError:
+        return True
+    except ImgconvError:
+        return False
+    return True
+
+
+def _ends_with_a_line(path: str) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _png(data: bytes) -> str | None:

@@ -73,7 +73,7 @@ def _sheet(image: Image, recipe: Recipe) -> Map:
             values = color.from_linear(values)
         last = recipe.steps[-1].name if isinstance(recipe, ChainRecipe) else found.kernel.name
         shown.append(Shown(found.name or last, values, found.scale))
-    tile = Tile("input", _thumbnail(image))
+    tile = Tile("input", bytes_of(replace(image, alpha=False, pixels=_opaque(image))))
     samples = draw_maps(shown, white, recipe.sheet, recipe.colormap, [tile])
     return Map(_SHEET, "", samples, False, "sheet")
 
@@ -86,10 +86,15 @@ def _hued(both: npt.NDArray[Any], rule: str, white: float) -> npt.NDArray[Any]:
     return hue(both[..., 0], np.clip(value, 0, white))
 
 
-def _thumbnail(image: Image) -> npt.NDArray[np.uint8]:
-    """The image as bytes, in gray or colours, without opacity."""
-    pixels = image.pixels[..., : image.pixels.shape[2] - image.alpha]
-    if pixels.shape[2] not in (1, 3):
+def _opaque(image: Image) -> npt.NDArray[Any]:
+    return image.pixels[..., : image.pixels.shape[2] - image.alpha]
+
+
+def bytes_of(image: Image) -> npt.NDArray[np.uint8]:
+    """An image as bytes (H, W, 1, 2, 3 or 4), opacity last; the first of other channel counts."""
+    pixels = image.pixels
+    colors = pixels.shape[2] - image.alpha
+    if colors not in (1, 3):
         pixels = pixels[..., :1]
     shown, _ = scaling.scale_map(pixels, "clip", image.full_scale, np.dtype(np.uint8))
     return shown

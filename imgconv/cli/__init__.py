@@ -14,6 +14,7 @@ COMMANDS = {
     "kernels": "List, show, plot and check kernels.",
     "net": "Run CNNs and write the feature maps of any layer.",
     "explain": "Show a convolution or pooling step by step.",
+    "show": "Preview images in the terminal, before and after.",
     "compare": "Measure how far two images are apart.",
     "warmup": "Compile the loops of the common commands now.",
     "doctor": "Show CPU, threads, versions, codecs and the store.",

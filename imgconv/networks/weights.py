@@ -1,0 +1,180 @@
+"""Weights: read from safetensors (memory-mapped) or NPZ, compared by name and shape, or drawn.
+
+Nothing is ever unpickled. Only headers are read before names and shapes have been compared, so a
+file cannot make more be allocated than its network needs.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from imgconv import npy
+from imgconv.errors import ModelError
+from imgconv.networks.graph import Graph
+from imgconv.networks.layers import Array, BatchNorm2d, InstanceNorm2d, Shape
+
+# PyTorch keeps how many batches made the statistics; evaluation has no use for it.
+_IGNORED = ("*num_batches_tracked",)
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array in a file: its shape and type, and how to get it."""
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    load: Callable[[], Array]
+
+
+def load_weights(graph: Graph, path: str | Path, name: str = "the network") -> Graph:
+    """Return the graph with the weights of a safetensors or NPZ file, as float32.
+
+    Arrays stored as float32 in safetensors stay memory-mapped. Raises ModelError for a file that
+    is neither or broken, and for names or shapes that differ, listing the differences.
+    """
+    arrays = {}
+    with opened(path) as stored:
+        compare(graph, {key: entry.shape for key, entry in stored.items()}, str(path), name)
+        for key in graph.parameters():
+            entry = stored[key]
+            if entry.dtype.kind not in "fiu":
+                raise ModelError(f"{path}: {key}: {entry.dtype}, expected numbers")
+            arrays[key] = entry.load().astype(np.float32, copy=False)
+    return graph.with_parameters(arrays)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[dict[str, Stored]]:
+    """The arrays of a weights file by name, each loaded when asked for. Raises ModelError."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+            magic = file.read(8)
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror or error}") from None
+        if magic[:4] == b"PK\x03\x04":
+            stack.enter_context(npy.reported_as(ModelError))
+            yield _npz_index(file, path)
+            return
+        if magic[:1] == b"\x80":
+            raise ModelError(_pickled(path))
+        if magic[:6] == b"\x93NUMPY":
+            what = "one NPY array, expected safetensors or NPZ with named arrays"
+            raise ModelError(f"{path}: {what}")
+        from imgconv.safetensors import read_safetensors
+
+        yield {
+            key: Stored(array.shape, array.dtype, lambda array=array: array)  # type: ignore[misc]
+            for key, array in read_safetensors(path).items()
+        }
+
+
+def _npz_index(file: IO[bytes], path: str | Path) -> dict[str, Stored]:
+    members = npy.open_npz(file, str(path), "imgconv")
+    if not members:
+        import zipfile
+
+        file.seek(0)
+        names = zipfile.ZipFile(file).namelist()
+        if any(name.endswith("data.pkl") for name in names):
+            raise ModelError(_pickled(path))
+        raise ModelError(f"{path}: an archive without NPY arrays, expected NPZ")
+    return {
+        member.name: Stored(member.declared.shape, member.declared.dtype, member.load)
+        for member in members
+    }
+
+
+def _pickled(path: str | Path) -> str:
+    return (
+        f"{path}: holds pickled Python objects, which are never loaded; where it came from, "
+        "safetensors.torch.save_file(model.state_dict(), …) makes a file that is"
+    )
+
+
+def compare(graph: Graph, shapes: Mapping[str, Shape], source: str, name: str) -> None:
+    """Raise ModelError, listing the differences, unless names and shapes are the graph's."""
+    expected = graph.parameters()
+    ignored = (*graph.optional, *_IGNORED)
+    missing = [key for key in expected if key not in shapes]
+    unexpected = [
+        key for key in shapes
+        if key not in expected and not any(fnmatchcase(key, pattern) for pattern in ignored)
+    ]  # fmt: skip
+    other = [
+        f"{key} is {_times(shapes[key])}, expected {_times(parameter.shape)}"
+        for key, parameter in expected.items()
+        if key in shapes and tuple(shapes[key]) != parameter.shape
+    ]
+    parts = [
+        f"{len(keys)} {what} ({_some(keys, mark)})"
+        for keys, what, mark in (
+            (missing, "missing", ", "),
+            (unexpected, "unexpected", ", "),
+            (other, "of another shape", "; "),
+        )
+        if keys
+    ]
+    if parts:
+        raise ModelError(f"{source}: these weights are not {name}'s: {', '.join(parts)}")
+
+
+def fits(graph: Graph, shapes: Mapping[str, Shape]) -> bool:
+    """Whether `compare` would let these names and shapes pass."""
+    try:
+        compare(graph, shapes, "", "")
+    except ModelError:
+        return False
+    return True
+
+
+def _times(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape)) or "one number"
+
+
+def _some(names: list[str], mark: str) -> str:
+    shown = mark.join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def draw_weights(graph: Graph, seed: int) -> Graph:
+    """Return the graph with weights drawn from a seed: untrained, for shapes and first looks.
+
+    Weights are uniform within ±√(6 / fan_in), which keeps the variance through ReLU layers (K. He
+    et al., arXiv:1502.01852); biases and running means are 0, scales and running variances 1. A
+    parameter's numbers depend on the seed and its name alone.
+    """
+    arrays = {}
+    for node in graph.nodes:
+        normed = isinstance(node.layer, (BatchNorm2d, InstanceNorm2d))
+        for key, shape in node.layer.parameter_shapes().items():
+            name = f"{node.name}.{key}"
+            if key in ("bias", "running_mean"):
+                arrays[name] = np.zeros(shape, np.float32)
+            elif normed or key == "running_var":
+                arrays[name] = np.ones(shape, np.float32)
+            else:
+                generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+                bound = math.sqrt(6 / max(1, math.prod(shape[1:])))
+                values = generator.random(shape, np.float32)
+                values -= np.float32(0.5)
+                values *= np.float32(2 * bound)
+                arrays[name] = values
+    return graph.with_parameters(arrays)
+
+
+def loaded(graph: Graph) -> dict[str, Array]:
+    """All arrays of a graph by full name."""
+    return {
+        f"{node.name}.{key}": node.layer.parameters[key]
+        for node in graph.nodes
+        for key in node.layer.parameter_shapes()
+    }

@@ -1,0 +1,217 @@
+"""Weights: what fits, what is refused, and that fusing changes nothing but rounding."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from imgconv.errors import ModelError
+from imgconv.networks.architectures import get_network
+from imgconv.networks.builder import Builder
+from imgconv.networks.fusion import fuse
+from imgconv.networks.layers import (
+    Activation,
+    Add,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+)
+from imgconv.networks.weights import draw_weights, fits, load_weights, loaded
+from imgconv.safetensors import write_safetensors
+
+CLASSES = 3
+
+
+def small():
+    """Every layer that owns parameters, with statistics, in a graph of two branches."""
+    net = Builder(3, 9, 8)
+    net.add("conv", Conv2d(3, 4, 3, padding=1, bias=False))
+    net.add("bn", BatchNorm2d(4, 1e-3))
+    entry = net.add("relu", Activation("relu"))
+    net.add("side", Conv2d(4, 4, 3, padding=1, groups=2))
+    side = net.add("side_bn", BatchNorm2d(4))
+    net.add("add", Add(), side, entry)
+    net.add("relu", Activation("relu"))
+    net.add("drop", Dropout())
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(288, CLASSES))
+    net.add("tanh", Activation("tanh"))
+    return net.graph()
+
+
+def arrays(graph, seed=0):
+    draw = np.random.default_rng(seed)
+    return {
+        name: draw.uniform(0.5, 1.5, p.shape).astype(np.float32) * draw.choice([-1, 1], p.shape)
+        if not p.buffer else draw.uniform(0.5, 1.5, p.shape).astype(np.float32)
+        for name, p in graph.parameters().items()
+    }  # fmt: skip
+
+
+def save(path, given):
+    if path.suffix == ".npz":
+        np.savez(path, **given)
+    else:
+        write_safetensors(path, {k: np.asarray(v, np.float32) for k, v in given.items()})
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_weights_come_back_as_they_were_written(suffix, tmp_path):
+    graph = small()
+    given = arrays(graph) | {"bn.num_batches_tracked": np.array(3)}
+    found = loaded(load_weights(graph, save(tmp_path / f"w{suffix}", given)))
+    assert list(found) == list(graph.parameters())
+    for name, array in found.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, given[name].astype(np.float32))
+
+
+def test_safetensors_stay_mapped_and_are_not_copied(tmp_path):
+    graph = small()
+    found = loaded(load_weights(graph, save(tmp_path / "w.safetensors", arrays(graph))))
+    base = found["fc.weight"]
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    assert isinstance(base, np.memmap)
+
+
+def test_half_and_double_precision_are_converted(tmp_path):
+    graph = small()
+    given = arrays(graph)
+    mixed = {
+        name: a.astype((np.float16, np.float64)[i % 2]) for i, (name, a) in enumerate(given.items())
+    }
+    np.savez(tmp_path / "w.npz", **mixed)
+    found = loaded(load_weights(graph, tmp_path / "w.npz"))
+    for name, array in mixed.items():
+        np.testing.assert_array_equal(found[name], array.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("fc.bias"), r"1 missing \(fc.bias\)$"),
+        (lambda w: w.update(head=np.zeros(2)), r"1 unexpected \(head\)$"),
+        (lambda w: w.update({"conv.weight": np.zeros((4, 3, 5, 5))}),
+         r"1 of another shape \(conv.weight is 4×3×5×5, expected 4×3×3×3\)$"),
+        (lambda w: w.clear() or w.update(x=np.zeros(1)), r"13 missing \(.* and 9 more\), 1 unex"),
+    ],
+)  # fmt: skip
+def test_every_difference_in_names_and_shapes_is_told(change, message, tmp_path):
+    given = arrays(small())
+    change(given)
+    path = save(tmp_path / "w.safetensors", given)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_weights(small(), path, "small")
+    assert str(caught.value).startswith(f"{path}: these weights are not small's: ")
+
+
+def test_weights_of_training_heads_are_let_pass_where_the_network_has_none():
+    plain, heads = (
+        get_network(f"googlenet:form=torchvision,aux={aux}").graph for aux in ("false", "true")
+    )
+    shapes = {name: p.shape for name, p in heads.parameters().items()}
+    assert fits(plain, shapes)
+    assert not fits(heads, {name: p.shape for name, p in plain.parameters().items()})
+
+
+class Canary:
+    """Unpickling it leaves a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def hostile(kind, tmp_path):
+    path = tmp_path / "w.bin"
+    payload = pickle.dumps(Canary(tmp_path / "ran"))
+    graph = small()
+    if kind == "pickle":
+        path.write_bytes(payload)
+    elif kind == "torch":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", payload)
+    elif kind == "object array":
+        np.savez(path, **{"fc.bias": np.array([Canary(tmp_path / "ran")], object)})
+        path = tmp_path / "w.bin.npz"
+    elif kind == "bomb":
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}
+        )
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("fc.bias.npy", header.getvalue() + bytes(1 << 24))
+    elif kind == "large":
+        given = arrays(graph) | {"fc.weight": np.zeros((3000, 3000), np.float32)}
+        np.savez_compressed(path, **given)
+        path = tmp_path / "w.bin.npz"
+    else:
+        save(tmp_path / "w.safetensors", arrays(graph))
+        data = (tmp_path / "w.safetensors").read_bytes()
+        cut = {"truncated": data[:-7], "header alone": data[:40], "empty": b"", "lie": data}[kind]
+        if kind == "lie":
+            cut = (1 << 60).to_bytes(8, "little") + data[8:]
+        path.write_bytes(cut)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("pickle", "pickled Python objects, which are never loaded"),
+        ("torch", "pickled Python objects, which are never loaded"),
+        ("object array", "pickled Python objects, which are never loaded"),
+        ("bomb", "bytes declared by the array"),
+        ("large", "fc.weight is 3000×3000, expected 3×288"),
+        ("truncated", "expected .* bytes within"),
+        ("header alone", "safetensors header"),
+        ("empty", "safetensors header"),
+        ("lie", "safetensors header"),
+    ],
+)
+def test_broken_and_hostile_files_are_refused_by_what_they_declare(kind, message, tmp_path):
+    path = hostile(kind, tmp_path)
+    with pytest.raises(ModelError, match=message):
+        load_weights(small(), path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_drawn_weights_depend_on_the_seed_and_the_name_alone():
+    first, again, other = (loaded(draw_weights(small(), seed)) for seed in (1, 1, 2))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["fc.weight"], other["fc.weight"])
+    weight = first["fc.weight"]
+    assert abs(np.var(weight) * 288 / 2 - 1) < 0.15
+    assert (first["bn.running_var"] == 1).all()
+    assert (first["conv.weight"] != first["conv.weight"].ravel()[0]).any()
+
+
+def test_a_fused_graph_gives_the_same_outputs_in_fewer_nodes():
+    graph = small()
+    graph = graph.with_parameters(arrays(graph))
+    x = np.random.default_rng(3).normal(size=(2, 3, 9, 8)).astype(np.float32)
+    fused = fuse(graph)
+    assert [node.name for node in fused.nodes] == ["relu", "side_bn", "relu_1", "flatten", "tanh"]
+    np.testing.assert_allclose(
+        fused.run(x)["tanh"], graph.run(x)["tanh"], rtol=1e-4, atol=1e-5
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", [["conv"], ["bn", "add"], ["drop", "side"], ["fc"], []])
+def test_wanted_maps_stay_what_they_are(wanted):
+    graph = small()
+    graph = graph.with_parameters(arrays(graph))
+    x = np.random.default_rng(4).normal(size=(1, 3, 9, 8)).astype(np.float32)
+    plain = dict(graph.trace(x))
+    fused = dict(fuse(graph, wanted).trace(x, [*wanted, "tanh"]))
+    assert set(fused) == {*wanted, "tanh"}
+    for name, maps in fused.items():
+        np.testing.assert_allclose(maps, plain[name], rtol=1e-4, atol=1e-4)

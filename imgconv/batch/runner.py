@@ -17,24 +17,27 @@ class Outcome:
     error: ImgconvError | None = None
 
 
+def attempt(
+    work: Callable[[str, int], list[dict[str, Any]]], source: str | ImageError, index: int
+) -> Outcome:
+    """Do one source's work; a failure becomes its outcome."""
+    if isinstance(source, ImageError):
+        return Outcome(str(source).partition(":")[0], error=source)
+    try:
+        return Outcome(source, work(source, index))
+    except ImgconvError as error:
+        return Outcome(source, error=error)
+    except MemoryError:
+        return Outcome(source, error=ImageError(f"{source}: out of memory"))
+
+
 def run(
     sources: Iterable[str | ImageError], work: Callable[[str, int], list[dict[str, Any]]], jobs: int
 ) -> Iterator[Outcome]:
     """Yield an outcome for every source, in order; at most 2 × jobs are under way at once."""
-
-    def one(source: str | ImageError, index: int) -> Outcome:
-        if isinstance(source, ImageError):
-            return Outcome(str(source).partition(":")[0], error=source)
-        try:
-            return Outcome(source, work(source, index))
-        except ImgconvError as error:
-            return Outcome(source, error=error)
-        except MemoryError:
-            return Outcome(source, error=ImageError(f"{source}: out of memory"))
-
     if jobs == 1:
         for index, source in enumerate(sources):
-            yield one(source, index)
+            yield attempt(work, source, index)
         return
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,7 +46,7 @@ def run(
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for index, source in enumerate(sources):
-                pending.append(pool.submit(one, source, index))
+                pending.append(pool.submit(attempt, work, source, index))
                 if len(pending) >= 2 * jobs:
                     yield pending.popleft().result()
             while pending:

@@ -12,6 +12,7 @@ from imgconv.batch import runner
 from imgconv.batch.filtering import Recipe, rule_of
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.batch.plan import Plan, check_against_input
+from imgconv.cli import recording
 from imgconv.cli.boundary import drop_stdout, printable, reason, say
 from imgconv.compute import bands
 from imgconv.errors import ImgconvError, OutputError, UsageError
@@ -72,6 +73,7 @@ def write_all(request: Request) -> int:
     sources: Any = naming.expand(
         request.inputs, given["recursive"], given["files_from"], given["null"]
     )
+    sources = recording.recent(sources, given)
     total = None
     if given["files_from"] is None:
         sources = list(sources)
@@ -84,12 +86,13 @@ def write_all(request: Request) -> int:
             )
         if target != "-" and frame != "all":
             _plan_ahead(sources, plan, recipe)
-    work = _Work(request, target, made, plan)
+    work = Work(request, target, made, plan)
     jobs = given["jobs"] or bands.num_threads()
     progress = runner.Progress(total, given["quiet"] or given["as_json"])
     failed = 0
+    jobs = 1 if total == 1 or target == "-" else jobs
     try:
-        for outcome in runner.run(sources, work, 1 if total == 1 or target == "-" else jobs):
+        for outcome in recording.run(sources, work, jobs, recipe, given):
             progress.step()
             if outcome.error is not None:
                 failed = max(failed, outcome.error.exit_code if total == 1 else 1)
@@ -145,7 +148,7 @@ def _plan_ahead(sources: list[Any], plan: Plan, recipe: Recipe) -> None:
             check_against_input(path, source, plan.in_place)
 
 
-class _Work:
+class Work:
     """Read, filter, encode and publish one input."""
 
     def __init__(
@@ -156,16 +159,23 @@ class _Work:
             request.given[option] for option in ("overwrite", "in_place", "skip_existing")
         )
 
-    def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
+    def outputs(self, source: str, index: int) -> list[str]:
+        """The paths of an input's results, of the first frame."""
+        return [
+            self._path(source, k.name, n, index, 0) for k, _, n in names_of(self.request.recipe)
+        ]
+
+    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]:
+        """Make an input's results; `replace`: over any that exist. Raises ImgconvError."""
         given, recipe = self.request.given, self.request.recipe
         named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in names_of(recipe)]
         if given["dry_run"]:
             return [{"input": source, "output": path, "map": name} for _, name, path in named]
         frame = given["frame"]
         # The names of further frames are known only once the file is read.
-        if frame != "all" and all(self._finished(path) for _, _, path in named):
+        if frame != "all" and all(self._finished(path, replace) for _, _, path in named):
             return [_skipped(source, path, name) for _, name, path in named]
-        if not self.replacing and self.target != "-":
+        if not (replace or self.replacing) and self.target != "-":
             for _, _, path in named:
                 if os.path.lexists(path) and not leads_to_a_stream(path):
                     raise OutputError(f"{path}: {EXISTS}")
@@ -182,7 +192,7 @@ class _Work:
                     f"{source}: --in-place would lose frames of its {image.frames}; "
                     "write them elsewhere with --frame all -o DIR/"
                 )
-            results += self._write(source, index, image, frame == "all")
+            results += self._write(source, index, image, frame == "all", replace)
         return results
 
     def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
@@ -192,15 +202,17 @@ class _Work:
         check_against_input(path, source, self.plan.in_place)
         return path
 
-    def _finished(self, path: str) -> bool:
+    def _finished(self, path: str, replace: bool) -> bool:
         """Whether --skip-existing leaves this output alone."""
-        skipping = self.request.given["skip_existing"] and path != "-"
+        skipping = self.request.given["skip_existing"] and path != "-" and not replace
         return skipping and is_complete(path, self._format(path).name)
 
     def _format(self, path: str) -> formats.Format:
         return self.made or formats.format_of(path)
 
-    def _write(self, source: str, index: int, image: Any, all_frames: bool) -> list[dict[str, Any]]:
+    def _write(
+        self, source: str, index: int, image: Any, all_frames: bool, replace: bool
+    ) -> list[dict[str, Any]]:
         given, recipe = self.request.given, self.request.recipe
         results: list[dict[str, Any]] = []
         archives: dict[str, tuple[dict[str, Any], Any, list[dict[str, Any]]]] = {}
@@ -214,7 +226,7 @@ class _Work:
             path = self._path(
                 source, result.kernel.name, result.name, index, image.frame * all_frames
             )
-            if self._finished(path):
+            if self._finished(path, replace):
                 results.append(_skipped(source, path, result.name))
                 continue
             samples, alpha = result.samples, result.alpha
@@ -242,15 +254,17 @@ class _Work:
                 samples, made, alpha=alpha, compress=_level(given["compress"]),
                 quality=given["quality"], metadata=metadata,
                 icc=image.icc if recipe.keeps_colors() else None,
-            ))  # fmt: skip
+            ), replace)  # fmt: skip
         for path, (arrays, metadata, rows) in archives.items():
-            size = self._publish(path, encode_archive(arrays, made, metadata))
+            size = self._publish(path, encode_archive(arrays, made, metadata), replace)
             for row in rows:
                 row["bytes"] = size
         return results
 
-    def _publish(self, path: str, pieces: Any) -> int:
-        return _to_stdout(pieces) if path == "-" else publish(path, pieces, self.replacing)
+    def _publish(self, path: str, pieces: Any, replace: bool) -> int:
+        return (
+            _to_stdout(pieces) if path == "-" else publish(path, pieces, replace or self.replacing)
+        )
 
 
 def _skipped(source: str, path: str, name: str) -> dict[str, Any]:

@@ -230,6 +230,15 @@ _BATCH = (
     click.option(
         "--threads", type=click.IntRange(1), help="Threads within one image; default: the CPUs."
     ),
+    click.option(
+        "--since", metavar="TIME", help="Only inputs changed since a date, an age (12h) or last."
+    ),
+    click.option(
+        "--ledger", metavar="FILE", help="Record what is done; default imgconv-ledger.sqlite."
+    ),
+    click.option(
+        "--resume", is_flag=True, help="Go on with a ledger's batch: pass over what is done."
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be written and stop."),
     click.option(
         "--json", "as_json", is_flag=True, help="One JSON object a result on standard output."

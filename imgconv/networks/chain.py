@@ -5,13 +5,16 @@ one's input; channels are filtered one by one, as `apply` does it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import UsageError
 from imgconv.shapes import extent, pair
+
+if TYPE_CHECKING:
+    from imgconv.bank import Kernel
 
 Array = npt.NDArray[Any]
 
@@ -46,11 +49,12 @@ class Window(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One layer: its text, its name in file names, and (H, W, C) → (H', W', C')."""
+    """One layer: its text, its name in file names, (H, W, C) → (H', W', C'), and its kernel."""
 
     text: str
     name: str
     run: Callable[[Array], Array]
+    kernel: "Kernel | None" = None
 
 
 def parse_chain(text: str) -> list[Step]:
@@ -108,7 +112,7 @@ def _step(words: list[str], number: int, text: str) -> Step:
     if kind == "gray":
         return Step(text, name, _gray)
     if kind in ("conv", "convolve", "conv2d"):
-        return Step(text, name, _conv(rest, text))
+        return Step(text, name, *_conv(rest, text))
     if kind in POOLS:
         return Step(text, name, _pool(POOLS[kind], rest))
     if kind == "softmax":
@@ -137,7 +141,7 @@ def _pool(kind: str, rest: list[str]) -> Callable[[Array], Array]:
     return parse_pool(f"{kind}:{','.join(rest)}").image
 
 
-def _conv(rest: list[str], text: str) -> Callable[[Array], Array]:
+def _conv(rest: list[str], text: str) -> tuple[Callable[[Array], Array], "Kernel"]:
     from imgconv.bank import get_kernel, transform
     from imgconv.compute.filtering import filter_image
     from imgconv.compute.padding import normalize_mode
@@ -175,7 +179,7 @@ def _conv(rest: list[str], text: str) -> Callable[[Array], Array]:
         # Several filters of several channels become channels, a filter's after the other's.
         return found[0] if len(found) == 1 else np.concatenate(list(found), axis=2)
 
-    return run
+    return run, kernel
 
 
 def _numbers(text: str) -> Any:

@@ -1,0 +1,64 @@
+"""`imgconv jobs`."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+
+@click.group()
+def jobs() -> None:
+    """Look at the ledger of a batch: what is done, what failed, what is left."""
+
+
+@jobs.command()
+@click.argument("ledger", required=False, type=click.Path(path_type=str), metavar="[LEDGER]")
+@click.option("--failed", is_flag=True, help="Only the names of inputs that failed, one a line.")
+@click.option(
+    "--unfinished", is_flag=True, help="Only the names of inputs that are begun, one a line."
+)
+@click.option("-0", "--null", is_flag=True, help="End names with NUL, for --files-from - --null.")
+@click.option("--json", "as_json", is_flag=True, help="Counts and runs as one JSON object.")
+def status(ledger: str | None, failed: bool, unfinished: bool, null: bool, as_json: bool) -> None:
+    """Show how far the batch of a ledger has come; default: imgconv-ledger.sqlite here.
+
+    \b
+    imgconv jobs status
+    imgconv jobs status thumbs.sqlite --json
+    imgconv jobs status --failed -0 | imgconv apply -k sobel --files-from - -0 -o out/ --resume
+    """
+    from imgconv.batch import ledger as ledgers
+
+    path = ledger or ledgers.DEFAULT
+    if failed or unfinished:
+        end = b"\0" if null else b"\n"
+        out = sys.stdout.buffer
+        for state in [ledgers.FAILED] * failed + [ledgers.CLAIMED] * unfinished:
+            for name, _ in ledgers.entries(path, state):
+                out.write(name.encode(sys.getfilesystemencoding(), "surrogateescape") + end)
+        return
+    found = ledgers.status(path)
+    if as_json:
+        click.echo(json.dumps({"ledger": path, **found}))
+        return
+    _show(path, found)
+
+
+def _show(path: str, found: dict[str, Any]) -> None:
+    from datetime import datetime
+
+    from imgconv.batch import ledger as ledgers
+    from imgconv.cli.boundary import say
+
+    for name in ("done", "failed", "running", "interrupted"):
+        click.echo(f"{name:12} {found[name]}")
+    for run in found["runs"]:
+        began = datetime.fromtimestamp(run["started"]).isoformat(" ", "seconds")
+        place = f" (process {run['process']} on {run['host']})" if run["state"] == "running" else ""
+        click.echo(
+            f"run {run['id']}, {began}: {run['state']}{place}, "
+            f"{run['done']} done, {run['failed']} failed, {run['unfinished']} unfinished"
+        )
+    for name, error in ledgers.entries(path, ledgers.FAILED):
+        say(f"failed: {error if name in error else f'{name}: {error}'}")

@@ -1,0 +1,153 @@
+"""Make the gallery: every preset's kernel and what it does to the test chart.
+
+    python docs/make_gallery.py
+
+Writes docs/gallery.md and the pictures in docs/gallery/.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from imgconv.bank import generators, get_kernel, presets
+from imgconv.batch.filtering import ChainRecipe, Recipe, maps_of
+from imgconv.compute.pool_text import parse_pool
+from imgconv.images.formats import FORMATS
+from imgconv.images.reading import read_images
+from imgconv.images.writing import encode
+from imgconv.networks.chain import Window, parse_chain
+from imgconv.pictures.colormaps import NAMES, colorize
+from imgconv.pictures.direction import hue
+from imgconv.pictures.kernel_plot import draw as plot
+from imgconv.pictures.layout import Layout
+from imgconv.pictures.sheet import Tile, draw
+
+DOCS = Path(__file__).parent
+SIZE = 192
+BYTE = np.dtype(np.uint8)
+
+FAMILIES = {
+    "edges": ("Edges", "First derivatives, and the magnitude or maximum of several."),
+    "second-order": ("Second derivatives", "Laplacians, sharpening, relief, lines."),
+    "smoothing": ("Smoothing", "Means and binomial and Gaussian blurs."),
+    "transforms": ("Transforms", "Filters of a block transform; with a stride, the transform."),
+    "parametric": ("Parametric kernels", "Made for the parameters that you give."),
+}
+ACTIVATIONS = ("relu", "leaky-relu:0.2", "sigmoid", "tanh", "abs", "square", "softplus", "gelu")
+POOLS = ("max:4", "avg:4", "min:4", "lp:4", "max:9,stride=1,padding=4", "adaptive-avg:16")
+MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
+CHAIN = "gray | conv gaussian:sigma=1 | conv sobel | maxpool 2 | conv log:sigma=2 | relu"
+
+INTRO = """# Gallery
+
+What every kernel of the bank does to the built-in test chart, `sample:chart`. Made by
+`docs/make_gallery.py` from the presets themselves; `imgconv kernels show NAME` prints a matrix and
+its source. Each picture is what this command writes, at this size:
+
+```sh
+imgconv apply -k sobel sample:chart:192 -o sobel.png
+```
+"""
+
+
+def chart(size=SIZE):
+    """The test chart as an image."""
+    return next(read_images(f"sample:chart:{size}"))
+
+
+def result(image, **recipe):
+    """The first map of a recipe as bytes."""
+    return next(maps_of(image, Recipe(**recipe), BYTE, raw=False)).samples
+
+
+def applied(spec):
+    """What `apply -k SPEC` shows: one map, or the sheet's first of a bank."""
+    kernel = get_kernel(spec)
+    if kernel.combine == "none" and len(kernel.weights) > 1:
+        return [
+            Tile(f"{kernel.name.partition(':')[0]} {found.name}", found.samples)
+            for found in maps_of(chart(), Recipe((kernel,)), BYTE, raw=False)
+        ]
+    return [Tile(spec, result(chart(), kernels=(kernel,)))]
+
+
+def write(name, tiles, columns=6, tile=SIZE):
+    """Write a sheet and return the Markdown that shows it."""
+    pixels = draw(tiles, Layout(columns, tile))
+    data = b"".join(bytes(p) for p in encode(pixels, FORMATS["webp"], quality=80))
+    (DOCS / "gallery").mkdir(exist_ok=True)
+    (DOCS / "gallery" / f"{name}.webp").write_bytes(data)
+    return f"![{name}](gallery/{name}.webp)\n"
+
+
+def family(name, specs):
+    """The section of a family: what it is, its kernels, what they do, and their names."""
+    title, sentence = FAMILIES[name]
+    kernels = [Tile(spec, plot(get_kernel(spec))) for spec in specs]
+    tiles = [tile for spec in specs for tile in applied(spec)[:16]]
+    listed = "\n".join(f"- `{spec}`: {get_kernel(spec).description}" for spec in specs)
+    return "\n".join(
+        [f"## {title}\n", f"{sentence}\n", write(f"{name}-kernels", kernels, 8, 128),
+         write(name, tiles), f"{listed}\n"]
+    )  # fmt: skip
+
+
+def colors():
+    """Colour maps and directions."""
+    image = chart()
+    tiles = []
+    for name in NAMES:
+        recipe = Recipe((get_kernel("gaussian-dx:sigma=2"),), colormap=name)
+        scaled = next(maps_of(image, recipe, BYTE, raw=False))
+        tiles.append(Tile(f"--colormap {name}", colorize(scaled.samples, name)))
+    kernel = replace(get_kernel("scharr"), combine="direction")
+    tiles.append(Tile("--combine direction", result(image, kernels=(kernel,))))
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+    wheel = hue(np.degrees(np.arctan2(-y, x)) % 360, 255 * (np.hypot(x, y) < 1))
+    tiles.append(Tile("the directions' hues", np.rint(wheel).astype(np.uint8)))
+    text = "Maps in colours, and gradients by their direction:\n"
+    return "\n".join(["## Colours\n", text, write("colours", tiles)])
+
+
+def layers():
+    """Activations, pools, padding and a chain."""
+    image, edge = chart(), get_kernel("sobel-x")
+    activations = []
+    for name in ACTIVATIONS:
+        scale = "minmax" if name in ("sigmoid", "tanh") else "clip"
+        maps = result(image, kernels=(edge,), gray=True, activation=name, scale=scale)
+        activations.append(Tile(name, maps))
+    identity = get_kernel("identity")
+    pools = [Tile(text, result(image, kernels=(identity,), pool=parse_pool(text)))
+             for text in POOLS]  # fmt: skip
+    small = replace(image, pixels=np.ascontiguousarray(image.pixels[:48, :48]))
+    padded = [
+        Tile(mode, result(small, kernels=(identity,), window=Window(padding=24, padding_mode=mode)))
+        for mode in MODES
+    ]
+    steps = parse_chain(CHAIN)
+    recipe = ChainRecipe((), scale="minmax", steps=tuple(steps), kept=tuple(range(len(steps) - 1)))
+    maps = maps_of(image, recipe, BYTE, raw=False)
+    chain = [Tile(step.text, found.samples) for step, found in zip(steps, maps, strict=True)]
+    return "\n".join([
+        "## Layers\n", "Activations after `sobel-x`:\n", write("activations", activations, 4),
+        "Pools:\n", write("pools", pools), "Padding modes, 24 pixels around a 48×48 corner:\n",
+        write("padding", padded, 5), f"A chain, step by step: `imgconv run '{CHAIN}'`:\n",
+        write("chain", chain),
+    ])  # fmt: skip
+
+
+def examples():
+    """The parametric kernels, each with the parameters of its example."""
+    return [maker.example or name for name, maker in generators.GENERATORS.items()]
+
+
+def main():
+    sections = [family(name, specs) for name, specs in presets.families()]
+    sections += [family("parametric", examples()), colors(), layers()]
+    (DOCS / "gallery.md").write_text("\n".join([INTRO, *sections]))
+
+
+if __name__ == "__main__":
+    main()

@@ -54,6 +54,7 @@ def test_every_kind_takes_an_interleaved_image():
         ("avg:2,ceil_mode=maybe", "maybe"),
         ("global-avg:2", "'2', expected nothing"),
         ("max:2,return_indices=true", "return_indices"),
+        ("min:2,p=3", "'p=3', expected a size"),
     ],
 )
 def test_what_is_wrong_with_a_text_is_named(text, says):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgconv.compute import pooling
-from imgconv.errors import ShapeError, UsageError
+from imgconv.errors import ShapeError
 
 
 def slow(x, kind, k, s, p, d, ceil, include=True):
@@ -92,11 +92,3 @@ def test_lp_is_the_norm_of_the_window():
 def test_padding_beyond_half_the_window_names_both():
     with pytest.raises(ShapeError, match=r"padding=2 .*expected at most 1"):
         pooling.max_pool2d(np.zeros((1, 5, 5), np.float32), 3, padding=2)
-
-
-@pytest.mark.parametrize(
-    "text", ["max", "med:2", "max:x", "max:2,foo=1", "global-avg:2", "min:2,p=3"]
-)
-def test_pool_text_says_what_was_expected(text):
-    with pytest.raises(UsageError, match="pool"):
-        pooling.pool(np.zeros((1, 4, 4), np.float32), text)

@@ -145,9 +145,15 @@ def supported(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     raise ShapeError(f"input of type {array.dtype}: expected numbers")
 
 
-def check_weights(weight: npt.NDArray[Any], flip: bool, operation: str) -> npt.NDArray[np.float64]:
-    """Return a bank (C_out, C_in/groups, kH, kW) as float64, rotated by 180° for `flip`."""
-    weights = np.asarray(weight, np.float64)
+def check_weights(weight: npt.NDArray[Any], flip: bool, operation: str) -> npt.NDArray[Any]:
+    """Return a bank (C_out, C_in/groups, kH, kW), rotated by 180° for `flip`.
+
+    float32 stays what it is, so that a network's weights are read where they lie; all else
+    becomes float64.
+    """
+    weights = np.asarray(weight)
+    if weights.dtype != np.float32:
+        weights = weights.astype(np.float64, copy=False)
     if weights.ndim != 4 or 0 in weights.shape:
         raise ShapeError(
             f"{operation}: weight of shape {weights.shape}, expected a non-empty "

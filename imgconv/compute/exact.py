@@ -55,7 +55,9 @@ def sums_type(
         return "f32"
     if not (weights == np.rint(weights)).all() or fill != np.rint(fill):
         return "f32"
-    bound = np.abs(weights).sum(axis=(-3, -2, -1)) * max(largest(dtype), abs(fill))
+    bound = np.abs(weights).sum(axis=(-3, -2, -1), dtype=np.float64) * max(
+        largest(dtype), abs(fill)
+    )
     if bias is not None and divisor == 1.0:
         bound = bound + np.abs(bias)
     return "f32" if float(bound.max(initial=0.0)) < EXACT["f32"] else "f64"

@@ -78,6 +78,22 @@ def helper(function: Callable[..., Any]) -> Helper:
     return Helper(function)
 
 
+class Emitter:
+    """Instructions that a compiled body may call by name: LLVM IR instead of Python.
+
+    For the few lines where the registers matter. `emit(builder, *values)` appends the
+    instructions at an llvmlite IRBuilder and returns nothing; `kinds` are the values' types as in
+    a loop's signature.
+    """
+
+    def __init__(self, kinds: str, emit: Callable[..., None]) -> None:
+        self.kinds = kinds.split()
+        self.emit = emit
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError("emitted instructions exist in compiled bodies only")
+
+
 class Loop:
     """A builder of compiled loops; calling it with constants gives the loop for them."""
 
@@ -138,19 +154,16 @@ def _compile(signature: str, body: Callable[..., None]) -> tuple[str, str]:
     import numba
     from numba import types as nb
 
-    scalars = {
-        "u8": nb.uint8, "u16": nb.uint16, "i16": nb.int16, "i32": nb.int32,
-        "i64": nb.int64, "f32": nb.float32, "f64": nb.float64,
-    }  # fmt: skip
-    arguments = [
-        nb.CPointer(scalars[kind[:-1]]) if kind.endswith("*") else scalars[kind]
-        for kind in signature.removeprefix(_DISJOINT).split()
-    ]
+    arguments = _numba_types(signature.removeprefix(_DISJOINT).split())
     # contract allows fused multiply-add and nothing that assumes NaN or Inf away.
     options = {"error_model": "numpy", "fastmath": {"contract"}}
     inlined: dict[int, Any] = {}
 
     def replace(value: Any) -> Any:
+        if isinstance(value, Emitter):
+            if id(value) not in inlined:
+                inlined[id(value)] = _intrinsic(value)
+            return inlined[id(value)]
         if not isinstance(value, Helper):
             return value
         if id(value) not in inlined:
@@ -176,6 +189,39 @@ def _compile(signature: str, body: Callable[..., None]) -> tuple[str, str]:
     pipeline = _disjoint_pipeline() if signature.startswith(_DISJOINT) else None
     compiled = numba.cfunc(nb.void(*arguments), pipeline_class=pipeline, **options)(rebuild(body))
     return compiled.native_name, compiled.inspect_llvm()
+
+
+def _numba_types(kinds: list[str]) -> list[Any]:
+    from numba import types as nb
+
+    scalars = {
+        "u8": nb.uint8, "u16": nb.uint16, "i16": nb.int16, "i32": nb.int32,
+        "i64": nb.int64, "f32": nb.float32, "f64": nb.float64,
+    }  # fmt: skip
+    return [
+        nb.CPointer(scalars[kind[:-1]]) if kind.endswith("*") else scalars[kind] for kind in kinds
+    ]
+
+
+def _intrinsic(emitter: Emitter) -> Any:
+    """Numba's form of emitted instructions: a call that casts its arguments to their kinds."""
+    from numba import types as nb
+    from numba.extending import intrinsic
+
+    wanted = _numba_types(emitter.kinds)
+
+    def typed(context, *arguments):  # type: ignore[no-untyped-def]
+        def generate(_, builder, signature, values):  # type: ignore[no-untyped-def]
+            # One argument, the tuple of all that the call gave.
+            emitter.emit(builder, *_untuple(builder, values[0], len(wanted)))
+
+        return nb.void(nb.StarArgTuple(wanted)), generate
+
+    return intrinsic(typed)
+
+
+def _untuple(builder: Any, packed: Any, count: int) -> list[Any]:
+    return [builder.extract_value(packed, place) for place in range(count)]
 
 
 def _disjoint_pipeline() -> Any:

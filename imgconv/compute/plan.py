@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from imgconv.compute.tiles import Job
 
-ALGORITHMS = ("direct", "sparse")
+ALGORITHMS = ("direct", "sparse", "matmul")
 
 
 class Offer(NamedTuple):

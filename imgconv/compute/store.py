@@ -105,6 +105,17 @@ def _features() -> str:
 
 
 @functools.cache
+def vectors() -> tuple[int, int]:
+    """Return (float32 lanes of the widest vector, vector registers) of this CPU."""
+    words = {word.lstrip(b"+") for word in _cpu().replace(b",", b" ").split()}
+    if b"avx512f" in words:
+        return 16, 32
+    if b"avx" in words:
+        return 8, 16
+    return 4, 32 if words & {b"asimd", b"neon"} else 16
+
+
+@functools.cache
 def _target_machine() -> Any:
     llvm = _llvm()
     return llvm.Target.from_default_triple().create_target_machine(

@@ -123,7 +123,8 @@ class Job:
     starts_in, starts_out: element offsets of each unit (image and group) in source and out.
     channels: element offset of each input channel of a unit; with run > 1 there is one.
     row_map, col_map: source row and pixel of each padded row and column (`borders.index_map`).
-    weights: float64 (groups, M, channels, kH, kW); unit u uses group u % groups.
+    weights: float64, or float32 where a float32 bank was given: a network's need not be held
+        twice; (groups, M, channels, kH, kW); unit u uses group u % groups.
     bias: float64 (groups, M). divisor: what the sums are divided by before the bias is added.
     """
 
@@ -137,7 +138,7 @@ class Job:
     width: int
     row_map: npt.NDArray[np.int64]
     col_map: npt.NDArray[np.int64]
-    weights: npt.NDArray[np.float64]
+    weights: npt.NDArray[Any]
     bias: npt.NDArray[np.float64]
     stride: tuple[int, int]
     dilation: tuple[int, int]
@@ -167,6 +168,9 @@ class Job:
 
     def trim(self) -> None:
         """Cut away the kernel's outer rows and columns in which every weight is zero."""
+        first = self.weights[0, 0, 0]
+        if first[[0, -1]].any(1).all() and first[:, [0, -1]].any(0).all():
+            return
         used = (self.weights != 0).any(axis=(0, 1, 2))
         rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
         if rows.size == 0:

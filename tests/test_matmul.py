@@ -1,0 +1,134 @@
+"""Convolution of many channels: the matrix product against the definition, and its bits."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgconv.compute import bands, matmul, plan
+from imgconv.compute.convolution import conv2d
+from imgconv.compute.tiles import Job
+from tests import reference
+
+# (N, C, H, W), maps, kernel, stride, padding, dilation, groups: a network's layers, made small.
+LAYERS = {
+    "AlexNet's first": ((1, 3, 35, 43), 8, 11, 4, 2, 1, 1),
+    "ResNet's first": ((2, 3, 30, 31), 12, 7, 2, 3, 1, 1),
+    "many channels": ((1, 200, 7, 7), 33, 3, 1, 1, 1, 1),
+    "several blocks of rows": ((1, 40, 57, 56), 7, 3, 1, 1, 1, 1),
+    "pointwise": ((2, 64, 9, 9), 20, 1, 1, 0, 1, 1),
+    "pointwise, strided": ((1, 16, 14, 15), 24, 1, 2, 0, 1, 1),
+    "a 1×1 map": ((3, 48, 1, 1), 10, 1, 1, 0, 1, 1),
+    "groups": ((2, 12, 13, 11), 18, 3, 2, 1, 1, 3),
+    "dilated": ((1, 8, 15, 15), 8, 5, 3, 2, 2, 1),
+    "depthwise": ((2, 40, 7, 7), 40, 5, 1, 2, 1, 40),
+    "depthwise, strided": ((1, 16, 30, 31), 16, 3, 2, 1, 1, 16),
+    "few maps": ((1, 30, 8, 40), 2, 3, 1, 1, 1, 1),
+}
+
+
+def make(layer, seed=0):
+    size, maps, kernel, stride, padding, dilation, groups = layer
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=size).astype(np.float32)
+    weight = generator.normal(size=(maps, size[1] // groups, kernel, kernel)).astype(np.float32)
+    bias = generator.normal(size=maps).astype(np.float32)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return x, weight, bias, options
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """The names of the algorithms that the planner took."""
+    names = []
+    choose = plan.choose
+
+    def record(job: Job):
+        offer = choose(job)
+        names.append(offer.algorithm)
+        return offer
+
+    monkeypatch.setattr(plan, "choose", record)
+    return names
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_networks_layer_agrees_with_the_definition(name, chosen):
+    x, weight, bias, options = make(LAYERS[name])
+    got = conv2d(x, weight, bias, **options, activation="relu")
+    pairs = {key: (options[key],) * 2 for key in ("stride", "dilation")}
+    want = reference.conv2d(
+        x, weight, bias, **pairs, sides=(options["padding"],) * 4, groups=options["groups"]
+    )
+    bound = np.abs(weight).sum(axis=(1, 2, 3)).max() * np.abs(x).max()
+    np.testing.assert_allclose(got, np.maximum(want, 0), rtol=0, atol=1e-5 * bound)
+    assert chosen == ["matmul"]
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    st.tuples(*[st.integers(0, 3)] * 4),
+    st.sampled_from(["zeros", "constant", "reflect", "replicate", "circular", "symmetric"]),
+    st.integers(1, 20),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_window_agrees_with_the_definition(size, kernel, stride, dilation, sides, mode, maps):
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    height, width = (max(n, span) for n, span in zip(size, spans, strict=True))
+    generator = np.random.default_rng(height * width)
+    x = generator.normal(size=(1, 8, height, width)).astype(np.float32)
+    weight = generator.normal(size=(maps, 8, *kernel)).astype(np.float32)
+    got = conv2d(x, weight, None, stride, sides, dilation, 1, mode, 0.5)
+    want = reference.conv2d(x, weight, None, stride, sides, dilation, 1, mode, 0.5)
+    bound = np.abs(weight).sum(axis=(1, 2, 3)).max() * np.abs(x).max()
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * bound)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
+    x, weight, bias, options = make(LAYERS[name])
+    want = conv2d(x, weight, bias, **options).tobytes()
+    try:
+        for threads in (1, 3, 8):
+            bands.set_num_threads(threads)
+            assert conv2d(x, weight, bias, **options).tobytes() == want
+    finally:
+        bands.set_num_threads(0)
+    alone = [conv2d(image, weight, bias, **options).tobytes() for image in x]
+    assert b"".join(alone) == want
+    for name, value in {"PANEL": 2_000, "TILE": 900, "SUMS": 700, "WEIGHTS": 300}.items():
+        monkeypatch.setattr(matmul, name, value)
+    matmul.layout_of.cache_clear()
+    try:
+        assert conv2d(x, weight, bias, **options).tobytes() == want
+    finally:
+        matmul.layout_of.cache_clear()
+
+
+def test_a_large_batch_is_computed_as_its_images_are():
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(24, 9, 40, 44)).astype(np.float32)
+    for maps, groups in ((1, 1), (3, 3), (3, 1), (9, 9)):
+        weight = generator.normal(size=(maps, 9 // groups, 3, 3)).astype(np.float32)
+        together = conv2d(x, weight, padding=1, groups=groups)
+        np.testing.assert_array_equal(together[5], conv2d(x[5], weight, padding=1, groups=groups))
+
+
+def test_any_strides_of_the_input_are_read_where_they_lie():
+    x, weight, bias, options = make(LAYERS["several blocks of rows"])
+    want = conv2d(x, weight, bias, **options)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    backwards = x[:, ::-1, ::-1, ::-1].copy()[:, ::-1, ::-1, ::-1]
+    for view in (last, backwards):
+        np.testing.assert_array_equal(conv2d(view, weight, bias, **options), want)
+
+
+def test_nan_reaches_exactly_the_outputs_that_see_it():
+    x, weight, bias, options = make(LAYERS["many channels"])
+    x[0, 100, 3, 3] = np.nan
+    got = np.isnan(conv2d(x, weight, bias, **options))
+    assert got[:, :, 2:5, 2:5].all()
+    assert got.sum() == 33 * 9

@@ -82,6 +82,10 @@ def _gelu(one: Any) -> Scalar:
     return lambda v: v * half * (one + math.erf(v * root))
 
 
+def _erf(one: Any) -> Scalar:
+    return lambda v: math.erf(v)
+
+
 def _softplus(one: Any, beta: Any, threshold: Any) -> Scalar:
     return lambda v: v if v * beta > threshold else math.log1p(math.exp(v * beta)) / beta
 
@@ -107,6 +111,7 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Scalar], dict[str, float]]] = {
     "tanh": (_tanh, {}),
     "silu": (_silu, {}),
     "gelu": (_gelu, {}),
+    "erf": (_erf, {}),
     "softplus": (_softplus, {"beta": 1.0, "threshold": 20.0}),
     "abs": (_abs, {}),
     "square": (_square, {}),

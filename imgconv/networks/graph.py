@@ -7,7 +7,7 @@ parameters), so `layer1.0.conv1` owns the parameter `layer1.0.conv1.weight`.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from imgconv.errors import ModelError, ShapeError
 from imgconv.networks.layers.base import Array, Layer, Shape
@@ -25,6 +25,11 @@ class Node:
     def __post_init__(self) -> None:
         if not self.outputs:
             object.__setattr__(self, "outputs", (self.name,))
+
+    @property
+    def title(self) -> str:
+        """How messages name it."""
+        return self.name
 
 
 class Parameter(NamedTuple):
@@ -50,7 +55,7 @@ class Graph:
         optional: Sequence[str] = (),
     ) -> None:
         self.inputs = dict(inputs)
-        self.nodes = _sorted(list(nodes), self.inputs)
+        self.nodes = topological(list(nodes), self.inputs)
         self.outputs = tuple(outputs)
         self.optional = tuple(optional)
         self.producers = {name: node for node in self.nodes for name in node.outputs}
@@ -173,19 +178,35 @@ class _named:
             raise type(error)(f"{self.node.name}: {error}") from None
 
 
-def _sorted(nodes: list[Node], inputs: Mapping[str, Shape]) -> list[Node]:
-    """Return nodes in topological order, as given where that is one already."""
+class Titled(Protocol):
+    """What can be sorted: a node, or an operation of a model that is being read."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+
+Sortable = TypeVar("Sortable", bound=Titled)
+
+
+def topological(nodes: Sequence[Sortable], inputs: Iterable[str]) -> list[Sortable]:
+    """Return nodes in topological order, as given where that is one already. Raises ModelError."""
     makers: dict[str, str] = dict.fromkeys(inputs, "an input")
     for node in nodes:
         for name in node.outputs:
             if name in makers:
-                raise ModelError(f"{name!r} is made twice: by {makers[name]} and by {node.name}")
-            makers[name] = node.name
+                raise ModelError(f"{name!r} is made twice: by {makers[name]} and by {node.title}")
+            makers[name] = node.title
     for node in nodes:
         for name in node.inputs:
             if name not in makers:
-                raise ModelError(f"{node.name}: reads {name!r}, which no node makes")
-    ready, order, waiting = set(inputs), [], nodes
+                raise ModelError(f"{node.title}: reads {name!r}, which no node makes")
+    ready = set(inputs)
+    order: list[Sortable] = []
+    waiting: Sequence[Sortable] = nodes
     while waiting:
         later = []
         for node in waiting:
@@ -195,6 +216,6 @@ def _sorted(nodes: list[Node], inputs: Mapping[str, Shape]) -> list[Node]:
             else:
                 later.append(node)
         if len(later) == len(waiting):
-            raise ModelError(f"{later[0].name}: is part of a cycle, or depends on one")
+            raise ModelError(f"{later[0].title}: is part of a cycle, or depends on one")
         waiting = later
     return order

@@ -1,9 +1,12 @@
 """Normalisation layers."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from imgconv.errors import ShapeError
 from imgconv.networks.layers.base import Array, Layer, Shape, image_shape
+from imgconv.shapes import check_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,61 @@ class InstanceNorm2d(Layer):
         if not self.affine:
             return instance_norm(inputs[0], eps=self.eps)
         return instance_norm(inputs[0], self.parameter("weight"), self.parameter("bias"), self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupNorm(Layer):
+    """torch.nn.GroupNorm: every group of channels by its own mean and variance."""
+
+    num_groups: int
+    num_channels: int
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_groups(self.num_channels, self.num_channels, self.num_groups, "GroupNorm")
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        return dict.fromkeys(("weight", "bias"), (self.num_channels,))
+
+    def output_shape(self, *given: Shape) -> Shape:
+        if len(given[0]) < 2 or given[0][1] != self.num_channels:
+            raise ShapeError(f"GroupNorm: input {given[0]}, expected (N, {self.num_channels}, …)")
+        return given[0]
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.normalization import instance_norm, scale_shift
+
+        x = inputs[0]
+        groups = instance_norm(x.reshape(len(x), self.num_groups, -1), eps=self.eps)
+        return scale_shift(
+            groups.reshape(x.shape), self.parameter("weight"), self.parameter("bias")
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm(Layer):
+    """torch.nn.LayerNorm over the last axes, of shape normalized_shape."""
+
+    normalized_shape: Shape
+    eps: float = 1e-5
+    bias: bool = True
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        return dict.fromkeys(("weight", "bias")[: 1 + self.bias], self.normalized_shape)
+
+    def output_shape(self, *given: Shape) -> Shape:
+        if given[0][len(given[0]) - len(self.normalized_shape) :] != self.normalized_shape:
+            raise ShapeError(f"LayerNorm: input {given[0]}, expected (…, {self.normalized_shape})")
+        return given[0]
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.normalization import instance_norm
+
+        x = inputs[0]
+        outer = x.shape[: x.ndim - len(self.normalized_shape)]
+        rows = instance_norm(x.reshape(1, math.prod(outer), -1), eps=self.eps).reshape(x.shape)
+        scaled: Array = rows * self.parameter("weight")
+        return scaled + self.parameter("bias") if self.bias else scaled
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,7 @@ class Flatten(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class _Elementwise(Layer):
+class Elementwise(Layer):
     """Two or more inputs by NumPy's broadcasting; the activation comes last."""
 
     activation: str | None = None
@@ -98,7 +98,7 @@ class _Elementwise(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class Add(_Elementwise):
+class Add(Elementwise):
     """The sum of its inputs."""
 
     def forward(self, *inputs: Array) -> Array:
@@ -109,7 +109,7 @@ class Add(_Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class Mul(_Elementwise):
+class Mul(Elementwise):
     """The product of its inputs."""
 
     def forward(self, *inputs: Array) -> Array:

@@ -1,0 +1,279 @@
+"""An ONNX file as plain data: nodes with their attributes, constants and inputs, all checked.
+
+Source: the ONNX IR specification (github.com/onnx/onnx, docs/IR.md and docs/ExternalData.md).
+Nothing is executed, and external data are read from the model's own folder only.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgconv.errors import ModelError
+from imgconv.networks.layers import Array
+
+OLDEST = 6  # its exporters' models differ from opset 7 only where they broadcast
+# The last opset whose operators these are; newer ones so far only widened their types.
+NEWEST = 28
+MAX_FILE = 2**31 - 1  # protobuf's own limit
+MAX_NODES = 100_000
+# Elements of any one value: 4 GiB of float32.
+MAX_ELEMENTS = 1 << 30
+
+Dimension = int | str  # a number, or the name of a free dimension (may be empty)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One node: its operator, and its operands' and results' names, '' for what is left out."""
+
+    kind: str
+    name: str
+    operands: tuple[str, ...]
+    results: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """How messages name it."""
+        return f"{self.kind} (node {self.name})"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The operands that are given."""
+        return tuple(filter(None, self.operands))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The results that have a name."""
+        return tuple(filter(None, self.results))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's graph.
+
+    inputs: what must be fed, by name, with (type's name, dimensions or None where they are not
+    given). constants: the initialisers. metadata: the file's own texts by key.
+    """
+
+    path: str
+    opset: int
+    operations: tuple[Operation, ...]
+    constants: Mapping[str, Array]
+    inputs: Mapping[str, tuple[str, tuple[Dimension, ...] | None]]
+    outputs: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+
+def import_onnx() -> Any:
+    """The onnx package. Raises ModelError where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import onnx
+            import onnx.inliner
+            import onnx.numpy_helper
+    except ImportError:
+        raise ModelError(
+            "reading ONNX needs the onnx package: pip install 'imgconv[onnx]'"
+        ) from None
+    return onnx
+
+
+def read_model(path: str | Path) -> Model:
+    """Return the model of a file.
+
+    Raises ModelError for what is no ONNX model, is too large, has constants that contradict their
+    shape, or external data outside the model's folder.
+    """
+    return model_of(_parse(path), path)
+
+
+def read_initializers(path: str | Path) -> dict[str, Array]:
+    """Return a model's named weights. Raises ModelError as `read_model` does."""
+    proto = _parse(path)
+    return dict(_initializers(proto.graph, path))
+
+
+def _parse(path: str | Path) -> Any:
+    onnx = import_onnx()
+    try:
+        if Path(path).stat().st_size > MAX_FILE:
+            raise ModelError(f"{path}: larger than {MAX_FILE} bytes, expected external data")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from None
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except Exception:  # DecodeError, whose place in protobuf has moved between versions
+        raise ModelError(f"{path}: not an ONNX model, or a truncated one") from None
+    if not proto.HasField("graph") or not proto.opset_import:
+        raise ModelError(f"{path}: not an ONNX model: it holds no graph or no opset")
+    return proto
+
+
+def model_of(proto: Any, path: str | Path) -> Model:
+    """Return the model of a ModelProto; path: names it in messages, and its folder holds data."""
+    opset = _opset(proto, path)
+    if proto.functions:
+        proto = _inlined(proto, path)
+    graph = proto.graph
+    if len(graph.node) > MAX_NODES:
+        raise ModelError(f"{path}: {len(graph.node)} nodes, expected at most {MAX_NODES}")
+    if graph.sparse_initializer:
+        raise ModelError(f"{path}: sparse initialisers, expected dense ones")
+    constants = dict(_initializers(graph, path))
+    onnx = import_onnx()
+    inputs = {
+        value.name: _declared(value, onnx, path)
+        for value in graph.input
+        if value.name not in constants
+    }
+    operations = tuple(_operations(graph.node, path))
+    outputs = tuple(value.name for value in graph.output)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    return Model(str(path), opset, operations, constants, inputs, outputs, metadata)
+
+
+def _opset(proto: Any, path: str | Path) -> int:
+    versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    opset = versions.get("ai.onnx")
+    if opset is None:
+        raise ModelError(f"{path}: opsets of {', '.join(versions)}, expected ONNX's own")
+    if not OLDEST <= opset <= NEWEST:
+        raise ModelError(f"{path}: opset {opset}, expected {OLDEST} to {NEWEST}")
+    return int(opset)
+
+
+def _inlined(proto: Any, path: str | Path) -> Any:
+    """The model with its functions' nodes in place of their calls."""
+    try:
+        return import_onnx().inliner.inline_local_functions(proto)
+    except Exception as error:  # C++ exceptions of several types
+        raise ModelError(f"{path}: its functions cannot be put in place: {_line(error)}") from None
+
+
+def _declared(value: Any, onnx: Any, path: str | Path) -> tuple[str, tuple[Dimension, ...] | None]:
+    if not value.type.HasField("tensor_type"):
+        raise ModelError(f"{path}: input {value.name!r} is no tensor")
+    tensor = value.type.tensor_type
+    try:
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+    except ValueError:
+        raise ModelError(f"{path}: input {value.name!r} of type {tensor.elem_type}") from None
+    if not tensor.HasField("shape"):
+        return kind, None
+    return kind, tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim
+    )
+
+
+def _operations(nodes: Iterable[Any], path: str | Path) -> Iterator[Operation]:
+    taken: set[str] = set()
+    for number, node in enumerate(nodes):
+        named = node.name or next((name for name in node.output if name), f"{number}")
+        name, count = named, 1
+        while name in taken:
+            count += 1
+            name = f"{named}_{count}"
+        taken.add(name)
+        kind = node.op_type
+        if node.domain not in ("", "ai.onnx"):
+            kind = f"{node.domain}.{kind}"
+        attributes = {}
+        for attribute in node.attribute:
+            try:
+                attributes[attribute.name] = _attribute(attribute, path)
+            except ModelError as error:
+                raise ModelError(f"{path}: {kind} (node {name}): {error}") from None
+        yield Operation(kind, name, tuple(node.input), tuple(node.output), attributes)
+
+
+def _attribute(attribute: Any, path: str | Path) -> Any:
+    """An attribute as a number, text, list or array; graphs and what else there is as protos."""
+    value = import_onnx().helper.get_attribute_value(attribute)
+    if attribute.type == attribute.TENSOR:
+        return _array(value, path)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if attribute.type == attribute.STRINGS:
+        return [text.decode("utf-8", "replace") for text in value]
+    return value
+
+
+def _initializers(graph: Any, path: str | Path) -> Iterator[tuple[str, Array]]:
+    for tensor in graph.initializer:
+        try:
+            yield tensor.name, _array(tensor, path)
+        except ModelError as error:
+            raise ModelError(f"{path}: initialiser {tensor.name!r}: {error}") from None
+
+
+def _array(tensor: Any, path: str | Path) -> Array:
+    """A tensor's array; half precision becomes float32."""
+    onnx = import_onnx()
+    shape = tuple(tensor.dims)
+    if any(n < 0 for n in shape) or math.prod(shape) > MAX_ELEMENTS:
+        raise ModelError(f"shape {list(shape)}, expected at most {MAX_ELEMENTS} elements")
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    except (KeyError, ValueError, TypeError):
+        raise ModelError(f"type {tensor.data_type}, which is none of ONNX's") from None
+    if name not in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "BOOL", "UINT8", "INT8", "UINT16",
+                    "INT16", "UINT32", "INT32", "UINT64", "INT64"):  # fmt: skip
+        raise ModelError(f"of type {name}, expected floats, integers or booleans")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        array = _external(tensor, dtype, shape, path)
+    elif tensor.HasField("raw_data"):
+        if len(tensor.raw_data) != math.prod(shape) * dtype.itemsize:
+            raise ModelError(
+                f"{len(tensor.raw_data)} bytes, expected {math.prod(shape) * dtype.itemsize} "
+                f"for shape {list(shape)}"
+            )
+        array = np.frombuffer(tensor.raw_data, dtype.newbyteorder("<")).reshape(shape)
+    else:
+        try:
+            array = onnx.numpy_helper.to_array(tensor)
+        except Exception as error:  # ValueError and TypeError of several helpers
+            raise ModelError(f"shape {list(shape)}: {_line(error)}") from None
+    return array.astype(np.float32) if name in ("FLOAT16", "BFLOAT16") else array
+
+
+def _external(tensor: Any, dtype: np.dtype[Any], shape: tuple[int, ...], path: str | Path) -> Array:
+    """An array in a file beside the model, memory-mapped."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    folder = Path(path).resolve().parent
+    try:
+        target = (folder / location).resolve()
+        offset = int(entries.get("offset", "0"))
+        length = math.prod(shape) * dtype.itemsize
+        declared = int(entries.get("length", str(length)))
+        inside = target.is_relative_to(folder) and target.is_file()
+        size = target.stat().st_size if inside else 0
+    except (ValueError, OSError) as error:
+        raise ModelError(f"external data {location!r}: {_line(error)}") from None
+    if not location or not inside:
+        raise ModelError(
+            f"external data {location!r}: expected a file within the model's own folder"
+        )
+    if declared != length or offset < 0 or offset + length > size:
+        raise ModelError(
+            f"external data {location!r}: {declared} bytes at {offset} of a file of {size}, "
+            f"expected {length} for shape {list(shape)}"
+        )
+    if not length:
+        return np.empty(shape, dtype)
+    return np.memmap(target, dtype.newbyteorder("<"), "r", offset, shape)
+
+
+def _line(error: Exception) -> str:
+    """An error's text in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,9 +1,13 @@
 """`sample:` inputs, drawn by formula: something to filter before there is a photo at hand."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import LimitError, UsageError
+from imgconv.images.digit import STROKES, digit
 from imgconv.images.image import Image
 
 DEFAULT_SIZE = 512
@@ -16,7 +20,8 @@ def sample(name: str, max_pixels: int = LARGEST**2) -> Image:
     """Return the sample [sample:]NAME[:SIZE], RGB or gray uint8.
 
     chart: zone plate, Siemens star, ramps, text, edges and noise in one. zoneplate, star, ramp,
-    noise: one of them. Raises UsageError for an unknown name or a size outside 16…8192.
+    noise, edges: one of them. digit, digit-0 … digit-9: a digit drawn with a pen.
+    Raises UsageError for an unknown name or a size outside 16…8192.
     """
     name = name.removeprefix("sample:")
     kind, _, size_text = name.partition(":")
@@ -93,7 +98,10 @@ def letters(size: int) -> Plane:
     return np.asarray(picture, np.float64) / 255
 
 
-PARTS = {"zoneplate": zoneplate, "star": star, "ramp": ramp, "noise": noise, "edges": edges}
+PARTS: dict[str, Callable[[int], Plane]] = {
+    "zoneplate": zoneplate, "star": star, "ramp": ramp, "noise": noise, "edges": edges,
+    "digit": partial(digit, 5), **{f"digit-{n}": partial(digit, n) for n in STROKES},
+}  # fmt: skip
 
 
 def chart(size: int) -> npt.NDArray[np.uint8]:

@@ -68,6 +68,10 @@ class Graph:
         """Names of all values that nodes make, in the order of computation."""
         return [name for node in self.nodes for name in node.outputs]
 
+    def at(self, shapes: Mapping[str, Shape]) -> "Graph":
+        """The graph for inputs of these shapes; itself, unless its nodes depend on them."""
+        return self
+
     def shapes(self, inputs: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
         """The shape of every value, nothing computed. Raises ShapeError naming the node."""
         found = dict(self.inputs) | dict(inputs or {})

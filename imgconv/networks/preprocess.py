@@ -1,6 +1,6 @@
 """From an image to a network's input: resize, crop, channel order, mean and deviation."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,28 @@ class Preprocess:
             # Python's rounding, half to even, as in torchvision's center_crop.
             tops.append(round((size - wanted) / 2.0))
         return pixels[tops[0] : tops[0] + self.crop[0], tops[1] : tops[1] + self.crop[1]]
+
+
+def preprocess_of(table: Any, usual: Preprocess, source: str) -> Preprocess:
+    """`usual` with the settings of a TOML table changed. Raises ModelError naming the setting."""
+    known = {field.name for field in fields(Preprocess)}
+    changed: dict[str, Any] = {}
+    for key, value in table.items() if isinstance(table, dict) else [("preprocess", table)]:
+        if key not in known:
+            raise ModelError(f"{source}: {key!r}, expected one of {', '.join(sorted(known))}")
+        changed[key] = tuple(value) if isinstance(value, list) else value
+        if key in ("resize", "crop") and value in (0, False):
+            changed[key] = None
+        sizes = changed[key] if isinstance(changed[key], tuple) else (changed[key],)
+        kinds = str if key in ("channels", "interpolation") else (int, float)
+        if changed[key] is not None and not all(isinstance(number, kinds) for number in sizes):
+            raise ModelError(f"{source}: {key} = {value}, expected {kinds}".replace("<class", ""))
+    if "channels" in changed and "mean" not in changed:
+        changed |= {"mean": (0.0,), "std": (1.0,)} if len(usual.mean) > 1 else {}
+    try:
+        return replace(usual, **changed)
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from None
 
 
 def imagenet(size: int = 224, resize: int = 256, interpolation: str = "bilinear") -> Preprocess:

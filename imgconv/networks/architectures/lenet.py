@@ -5,6 +5,7 @@ the scaled tanh, and gives distances to codes.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +30,8 @@ CITATION = (
     "recognition, Proc. IEEE 86 (1998)"
 )
 LABELS = tuple("0123456789")
+# Trained on scikit-learn's digits by tests/train_lenet5.py.
+WEIGHTS = os.path.join(os.path.dirname(__file__), "..", "data", "lenet5.safetensors")
 
 # Table I of the paper: which maps of S2 each map of C3 reads.
 CONNECTIONS = (
@@ -145,7 +148,8 @@ def build(name: str, form: str = "modern", classes: int = 10) -> Network:
         else "as taught: dense C3, tanh, average pooling, linear output"
     )
     labels = LABELS if classes == 10 else ()
-    return Network(name, net.graph(), preprocess, variant, CITATION, labels)
+    weights = WEIGHTS if classes == 10 and not paper else None
+    return Network(name, net.graph(), preprocess, variant, CITATION, labels, weights)
 
 
 FAMILY = Family(

@@ -23,11 +23,12 @@ from imgconv.networks.layers.pooling import (
     AvgPool2d,
     LPPool2d,
     MaxPool2d,
+    MinPool2d,
 )
 
 __all__ = [
     "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "Array", "AvgPool2d",
     "BatchNorm2d", "Concat", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten", "Identity",
-    "InstanceNorm2d", "LPPool2d", "Layer", "Linear", "LocalResponseNorm", "MaxPool2d", "Mul",
-    "Reach", "Shape", "Softmax",
+    "InstanceNorm2d", "LPPool2d", "Layer", "Linear", "LocalResponseNorm", "MaxPool2d",
+    "MinPool2d", "Mul", "Reach", "Shape", "Softmax",
 ]  # fmt: skip

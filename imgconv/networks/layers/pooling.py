@@ -67,13 +67,25 @@ class AvgPool2d(_Pool):
     """torch.nn.AvgPool2d; padding also takes (top, bottom, left, right)."""
 
     count_include_pad: bool = True
+    divisor_override: int | None = None
 
     def forward(self, *inputs: Array) -> Array:
         from imgconv.compute.pooling import avg_pool2d
 
         return avg_pool2d(
-            inputs[0], **self._options(), count_include_pad=self.count_include_pad
+            inputs[0], **self._options(), count_include_pad=self.count_include_pad,
+            divisor_override=self.divisor_override,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class MinPool2d(_Pool):
+    """The smallest element of every window."""
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.pooling import min_pool2d
+
+        return min_pool2d(inputs[0], **self._options())
 
 
 @dataclass(frozen=True, eq=False)

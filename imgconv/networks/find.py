@@ -1,0 +1,93 @@
+"""What a command line calls a network: a published name, a file, or a chain of steps."""
+
+from dataclasses import replace
+
+from imgconv.errors import ModelError
+from imgconv.networks.architectures import Network, family_of, get_network
+from imgconv.networks.graph import Graph
+from imgconv.networks.layers import Shape
+from imgconv.networks.weights import draw_weights, fits, load_weights, opened
+
+
+def find_network(text: str) -> Network:
+    """Return the network of `resnet50`, `vgg16:classes=10`, `mine.toml`, or `conv sobel | relu`.
+
+    Raises ModelError with a suggestion for a name that is not known.
+    """
+    if text.endswith(".toml"):
+        from imgconv.networks.user import file_network
+
+        return file_network(text)
+    if "|" in text or " " in text.strip():
+        from imgconv.networks.user import chain_network
+
+        return chain_network(text)
+    return get_network(text)
+
+
+def with_weights(network: Network, path: str | None, seed: int | None) -> tuple[Network, str]:
+    """Return the network ready to run, and what its weights are, for people.
+
+    path: a weights file; by default the one that ships or is named with the network. seed: draw
+    untrained weights instead. A network without parameters needs neither. Raises ModelError.
+    """
+    graph = network.graph
+    if path is not None and seed is not None:
+        raise ModelError("--weights and --seed, expected one of them")
+    if seed is not None:
+        return replace(network, graph=draw_weights(graph, seed)), f"untrained, seed {seed}"
+    missing = any(
+        node.layer.parameter_shapes().keys() - node.layer.parameters.keys() for node in graph.nodes
+    )
+    if path is None and not missing:
+        return network, "its own"
+    path = path or network.weights
+    if path is None:
+        raise ModelError(
+            f"{network.name}: no weights, expected --weights FILE, or --seed N for untrained ones"
+        )
+    try:
+        graph = load_weights(graph, path, network.name)
+    except ModelError as error:
+        better = _better_form(network, path)
+        hint = f"; they are those of {better}" if better else ""
+        raise ModelError(f"{error}{hint}") from None
+    return replace(network, graph=graph), str(path)
+
+
+def _better_form(network: Network, path: str) -> str | None:
+    """Another form of the network whose weights the file has."""
+    name = network.name.partition(":")[0]
+    try:
+        options = family_of(name).options
+        with opened(path) as stored:
+            shapes = {key: entry.shape for key, entry in stored.items()}
+    except ModelError:
+        return None
+    forms: list[list[str]] = [[]]
+    for key, (_, choices) in options.items():
+        if choices:
+            forms = [[*form, f"{key}={str(c).lower()}"] for form in forms for c in choices]
+    for form in forms:
+        text = f"{name}:{','.join(form)}" if form else name
+        if fits(get_network(text).graph, shapes):
+            return text
+    return None
+
+
+def at_size(network: Network, size: tuple[int, int]) -> tuple[Network, Shape]:
+    """The network with its crop (or resize) changed to a size, and its input's shape then."""
+    _, channels, *_ = network.input_shape
+    settings = network.preprocess
+    height, width = size
+    if settings.crop is not None:
+        short = max(min(size), settings.resize) if isinstance(settings.resize, int) else size
+        changed = replace(settings, crop=size, resize=short)
+    else:
+        changed = replace(settings, resize=size)
+    return replace(network, preprocess=changed), (1, channels, height, width)
+
+
+def check_size(graph: Graph, shape: Shape) -> None:
+    """Raise ShapeError naming the layer unless an input of this shape goes through."""
+    graph.at({next(iter(graph.inputs)): shape}).shapes({next(iter(graph.inputs)): shape})

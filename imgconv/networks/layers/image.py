@@ -1,0 +1,103 @@
+"""Layers of image filtering: gray, and the fixed kernels of the bank on every channel.
+
+They compute on interleaved images (H, W, C): maps that such a layer made are views of one, and are
+read again without a copy.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from imgconv import shapes
+from imgconv.networks.chain import Window
+from imgconv.networks.layers.base import Array, Layer, Reach, Shape, image_shape
+
+
+def interleaved(maps: Array) -> Array:
+    """(C, H, W) as (H, W, C) in one piece; no copy where it is a view of that."""
+    return np.ascontiguousarray(maps.transpose(1, 2, 0))
+
+
+def planar(image: Array) -> Array:
+    """(H, W, C) as a view (1, C, H, W)."""
+    return image.transpose(2, 0, 1)[None]
+
+
+def _each(inputs: Array, work: Any) -> Array:
+    results = [planar(work(interleaved(item))) for item in inputs]
+    return results[0] if len(results) == 1 else np.concatenate(results)
+
+
+@dataclass(frozen=True, eq=False)
+class Gray(Layer):
+    """Three channels become their luma (ITU-R BT.601); other maps stay as they are."""
+
+    def output_shape(self, *given: Shape) -> Shape:
+        count, channels, size = image_shape(given[0], None, "gray")
+        return (count, 1 if channels == 3 else channels, *size)
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.images.color import to_gray
+
+        return _each(inputs[0], to_gray) if inputs[0].shape[1] == 3 else inputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelFilter(Layer):
+    """Filters of the bank, as `apply` uses them: (M, C_in/groups, kH, kW) with fixed numbers.
+
+    Filters of one channel filter every channel on its own, and several make channels, a filter's
+    after the other's.
+    """
+
+    weights: Array
+    offsets: Array | None
+    window: Window
+    combine: str = "none"
+
+    @property
+    def kind(self) -> str:
+        return "conv"
+
+    @property
+    def geometry(self) -> tuple[shapes.Pair, shapes.Pair, shapes.Sides, shapes.Pair]:
+        """Kernel size, stride, pads and dilation."""
+        kernel = (self.weights.shape[2], self.weights.shape[3])
+        stride = shapes.pair(self.window.stride, "stride")
+        dilation = shapes.pair(self.window.dilation, "dilation")
+        padding = self.window.padding_for(kernel)
+        return kernel, stride, shapes.resolve_padding(padding, kernel, dilation, stride), dilation
+
+    def output_shape(self, *given: Shape) -> Shape:
+        count, channels, size = image_shape(given[0], None, "conv")
+        maps = 1 if self.combine != "none" else len(self.weights)
+        each = channels if self.weights.shape[1] == 1 and self.window.groups is None else 1
+        return (count, maps * each, *shapes.output_size(size, *self.geometry))
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.filtering import filter_image
+
+        kernel, stride, _, dilation = self.geometry
+        real = np.float64 if inputs[0].dtype == np.float64 else np.float32
+
+        def work(image: Array) -> Array:
+            found = filter_image(
+                image, self.weights, self.offsets, stride=stride,
+                padding=self.window.padding_for(kernel), dilation=dilation,
+                padding_mode=self.window.padding_mode, pad_value=self.window.pad_value,
+                groups=self.window.groups, combine=self.combine, out_dtype=real,
+            )  # fmt: skip
+            return found[0] if len(found) == 1 else np.concatenate(list(found), axis=2)
+
+        return _each(inputs[0], work)
+
+    def multiply_adds(self, *given: Shape) -> int:
+        count, channels, *size = self.output_shape(*given)
+        combined = len(self.weights) if self.combine != "none" else 1
+        return count * channels * math.prod(size) * combined * math.prod(self.weights.shape[1:])
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        kernel, stride, sides, dilation = self.geometry
+        return Reach(kernel[axis], stride[axis], sides[2 * axis], dilation[axis])

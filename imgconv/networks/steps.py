@@ -1,0 +1,197 @@
+"""A layer as text: `conv sobel stride=2`, `relu`, `maxpool 2`, `conv2d 16 3 padding=1`.
+
+One grammar for `run`, whose kernels are the bank's and fixed, and for networks of one's own, whose
+layers may have weights. Options are PyTorch's, by their names.
+"""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from imgconv.errors import UsageError
+from imgconv.networks import layers
+from imgconv.networks.chain import Window
+from imgconv.networks.layers.base import Layer, Shape
+from imgconv.networks.layers.image import Gray, KernelFilter
+
+if TYPE_CHECKING:
+    from imgconv.bank import Kernel
+
+POOLS = {
+    "maxpool": "max", "avgpool": "avg", "minpool": "min", "lppool": "lp",
+    "adaptive-maxpool": "adaptive-max", "adaptive-avgpool": "adaptive-avg",
+    "global-maxpool": "global-max", "global-avgpool": "global-avg",
+}  # fmt: skip
+_POOL_LAYERS: dict[str, Callable[..., Layer]] = {
+    "max": layers.MaxPool2d, "avg": layers.AvgPool2d, "min": layers.MinPool2d,
+    "lp": layers.LPPool2d, "adaptive-max": layers.AdaptiveMaxPool2d,
+    "adaptive-avg": layers.AdaptiveAvgPool2d,
+    "global-max": lambda: layers.AdaptiveMaxPool2d(1),
+    "global-avg": lambda: layers.AdaptiveAvgPool2d(1),
+}  # fmt: skip
+_FILTER_OPTIONS = (
+    "stride", "padding", "dilation", "groups", "mode", "value", "flip", "combine", "bias",
+)  # fmt: skip
+
+# Word → (layer, arguments without a name, arguments that the input's channels give).
+_LAYERS: dict[str, tuple[type[Layer], tuple[str, ...], tuple[str, ...]]] = {
+    "conv2d": (layers.Conv2d, ("out_channels", "kernel_size"), ("in_channels",)),
+    "conv-transpose": (layers.ConvTranspose2d, ("out_channels", "kernel_size"), ("in_channels",)),
+    "linear": (layers.Linear, ("out_features",), ("in_features",)),
+    "batchnorm": (layers.BatchNorm2d, (), ("num_features",)),
+    "instancenorm": (layers.InstanceNorm2d, (), ("num_features",)),
+    "lrn": (layers.LocalResponseNorm, ("size",), ()),
+    "flatten": (layers.Flatten, (), ()),
+    "dropout": (layers.Dropout, ("p",), ()),
+    "softmax": (layers.Softmax, ("axis",), ()),
+    "identity": (layers.Identity, (), ()),
+    "add": (layers.Add, (), ()),
+    "mul": (layers.Mul, (), ()),
+    "concat": (layers.Concat, ("axis",), ()),
+}
+
+
+@dataclass(frozen=True)
+class ParsedStep:
+    """A step's text, its name with its number, and how to make its layer for an input's shape.
+
+    kernel: the bank's kernel of a fixed filter. learned: the layer needs weights or a shape.
+    """
+
+    text: str
+    name: str
+    make: Callable[[Shape], Layer]
+    kernel: "Kernel | None" = None
+    learned: bool = False
+
+    def fixed(self) -> Layer:
+        """The layer of a step that has no weights. Raises UsageError for one that does."""
+        if self.learned:
+            raise UsageError(
+                f"chain: {self.text!r} has weights, which `run` does not load, expected a fixed "
+                "layer; `imgconv net features` takes chains with weights"
+            )
+        return self.make(())
+
+
+def parse_step(part: str, number: int) -> ParsedStep:
+    """Return a step, the number-th of its chain. Raises UsageError, KernelError."""
+    text = part.strip()
+    try:
+        words = shlex.split(part)
+    except ValueError as error:
+        raise UsageError(f"chain: {text!r}: {error}") from None
+    if not words:
+        raise UsageError(f"chain: step {number} is empty, expected a layer such as relu")
+    kind, rest = words[0].lower().replace("_", "-"), words[1:]
+    name = f"{number}-{kind}"
+    if kind == "gray":
+        return ParsedStep(text, name, lambda shape: Gray())
+    if kind in ("conv", "convolve", "conv2d"):
+        if len(rest) > 1 and rest[0].isdigit() and "=" not in rest[1]:
+            return _learned("conv2d", rest, text, name)
+        layer, kernel = _filter(rest, text)
+        return ParsedStep(text, name, lambda shape: layer, kernel)
+    if kind in POOLS:
+        layer = _pool(POOLS[kind], rest)
+        return ParsedStep(text, name, lambda shape: layer)
+    if kind in _LAYERS:
+        return _learned(kind, rest, text, name)
+    from imgconv.compute.pointwise import ACTIVATIONS, ALIASES, parse_activation
+
+    head = kind.partition(":")[0]
+    if head in ACTIVATIONS or head in ALIASES:
+        activation = str(parse_activation(":".join([kind, *rest]) if rest else kind))
+        return ParsedStep(text, f"{number}-{head}", lambda shape: layers.Activation(activation))
+    known = ", ".join(["gray", "conv", *POOLS, *_LAYERS, *ACTIVATIONS])
+    raise UsageError(f"chain: step {number}: {words[0]!r}, expected one of {known}")
+
+
+def _pool(kind: str, rest: Sequence[str]) -> Layer:
+    from imgconv.compute.pool_text import parse_pool
+
+    return _POOL_LAYERS[kind](**parse_pool(f"{kind}:{','.join(rest)}").options)
+
+
+def _filter(rest: list[str], text: str) -> "tuple[Layer, Kernel]":
+    from imgconv.bank import get_kernel, transform
+    from imgconv.compute.padding import normalize_mode
+
+    if not rest:
+        raise UsageError(f"chain: {text!r}: expected conv KERNEL")
+    options = dict.fromkeys(_FILTER_OPTIONS, "")
+    for word in rest[1:]:
+        key, equals, value = word.partition("=")
+        if key not in options or not equals:
+            expected = ", ".join(f"{name}=" for name in _FILTER_OPTIONS)
+            raise UsageError(f"chain: {text!r}: {word!r}, expected {expected}")
+        options[key] = value
+    try:
+        groups = int(options["groups"]) if options["groups"] else None
+        bias = float(options["bias"]) if options["bias"] else None
+        window = Window(
+            _numbers(options["stride"] or "1"), _numbers(options["padding"]) or None,
+            _numbers(options["dilation"] or "1"), groups,
+            normalize_mode(options["mode"] or "reflect"),
+            float(options["value"] or 0),
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(f"chain: {text!r}: {error}") from None
+    kernel = transform(get_kernel(rest[0]), flip=options["flip"] in ("1", "true"), bias=bias)
+    combine = options["combine"] or kernel.combine
+    return KernelFilter(kernel.effective_weights(), kernel.bias, window, combine), kernel
+
+
+def _numbers(text: str) -> Any:
+    if text in ("", "same", "valid", "full"):
+        return text
+    numbers = tuple(int(number) for number in text.split(","))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
+    """A layer of torch.nn with its arguments; channels come from the shape that it reads."""
+    layer, order, given = _LAYERS[kind]
+    maker: Callable[..., Layer] = layer
+    known = [
+        field.name for field in fields(layer) if field.name not in (*given, "parameters")
+    ]  # fmt: skip
+    options: dict[str, Any] = {}
+    places = iter(order)
+    for word in rest:
+        key, equals, value = word.partition("=")
+        if not equals:
+            key, value = next(places, ""), word
+        if key not in known:
+            expected = " ".join([kind, *(place.upper() for place in order)])
+            extra = ", ".join(f"{option}=" for option in known if option not in order)
+            raise UsageError(f"chain: {text!r}: {word!r}, expected {expected} {extra}".rstrip())
+        options[key] = _value(value)
+    missing = [place for place in order if place not in options and place not in _OPTIONAL]
+    if missing:
+        raise UsageError(f"chain: {text!r}: {missing[0]} is missing")
+
+    def make(shape: Shape) -> Layer:
+        channels = dict.fromkeys(given, shape[1])
+        try:
+            return maker(**channels, **options)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"chain: {text!r}: {error}") from None
+
+    return ParsedStep(text, name, make, learned=bool(given))
+
+
+_OPTIONAL = ("p", "axis")
+
+
+def _value(text: str) -> Any:
+    lowered = text.lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    for kind in (_numbers, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from imgconv.errors import ImageError, UsageError
+from imgconv.images import remote
 from imgconv.images.formats import READABLE_SUFFIXES
+from imgconv.images.remote import is_url
 
 STDIN = "-"
 SAMPLE = "sample:"
@@ -32,6 +34,8 @@ def expand(
 def _one(name: str, recursive: bool) -> Iterator[str | ImageError]:
     if name == STDIN or name.startswith(SAMPLE) or os.path.isfile(name):
         yield name
+    elif is_url(name):
+        yield from _objects(name, recursive)
     elif os.path.isdir(name):
         yield from _folder(name, recursive)
     elif os.path.lexists(name) and os.path.exists(name):
@@ -40,6 +44,20 @@ def _one(name: str, recursive: bool) -> Iterator[str | ImageError]:
         yield from (path for path in found if os.path.isfile(path))
     else:
         yield ImageError(f"{name}: no such file")
+
+
+def _objects(url: str, recursive: bool) -> Iterator[str | ImageError]:
+    """URLs as they are; patterns, and with `recursive` prefixes ending in /, are listed."""
+    prefix = recursive and url.endswith("/")
+    if not (prefix or "*" in url):
+        yield url
+        return
+    try:
+        for name in remote.listed(url, prefix):
+            if not prefix or os.path.splitext(name)[1].lower() in READABLE_SUFFIXES:
+                yield name
+    except ImageError as error:
+        yield error
 
 
 def _folder(folder: str, recursive: bool) -> Iterator[str]:

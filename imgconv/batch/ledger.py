@@ -29,6 +29,9 @@ import numpy as np
 
 from imgconv import __version__
 from imgconv.errors import OutputError, UsageError
+from imgconv.images import remote
+from imgconv.images.publish import exists
+from imgconv.images.remote import is_url
 
 DEFAULT = "imgconv-ledger.sqlite"
 CLAIMED, DONE, FAILED = "claimed", "done", "failed"
@@ -110,7 +113,13 @@ def _feed(digest: Any, value: Any) -> None:
 
 
 def stamp_of(source: str) -> Stamp | None:
-    """Return what identifies an input file, or None where there is no file to come back to."""
+    """Return what identifies an input, or None where there is nothing to come back to.
+
+    Of an object in a store that is the store's own digest: it is not fetched.
+    """
+    if is_url(source):
+        found = remote.stamp(source)
+        return found and Stamp(*found)
     digest = hashlib.blake2b(digest_size=16)
     try:
         with open(source, "rb", buffering=0) as file:
@@ -182,7 +191,7 @@ class Ledger:
                 raise Finished(outputs)
             entry_id = self._begin(db, key, stamp)
             replace = self._may_replace(db, outputs) if self.resume else False
-            free = [path for path in outputs if replace or not os.path.lexists(path)]
+            free = [path for path in outputs if replace or not exists(path)]
             db.executemany(
                 "INSERT OR REPLACE INTO output (path, entry) VALUES (?, ?)",
                 [(_key(path), entry_id) for path in free],
@@ -191,16 +200,15 @@ class Ledger:
 
     def _finished_without_reading(self, key: bytes, outputs: list[str]) -> list[str] | None:
         """The outputs of a done entry whose input has the size and time it had, else None."""
-        try:
-            status = os.stat(key)
-        except (OSError, ValueError):
+        status = _stat(os.fsdecode(key))
+        if status is None:
             return None
         with self._mutex:
             row = self._db.execute(
                 "SELECT id, size, mtime FROM entry WHERE input = ? AND recipe = ? AND state = ?",
                 (key, self.recipe, DONE),
             ).fetchone()
-            if not row or row[1:] != (status.st_size, status.st_mtime_ns):
+            if not row or row[1:] != status:
                 return None
             return outputs if self._intact(self._db, row[0], outputs) else None
 
@@ -235,7 +243,7 @@ class Ledger:
     def _may_replace(self, db: sqlite3.Connection, outputs: list[str]) -> bool:
         """Whether every output that exists was made under this ledger and not changed since."""
         for path in outputs:
-            if not os.path.lexists(path):
+            if not exists(path):
                 continue
             row = db.execute(
                 "SELECT size, mtime FROM output WHERE path = ?", (_key(path),)
@@ -273,7 +281,7 @@ class Ledger:
         """Record why an entry could not be done, and let go of the outputs that were not made."""
         with self._change() as db:
             paths = db.execute("SELECT path FROM output WHERE entry = ?", (claim.entry,)).fetchall()
-            missing = [path for path in paths if not os.path.lexists(path[0])]
+            missing = [path for path in paths if not exists(os.fsdecode(path[0]))]
             db.executemany("DELETE FROM output WHERE path = ?", missing)
             db.execute(
                 "UPDATE entry SET state = ?, at = ?, error = ? WHERE id = ?",
@@ -437,12 +445,15 @@ def _record_outputs(db: sqlite3.Connection, entry: int, outputs: Iterable[str]) 
 
 
 def _key(path: str) -> bytes:
-    if path.startswith("sample:") or "://" in path:
+    if path.startswith("sample:") or is_url(path):
         return os.fsencode(path)
     return os.fsencode(os.path.abspath(path))
 
 
 def _stat(path: str) -> tuple[int, int] | None:
+    if is_url(path):
+        found = remote.stamp(path)
+        return found and found[:2]
     try:
         status = os.stat(path)
     except (OSError, ValueError):

@@ -3,9 +3,11 @@
 import os
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from imgconv.errors import UsageError
 from imgconv.images.publish import leads_to_a_stream
+from imgconv.images.remote import is_url
 
 FIELDS = ("stem", "kernel", "map", "parent", "ext", "index")
 _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
@@ -27,7 +29,12 @@ class Plan:
     in_place: bool = False
     several: bool = False
     archive: bool = False
-    taken: dict[str, str] = field(default_factory=dict)
+    taken: dict[str, str] | None = field(default_factory=dict)
+    base: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy for another process: names hold there too, and collisions are found here."""
+        return {**self.__dict__, "taken": None, "base": os.getcwd()}
 
     @property
     def together(self) -> bool:
@@ -47,7 +54,11 @@ class Plan:
         if frame:
             map_name = f"{map_name}-{frame}".strip("-")
         path = self._named(source, kernel, map_name, index)
-        key = os.path.realpath(path)
+        if self.base and not is_url(path):
+            path = os.path.join(self.base, path)
+        if self.taken is None:
+            return path
+        key = path if is_url(path) else os.path.realpath(path)
         origin = f"{source} {map_name}".strip()
         if self.taken.setdefault(key, origin) != origin:
             raise UsageError(
@@ -94,7 +105,7 @@ def check_against_input(path: str, source: str, in_place: bool) -> None:
     if in_place or source == "-" or source.startswith("sample:"):
         return
     try:
-        same = os.path.samefile(path, source)
+        same = path == source if is_url(path) else os.path.samefile(path, source)
     except OSError:
         return
     if same:

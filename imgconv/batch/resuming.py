@@ -3,10 +3,11 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from imgconv.batch import runner
-from imgconv.batch.ledger import Finished, Ledger, Taken
+from imgconv.batch.ledger import Claim, Finished, Ledger, Taken
 from imgconv.batch.runner import Outcome
 from imgconv.errors import ImageError, ImgconvError
 
@@ -19,12 +20,45 @@ class Work(Protocol):
 
     def outputs(self, source: str, index: int) -> list[str]: ...
 
+    def warm(self) -> None: ...
+
     def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]: ...
 
 
-def run(
-    sources: Iterable[str | ImageError], work: Work, jobs: int, ledger: Ledger, in_place: bool
-) -> Iterator[Outcome]:
+@dataclass
+class Recorder:
+    """Claims inputs before their work and records what became of them, if there is a ledger."""
+
+    work: Work
+    ledger: Ledger | None
+    in_place: bool = False
+
+    def begin(self, source: str, index: int) -> Claim | None:
+        """Claim an input. Raises Taken, Finished, and UsageError where outputs collide."""
+        planned = self.work.outputs(source, index)
+        return self.ledger.claim(source, planned) if self.ledger else None
+
+    def end(self, claim: Claim | None, outcome: Outcome) -> Outcome:
+        """Record an outcome and return it, or the failure to record it."""
+        if self.ledger is None or claim is None:
+            return outcome
+        try:
+            if outcome.error is not None:
+                self.ledger.fail(claim, outcome.error)
+            else:
+                paths = {row["output"] for row in outcome.results}
+                self.ledger.finish(claim, outcome.source, paths, self.in_place)
+        except ImgconvError as error:
+            return Outcome(outcome.source, outcome.results, outcome.error or error)
+        return outcome
+
+
+def skipped(source: str, outputs: list[str]) -> list[dict[str, Any]]:
+    """The results of an input that needed no work."""
+    return [{"input": source, "output": path, "skipped": True} for path in outputs]
+
+
+def run(sources: Iterable[str | ImageError], recorder: Recorder, jobs: int) -> Iterator[Outcome]:
     """Yield an outcome for every source as `runner.run` does.
 
     Inputs that another process is at are put aside, at most _ASIDE of them, and looked at again
@@ -33,18 +67,16 @@ def run(
     aside: deque[tuple[str, int]] = deque()
 
     def one(source: str, index: int) -> list[dict[str, Any]]:
-        planned = work.outputs(source, index)
         try:
-            claim = ledger.claim(source, planned)
+            claim = recorder.begin(source, index)
         except Finished as finished:
-            return [{"input": source, "output": path, "skipped": True} for path in finished.outputs]
-        try:
-            results = work(source, index, claim.replace)
-        except (ImgconvError, MemoryError) as error:
-            ledger.fail(claim, error if str(error) else ImageError("out of memory"))
-            raise
-        ledger.finish(claim, source, {row["output"] for row in results}, in_place)
-        return results
+            return skipped(source, finished.outputs)
+        replace = claim is not None and claim.replace
+        outcome = runner.attempt(lambda s, i: recorder.work(s, i, replace), source, index)
+        outcome = recorder.end(claim, outcome)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.results
 
     def unless_taken(source: str, index: int) -> list[dict[str, Any]]:
         try:

@@ -1,10 +1,13 @@
 """What commands share that turn image files into image files."""
 
+import contextlib
 import json
 import os
 import sys
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from imgconv import __version__
 from imgconv.batch import inputs as naming
@@ -18,8 +21,10 @@ from imgconv.compute import bands
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.complete import is_complete
-from imgconv.images.publish import EXISTS, leads_to_a_stream, publish
+from imgconv.images.image import Image
+from imgconv.images.publish import EXISTS, exists, leads_to_a_stream, publish, publish_or_same
 from imgconv.images.reading import parse_frame, read_images
+from imgconv.images.remote import is_url
 from imgconv.images.writing import encode, encode_archive
 from imgconv.pictures.colormaps import check_colormap
 from imgconv.pictures.layout import Layout
@@ -51,6 +56,8 @@ def write_all(request: Request) -> int:
         raise UsageError("no input: expected image files, - or sample:chart")
     if request.inputs.count("-") + (given["files_from"] == "-") > 1:
         raise UsageError("standard input is named twice, expected once")
+    if given["cluster"] and "-" in request.inputs:
+        raise UsageError("--cluster: an image on standard input, expected files or URLs")
     for kernel in recipe.kernels:
         scaling.check_rule(rule_of(kernel, recipe))
     if recipe.colormap:
@@ -92,7 +99,7 @@ def write_all(request: Request) -> int:
     failed = 0
     jobs = 1 if total == 1 or target == "-" else jobs
     try:
-        for outcome in recording.run(sources, work, jobs, recipe, given):
+        for outcome in recording.run(sources, work, jobs, total, recipe, given):
             progress.step()
             if outcome.error is not None:
                 failed = max(failed, outcome.error.exit_code if total == 1 else 1)
@@ -165,6 +172,17 @@ class Work:
             self._path(source, k.name, n, index, 0) for k, _, n in names_of(self.request.recipe)
         ]
 
+    def warm(self) -> None:
+        """Compile or load what this work runs, by doing it to small images."""
+        given, made = self.request.given, self.made or formats.FORMATS["png"]
+        for channels in (1, 3):
+            for dtype in (np.uint8, np.uint16):
+                blank = Image(np.zeros((64, 64, channels), dtype))
+                with contextlib.suppress(ImgconvError):
+                    kind = formats.output_dtype(made, given["depth"], blank.pixels.dtype)
+                    for result in results_of(blank, self.request.recipe, kind, made.raw):
+                        list(encode(result.samples, made, compress=_level(given["compress"])))
+
     def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]:
         """Make an input's results; `replace`: over any that exist. Raises ImgconvError."""
         given, recipe = self.request.given, self.request.recipe
@@ -175,9 +193,9 @@ class Work:
         # The names of further frames are known only once the file is read.
         if frame != "all" and all(self._finished(path, replace) for _, _, path in named):
             return [_skipped(source, path, name) for _, name, path in named]
-        if not (replace or self.replacing) and self.target != "-":
+        if not (replace or self.replacing or given["cluster"]) and self.target != "-":
             for _, _, path in named:
-                if os.path.lexists(path) and not leads_to_a_stream(path):
+                if exists(path) and not leads_to_a_stream(path):
                     raise OutputError(f"{path}: {EXISTS}")
         data: Any = sys.stdin.buffer.read() if source == "-" else source
         results = []
@@ -205,6 +223,8 @@ class Work:
     def _finished(self, path: str, replace: bool) -> bool:
         """Whether --skip-existing leaves this output alone."""
         skipping = self.request.given["skip_existing"] and path != "-" and not replace
+        if skipping and is_url(path):
+            return exists(path)
         return skipping and is_complete(path, self._format(path).name)
 
     def _format(self, path: str) -> formats.Format:
@@ -262,9 +282,11 @@ class Work:
         return results
 
     def _publish(self, path: str, pieces: Any, replace: bool) -> int:
-        return (
-            _to_stdout(pieces) if path == "-" else publish(path, pieces, replace or self.replacing)
-        )
+        if path == "-":
+            return _to_stdout(pieces)
+        # A cluster may run a task twice: what the first run left is then found done.
+        write = publish_or_same if self.request.given["cluster"] else publish
+        return write(path, pieces, replace or self.replacing)
 
 
 def _skipped(source: str, path: str, name: str) -> dict[str, Any]:

@@ -239,6 +239,11 @@ _BATCH = (
     click.option(
         "--resume", is_flag=True, help="Go on with a ledger's batch: pass over what is done."
     ),
+    click.option(
+        "--cluster",
+        metavar="ADDRESS|local:N",
+        help="Work on a Dask cluster: tcp://HOST:PORT, or N processes here.",
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be written and stop."),
     click.option(
         "--json", "as_json", is_flag=True, help="One JSON object a result on standard output."

@@ -1,4 +1,4 @@
-"""What `--ledger`, `--resume` and `--since` mean to a command that writes files."""
+"""What `--ledger`, `--resume`, `--since` and `--cluster` mean to a command that writes files."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -28,23 +28,35 @@ def recent(
 
 
 def run(
-    sources: Iterable[str | ImageError], work: "Work", jobs: int, recipe: Any, given: dict[str, Any]
-) -> Iterator[runner.Outcome]:
-    """Yield the outcome of every source, recorded in the ledger where one was asked for."""
-    if not (given["ledger"] or given["resume"]) or given["dry_run"]:
+    sources: Iterable[str | ImageError], work: "Work", jobs: int, total: int | None,
+    recipe: Any, given: dict[str, Any],
+) -> Iterator[runner.Outcome]:  # fmt: skip
+    """Yield the outcome of every source, by a cluster and recorded where that was asked for."""
+    recording = given["ledger"] or given["resume"]
+    if given["dry_run"] or not (recording or given["cluster"]):
         yield from runner.run(sources, work, jobs)
         return
+    option = "--cluster" if given["cluster"] else "--ledger"
+    if given["output"] == "-" or (given["output"] or "").endswith(":-"):
+        raise UsageError(f"{option} and standard output, expected -o with files")
     from imgconv.batch import ledger, resuming
 
-    if given["output"] == "-" or (given["output"] or "").endswith(":-"):
-        raise UsageError("--ledger and standard output, expected -o with files")
-    opened = ledger.Ledger(
-        given["ledger"] or ledger.DEFAULT, recipe, {key: given[key] for key in _DECIDING},
-        resume=given["resume"], overwrite=given["overwrite"] or given["in_place"],
-    )  # fmt: skip
+    opened = None
+    if recording:
+        opened = ledger.Ledger(
+            given["ledger"] or ledger.DEFAULT, recipe, {key: given[key] for key in _DECIDING},
+            resume=given["resume"], overwrite=given["overwrite"] or given["in_place"],
+        )  # fmt: skip
+    recorder = resuming.Recorder(work, opened, given["in_place"])
     completed = False
     try:
-        yield from resuming.run(sources, work, jobs, opened, given["in_place"])
+        if given["cluster"]:
+            from imgconv.batch import cluster
+
+            yield from cluster.run(sources, given["cluster"], recorder, total, given["threads"])
+        else:
+            yield from resuming.run(sources, recorder, jobs)
         completed = True
     finally:
-        opened.close(completed)
+        if opened:
+            opened.close(completed)

@@ -13,7 +13,9 @@ import stat
 from collections.abc import Iterable
 from typing import Any
 
-from imgconv.errors import OutputError
+from imgconv.errors import ImgconvError, OutputError
+from imgconv.images import remote
+from imgconv.images.remote import is_url
 
 EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
 TEMPORARY = ".imgconv-"
@@ -26,8 +28,10 @@ def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
 
     On any exception the temporary is removed and an older file stays whole; only where the
     folder cannot be synchronised after the rename is the new file, whole, already in place.
-    Raises OutputError naming the file.
+    A URL is one PUT to its store. Raises OutputError naming the file.
     """
+    if is_url(path):
+        return remote.publish(path, pieces, overwrite)
     try:
         old = _status(path)
         if old and not stat.S_ISREG(old.st_mode):
@@ -37,6 +41,35 @@ def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
         return _replace(os.path.realpath(path), old, pieces, overwrite)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from None
+
+
+def publish_or_same(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
+    """As `publish`, but an output that exists with these very bytes is as good as written.
+
+    So the same task may run twice, one after the other or at once, and no other file is lost.
+    """
+    content = b"".join(bytes(piece) for piece in pieces)
+    try:
+        return publish(path, [content], overwrite)
+    except OutputError:
+        if not _holds(path, content):
+            raise
+        return len(content)
+
+
+def exists(path: str) -> bool:
+    """Whether a file or object is there, or a broken symlink."""
+    return remote.exists(path) if is_url(path) else os.path.lexists(path)
+
+
+def _holds(path: str, content: bytes) -> bool:
+    try:
+        if is_url(path):
+            return remote.fetch(path, len(content)) == content
+        with open(path, "rb") as file:
+            return file.read(len(content) + 1) == content
+    except (ImgconvError, OSError):
+        return False
 
 
 def leads_to_a_stream(path: str) -> bool:

@@ -19,6 +19,7 @@ from imgconv.images import pillow
 from imgconv.images.complete import missing_end
 from imgconv.images.formats import sniff
 from imgconv.images.image import Image
+from imgconv.images.remote import is_url
 from imgconv.images.source import Source
 
 # Pillow raises above twice its warning limit of 2³⁰ / 4 / 3 pixels; so do we.
@@ -59,7 +60,13 @@ def read_images(
             raise LimitError(f"{source}: larger than the limit of {limit} pixels (--max-pixels)")
         yield image
         return
-    with Source(source, name) as opened:
+    origin = source
+    if isinstance(source, str) and is_url(source):
+        from imgconv.images.remote import fetch
+
+        name = name or source
+        origin = fetch(source, _BYTES_PER_PIXEL * limit + _SLACK)
+    with Source(origin, name) as opened:
         kind = sniff(opened.prefix, opened.name, format)
         if kind is None:
             raise ImageError(f"{opened.name}: {_unknown(opened.prefix)}")

@@ -38,6 +38,7 @@ class Recipe:
     scale: str | None = None
     colormap: str | None = None
     sheet: Layout | None = None
+    only_report: bool = False
 
     def needs_gray(self) -> bool:
         """Whether colours become gray first: asked for, or because a map is shown in colours."""

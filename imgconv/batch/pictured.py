@@ -16,6 +16,8 @@ from imgconv.images.image import Image
 
 def names_of(recipe: Recipe) -> list[tuple[Kernel, int, str]]:
     """(kernel, filter, map name) of every result; a sheet is one result of its own."""
+    if recipe.only_report:
+        return []
     return [(_SHEET, -1, "")] if recipe.sheet else recipe.names()
 
 
@@ -24,6 +26,8 @@ def results_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) ->
 
     Raises UsageError when a format of raw values or 16 bits is to hold a picture.
     """
+    if recipe.only_report:
+        return
     if not (recipe.sheet or recipe.colormap):
         yield from maps_of(image, recipe, dtype, raw)
         return

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from imgconv.batch.pictured import names_of, results_of
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.cli import recording
 from imgconv.cli.boundary import drop_stdout, printable, reason, say
+from imgconv.cli.reporting import Reports
 from imgconv.compute import bands
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
@@ -74,6 +76,11 @@ def write_all(request: Request) -> int:
     target, made = _target(given)
     if target == "-" and given["as_json"]:
         raise UsageError("--json and image data both on standard output, expected one of them")
+    reports = None
+    if given["report"]:
+        reports = Reports(given["report"], len(request.inputs) > 1)
+        if given["output"] is None and not given["in_place"]:
+            recipe = request.recipe = replaced(recipe, only_report=True)
     plan = Plan(target, made.suffixes[0] if made else ".png", given["in_place"],
                 several=len(names_of(recipe)) > 1 or len(request.inputs) > 1,
                 archive=made is not None and made.archive)  # fmt: skip
@@ -92,8 +99,8 @@ def write_all(request: Request) -> int:
                 "use -o DIR/, --combine or npz:-"
             )
         if target != "-" and frame != "all":
-            _plan_ahead(sources, plan, recipe)
-    work = Work(request, target, made, plan)
+            _plan_ahead(sources, plan, recipe, reports)
+    work = Work(request, target, made, plan, reports)
     jobs = given["jobs"] or bands.num_threads()
     progress = runner.Progress(total, given["quiet"] or given["as_json"])
     failed = 0
@@ -145,7 +152,7 @@ def _target(given: dict[str, Any]) -> tuple[str | None, formats.Format | None]:
     return target, made
 
 
-def _plan_ahead(sources: list[Any], plan: Plan, recipe: Recipe) -> None:
+def _plan_ahead(sources: list[Any], plan: Plan, recipe: Recipe, reports: Reports | None) -> None:
     """Name every output before any work, so that collisions are found now."""
     for index, source in enumerate(sources):
         if isinstance(source, ImgconvError):
@@ -153,24 +160,29 @@ def _plan_ahead(sources: list[Any], plan: Plan, recipe: Recipe) -> None:
         for kernel, _, name in names_of(recipe):
             path = plan.path(source, kernel.name, name, index)
             check_against_input(path, source, plan.in_place)
+        if reports:
+            reports.path(source, index)
 
 
 class Work:
     """Read, filter, encode and publish one input."""
 
     def __init__(
-        self, request: Request, target: str | None, made: formats.Format | None, plan: Plan
-    ) -> None:
+        self, request: Request, target: str | None, made: formats.Format | None, plan: Plan,
+        reports: Reports | None = None,
+    ) -> None:  # fmt: skip
         self.request, self.target, self.made, self.plan = request, target, made, plan
+        self.reports = reports
         self.replacing = any(
             request.given[option] for option in ("overwrite", "in_place", "skip_existing")
         )
 
     def outputs(self, source: str, index: int) -> list[str]:
         """The paths of an input's results, of the first frame."""
-        return [
+        paths = [
             self._path(source, k.name, n, index, 0) for k, _, n in names_of(self.request.recipe)
         ]
+        return [*paths, self.reports.path(source, index)] if self.reports else paths
 
     def warm(self) -> None:
         """Compile or load what this work runs, by doing it to small images."""
@@ -187,16 +199,25 @@ class Work:
         """Make an input's results; `replace`: over any that exist. Raises ImgconvError."""
         given, recipe = self.request.given, self.request.recipe
         named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in names_of(recipe)]
+        page = self.reports.path(source, index) if self.reports else None
         if given["dry_run"]:
-            return [{"input": source, "output": path, "map": name} for _, name, path in named]
+            pages = [("report", page)] if page else []
+            paths = [*((name, path) for _, name, path in named), *pages]
+            return [{"input": source, "output": path, "map": name} for name, path in paths]
         frame = given["frame"]
         # The names of further frames are known only once the file is read.
-        if frame != "all" and all(self._finished(path, replace) for _, _, path in named):
+        finished = all(self._finished(path, replace) for _, _, path in named)
+        if page and finished:
+            # A page appears whole or not at all.
+            finished = given["skip_existing"] and not replace and os.path.exists(page)
+        if frame != "all" and finished:
             return [_skipped(source, path, name) for _, name, path in named]
         if not (replace or self.replacing or given["cluster"]) and self.target != "-":
             for _, _, path in named:
                 if exists(path) and not leads_to_a_stream(path):
                     raise OutputError(f"{path}: {EXISTS}")
+        if page and self.reports:
+            self.reports.check(page, replace or self.replacing)
         data: Any = sys.stdin.buffer.read() if source == "-" else source
         results = []
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
@@ -211,6 +232,10 @@ class Work:
                     "write them elsewhere with --frame all -o DIR/"
                 )
             results += self._write(source, index, image, frame == "all", replace)
+            if self.reports:
+                path = self.reports.path(source, index, image.frame * (frame == "all"))
+                row = self.reports.write(image, recipe, path, replace or self.replacing)
+                results.append({"input": source} | row)
         return results
 
     def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
@@ -236,6 +261,8 @@ class Work:
         given, recipe = self.request.given, self.request.recipe
         results: list[dict[str, Any]] = []
         archives: dict[str, tuple[dict[str, Any], Any, list[dict[str, Any]]]] = {}
+        if not names_of(recipe):
+            return results
         first = names_of(recipe)[0]
         path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
         made = self._format(path)

@@ -209,6 +209,11 @@ _SHOW = (
         type=COLORMAP,
         help="Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
     ),
+    click.option(
+        "--report",
+        metavar="PATH",
+        help="Write an HTML page: input, kernels, all maps, statistics; without -o only that.",
+    ),
     click.option("--sheet", is_flag=True, help="One contact sheet of all maps of an image."),
     click.option("--columns", type=click.IntRange(1, 256), help="Columns of the sheet."),
     click.option(

@@ -1,0 +1,38 @@
+"""What `--report` means to a command that filters files."""
+
+import os
+from typing import Any
+
+from imgconv.batch.plan import Plan, check_against_input
+from imgconv.errors import OutputError, UsageError
+from imgconv.images.publish import EXISTS, publish
+
+
+class Reports:
+    """Names and writes the pages of a command's inputs."""
+
+    def __init__(self, target: str, several: bool) -> None:
+        if target == "-":
+            raise UsageError("--report -: expected a file, a folder/ or a template with {stem}")
+        plain = not target.endswith(os.sep) and not os.path.isdir(target)
+        if plain and os.path.splitext(target)[1].lower() not in (".html", ".htm"):
+            raise UsageError(f"--report {target}: expected a name that ends in .html")
+        self.plan = Plan(target, ".html", several=several)
+
+    def path(self, source: str, index: int, frame: int = 0) -> str:
+        """The page of an input. Raises UsageError where two inputs would have one."""
+        path = self.plan.path(source, "report", "", index, frame)
+        check_against_input(path, source, False)
+        return path
+
+    def check(self, path: str, replace: bool) -> None:
+        """Raise OutputError for a page that exists and is not to be replaced."""
+        if os.path.lexists(path) and not replace:
+            raise OutputError(f"{path}: {EXISTS}")
+
+    def write(self, image: Any, recipe: Any, path: str, replace: bool) -> dict[str, Any]:
+        """Write an image's page; return its row for --json."""
+        from imgconv.batch.reports import report_of
+
+        size = publish(path, [report_of(image, recipe)], replace)
+        return {"output": path, "map": "report", "bytes": size}

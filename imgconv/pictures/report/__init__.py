@@ -1,0 +1,1 @@
+"""A run or a network as one self-contained page: `sections` gathers, `page` writes."""

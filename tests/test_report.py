@@ -110,6 +110,19 @@ def test_maps_and_kernels_are_the_real_ones(folder):
     assert facts["field"]["down"] == {"size": 3, "jump": 1, "start": 0.0}
 
 
+def test_a_chains_steps_know_what_they_see(folder):
+    page = Reader(made(folder, "run", "gray | conv sobel | maxpool 2 | conv box-5 stride=2 | relu"))
+    layers = [json.loads(layer["data-layer"]) for layer in page.all("section")]
+    assert [layer["name"] for layer in layers] == [
+        "1-gray", "2-conv", "3-maxpool", "4-conv", "5-relu",
+    ]  # fmt: skip
+    assert [layer["field"]["down"]["size"] for layer in layers] == [1, 3, 4, 12, 12]
+    assert [layer["field"]["across"]["jump"] for layer in layers] == [1, 1, 2, 4, 4]
+    assert [(layer["height"], layer["width"]) for layer in layers[2:]] == [
+        (60, 80), (30, 40), (30, 40),
+    ]  # fmt: skip
+
+
 def test_statistics_count_every_value_and_leave_what_is_not_finite_out():
     values = np.array([0, 0, 1, 3, np.nan, np.inf])
     found = statistics(values)

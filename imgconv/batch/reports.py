@@ -10,8 +10,10 @@ import numpy.typing as npt
 from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Map, Recipe, maps_of
 from imgconv.batch.pictured import bytes_of
+from imgconv.images import color
 from imgconv.images.image import Image
-from imgconv.networks.receptive import Field
+from imgconv.networks.chain import graph_of
+from imgconv.networks.receptive import Field, fields
 from imgconv.pictures.report.page import Page, render
 from imgconv.pictures.report.sections import Section, section
 from imgconv.shapes import ReceptiveField, pair, resolve_padding
@@ -49,6 +51,10 @@ def _of_kernels(image: Image, recipe: Recipe) -> Iterator[Section]:
 
 
 def _of_chain(image: Image, recipe: ChainRecipe) -> Iterator[Section]:
+    prepared = color.prepare(image, gray=recipe.gray, channels=recipe.channels)
+    height, width, channels = prepared.pixels.shape
+    graph = graph_of(list(recipe.steps), (1, channels - prepared.alpha, height, width))
+    seen = fields(graph, graph.shapes())
     for step, found in zip(
         recipe.steps, maps_of(image, recipe, np.dtype(np.float32), raw=True), strict=True
     ):
@@ -56,7 +62,7 @@ def _of_chain(image: Image, recipe: ChainRecipe) -> Iterator[Section]:
         kernels = _planes(step.kernel) if step.kernel else []
         yield section(
             step.name, step.text, planes, _channels(len(planes)), len(recipe.steps),
-            kernels=kernels,
+            seen.get(step.name), kernels,
         )  # fmt: skip
 
 

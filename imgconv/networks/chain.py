@@ -14,6 +14,7 @@ from imgconv.shapes import extent, pair
 
 if TYPE_CHECKING:
     from imgconv.bank import Kernel
+    from imgconv.networks.graph import Graph
     from imgconv.networks.layers import Layer
 
 Array = npt.NDArray[Any]
@@ -69,18 +70,24 @@ def split_chain(text: str) -> list[str]:
 
 def trace(pixels: Array, steps: list[Step]) -> Iterator[tuple[Step, Array]]:
     """Yield every step with its maps (H, W, C), walking the graph that the steps are."""
-    from imgconv.networks.graph import Graph, Node
     from imgconv.networks.layers.image import interleaved, planar
 
     image = planar(pixels)
+    graph = graph_of(steps, image.shape)
+    for step, (_, maps) in zip(steps, graph.trace(image), strict=True):
+        yield step, interleaved(maps[0])
+
+
+def graph_of(steps: list[Step], shape: tuple[int, ...]) -> "Graph":
+    """The graph of the steps for an image of shape (1, C, H, W), the value `image`."""
+    from imgconv.networks.graph import Graph, Node
+
     names = ["image", *(step.name for step in steps)]
     nodes = [
         Node(step.name, step.layer, (before,))
         for step, before in zip(steps, names, strict=False)
     ]  # fmt: skip
-    graph = Graph({"image": image.shape}, nodes, names[-1:])
-    for step, (_, maps) in zip(steps, graph.trace(image), strict=True):
-        yield step, interleaved(maps[0])
+    return Graph({"image": shape}, nodes, names[-1:])
 
 
 def _from_file(path: str) -> list[str]:

@@ -249,7 +249,7 @@ def _box(
 def _does(node: Node) -> str:
     """What a layer does, such as `Conv2d 3×3, 64, stride 2`."""
     layer = node.layer
-    window = getattr(layer, "window", None)
+    window = getattr(layer, "geometry", None) or getattr(layer, "window", None)
     said = layer.kind
     if window:
         said += f" {window[0][0]}×{window[0][1]}"

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import bands, matmul, plan
+from imgconv.compute import bands, convolution, matmul_layout, plan
 from imgconv.compute.convolution import conv2d
 from imgconv.compute.tiles import Job
+from imgconv.errors import ShapeError
 from tests import reference
 
 # (N, C, H, W), maps, kernel, stride, padding, dilation, groups: a network's layers, made small.
@@ -99,13 +100,28 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
         bands.set_num_threads(0)
     alone = [conv2d(image, weight, bias, **options).tobytes() for image in x]
     assert b"".join(alone) == want
-    for name, value in {"PANEL": 2_000, "TILE": 900, "SUMS": 700, "WEIGHTS": 300}.items():
-        monkeypatch.setattr(matmul, name, value)
-    matmul.layout_of.cache_clear()
+    convolution._layers.clear()
+    for name, value in {"PANELS": (2_000, 3_000), "TILE": 900, "SUMS": 700, "WEIGHTS": 300}.items():
+        monkeypatch.setattr(matmul_layout, name, value)
+    matmul_layout.layout_of.cache_clear()
     try:
         assert conv2d(x, weight, bias, **options).tobytes() == want
     finally:
-        matmul.layout_of.cache_clear()
+        matmul_layout.layout_of.cache_clear()
+        convolution._layers.clear()
+
+
+def test_what_was_kept_of_a_layer_serves_no_other_layer():
+    x, weight, bias, _ = make(LAYERS["pointwise"])
+    first = conv2d(x, weight, bias)
+    assert conv2d(x, weight, bias, activation="relu").min() == 0
+    np.testing.assert_array_equal(conv2d(x.astype(">f4"), weight, bias), first)
+    np.testing.assert_array_equal(conv2d(x[:, :, ::-1], weight, bias), first[:, :, ::-1])
+    np.testing.assert_array_equal(conv2d(x[0], weight, bias), first[0])
+    np.testing.assert_array_equal(conv2d(x, 2 * weight, 2 * bias), 2 * first)
+    assert conv2d(x.astype(np.float64), weight, bias).dtype == np.float64
+    with pytest.raises(ShapeError, match="bias"):
+        conv2d(x, weight, bias[:-1])
 
 
 def test_a_large_batch_is_computed_as_its_images_are():

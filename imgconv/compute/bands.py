@@ -43,26 +43,90 @@ def over_bands(rows: int, band: int, work: Callable[[int, int], Any]) -> None:
         for start in range(0, rows, band):
             work(start, min(start + band, rows))
         return
-    lock = threading.Lock()
-    following = iter(range(0, rows, band))
-    failures: list[BaseException] = []
+    share = _Share(rows, band, work)
+    _ask(share.help, workers - 1)
+    share.finish()
 
-    def run() -> None:
-        while not failures:
-            with lock:
-                start = next(following, None)
-            if start is None:
-                return
+
+class _Share:
+    """Bands being handed out to this thread and to helpers that find time before it is done."""
+
+    def __init__(self, rows: int, band: int, work: Callable[[int, int], Any]) -> None:
+        self._rows, self._band, self._work = rows, band, work
+        self._next = 0
+        self._helping = 0
+        self._failure: BaseException | None = None
+        self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                start = self._next
+                if start >= self._rows or self._failure is not None:
+                    return
+                self._next += self._band
             try:
-                work(start, min(start + band, rows))
+                self._work(start, min(start + self._band, self._rows))
             except BaseException as error:
-                failures.append(error)
+                self._failure = self._failure or error
 
-    threads = [threading.Thread(target=run) for _ in range(workers - 1)]
-    for thread in threads:
-        thread.start()
-    run()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    def help(self) -> None:
+        """Take bands while there are any."""
+        with self._lock:
+            if self._next >= self._rows or self._failure is not None:
+                return
+            self._helping += 1
+        self._run()
+        with self._lock:
+            self._helping -= 1
+            self._left.notify()
+
+    def finish(self) -> None:
+        """Take bands while there are any, wait for those of helpers, raise what went wrong."""
+        self._run()
+        with self._lock:
+            while self._helping:
+                self._left.wait()
+        if self._failure is not None:
+            raise self._failure
+
+
+class _Helpers:
+    """Threads that wait for work: starting one takes 0.1 ms, as long as a small layer.
+
+    Whoever asks for help never waits for a helper that has not begun, so calls may be nested
+    and come from any thread.
+    """
+
+    def __init__(self) -> None:
+        from queue import SimpleQueue
+
+        self.process = os.getpid()
+        self._queue: Any = SimpleQueue()
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def call(self, work: Callable[[], None], times: int) -> None:
+        """Offer `work` to this many threads."""
+        with self._lock:
+            while self._count < times:
+                threading.Thread(target=self._serve, daemon=True).start()
+                self._count += 1
+        for _ in range(times):
+            self._queue.put(work)
+
+    def _serve(self) -> None:
+        while True:
+            self._queue.get()()
+
+
+_helpers: _Helpers | None = None
+
+
+def _ask(work: Callable[[], None], times: int) -> None:
+    global _helpers
+    if _helpers is None or _helpers.process != os.getpid():
+        # A forked process has none of its parent's threads.
+        _helpers = _Helpers()
+    _helpers.call(work, times)

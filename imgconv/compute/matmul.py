@@ -12,38 +12,19 @@ for 100 million weights and a batch of one. Sums are added in the order (c, ky, 
 tiles, so results do not depend on threads, tiles or batch.
 """
 
-import functools
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, microkernel, tiles
-from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute import epilogue, matmul_layout, microkernel, tiles
+from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
+from imgconv.compute.matmul_layout import Layout
 from imgconv.compute.plan import Offer
-from imgconv.compute.tiles import Job, convert_row, round_up
+from imgconv.compute.tiles import Job, convert_row
 
-# Places in the loop's `layout` array; the geometry of `tiles` stands before them.
-(
-    CHANNELS,
-    STEP,  # channels a block
-    TAPS,  # of one channel
-    PHASES,
-    ROWS,  # rows of one plane of a tile
-    SHARED,  # columns at a row's end that are the next row's first
-    CHUNK,  # maps whose weights for one block of channels stay in the cache
-    FILLED,  # whether both ends of a row are fill, the source between them without a gap
-    LAYOUT,
-) = range(tiles.FIELDS, tiles.FIELDS + 9)
-
-PANEL = 20_000  # bytes of pixels that one panel may read: they stay in a 32 kB L1
-TILE = 40_000  # floats of a tile: with the sums and a strip of weights within a 512 kB L2
-SUMS = 50_000  # floats of sums kept between channel blocks
 WIDEST = 4096  # output columns; beyond them a row of a tile leaves the cache
-CALL = 100_000  # cycles of work that make ten times the cost of handing out a task
-WEIGHTS = 40_000  # floats of weights that all panels of a tile meet before the next ones
 
 
 def _finisher(lanes: int, activation: str) -> Helper:
@@ -110,6 +91,7 @@ def _filler(lanes: int) -> Helper:
     It takes channels first…last − 1, and for each phase `rows` padded rows from `top` on.
     """
     copy = microkernel.copy(lanes)
+    copy_second = microkernel.copy(lanes, 2)
 
     def fill(  # type: ignore[no-untyped-def]
         tile, source, start, row_map, col_map, channels, phases, geometry, filling, first, last,
@@ -118,30 +100,41 @@ def _filler(lanes: int) -> Helper:
         pitch = geometry[tiles.PITCH]
         near = geometry[tiles.NEAR]
         width = geometry[tiles.WIDTH]
-        # Rows of which only both ends come from the border, and the rest lies as the tile wants it.
-        plain = geometry[tiles.STEP] == 1 and geometry[tiles.PIXEL_STRIDE] == 1
-        plain = plain and geometry[FILLED] == 1
-        inside = min(width, pitch - near)
+        step = geometry[tiles.STEP]
+        line = row_map[top]
+        end = top + (rows - 1) * geometry[tiles.STRIDE_Y]
+        # A tile that is a part of the source as it lies.
+        level = geometry[matmul_layout.PLAIN] == 2 and line >= 0 and row_map[end] - line == rows - 1
         for c in range(first, last):
-            for phase in range(geometry[PHASES]):
+            for phase in range(geometry[matmul_layout.PHASES]):
                 down, across = phases[2 * phase], phases[2 * phase + 1]
-                at = ((c - first) * geometry[PHASES] + phase) * geometry[tiles.PLANE]
+                at = ((c - first) * geometry[matmul_layout.PHASES] + phase) * geometry[tiles.PLANE]
+                if level:
+                    row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
+                    copy(tile, at, source, row, rows * pitch)
+                    continue
+                before = max((near - across + step - 1) // step, 0)
+                inside = min((near + width - across + step - 1) // step, pitch) - before
+                begin = across + before * step - near
                 for j in range(rows):
                     padded = top + down + j * geometry[tiles.STRIDE_Y]
                     line = row_map[padded] if padded < geometry[tiles.PADDED] else np.int64(-1)
                     row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
-                    if plain and line >= 0:
-                        for i in range(near):
+                    if geometry[matmul_layout.PLAIN] and line >= 0:
+                        for i in range(before):
                             tile[at + i] = filling
-                        copy(tile, at + near, source, row, inside)
-                        for i in range(near + inside, pitch):
+                        if step == 1:
+                            copy(tile, at + before, source, row + begin, inside)
+                        else:
+                            copy_second(tile, at + before, source, row + begin, inside)
+                        for i in range(before + inside, pitch):
                             tile[at + i] = filling
                     else:
                         convert_row(
                             tile, at, source, line, row, across, pitch, col_map, geometry, filling
                         )  # fmt: skip
                     at += pitch
-                for i in range(geometry[SHARED]):
+                for i in range(geometry[matmul_layout.SHARED]):
                     tile[at + i] = filling
 
     return Helper(fill)
@@ -166,15 +159,17 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
         across = geometry[tiles.OUT_WIDTH]
         out_map = geometry[tiles.OUT_MAP]
         maps = high - low
-        taps = geometry[TAPS]
-        span = geometry[CHANNELS] * taps
-        step = geometry[STEP]
-        blocks = (geometry[CHANNELS] + step - 1) // step
+        taps = geometry[matmul_layout.TAPS]
+        span = geometry[matmul_layout.CHANNELS] * taps
+        step = geometry[matmul_layout.STEP]
+        blocks = (geometry[matmul_layout.CHANNELS] + step - 1) // step
         columns = (bottom - top - 1) * pitch + across
+        lowest = np.float32(-np.inf)
+        floor = values[epilogue.OFFSET]
         panels = (columns + widest - 1) // widest
         vectors = (columns + lanes - 1) // lanes
-        chunk = geometry[CHUNK]
-        rows = bottom - top - 1 + geometry[ROWS]
+        chunk = geometry[matmul_layout.CHUNK]
+        rows = bottom - top - 1 + geometry[matmul_layout.ROWS]
         list_runs(runs, columns, widest, lanes, pitch, across)
         for unit in range(first, last):
             # Maps are counted over all groups: map m is row m of the weights.
@@ -182,7 +177,7 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
             base = starts[3 * unit + 1] + top * across - ahead * out_map
             for block in range(blocks):
                 c = block * step
-                end = min(c + step, geometry[CHANNELS])
+                end = min(c + step, geometry[matmul_layout.CHANNELS])
                 fill(
                     tile, source, starts[3 * unit], row_map, col_map, channels, phases, geometry,
                     values[epilogue.FILL], c, end, top * geometry[tiles.STRIDE_Y], rows,
@@ -196,6 +191,7 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
                         panel(
                             sums, at + p * count, tile, p, offsets, weights, m * span + c * taps,
                             span, (end - c) * taps, count, columns - p, bias, m, block == 0,
+                            floor if block == blocks - 1 else lowest,
                         )  # fmt: skip
                     if block == blocks - 1:
                         finish(
@@ -209,8 +205,8 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
 def offer(job: Job) -> Offer | None:
     """For float32 images of several channels or maps, judged by one image's layer alone.
 
-    The choice must not depend on the batch: these sums are added in another order than those of
-    the direct algorithms.
+    The choice must not depend on the batch, and looks at no weight: these sums are added in
+    another order than those of the direct algorithms, and weights may be 400 MB.
     """
     groups, maps, channels, kh, kw = job.weights.shape
     plain = job.run == 1 and job.combine == "none" and job.divisor == job.gain == 1.0
@@ -219,208 +215,56 @@ def offer(job: Job) -> Offer | None:
         return None
     taps = channels * kh * kw
     if (maps >= 4 and taps >= 8) or taps >= 64 or groups >= 8:
-        # Under direct's estimate for any kernel, so that a batch never changes the choice.
-        return Offer("matmul", 0.05 + 0.01 * taps, f"matrix product, {maps} maps of {taps} taps")
+        reason = f"matrix product, {maps} maps of {taps} taps"
+        return Offer("matmul", 0.05 + 0.01 * taps, reason, Product(job))
     return None
 
 
 def run(job: Job, choice: Offer) -> None:
     """Compute the job's outputs; threads over units, bands of rows and ranges of maps."""
-    lanes, heights = microkernel.blocks() if job.weights.shape[1] > 1 else microkernel.lines()
-    layout = Layout.of(job, lanes, lanes * len(heights))
-    weights = np.ascontiguousarray(job.weights, np.float32)
-    bias = np.ascontiguousarray(job.bias, np.float32)
-    values = epilogue.make_values("f32", job.fill, 1.0, 0.0, 1.0)
-    rows_loop = product_rows(lanes, heights, job.activation)
-    groups, units = len(job.weights), len(job.starts_in)
-    starts = np.empty((units, 3), np.int64)
-    starts[:, 0], starts[:, 1] = job.starts_in, job.starts_out
-    starts[:, 2] = np.arange(units) % groups
-    channels = np.array(job.channels, np.int64)
-    height, maps = job.out_size[0], job.weights.shape[1]
-    tasks = [
-        (unit, min(unit + layout.units, units), top, min(top + layout.tall, height), low,
-         min(low + layout.maps, maps))
-        for unit in range(0, units, layout.units)
-        for top in range(0, height, layout.tall)
-        for low in range(0, maps, layout.maps)
-    ]  # fmt: skip
-
-    def work(first: int, last: int) -> None:
-        tile = np.empty(layout.tile_size, np.float32)
-        sums = np.empty(layout.sums_size, np.float32)
-        runs = np.empty(layout.runs_size, np.int64)
-        for task in tasks[first:last]:
-            rows_loop(
-                job.out, job.source, tile, sums, weights, bias, values, job.row_map, job.col_map,
-                channels, layout.phases, layout.offsets, starts, runs, layout.geometry, *task,
-            )  # fmt: skip
-
-    over_bands(len(tasks), 1, work)
+    choice.detail(job.out, job.source, job.weights, job.bias)
 
 
-class Shape(NamedTuple):
-    """All that a layout depends on."""
+class Product:
+    """All that a job says beside its numbers: an output of the same shapes is one call."""
 
-    units: int
-    maps: int
-    channels: int
-    size: tuple[int, int]  # of the kernel
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    out_size: tuple[int, int]
-    out_map: int
-    row_stride: int
-    pixel_stride: int
-    near: int
-    width: int
-    padded: int
-    columns: bytes  # the column map
-    lanes: int
-    panel: int  # pixels
-    threads: int
+    def __init__(self, job: Job) -> None:
+        groups, maps = job.weights.shape[:2]
+        lanes, heights = microkernel.blocks() if maps > 1 else microkernel.lines()
+        self.layout = Layout.of(job, lanes, lanes * len(heights))
+        # ReLU costs nothing where the sums leave the registers: no pass of its own.
+        floor, activation = (0.0, "") if job.activation == "relu" else (-np.inf, job.activation)
+        self._constants = lanes, heights, activation
+        self._values = epilogue.make_values("f32", job.fill, 1.0, floor, 1.0)
+        self._starts = np.empty((len(job.starts_in), 3), np.int64)
+        self._starts[:, 0], self._starts[:, 1] = job.starts_in, job.starts_out
+        self._starts[:, 2] = np.arange(len(self._starts)) % groups
+        self._channels = np.array(job.channels, np.int64)
+        self._row_map, self._col_map = job.row_map, job.col_map
+        self._tasks = self.layout.tasks(len(job.starts_in), job.out_size[0], maps)
 
+    def __call__(
+        self,
+        out: npt.NDArray[np.float32],
+        source: npt.NDArray[np.float32],
+        weights: npt.NDArray[Any],
+        bias: npt.NDArray[Any],
+    ) -> None:
+        """Compute out; source, weights (groups, M, …) and bias are laid out as in the job."""
+        layout = self.layout
+        weights = np.ascontiguousarray(weights, np.float32)
+        bias = np.ascontiguousarray(bias, np.float32)
+        rows_loop = product_rows(*self._constants)
 
-@dataclass
-class Layout:
-    """How a job is cut: see the module's text.
+        def work(first: int, last: int) -> None:
+            tile = np.empty(layout.tile_size, np.float32)
+            sums = np.empty(layout.sums_size, np.float32)
+            runs = np.empty(layout.runs_size, np.int64)
+            for task in self._tasks[first:last]:
+                rows_loop(
+                    out, source, tile, sums, weights, bias, self._values, self._row_map,
+                    self._col_map, self._channels, layout.phases, layout.offsets, self._starts,
+                    runs, layout.geometry, *task,
+                )  # fmt: skip
 
-    units, tall, maps: units, output rows and maps a task.
-    phases: (row, column) phase of each plane. offsets: place in a tile of each tap of a block.
-    """
-
-    units: int
-    tall: int
-    maps: int
-    phases: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
-    geometry: npt.NDArray[np.int64]
-    tile_size: int
-    sums_size: int
-    runs_size: int
-
-    @classmethod
-    def of(cls, job: Job, lanes: int, panel: int) -> "Layout":
-        """The layout of a job for panels of `panel` pixels."""
-        _, maps, channels, kh, kw = job.weights.shape
-        return layout_of(
-            Shape(
-                len(job.starts_in), maps, channels, (kh, kw), job.stride, job.dilation,
-                job.out_size, job.out_map, job.row_stride, job.pixel_stride, job.near, job.width,
-                len(job.row_map), job.col_map.tobytes(), lanes, panel, num_threads(),
-            )
-        )  # fmt: skip
-
-
-@functools.lru_cache(512)
-def layout_of(shape: Shape) -> Layout:
-    (kh, kw), (sy, sx), (dy, dx) = shape.size, shape.stride, shape.dilation
-    channels, taps = shape.channels, kh * kw
-    col_map = np.frombuffer(shape.columns, np.int64)
-    phases = sorted({(ky * dy % sy, kx * dx % sx) for ky in range(kh) for kx in range(kw)})
-    below, beyond = (kh - 1) * dy // sy, (kw - 1) * dx // sx
-    needed = shape.out_size[1] + beyond
-    shared = min(_shared(col_map[across::sx][:needed], beyond) for _, across in phases)
-    pitch = needed - shared
-    step = _channel_step(channels, kh, kw, shape.panel)
-    task = _task(shape, step, len(phases), pitch, below)
-    rows = task.tall + below
-    # An odd number of cache lines from plane to plane spreads them over the sets.
-    plane = round_up(rows * pitch + shared, 16)
-    plane += 0 if plane // 16 % 2 else 16
-    columns = round_up((task.tall - 1) * pitch + shape.out_size[1], shape.panel)
-    chunk = max(24, WEIGHTS // (step * taps) // 24 * 24)
-    if step == channels:
-        chunk = min(chunk, max(24, SUMS // columns // 24 * 24))
-    kept = task.maps if step < channels else min(chunk, task.maps)
-    geometry = np.zeros(LAYOUT, np.int64)
-    for place, value in {
-        tiles.ROW_STRIDE: shape.row_stride,
-        tiles.PIXEL_STRIDE: shape.pixel_stride,
-        tiles.RUN: 1,
-        tiles.MAPS: shape.maps,
-        tiles.OUT_WIDTH: shape.out_size[1],
-        tiles.OUT_MAP: shape.out_map,
-        tiles.STRIDE_Y: sy,
-        tiles.STEP: sx,
-        tiles.NEAR: shape.near,
-        tiles.WIDTH: shape.width,
-        tiles.PITCH: pitch,
-        tiles.PLANE: plane,
-        tiles.PADDED: shape.padded,
-        CHANNELS: channels,
-        STEP: step,
-        TAPS: taps,
-        PHASES: len(phases),
-        ROWS: below + 1,
-        SHARED: shared,
-        FILLED: _is_filled(col_map[:pitch], shape.near, shape.width),
-        CHUNK: chunk,
-    }.items():
-        geometry[place] = value
-    offsets = [
-        (c * len(phases) + phases.index((ky * dy % sy, kx * dx % sx))) * plane
-        + ky * dy // sy * pitch + kx * dx // sx
-        for c in range(step) for ky in range(kh) for kx in range(kw)
-    ]  # fmt: skip
-    return Layout(
-        task.units, task.tall, task.maps, np.array(phases, np.int64).ravel(),
-        np.array(offsets, np.int64), geometry,
-        step * len(phases) * plane + columns + below * pitch + beyond, kept * columns,
-        5 * (columns // shape.panel + task.tall) + 1,
-    )  # fmt: skip
-
-
-def _shared(columns: npt.NDArray[np.int64], beyond: int) -> int:
-    """Columns that are fill at both ends of every row, so that two rows can share them."""
-    inside = np.flatnonzero(columns >= 0)
-    if inside.size == 0:
-        return 0
-    return min(beyond, int(inside[0]), len(columns) - 1 - int(inside[-1]))
-
-
-def _is_filled(columns: npt.NDArray[np.int64], near: int, width: int) -> bool:
-    """Whether a row of a tile is `near` columns of fill, the source from its first pixel, fill."""
-    if not 0 <= near < len(columns):
-        return False
-    places = np.arange(-near, len(columns) - near)
-    places[(places < 0) | (places >= width)] = -1
-    return bool((columns == places).all())
-
-
-def _channel_step(channels: int, kh: int, kw: int, panel: int) -> int:
-    """Channels a block, so that what a panel reads stays in the first-level cache."""
-    lines = -(-(panel + kw - 1) // 16) + 1
-    most = max(1, PANEL // (kh * lines * 64))
-    return -(-channels // -(-channels // most))
-
-
-class Task(NamedTuple):
-    """What one call of the loop computes."""
-
-    units: int
-    tall: int
-    maps: int
-
-
-def _task(shape: Shape, step: int, phases: int, pitch: int, below: int) -> Task:
-    """The task size that a count of cycles finds cheapest."""
-    height = shape.out_size[0]
-    taps = shape.channels * shape.size[0] * shape.size[1]
-    best = (np.inf, Task(1, 1, shape.maps))
-    for parts in (1, shape.threads, 2 * shape.threads):
-        share = min(round_up(-(-shape.maps // parts), 4), shape.maps)
-        for tall in sorted({-(-height // bands) for bands in range(1, height + 1)}):
-            columns = round_up((tall - 1) * pitch + shape.out_size[1], shape.lanes)
-            tile = step * phases * (tall + below) * pitch
-            kept = columns * (share if step < shape.channels else min(share, 24))
-            if (tile > TILE or kept > SUMS) and tall > 1:
-                continue
-            # Two multiply-adds of a vector are a cycle; an element of a tile takes about one.
-            work = share * taps * columns / (2 * shape.lanes)
-            work += shape.channels * phases * (tall + below) * (pitch + 30)
-            units = max(1, min(int(CALL // work), shape.units // (4 * shape.threads)))
-            tasks = -(-shape.units // units) * -(-height // tall) * -(-shape.maps // share)
-            cost = -(-tasks // shape.threads) * (units * work + CALL / 10)
-            best = min(best, (cost, Task(units, tall, share)))
-    return best[1]
+        over_bands(len(self._tasks), 1, work)

@@ -42,18 +42,35 @@ def panel(lanes: int, heights: Heights) -> Emitter:
     """Emit a panel: sums[at + m·width + i] += Σₖ weights[w + m·span + k] · data[p + offsets[k] + i]
 
     for m < maps and i < width, where width is `lanes` times the least number of vectors that
-    holds `left` pixels, at most all len(heights). fresh ≠ 0 starts the sums with bias[b + m].
+    holds `left` pixels, at most all len(heights). fresh ≠ 0 starts the sums with bias[b + m];
+    what is less than `floor` at the end becomes `floor` (NaN is not less).
     The terms are added in the order of k, each by one fused multiply-add where the CPU has it.
     """
 
     def emit(  # type: ignore[no-untyped-def]
-        builder, sums, at, data, p, offsets, weights, w, span, count, maps, left, bias, b, fresh
+        builder,
+        sums,
+        at,
+        data,
+        p,
+        offsets,
+        weights,
+        w,
+        span,
+        count,
+        maps,
+        left,
+        bias,
+        b,
+        fresh,
+        floor,
     ):
         from llvmlite import ir
 
         i64 = ir.IntType(64)
         sums = builder.gep(sums, [at])
         data = builder.gep(data, [p])
+        floor = _splat(builder, floor, lanes)
         weights = builder.gep(weights, [w])
         bias = builder.gep(bias, [b])
         joined = builder.append_basic_block("panel.done")
@@ -67,19 +84,20 @@ def panel(lanes: int, heights: Heights) -> Emitter:
             for rows in heights[vectors - 1]:
                 m = _strips(
                     builder, rows, vectors, lanes, m, maps,
-                    sums, data, offsets, weights, span, count, bias, fresh,
+                    sums, data, offsets, weights, span, count, bias, fresh, floor,
                 )  # fmt: skip
             builder.branch(joined)
             builder.position_at_end(narrower)
         builder.branch(joined)
         builder.position_at_end(joined)
 
-    return Emitter("f32* i64 f32* i64 i64* f32* i64 i64 i64 i64 i64 f32* i64 i64", emit)
+    return Emitter("f32* i64 f32* i64 i64* f32* i64 i64 i64 i64 i64 f32* i64 i64 f32", emit)
 
 
 def _strips(
     builder: Any, rows: int, vectors: int, lanes: int, first: Any, maps: Any,
     sums: Any, data: Any, offsets: Any, weights: Any, span: Any, count: Any, bias: Any, fresh: Any,
+    floor: Any,
 ) -> Any:  # fmt: skip
     """Emit strips of `rows` maps from map `first` on while they fit; return the first map left."""
     from llvmlite import ir
@@ -100,7 +118,8 @@ def _strips(
     block = builder.gep(sums, [builder.mul(m, i64(vectors * lanes))])
     offset = builder.gep(bias, [m])
     _block(
-        builder, vectors, lanes, block, data, offsets, lines, following, count, offset, fresh
+        builder, vectors, lanes, block, data, offsets, lines, following, count, offset, fresh,
+        floor,
     )  # fmt: skip
     m.add_incoming(end, builder.block)
     builder.branch(test)
@@ -111,7 +130,7 @@ def _strips(
 def _block(
     builder: Any, vectors: int, lanes: int,
     sums: Any, data: Any, offsets: Any, lines: Sequence[Any], following: Sequence[Any],
-    count: Any, bias: Any, fresh: Any,
+    count: Any, bias: Any, fresh: Any, floor: Any,
 ) -> None:  # fmt: skip
     """Emit one block of sums: a row of weights a line, `vectors` vectors of pixels.
 
@@ -180,11 +199,12 @@ def _block(
     if unroll > 1:
         results = terms(many, count, results, 1)
     for index, result in enumerate(results):
-        builder.store(result, place(sums, index), align=4)
+        less = builder.fcmp_ordered("<", result, floor)
+        builder.store(builder.select(less, floor, result), place(sums, index), align=4)
 
 
-def copy(lanes: int) -> Emitter:
-    """Emit target[to + i] = source[at + i] for i < count, the ranges apart from each other.
+def copy(lanes: int, step: int = 1) -> Emitter:
+    """Emit target[to + i] = source[at + i·step] for i < count, step 1 or 2, the ranges apart.
 
     Short rows are most of the work around small maps. A last piece of less than a vector is
     copied as one that overlaps the one before, so there is no loop over single elements.
@@ -198,7 +218,15 @@ def copy(lanes: int) -> Emitter:
         joined = builder.append_basic_block("copy.done")
 
         def move(place: Any, size: int) -> None:
-            value = builder.load(_vector_at(builder, source, place, size), align=4)
+            spot = builder.mul(place, i64(step))
+            value = builder.load(_vector_at(builder, source, spot, size), align=4)
+            if step == 2 and size > 1:
+                # The other half's odd elements, from one before: nothing past the last is read.
+                spot = builder.add(spot, i64(size - 1))
+                more = builder.load(_vector_at(builder, source, spot, size), align=4)
+                picked = [*range(0, size, 2), *range(size + 1, 2 * size, 2)]
+                mask = ir.Constant(ir.VectorType(ir.IntType(32), size), picked)
+                value = builder.shuffle_vector(value, more, mask)
             builder.store(value, _vector_at(builder, target, place, size), align=4)
 
         size = lanes

@@ -2,15 +2,17 @@
 
 Every algorithm is a module with two functions: `offer(job)` says what it would cost, or None
 where it does not apply or would miss the error bound; `run(job, offer)` computes. The cheapest
-offer wins. A new algorithm is one more name in ALGORITHMS.
+offer wins; a new algorithm is one more name in ALGORITHMS. `matmul` is asked before them.
 """
 
 import importlib
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from imgconv.compute.tiles import Job
 
-ALGORITHMS = ("direct", "sparse", "matmul")
+ALGORITHMS = ("direct", "sparse")
 
 
 class Offer(NamedTuple):
@@ -31,21 +33,31 @@ def offers(job: Job) -> list[Offer]:
     """All offers for a job, cheapest first."""
     found = []
     for name in ALGORITHMS:
-        offer = importlib.import_module(f"imgconv.compute.{name}").offer(job)
+        offer = _module(name).offer(job)
         if offer is not None:
             found.append(offer)
     return sorted(found, key=lambda offer: offer.cost)
 
 
 def choose(job: Job) -> Offer:
-    """The cheapest offer."""
+    """The offer that wins; cuts a job's zero rows away unless it is a network's layer."""
+    if job.run == 1 and job.source.dtype == job.out.dtype == np.float32:
+        # Looking for zeros among a network's weights would cost more than it could save.
+        layer: Offer | None = _module("matmul").offer(job)
+        if layer is not None:
+            return layer
+    job.trim()
     return offers(job)[0]
 
 
-def run(job: Job) -> None:
-    """Compute a job by the cheapest algorithm; nothing where it has no outputs."""
+def run(job: Job) -> Offer | None:
+    """Compute a job by the cheapest algorithm and return what it was; None without outputs."""
     if job.out.size == 0:
-        return
-    job.trim()
+        return None
     best = choose(job)
-    importlib.import_module(f"imgconv.compute.{best.algorithm}").run(job, best)
+    _module(best.algorithm).run(job, best)
+    return best
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"imgconv.compute.{name}")

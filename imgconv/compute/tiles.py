@@ -168,9 +168,6 @@ class Job:
 
     def trim(self) -> None:
         """Cut away the kernel's outer rows and columns in which every weight is zero."""
-        first = self.weights[0, 0, 0]
-        if first[[0, -1]].any(1).all() and first[:, [0, -1]].any(0).all():
-            return
         used = (self.weights != 0).any(axis=(0, 1, 2))
         rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
         if rows.size == 0:

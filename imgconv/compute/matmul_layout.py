@@ -1,0 +1,226 @@
+"""How a matrix product is cut into tasks, tiles, blocks of channels and panels."""
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import tiles
+from imgconv.compute.bands import num_threads
+from imgconv.compute.tiles import Job, round_up
+
+# Places in the loop's `layout` array; the geometry of `tiles` stands before them.
+(
+    CHANNELS,
+    STEP,  # channels a block
+    TAPS,  # of one channel
+    PHASES,
+    ROWS,  # rows of one plane of a tile
+    SHARED,  # columns at a row's end that are the next row's first
+    CHUNK,  # maps whose weights for one block of channels stay in the cache
+    PLAIN,  # 1 where a row of a tile is fill, source and fill; 2 where it is a row of the source
+    LAYOUT,
+) = range(tiles.FIELDS, tiles.FIELDS + 9)
+
+# Bytes of pixels that one panel may read: a 32 kB L1 holds them, or the L2 does.
+PANELS = (12_000, 24_000, 120_000)
+TILE = 40_000  # floats of a tile: with the sums and a strip of weights within a 512 kB L2
+SUMS = 50_000  # floats of sums kept between channel blocks
+CALL = 100_000  # cycles until another thread helps; ten times what handing out a task takes
+WEIGHTS = 40_000  # floats of weights that all panels of a tile meet before the next ones
+
+
+class Shape(NamedTuple):
+    """All that a layout depends on."""
+
+    units: int
+    maps: int
+    channels: int
+    size: tuple[int, int]  # of the kernel
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    out_size: tuple[int, int]
+    out_map: int
+    row_stride: int
+    pixel_stride: int
+    near: int
+    width: int
+    padded: int
+    columns: bytes  # the column map
+    lanes: int
+    panel: int  # pixels
+    threads: int
+
+
+@dataclass
+class Layout:
+    """How a job is cut: see the module's text.
+
+    units, tall, maps: units, output rows and maps a task.
+    phases: (row, column) phase of each plane. offsets: place in a tile of each tap of a block.
+    """
+
+    units: int
+    tall: int
+    maps: int
+    phases: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    geometry: npt.NDArray[np.int64]
+    tile_size: int
+    sums_size: int
+    runs_size: int
+
+    def tasks(self, units: int, height: int, maps: int) -> list[tuple[int, ...]]:
+        """(first unit, last, first row, last, first map, last) of every task."""
+        return [
+            (unit, min(unit + self.units, units), top, min(top + self.tall, height), low,
+             min(low + self.maps, maps))
+            for unit in range(0, units, self.units)
+            for top in range(0, height, self.tall)
+            for low in range(0, maps, self.maps)
+        ]  # fmt: skip
+
+    @classmethod
+    def of(cls, job: Job, lanes: int, panel: int) -> "Layout":
+        """The layout of a job for panels of `panel` pixels."""
+        _, maps, channels, kh, kw = job.weights.shape
+        return layout_of(
+            Shape(
+                len(job.starts_in), maps, channels, (kh, kw), job.stride, job.dilation,
+                job.out_size, job.out_map, job.row_stride, job.pixel_stride, job.near, job.width,
+                len(job.row_map), job.col_map.tobytes(), lanes, panel, num_threads(),
+            )
+        )  # fmt: skip
+
+
+@functools.lru_cache(512)
+def layout_of(shape: Shape) -> Layout:
+    (kh, kw), (sy, sx), (dy, dx) = shape.size, shape.stride, shape.dilation
+    channels, taps = shape.channels, kh * kw
+    col_map = np.frombuffer(shape.columns, np.int64)
+    phases = sorted({(ky * dy % sy, kx * dx % sx) for ky in range(kh) for kx in range(kw)})
+    below, beyond = (kh - 1) * dy // sy, (kw - 1) * dx // sx
+    needed = shape.out_size[1] + beyond
+    shared = min(_shared(col_map[across::sx][:needed], beyond) for _, across in phases)
+    pitch = needed - shared
+    task = min(
+        (
+            _task(shape, _channel_step(channels, kh, kw, shape.panel, size), size > PANELS[1],
+                  len(phases), pitch, below)
+            for size in PANELS
+        ),
+    )  # fmt: skip
+    step = task.step
+    rows = task.tall + below
+    # An odd number of cache lines from plane to plane spreads them over the sets.
+    plane = round_up(rows * pitch + shared, 16)
+    plane += 0 if plane // 16 % 2 else 16
+    columns = round_up((task.tall - 1) * pitch + shape.out_size[1], shape.panel)
+    chunk = max(24, WEIGHTS // (step * taps) // 24 * 24)
+    if step == channels:
+        chunk = min(chunk, max(24, SUMS // columns // 24 * 24))
+    kept = task.maps if step < channels else min(chunk, task.maps)
+    geometry = np.zeros(LAYOUT, np.int64)
+    for place, value in {
+        tiles.ROW_STRIDE: shape.row_stride,
+        tiles.PIXEL_STRIDE: shape.pixel_stride,
+        tiles.RUN: 1,
+        tiles.MAPS: shape.maps,
+        tiles.OUT_WIDTH: shape.out_size[1],
+        tiles.OUT_MAP: shape.out_map,
+        tiles.STRIDE_Y: sy,
+        tiles.STEP: sx,
+        tiles.NEAR: shape.near,
+        tiles.WIDTH: shape.width,
+        tiles.PITCH: pitch,
+        tiles.PLANE: plane,
+        tiles.PADDED: shape.padded,
+        CHANNELS: channels,
+        STEP: step,
+        TAPS: taps,
+        PHASES: len(phases),
+        ROWS: below + 1,
+        SHARED: shared,
+        PLAIN: _plainness(shape, col_map, pitch),
+        CHUNK: chunk,
+    }.items():
+        geometry[place] = value
+    offsets = [
+        (c * len(phases) + phases.index((ky * dy % sy, kx * dx % sx))) * plane
+        + ky * dy // sy * pitch + kx * dx // sx
+        for c in range(step) for ky in range(kh) for kx in range(kw)
+    ]  # fmt: skip
+    return Layout(
+        task.units, task.tall, task.maps, np.array(phases, np.int64).ravel(),
+        np.array(offsets, np.int64), geometry,
+        step * len(phases) * plane + columns + below * pitch + beyond, kept * columns,
+        5 * (columns // shape.panel + task.tall) + 1,
+    )  # fmt: skip
+
+
+def _shared(columns: npt.NDArray[np.int64], beyond: int) -> int:
+    """Columns that are fill at both ends of every row, so that two rows can share them."""
+    inside = np.flatnonzero(columns >= 0)
+    if inside.size == 0:
+        return 0
+    return min(beyond, int(inside[0]), len(columns) - 1 - int(inside[-1]))
+
+
+def _plainness(shape: Shape, columns: npt.NDArray[np.int64], pitch: int) -> int:
+    """What PLAIN says: how much of the general way of filling a tile can be left out."""
+    seen = columns[: (pitch - 1) * shape.stride[1] + 1]
+    places = np.arange(-shape.near, len(seen) - shape.near)
+    places[(places < 0) | (places >= shape.width)] = -1
+    if shape.pixel_stride != 1 or shape.stride[1] > 2 or (seen != places).any():
+        return 0
+    whole = shape.stride == (1, 1) and shape.near == 0
+    return 2 if whole and pitch == shape.width == shape.row_stride else 1
+
+
+def _channel_step(channels: int, kh: int, kw: int, panel: int, size: int) -> int:
+    """Channels a block, so that a panel reads at most `size` bytes."""
+    lines = -(-(panel + kw - 1) // 16) + 1
+    most = max(1, size // (kh * lines * 64))
+    return -(-channels // -(-channels // most))
+
+
+class Task(NamedTuple):
+    """What one call of the loop computes, with its estimated cost for the whole job in cycles."""
+
+    cost: float
+    units: int
+    tall: int
+    maps: int
+    step: int
+
+
+def _task(shape: Shape, step: int, far: bool, phases: int, pitch: int, below: int) -> Task:
+    """The cheapest task for blocks of `step` channels; far: pixels come from the second level."""
+    height, lanes = shape.out_size[0], shape.lanes
+    taps = shape.channels * shape.size[0] * shape.size[1]
+    blocks = -(-shape.channels // step)
+    heights = sorted({-(-height // bands) for bands in range(1, height + 1)})
+    found = []
+    for parts in (1, 2, 4, 8, 16):
+        share = min(round_up(-(-shape.maps // parts), 8), shape.maps)
+        for tall in heights:
+            columns = (tall - 1) * pitch + shape.out_size[1]
+            tile = step * phases * (tall + below) * pitch
+            kept = columns * (share if blocks > 1 else min(share, 24))
+            if (tile > TILE or kept > SUMS) and tall > 1:
+                continue
+            # Two multiply-adds of a vector are a cycle, except in panels of one vector.
+            whole, rest = divmod(-(-columns // lanes), shape.panel // lanes)
+            vectors = whole * shape.panel // lanes + rest + (0.5 if rest == 1 else 0)
+            work = share * taps * vectors / 2 * (1.15 if far else 1.0)
+            # Rows of a tile, weights from the third level, sums put by and taken up, results.
+            work += shape.channels * phases * (tall + below) * (pitch / 3 + 25)
+            work += share * taps * 0.7 + share * columns * (blocks / 3 + 1)
+            units = max(1, min(int(CALL // work), shape.units // (4 * shape.threads)))
+            tasks = -(-shape.units // units) * -(-height // tall) * -(-shape.maps // share)
+            cost = -(-tasks // shape.threads) * (units * work + CALL / 10)
+            cost += CALL if tasks > 1 and shape.threads > 1 else 0
+            found.append(Task(cost, units, tall, share, step))
+    return min(found)

@@ -1,0 +1,67 @@
+"""Bands of rows over threads: all of them, once, whoever asks and whatever fails."""
+
+import os
+import threading
+
+import pytest
+
+from imgconv.compute import bands
+
+
+@pytest.fixture
+def three_threads():
+    bands.set_num_threads(3)
+    yield
+    bands.set_num_threads(0)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_every_row_is_worked_on_once():
+    for rows, band in ((100, 7), (1, 1), (0, 3), (9, 0)):
+        seen = []
+        bands.over_bands(rows, band, lambda a, b, seen=seen: seen.extend(range(a, b)))
+        assert sorted(seen) == list(range(rows))
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_failure_is_raised_and_ends_the_work():
+    def work(start, stop):
+        if start == 3:
+            raise KeyError(start)
+
+    for _ in range(50):
+        with pytest.raises(KeyError):
+            bands.over_bands(1000, 1, work)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_work_may_be_divided_within_divided_work_and_by_many_threads():
+    total = []
+
+    def inner(start, stop):
+        total.append(stop - start)
+
+    def outer(start, stop):
+        bands.over_bands(20, 3, inner)
+
+    callers = [
+        threading.Thread(target=bands.over_bands, args=(40, 1, outer)) for _ in range(8)
+    ]  # fmt: skip
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert sum(total) == 8 * 40 * 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.usefixtures("three_threads")
+def test_a_forked_process_starts_threads_of_its_own():
+    bands.over_bands(10, 1, lambda a, b: None)
+    child = os.fork()
+    if child == 0:
+        seen = []
+        bands.over_bands(10, 1, lambda a, b: seen.append(a))
+        os._exit(0 if sorted(seen) == list(range(10)) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

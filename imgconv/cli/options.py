@@ -259,7 +259,9 @@ _BATCH = (
 )
 
 
-def _together(options: tuple[Decorator, ...]) -> Decorator:
+def together(options: tuple[Decorator, ...]) -> Decorator:
+    """One decorator that adds options in their order."""
+
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             function = option(function)
@@ -268,11 +270,11 @@ def _together(options: tuple[Decorator, ...]) -> Decorator:
     return apply
 
 
-kernel_changes = _together(_KERNEL_CHANGES)
-window = _together(_WINDOW)
-after = _together(_AFTER)
-read = _together(_READ)
-write = _together(_WRITE)
-show = _together(_SHOW)
-batch = _together(_BATCH)
+kernel_changes = together(_KERNEL_CHANGES)
+window = together(_WINDOW)
+after = together(_AFTER)
+read = together(_READ)
+write = together(_WRITE)
+show = together(_SHOW)
+batch = together(_BATCH)
 inputs = click.argument("inputs", nargs=-1, type=click.Path(path_type=str), metavar="INPUT…")

@@ -1,28 +1,70 @@
 """What a command line calls a network: a published name, a file, or a chain of steps."""
 
+import os
 from dataclasses import replace
 
 from imgconv.errors import ModelError
 from imgconv.networks.architectures import Network, family_of, get_network
 from imgconv.networks.graph import Graph
-from imgconv.networks.layers import Shape
+from imgconv.networks.preprocess import Preprocess, imagenet
 from imgconv.networks.weights import draw_weights, fits, load_weights, opened
+from imgconv.shapes import Pair
 
 
-def find_network(text: str) -> Network:
+def find_network(text: str, size: Pair | None = None) -> Network:
     """Return the network of `resnet50`, `vgg16:classes=10`, `mine.toml`, or `conv sobel | relu`.
 
-    Raises ModelError with a suggestion for a name that is not known.
+    size: height and width of its input, for another than the usual; crop and resize follow it.
+    Raises ModelError with a suggestion for a name that is not known, ShapeError where a layer does
+    not fit the size.
     """
     if text.endswith(".toml"):
         from imgconv.networks.user import file_network
 
-        return file_network(text)
+        return file_network(text, size)
+    if text.endswith(".onnx"):
+        return _sized(_onnx_network(text), size)
     if "|" in text or " " in text.strip():
         from imgconv.networks.user import chain_network
 
-        return chain_network(text)
-    return get_network(text)
+        return chain_network(text, size)
+    return _sized(get_network(text), size)
+
+
+def _sized(network: Network, size: Pair | None) -> Network:
+    if size is None:
+        return network
+    settings, graph = network.preprocess, network.graph
+    if settings.crop is None:
+        settings = replace(settings, resize=size)
+    else:
+        short = max(min(size), settings.resize) if isinstance(settings.resize, int) else size
+        settings = replace(settings, crop=size, resize=short)
+    name = next(iter(graph.inputs))
+    shape = (*network.input_shape[:2], *size)
+    usual = graph.at({name: shape})
+    usual.shapes({name: shape})
+    sized = Graph({name: shape}, usual.nodes, usual.outputs, usual.optional)
+    return replace(network, preprocess=settings, graph=sized)
+
+
+def _onnx_network(path: str) -> Network:
+    """A model with what it says about its input; preprocessing is ImageNet's, which most expect."""
+    from imgconv.networks.onnx import load_onnx
+
+    graph = load_onnx(path)
+    shape = next(iter(graph.inputs.values()))
+    if len(graph.inputs) != 1 or len(shape) != 4:
+        inputs = ", ".join(f"{name} {size}" for name, size in graph.inputs.items())
+        raise ModelError(f"{path}: inputs {inputs}, expected one of (N, C, H, W)")
+    size = (shape[2], shape[3])
+    settings = imagenet()
+    if shape[1] == 1:
+        settings = Preprocess(channels="gray", resize=size, crop=None, mean=(0.0,), std=(1.0,))
+    elif size != settings.crop:
+        settings = replace(settings, resize=round(min(size) * 256 / 224), crop=size)
+    name = os.path.splitext(os.path.basename(path))[0]
+    return Network(name, graph, settings, "ONNX; preprocessing is ImageNet's unless told otherwise")
 
 
 def with_weights(network: Network, path: str | None, seed: int | None) -> tuple[Network, str]:
@@ -73,21 +115,3 @@ def _better_form(network: Network, path: str) -> str | None:
         if fits(get_network(text).graph, shapes):
             return text
     return None
-
-
-def at_size(network: Network, size: tuple[int, int]) -> tuple[Network, Shape]:
-    """The network with its crop (or resize) changed to a size, and its input's shape then."""
-    _, channels, *_ = network.input_shape
-    settings = network.preprocess
-    height, width = size
-    if settings.crop is not None:
-        short = max(min(size), settings.resize) if isinstance(settings.resize, int) else size
-        changed = replace(settings, crop=size, resize=short)
-    else:
-        changed = replace(settings, resize=size)
-    return replace(network, preprocess=changed), (1, channels, height, width)
-
-
-def check_size(graph: Graph, shape: Shape) -> None:
-    """Raise ShapeError naming the layer unless an input of this shape goes through."""
-    graph.at({next(iter(graph.inputs)): shape}).shapes({next(iter(graph.inputs)): shape})

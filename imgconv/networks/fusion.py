@@ -23,7 +23,27 @@ from imgconv.networks.layers import (
     Layer,
     Linear,
     Mul,
+    Shape,
 )
+
+
+class FusedGraph:
+    """The fused graph for inputs of a shape; the last is kept, since images mostly are alike."""
+
+    def __init__(self, graph: Graph, wanted: Iterable[str] = ()) -> None:
+        self.graph, self.wanted = graph, tuple(wanted)
+        self.input = next(iter(graph.inputs))
+        self._shape: Shape | None = None
+        self._fused = graph
+
+    def at(self, shape: Shape) -> Graph:
+        """The graph, weights folded. Raises ShapeError naming the layer that does not fit."""
+        if shape != self._shape:
+            self._fused = fuse(self.graph.at({self.input: shape}), self.wanted)
+            self._fused.shapes({self.input: shape})
+            self._shape = shape
+        return self._fused
+
 
 _ACTIVATED = (Conv2d, ConvTranspose2d, Linear, BatchNorm2d, Add, Mul)
 

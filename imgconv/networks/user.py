@@ -18,6 +18,7 @@ A file with `steps = ["conv2d 16 3", "relu", …]` instead of `[[layers]]` is a 
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +28,31 @@ from imgconv.networks.builder import Builder
 from imgconv.networks.chain import split_chain
 from imgconv.networks.preprocess import Preprocess, preprocess_of
 from imgconv.networks.steps import parse_step
+from imgconv.shapes import Pair
 
 IMAGE = (3, 224, 224)  # of a chain, until a size is asked for
 _KEYS = ("name", "input", "labels", "weights", "preprocess", "layers", "steps", "description")
 
 
-def chain_network(text: str) -> Network:
+def chain_network(text: str, size: Pair | None = None) -> Network:
     """The network of `gray | conv sobel | conv2d 8 3 | relu`; pixels go in as they are, 0…255.
 
-    Values are called `2-conv`, as `run` calls them. Raises UsageError, KernelError, ShapeError.
+    Values are called `2-conv`, as `run` calls them. size: what pixels are resized to.
+    Raises UsageError, KernelError, ShapeError.
     """
-    net = Builder(*IMAGE)
+    net = Builder(IMAGE[0], *(size or IMAGE[1:]))
     _add_steps(net, split_chain(text))
-    return Network("chain", net.graph(), _RAW, "a chain of steps")
+    return Network("chain", net.graph(), replace(_RAW, resize=size), "a chain of steps")
 
 
 _RAW = Preprocess(resize=None, crop=None, scale=255.0, mean=(0.0,), std=(1.0,))
 
 
-def file_network(path: str) -> Network:
-    """The network of a TOML file. Raises ModelError naming the file and what was expected."""
+def file_network(path: str, changed: Pair | None = None) -> Network:
+    """The network of a TOML file, for inputs of another height and width where they are given.
+
+    Raises ModelError naming the file and what was expected, ShapeError naming the layer.
+    """
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
@@ -58,6 +64,7 @@ def file_network(path: str) -> Network:
     size = table.get("input", list(IMAGE))
     if not _is_list(size, int) or len(size) != 3 or min(size) < 1:
         raise ModelError(f"{path}: input = {size}, expected [channels, height, width]")
+    size = [size[0], *(changed or size[1:])]
     net = Builder(*size)
     if "steps" in table:
         if not _is_list(table["steps"], str) or "layers" in table:
@@ -69,7 +76,7 @@ def file_network(path: str) -> Network:
     if not _is_list(labels, str):
         raise ModelError(f'{path}: labels = {labels}, expected ["cat", "dog", …]')
     raw = "steps" in table and "input" not in table
-    usual = _RAW if raw else Preprocess(
+    usual = replace(_RAW, resize=changed) if raw else Preprocess(
         channels="gray" if size[0] == 1 else "rgb", resize=(size[1], size[2]), crop=None,
         mean=(0.0,), std=(1.0,),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Weights: read from safetensors (memory-mapped) or NPZ, compared by name and shape, or drawn.
+"""Weights: read from safetensors (memory-mapped), NPZ or ONNX initialisers, compared, or drawn.
 
 Nothing is ever unpickled. Only headers are read before names and shapes have been compared, so a
 file cannot make more be allocated than its network needs.
@@ -69,11 +69,17 @@ def opened(path: str | Path) -> Iterator[dict[str, Stored]]:
         if magic[:6] == b"\x93NUMPY":
             what = "one NPY array, expected safetensors or NPZ with named arrays"
             raise ModelError(f"{path}: {what}")
-        from imgconv.safetensors import read_safetensors
+        if str(path).endswith(".onnx"):
+            from imgconv.networks.onnx import read_initializers
 
+            arrays = read_initializers(path)
+        else:
+            from imgconv.safetensors import read_safetensors
+
+            arrays = read_safetensors(path)
         yield {
             key: Stored(array.shape, array.dtype, lambda array=array: array)  # type: ignore[misc]
-            for key, array in read_safetensors(path).items()
+            for key, array in arrays.items()
         }
 
 

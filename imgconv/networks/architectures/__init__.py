@@ -8,9 +8,10 @@ from imgconv.networks.architectures.base import (
     FAMILIES,
     Family,
     Network,
+    families,
     family_of,
     get_network,
     network_names,
 )
 
-__all__ = ["FAMILIES", "Family", "Network", "family_of", "get_network", "network_names"]
+__all__ = ["FAMILIES", "Family", "Network", "families", "family_of", "get_network", "network_names"]

@@ -1,4 +1,8 @@
-"""EfficientNet B0 to B7 by torchvision's names: inverted bottlenecks with gates."""
+"""EfficientNet B0 to B7 by torchvision's names: inverted bottlenecks with gates.
+
+torchvision pads strided convolutions alike on both sides, where the paper's TensorFlow code has
+`same` padding, so a unit's window lies up to a pixel elsewhere.
+"""
 
 import math
 from typing import NamedTuple
@@ -88,7 +92,7 @@ def build(name: str, classes: int = 1000) -> Network:
     net.add("classifier.0", Dropout(scaling.dropout))
     net.add("classifier.1", Linear(net.channels(), classes))
     preprocess = imagenet(scaling.size, scaling.resize, "bicubic")
-    variant = "torchvision: symmetric padding in the place of TensorFlow's same"
+    variant = "torchvision, symmetric padding"
     return Network(name, net.graph(), preprocess, variant, CITATION)
 
 

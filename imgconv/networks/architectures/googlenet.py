@@ -136,6 +136,6 @@ class _Maker:
 
 FAMILY = Family(
     "GoogLeNet", CITATION, ("googlenet",), build,
-    {"form": ("paper", ("paper", "torchvision")), "aux": (False, (True, False)),
+    {"form": ("paper", ("paper", "torchvision")), "aux": (False, (False, True)),
      "classes": (1000, ())},
 )  # fmt: skip

@@ -1,0 +1,275 @@
+"""Feature maps of a network's layers, from image files to files."""
+
+import fnmatch
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from imgconv import __version__
+from imgconv.errors import ModelError, OutputError, UsageError
+from imgconv.images import scaling
+from imgconv.images.complete import is_complete
+from imgconv.images.formats import Format
+from imgconv.images.image import Image
+from imgconv.images.publish import EXISTS, publish
+from imgconv.images.reading import read_images
+from imgconv.images.writing import encode, encode_archive
+from imgconv.networks.architectures import Network
+from imgconv.networks.fusion import FusedGraph
+from imgconv.networks.graph import Graph
+from imgconv.networks.layers import Array, Shape
+from imgconv.pictures.layout import Layout
+
+FIELDS = ("stem", "parent", "index", "layer", "map")
+_FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
+_BYTES = 4  # of a float32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be written, and how.
+
+    values: names of the network's values. made: the output format: a picture a map (a layer with
+    `sheet`), one array (C, H, W) a layer, or one archive an image. scale, colormap, share: how maps
+    become pictures. output: a folder, or a template with fields.
+    """
+
+    network: Network
+    values: tuple[str, ...]
+    made: Format
+    output: str = "maps"
+    weights: str = ""
+    scale: str = "minmax"
+    colormap: str | None = None
+    sheet: Layout | None = None
+    share: bool = False
+    depth: str | None = None
+    compress: int | str = "fast"
+    frame: int | str | None = None
+    max_pixels: int | None = None
+    overwrite: bool = False
+    skip_existing: bool = False
+    dry_run: bool = False
+
+    @property
+    def pictures(self) -> bool:
+        """Whether maps become pictures, instead of arrays of what was computed."""
+        return not self.made.raw
+
+
+def select_values(graph: Graph, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the values that any of the globs matches, in the order of computation.
+
+    A name that only begins values (`layer2` of `layer2.0.conv1`) is the last of them: the output
+    of that part. Raises ModelError for a pattern that matches nothing.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = fnmatch.filter(graph.values, pattern)
+        if not found:
+            inner = [name for name in graph.values if name.startswith(f"{pattern}.")]
+            found = inner[-1:]
+        if not found:
+            import difflib
+
+            near = difflib.get_close_matches(pattern, graph.values, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else "`imgconv net summary` lists them"
+            raise ModelError(f"--layer {pattern}: no such layer; {hint}")
+        chosen.update(found)
+    return tuple(name for name in graph.values if name in chosen)
+
+
+@dataclass
+class Names:
+    """Output paths. taken: whose each is, so that two images never write to one."""
+
+    request: Request
+    taken: dict[str, str] = field(default_factory=dict)
+
+    def path(self, source: str, index: int, frame: int, layer: str = "", number: str = "") -> str:
+        """The path of a map, of a layer (no number), or of an image (no layer).
+
+        Raises UsageError where another image has it.
+        """
+        stem = os.path.splitext(os.path.basename(source))[0]
+        if source == "-" or source.startswith("sample:"):
+            text = re.sub(r"[^\w.-]+", "-", source.removeprefix("sample:")).strip("-")
+            stem = text or "stdin"
+        stem += f"-{frame}" if frame else ""
+        output, suffix = self.request.output, self.request.made.suffixes[0]
+        if _FIELD.search(output):
+            values = {
+                "stem": stem, "index": f"{index:04d}", "layer": _safe(layer), "map": number,
+                "parent": os.path.basename(os.path.dirname(os.path.abspath(source))),
+            }  # fmt: skip
+            path = _FIELD.sub(lambda match: values[match[1]], output)
+        else:
+            parts = (stem, layer and _safe(layer), number)
+            path = os.path.join(output, *filter(None, parts)) + suffix
+        origin = f"{source} {layer} {number}".strip()
+        if self.taken.setdefault(os.path.realpath(path), origin) != origin:
+            other = self.taken[os.path.realpath(path)]
+            raise UsageError(
+                f"{path}: output of both {other} and {origin}, expected one; use a template such "
+                "as -o 'maps/{parent}-{stem}/{layer}/{map}.png'"
+            )
+        return path
+
+
+def _safe(layer: str) -> str:
+    """A layer's name as one part of a path."""
+    name = re.sub(r"[/\\\0]", "_", layer).strip("_") or "_"
+    return "_" if name in (".", "..") else name
+
+
+class Features:
+    """Writes the maps of one image after the other; `batch.runner.run` calls it."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.names = Names(request)
+        self.fused = FusedGraph(request.network.graph, request.values)
+        scaling.check_rule(request.scale)
+
+    def plan(self, source: str, index: int) -> None:
+        """Name an image's outputs before any work, so that collisions are found now."""
+        if self.request.frame != "all":
+            for _ in self._outputs(source, index, 0, self._planned(source)):
+                pass
+
+    def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
+        """Write an image's maps; return a row a layer. Raises ImgconvError."""
+        request = self.request
+        if request.dry_run:
+            return list(self._outputs(source, index, 0, self._planned(source)))
+        results = []
+        for image in self._images(source):
+            frame = image.frame if request.frame == "all" else 0
+            tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
+            shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
+            rows = list(self._outputs(source, index, frame, shapes))
+            paths = [path for row in rows for path in row["paths"]]
+            if request.skip_existing and all(is_complete(p, request.made.name) for p in paths):
+                results += [row | {"skipped": True} for row in rows]
+                continue
+            if not request.overwrite and not request.skip_existing:
+                for path in paths:
+                    if os.path.lexists(path):
+                        raise OutputError(f"{path}: {EXISTS}")
+            self._write(tensor, rows, source)
+            results += rows
+        return results
+
+    def _images(self, source: str) -> Iterator[Image]:
+        import sys
+
+        data: Any = sys.stdin.buffer.read() if source == "-" else source
+        name = "standard input" if source == "-" else ""
+        yield from read_images(
+            data, frame=self.request.frame, max_pixels=self.request.max_pixels, name=name
+        )
+
+    def _planned(self, source: str) -> dict[str, Shape]:
+        """The shapes of all values for an image; it is opened only where its size decides."""
+        preprocess = self.request.network.preprocess
+        size = preprocess.crop or preprocess.resize
+        if not isinstance(size, tuple):
+            image = next(self._images(source))
+            size = preprocess.size_of(image.pixels.shape[0], image.pixels.shape[1])
+        shape = (*self.request.network.input_shape[:2], *size)
+        graph = self.request.network.graph.at({self.fused.input: shape})
+        return graph.shapes({self.fused.input: shape})
+
+    def _maps(self, shape: Shape) -> tuple[int, int, int]:
+        """(C, H, W) of a value; (N, features), and maps of one unit in pictures, are one row."""
+        if len(shape) == 4 and (shape[2:] != (1, 1) or not self.request.pictures):
+            return shape[1], shape[2], shape[3]
+        return 1, 1, math.prod(shape[1:])
+
+    def _outputs(
+        self, source: str, index: int, frame: int, shapes: dict[str, Shape]
+    ) -> Iterator[dict[str, Any]]:
+        """A row a layer: what it will write, where, and how many maps and bytes that is."""
+        request = self.request
+        for layer in request.values:
+            maps, height, width = self._maps(shapes[layer])
+            if request.made.archive:
+                paths = [self.names.path(source, index, frame)]
+                output = paths[0]
+            elif request.sheet or not request.pictures:
+                paths = [self.names.path(source, index, frame, layer)]
+                output = paths[0]
+            else:
+                digits = len(str(maps - 1))
+                numbers = [f"{number:0{digits}d}" for number in range(maps)]
+                paths = [self.names.path(source, index, frame, layer, n) for n in numbers]
+                output = paths[0] if maps == 1 else os.path.dirname(paths[0]) + os.sep
+            yield {
+                "input": source, "output": output, "layer": layer, "maps": maps, "height": height,
+                "width": width, "bytes": _BYTES * maps * height * width, "paths": paths,
+            }  # fmt: skip
+
+    def _write(self, tensor: Array, rows: list[dict[str, Any]], source: str) -> None:
+        request = self.request
+        graph = self.fused.at(tensor.shape)
+        facts = {
+            "imgconv": __version__, "network": request.network.name, "weights": request.weights,
+        }  # fmt: skip
+        by_name = {row["layer"]: row for row in rows}
+        kept: dict[str, Array] = {}
+        for layer, values in graph.trace(tensor, request.values):
+            maps = values.reshape(self._maps(values.shape))
+            row = by_name[layer]
+            if request.made.archive:
+                kept[layer] = np.ascontiguousarray(maps)
+            elif not request.pictures:
+                # Channels last where the format is read as an image; NPY is (C, H, W) as computed.
+                samples = maps if request.made.name == "npy" else maps.transpose(1, 2, 0)
+                self._publish(row["paths"][0], samples, facts | {"layer": layer})
+            elif request.sheet:
+                self._publish(row["paths"][0], self._sheet(layer, maps), facts | {"layer": layer})
+            else:
+                for path, picture in zip(row["paths"], self._pictures(maps), strict=True):
+                    self._publish(path, picture, facts | {"layer": layer})
+        if request.made.archive:
+            pieces = encode_archive(kept, request.made, facts)
+            publish(rows[0]["paths"][0], pieces, self._replaces)
+
+    @property
+    def _replaces(self) -> bool:
+        return self.request.overwrite or self.request.skip_existing
+
+    def _publish(self, path: str, samples: Array, facts: dict[str, Any]) -> None:
+        pieces = encode(
+            np.ascontiguousarray(samples), self.request.made, compress=self.request.compress,
+            metadata=facts,
+        )  # fmt: skip
+        publish(path, pieces, self._replaces)
+
+    def _pictures(self, maps: Array) -> Iterator[Array]:
+        from imgconv.pictures.colormaps import colorize
+
+        request = self.request
+        deep = request.depth == "16" and request.colormap is None
+        dtype = np.dtype(np.uint16 if deep else np.uint8)
+        shared = scaling.limits_of(maps, request.scale, 1.0) if request.share else None
+        for plane in maps:
+            samples, _ = scaling.scale_map(plane[..., None], request.scale, 1.0, dtype, shared)
+            yield colorize(samples, request.colormap) if request.colormap else samples
+
+    def _sheet(self, layer: str, maps: Array) -> Array:
+        from imgconv.pictures.sheet import Shown, draw_maps
+
+        request = self.request
+        assert request.sheet is not None
+        digits = len(str(len(maps) - 1))
+        shown = [
+            Shown(f"{number:0{digits}d}", plane[..., None], request.scale)
+            for number, plane in enumerate(maps)
+        ]
+        return draw_maps(shown, 1.0, request.sheet, request.colormap)

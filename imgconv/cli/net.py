@@ -1,0 +1,237 @@
+"""`imgconv net`: published networks, ONNX models and one's own, on images."""
+
+import json
+import math
+from typing import Any
+
+import click
+
+from imgconv.cli import net_options as options
+from imgconv.cli.options import FORMAT
+
+
+@click.group()
+def net() -> None:
+    """Run CNNs and write the feature maps of any layer.
+
+    \b
+    imgconv net list
+    imgconv net summary resnet50
+    imgconv net predict lenet5 sample:digit
+    imgconv net features lenet5 sample:digit --layer 'c*' -o maps/
+    imgconv net features vgg16 photo.jpg --seed 1 --layer features.2 --sheet -o maps/
+
+    A network is a published name (`net list`), name:option=value, a TOML or ONNX file, or a chain
+    such as 'gray | conv sobel | relu | maxpool 2'.
+    """
+
+
+@net.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a network.")
+def list_(as_json: bool) -> None:
+    """List the published networks with their forms."""
+    from imgconv.networks.architectures import families, get_network
+    from imgconv.networks.summary import summarize
+
+    for family in families():
+        if not as_json:
+            forms = ", ".join(
+                f"{key}={'|'.join(str(c).lower() for c in choices) or default}"
+                for key, (default, choices) in family.options.items()
+            )
+            click.echo(f"{family.title}: {family.citation}\n  options: {forms}")
+        for name in family.names:
+            network = get_network(name)
+            summary = summarize(network.graph)
+            row = {
+                "name": name, "family": family.title, "input": list(summary.input_shape[1:]),
+                "parameters": summary.parameters, "multiply_adds": summary.multiply_adds,
+                "variant": network.variant, "citation": network.citation,
+                "weights": network.weights is not None,
+            }  # fmt: skip
+            if as_json:
+                click.echo(json.dumps(row))
+                continue
+            shipped = " (weights included)" if network.weights else ""
+            click.echo(
+                f"  {name:16} {_times(row['input']):10} {summary.parameters:>11,} parameters  "
+                f"{_short(summary.multiply_adds):>7} multiply-adds  {network.variant}{shipped}"
+            )
+
+
+@net.command()
+@options.network
+@options.size
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for the network.")
+def summary(network: str, **given: Any) -> None:
+    """Show each layer's shape, parameters, work, receptive field and memory; no weights needed.
+
+    \b
+    imgconv net summary vgg16
+    imgconv net summary resnet50:form=v1 --size 320x480
+    imgconv net summary 'conv2d 8 3 padding=1 | relu | maxpool 2 | flatten | linear 10'
+    """
+    from imgconv.networks.find import find_network
+    from imgconv.networks.summary import summarize
+
+    found = find_network(network, given["size"])
+    result = summarize(found.graph)
+    if given["as_json"]:
+        from imgconv.cli.net_text import as_json
+
+        click.echo(json.dumps(as_json(found, result)))
+        return
+    from imgconv.cli.net_text import table
+
+    click.echo(table(found, result))
+
+
+@net.command()
+@options.network
+@click.option("--layer", required=True, metavar="NAME", help="The layer, as `net summary` has it.")
+@click.option(
+    "--at", "unit", required=True, type=options.Unit(), help="The unit: its row and column."
+)
+@options.size
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def receptive(network: str, layer: str, unit: tuple[int, int], **given: Any) -> None:
+    """Say which pixels of the input one unit of a layer sees, exactly.
+
+    \b
+    imgconv net receptive vgg16 --layer features.30 --at 3,3
+    """
+    from imgconv.networks.find import find_network
+    from imgconv.networks.receptive import fields, region
+
+    found = find_network(network, given["size"])
+    graph, shape = found.graph, found.input_shape
+    shapes = graph.shapes()
+    top, bottom, left, right = region(graph, layer, unit, shapes)
+    field = fields(graph, shapes)[layer]
+    if given["as_json"]:
+        click.echo(json.dumps({
+            "network": found.name, "layer": layer, "unit": list(unit), "input": list(shape[2:]),
+            "rows": [top, bottom], "columns": [left, right],
+            "size": [axis.size for axis in field.axes],
+        }))  # fmt: skip
+        return
+    sizes = "×".join(f"{axis.size:g}" for axis in field.axes)
+    everywhere = " and, through gates, the whole image" if field.everywhere else ""
+    click.echo(
+        f"{layer} at {unit[0]},{unit[1]} sees rows {top} to {bottom} and columns {left} to {right} "
+        f"of {shape[2]}×{shape[3]}: {bottom - top + 1}×{right - left + 1} pixels\n"
+        f"its field, before the image's edges cut it: {sizes}{everywhere}"
+    )
+
+
+@net.command()
+@options.network
+@options.inputs
+@options.weights
+@click.option(
+    "--layer", "patterns", multiple=True, required=True, metavar="GLOB",
+    help="Layers whose maps are written: 'layer2.*', '*'; repeatable.",
+)  # fmt: skip
+@options.preprocess
+@click.option(
+    "-o", "--output", default="maps", show_default=True, metavar="PATH",
+    help="Folder, or a template with {stem} {parent} {index} {layer} {map}.",
+)  # fmt: skip
+@click.option(
+    "--format", "format_", type=FORMAT, default="png", show_default=True,
+    help="png: a picture a map; npy: an array a layer; npz, safetensors: a file an image.",
+)  # fmt: skip
+@options.pictured
+@options.many
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone.")
+@click.option("--dry-run", is_flag=True, help="Say how many maps and bytes, and stop.")
+def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
+    """Write the feature maps of a network's layers.
+
+    \b
+    imgconv net features lenet5 sample:digit --layer 'c*' -o maps/
+    imgconv net features resnet50 photos/*.jpg --weights resnet50.safetensors \\
+        --layer layer2 --format npz -o maps/
+    imgconv net features vgg16 photo.jpg --seed 1 --layer '*' --dry-run
+
+    Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
+    """
+    from imgconv.batch.features import Features, Request, select_values
+    from imgconv.cli.net_run import run_features
+    from imgconv.images.formats import format_named
+    from imgconv.pictures.colormaps import default_rule
+
+    found, source = options.ready(network, given)
+    request = Request(
+        found, select_values(found.graph, given["patterns"]), format_named(given["format_"]),
+        given["output"], source,
+        given["scale"] or default_rule(given["colormap"] or "gray"), given["colormap"],
+        options.layout(given), given["share_scale"], given["depth"], "fast", given["frame"],
+        given["max_pixels"], given["overwrite"], given["skip_existing"], given["dry_run"],
+    )  # fmt: skip
+    return run_features(Features(request), options.sources_of(inputs, given), given)
+
+
+@net.command()
+@options.network
+@options.inputs
+@options.weights
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to name."
+)
+@click.option("--labels", metavar="FILE", help="Names of the classes, one a line.")
+@options.preprocess
+@options.many
+def predict(network: str, inputs: tuple[str, ...], **given: Any) -> int:
+    """Say what images show: the likeliest classes with their probability.
+
+    \b
+    imgconv net predict lenet5 sample:digit
+    imgconv net predict resnet50 photo.jpg --weights resnet50.safetensors --labels imagenet.txt
+    """
+    from dataclasses import replace
+
+    from imgconv.batch.prediction import Prediction
+    from imgconv.cli.net_run import read_labels, run_predictions
+
+    found, _ = options.ready(network, given)
+    if given["labels"]:
+        found = replace(found, labels=read_labels(given["labels"]))
+    work = Prediction(found, given["top"], given["frame"], given["max_pixels"])
+    return run_predictions(work, options.sources_of(inputs, given), given)
+
+
+@net.command()
+@options.network
+@options.weights
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="A .safetensors or .npz file to write."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+def convert(network: str, output: str, **given: Any) -> None:
+    """Write a network's weights in another format, once names and shapes are right.
+
+    \b
+    imgconv net convert resnet50 --weights resnet50.npz -o resnet50.safetensors
+    """
+    from imgconv.cli.net_run import convert_weights
+
+    found, source = options.ready(network, given | {"threads": None})
+    size = convert_weights(found, source, output, given["overwrite"])
+    count = sum(math.prod(p.shape) for p in found.graph.parameters().values())
+    if not given["quiet"]:
+        click.echo(f"{output}: {found.name}, {count:,} numbers, {size:,} bytes", err=True)
+
+
+def _times(numbers: Any) -> str:
+    return "×".join(map(str, numbers))
+
+
+def _short(number: int) -> str:
+    """1.8 G, 385 M, 4.1 k."""
+    for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= factor:
+            return f"{number / factor:.3g} {letter}"
+    return str(number)

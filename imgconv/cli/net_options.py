@@ -1,0 +1,214 @@
+"""Options of the `net` commands that several of them share, and what they make."""
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from imgconv.cli import options
+from imgconv.cli.options import Names, together
+from imgconv.errors import UsageError
+
+
+def _networks() -> list[str]:
+    from imgconv.networks.architectures import network_names
+
+    return network_names()
+
+
+NETWORK = Names(_networks, "NETWORK")
+network = click.argument("network", type=NETWORK)
+weights = together(
+    (
+        click.option(
+            "--weights",
+            metavar="FILE",
+            help="Weights: safetensors or NPZ, named as torchvision names them.",
+        ),
+        click.option(
+            "--seed", type=click.IntRange(0), help="Draw untrained weights from a seed instead."
+        ),
+    )
+)
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """`224` or `240x320`: height and width; with `none` where a step can be left out."""
+
+    name = "size"
+
+    def __init__(self, one: bool = False, none: bool = False) -> None:
+        self.one, self.none = one, none
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or (self.none and value == "none"):
+            return value
+        parts = value.lower().split("x")
+        if len(parts) <= 2 and all(part.isdigit() and 1 <= int(part) <= 65536 for part in parts):
+            numbers = tuple(int(part) for part in parts)
+            return numbers[0] if len(numbers) == 1 and self.one else (numbers[0], numbers[-1])
+        return self.fail(f"{value!r}: expected {self.get_metavar(param, ctx)}", param, ctx)
+
+    def get_metavar(
+        self, param: click.Parameter | None, ctx: click.Context | None = None
+    ) -> str:  # fmt: skip
+        return "N|HxW|none" if self.none else "N|HxW"
+
+
+class Floats(click.ParamType):  # type: ignore[type-arg]
+    """Numbers separated by commas, one or three."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in (1, 3):
+            self.fail(f"{value!r}: expected a number, or three for red, green, blue", param, ctx)
+        return numbers
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "X[,X,X]"
+
+
+class Unit(click.ParamType):  # type: ignore[type-arg]
+    """Row and column of one unit, from 0."""
+
+    name = "unit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        parts = value.split(",") if isinstance(value, str) else []
+        if len(parts) == 2 and all(part.isdigit() for part in parts):
+            return int(parts[0]), int(parts[1])
+        return self.fail(f"{value!r}: expected ROW,COLUMN, counted from 0", param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "ROW,COLUMN"
+
+
+inputs = options.inputs
+size = click.option("--size", type=Size(), help="The input's size, for another than the usual.")
+preprocess = together(
+    (
+        size,
+        click.option(
+            "--resize", type=Size(one=True, none=True), help="Shorter side, or height and width."
+        ),
+        click.option("--crop", type=Size(none=True), help="Cut this much out of the middle."),
+        click.option(
+            "--interpolation",
+            type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box"]),
+            help="How --resize interpolates.",
+        ),
+        click.option(
+            "--order", type=click.Choice(["rgb", "bgr", "gray"]), help="Channels of the input."
+        ),
+        click.option("--white", type=float, help="What white becomes: 1 or 255, before --mean."),
+        click.option("--mean", type=Floats(), help="Subtracted, in the channels' order."),
+        click.option("--std", type=Floats(), help="Divides, after --mean."),
+        click.option("--invert/--no-invert", default=None, help="White becomes 0, black --white."),
+        click.option("--frame", metavar="N|all", help="Frame or page of a file of several."),
+        click.option(
+            "--max-pixels",
+            type=click.IntRange(1),
+            help="Refuse larger images; default 179 million.",
+        ),
+    )
+)
+many = together(
+    (
+        click.option("--recursive", is_flag=True, help="Take the images in folders and below."),
+        click.option(
+            "--files-from", metavar="FILE|-", help="Read input names from a file, one a line."
+        ),
+        click.option("-0", "--null", is_flag=True, help="Names in --files-from end with NUL."),
+        click.option("--threads", type=click.IntRange(1), help="Threads; default: the CPUs."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object a result."),
+        click.option("-q", "--quiet", is_flag=True, help="Only errors."),
+        click.option("--debug", is_flag=True, help="Show tracebacks."),
+    )
+)
+
+
+pictured = together(
+    (
+        click.option(
+            "--scale",
+            metavar="RULE",
+            help="How maps become pictures: minmax, clip, abs, signed, symmetric, percentile=P.",
+        ),
+        click.option("--colormap", type=options.COLORMAP, help="Show maps in these colours."),
+        click.option("--depth", type=click.Choice(["8", "16"]), help="Bits of a gray picture."),
+        click.option("--sheet", is_flag=True, help="One contact sheet a layer."),
+        click.option("--columns", type=click.IntRange(1, 256), help="Columns of the sheet."),
+        click.option("--tile", type=click.IntRange(16, 4096), help="Long side of a sheet's tiles."),
+        click.option("--share-scale", is_flag=True, help="One scale for all maps of a layer."),
+    )
+)
+
+
+def layout(given: dict[str, Any]) -> Any:
+    """The contact sheet that the options ask for. Raises UsageError for its options alone."""
+    from imgconv.pictures.layout import Layout
+
+    if given["sheet"]:
+        return Layout(given["columns"], given["tile"], given["share_scale"])
+    for name in ("columns", "tile"):
+        if given[name]:
+            raise UsageError(f"--{name}: expected --sheet with it")
+    return None
+
+
+def settled(name: str, given: dict[str, Any]) -> Any:
+    """The network of a name with the preprocessing that the options ask for."""
+    from imgconv.networks.find import find_network
+
+    found = find_network(name, given.get("size"))
+    changed = {
+        field: given[option]
+        for field, option in (
+            ("interpolation", "interpolation"), ("channels", "order"), ("scale", "white"),
+            ("mean", "mean"), ("std", "std"), ("invert", "invert"),
+        )
+        if given.get(option) is not None
+    }  # fmt: skip
+    for option in ("resize", "crop"):
+        value = given.get(option)
+        if value is not None:
+            changed[option] = None if value == "none" else value
+    count = found.input_shape[1]
+    if count not in (1, 3):
+        raise UsageError(f"{found.name} takes {count} channels, expected 1 or 3 for images")
+    settings = found.preprocess
+    if changed.get("channels") == "gray" and len(settings.mean) == 3:
+        changed = {"mean": (0.0,), "std": (1.0,)} | changed
+    return replace(found, preprocess=replace(settings, **changed))
+
+
+def ready(name: str, given: dict[str, Any]) -> tuple[Any, str]:
+    """The network with its weights, and what these are; says on stderr where they are drawn."""
+    from imgconv.cli.boundary import say
+    from imgconv.networks.find import with_weights
+
+    if given["threads"]:
+        from imgconv.compute import bands
+
+        bands.set_num_threads(given["threads"])
+    network, source = with_weights(settled(name, given), given["weights"], given["seed"])
+    if given["seed"] is not None and not given["quiet"]:
+        say(f"imgconv: {network.name}: weights are random (seed {given['seed']}), not trained")
+    return network, source
+
+
+def sources_of(inputs: tuple[str, ...], given: dict[str, Any]) -> Any:
+    """The images that a command line names. Raises UsageError where there are none."""
+    from imgconv.batch.inputs import expand
+
+    if not inputs and given["files_from"] is None:
+        raise UsageError("no input: expected image files, - or sample:chart")
+    sources = expand(inputs, given["recursive"], given["files_from"], given["null"])
+    return list(sources) if given["files_from"] is None else sources

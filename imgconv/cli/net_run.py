@@ -1,0 +1,110 @@
+"""Running a network over many images, and what the commands print of it."""
+
+import json
+import sys
+from typing import Any
+
+from imgconv.batch.runner import Outcome, Progress, run
+from imgconv.cli.boundary import printable, say
+from imgconv.errors import ImgconvError, ModelError, UsageError
+
+
+def run_features(work: Any, sources: Any, given: dict[str, Any]) -> int:
+    """Write every image's maps; return the exit code."""
+    if isinstance(sources, list):
+        for index, source in enumerate(sources):
+            if isinstance(source, str) and source != "-":
+                _planned(work, source, index)
+    totals = [0, 0, 0]
+
+    def show(outcome: Outcome) -> None:
+        for row in outcome.results:
+            totals[0] += row["maps"]
+            totals[1] += row["bytes"]
+            totals[2] += 1
+            if given["as_json"]:
+                print(json.dumps({key: v for key, v in row.items() if key != "paths"}), flush=True)
+            elif given["dry_run"]:
+                size = f"{row['height']}×{row['width']}"
+                print(
+                    f"{printable(row['input'])} {row['layer']}: {row['maps']} maps of {size} -> "
+                    f"{printable(row['output'])}"
+                )
+
+    code = _all(work, sources, given, show)
+    if given["dry_run"] and not given["as_json"]:
+        print(f"{totals[0]:,} maps of {totals[2]:,} layers, {totals[1]:,} bytes as float32")
+    return code
+
+
+def _planned(work: Any, source: str, index: int) -> None:
+    """Collisions are refused before any work; what cannot be read is told when its turn comes."""
+    try:
+        work.plan(source, index)
+    except UsageError:
+        raise
+    except ImgconvError:
+        return
+
+
+def run_predictions(work: Any, sources: Any, given: dict[str, Any]) -> int:
+    """Print every image's classes; return the exit code."""
+
+    def show(outcome: Outcome) -> None:
+        for row in outcome.results:
+            if given["as_json"]:
+                print(json.dumps(row), flush=True)
+                continue
+            classes = ", ".join(
+                f"{found['label'] or found['class']} {found['probability']:.1%}"
+                for found in row["top"]
+            )
+            frame = f" frame {row['frame']}" if "frame" in row else ""
+            print(f"{printable(row['input'])}{frame}: {classes}", flush=True)
+
+    return _all(work, sources, given, show)
+
+
+def _all(work: Any, sources: Any, given: dict[str, Any], show: Any) -> int:
+    total = len(sources) if isinstance(sources, list) else None
+    talks = given["quiet"] or given["as_json"] or given.get("dry_run", True)
+    progress = Progress(total, talks)
+    failed = 0
+    try:
+        # One image after the other: each takes all threads.
+        for outcome in run(sources, work, 1):
+            progress.step()
+            if outcome.error is not None:
+                failed = max(failed, outcome.error.exit_code if total == 1 else 1)
+                say(f"imgconv: {outcome.error}")
+                if given["as_json"]:
+                    row = {"input": printable(outcome.source), "error": str(outcome.error)}
+                    print(json.dumps(row), flush=True)
+            show(outcome)
+    finally:
+        progress.end()
+        sys.stdout.flush()
+    return failed
+
+
+def read_labels(path: str) -> tuple[str, ...]:
+    """Lines of a file. Raises ModelError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return tuple(line.rstrip("\r\n") for line in file)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def convert_weights(network: Any, source: str, output: str, overwrite: bool) -> int:
+    """Write a network's weights; return the file's size. Raises UsageError, OutputError."""
+    from imgconv.images.formats import format_of
+    from imgconv.images.publish import publish
+    from imgconv.images.writing import encode_archive
+    from imgconv.networks.weights import loaded
+
+    made = format_of(output)
+    if not made.archive:
+        raise UsageError(f"{output}: expected a name that ends in .safetensors or .npz")
+    facts = {"network": network.name, "weights": source}
+    return publish(output, encode_archive(loaded(network.graph), made, facts), overwrite)

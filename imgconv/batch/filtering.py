@@ -246,7 +246,7 @@ def _finished(
     if opacity is not None:
         if opacity.shape[:2] != response.shape[:2]:
             opacity = _seen_opacity(opacity, response.shape[:2], kernel, recipe)
-        kept, _ = scaling.scale_map(opacity.astype(np.float64), "clip", image.full_scale, dtype)
+        kept, _ = scaling.scale_map(opacity, "clip", image.full_scale, dtype)
         response = np.concatenate([response, kept], axis=2)
         alpha = True
     return Map(kernel, name, response, alpha, rule, warning)

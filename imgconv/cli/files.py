@@ -16,6 +16,7 @@ from imgconv.batch import runner
 from imgconv.batch.filtering import Recipe, rule_of
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.batch.plan import Plan, check_against_input
+from imgconv.batch.streaming import map_rows
 from imgconv.cli import recording
 from imgconv.cli.boundary import drop_stdout, printable, reason, say
 from imgconv.cli.reporting import Reports
@@ -27,7 +28,8 @@ from imgconv.images.image import Image
 from imgconv.images.publish import EXISTS, exists, leads_to_a_stream, publish, publish_or_same
 from imgconv.images.reading import parse_frame, read_images
 from imgconv.images.remote import is_url
-from imgconv.images.writing import encode, encode_archive
+from imgconv.images.streamed import Streamed, open_rows, rows_of
+from imgconv.images.writing import encode, encode_archive, encode_rows
 from imgconv.pictures.colormaps import check_colormap
 from imgconv.pictures.layout import Layout
 
@@ -71,6 +73,7 @@ def write_all(request: Request) -> int:
             )
     frame = given["frame"]
     parse_frame(frame)
+    _level(given["compress"])
     if given["threads"]:
         bands.set_num_threads(given["threads"])
     target, made = _target(given)
@@ -218,6 +221,11 @@ class Work:
                     raise OutputError(f"{path}: {EXISTS}")
         if page and self.reports:
             self.reports.check(page, replace or self.replacing)
+        plain = frame is None and not self.reports and self._has_one_map()
+        if plain and _in_files(source, named[0][2]):
+            streamed = self._streamed(source, index, replace)
+            if streamed is not None:
+                return [streamed]
         data: Any = sys.stdin.buffer.read() if source == "-" else source
         results = []
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
@@ -255,10 +263,75 @@ class Work:
     def _format(self, path: str) -> formats.Format:
         return self.made or formats.format_of(path)
 
+    def _streamed(self, source: str, index: int, replace: bool) -> dict[str, Any] | None:
+        """The result of a file whose rows are read while others are written, where that goes."""
+        from imgconv.images.png_chunks import Unusual
+
+        image = open_rows(source, self.request.given["max_pixels"])
+        if image is None:
+            return None
+        with contextlib.closing(image.rows):
+            try:
+                return self._write_rows(source, index, image, 0, replace)
+            except Unusual:
+                return None  # the file is damaged: the whole of it is left to Pillow
+
+    def _write_rows(
+        self, source: str, index: int, image: Streamed, frame: int, replace: bool
+    ) -> dict[str, Any] | None:
+        """Write the one map of an image whose rows come in order; None where there is none."""
+        given, recipe = self.request.given, self.request.recipe
+        if not self._has_one_map():
+            return None
+        kernel, _, name = names_of(recipe)[0]
+        path = self._path(source, kernel.name, name, index, frame)
+        if self._finished(path, replace):
+            return _skipped(source, path, name)
+        made = self._format(path)
+        dtype, raw = self._samples(made, image.rows.dtype)
+        rows = map_rows(image, recipe, dtype, raw, made.alpha)
+        if rows is None:
+            return None
+        scale = "none" if raw else rows.rule
+        size = self._publish(path, encode_rows(
+            rows, made, alpha=rows.alpha, compress=_level(given["compress"]),
+            quality=given["quality"], metadata=self._metadata(name, scale),
+            icc=image.icc if recipe.keeps_colors() else None,
+        ), replace)  # fmt: skip
+        self._warn(source, rows.warning())
+        return {"input": source, "output": path, "kernel": kernel.name, "map": name,
+                "width": rows.width, "height": rows.height, "channels": rows.channels,
+                "dtype": str(rows.dtype), "scale": scale, "bytes": size}  # fmt: skip
+
+    def _has_one_map(self) -> bool:
+        return not self.plan.together and len(names_of(self.request.recipe)) == 1
+
+    def _samples(self, made: formats.Format, source: Any) -> tuple[Any, bool]:
+        """(dtype of the samples to write, whether they are responses as they were computed)."""
+        given, recipe = self.request.given, self.request.recipe
+        depth = given["depth"] or ("8" if recipe.sheet or recipe.colormap else None)
+        dtype = formats.output_dtype(made, depth, source)
+        return dtype, made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
+
+    def _metadata(self, name: str, scale: str) -> dict[str, Any] | None:
+        if self.request.given["no_metadata"]:
+            return None
+        facts = self.request.recipe.as_dict() | {"scale": scale}
+        shown = None if self.plan.together else name or None
+        return {"imgconv": __version__, "map": shown, **facts}
+
+    def _warn(self, source: str, warning: str | None) -> None:
+        if warning and not self.request.given["quiet"]:
+            say(f"imgconv: {source}: {warning}")
+
     def _write(
         self, source: str, index: int, image: Any, all_frames: bool, replace: bool
     ) -> list[dict[str, Any]]:
         given, recipe = self.request.given, self.request.recipe
+        frame = image.frame * all_frames
+        streamed = self._write_rows(source, index, rows_of(image), frame, replace)
+        if streamed is not None:
+            return [streamed]
         results: list[dict[str, Any]] = []
         archives: dict[str, tuple[dict[str, Any], Any, list[dict[str, Any]]]] = {}
         if not names_of(recipe):
@@ -266,9 +339,7 @@ class Work:
         first = names_of(recipe)[0]
         path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
         made = self._format(path)
-        depth = given["depth"] or ("8" if recipe.sheet or recipe.colormap else None)
-        dtype = formats.output_dtype(made, depth, image.pixels.dtype)
-        raw = made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
+        dtype, raw = self._samples(made, image.pixels.dtype)
         for result in results_of(image, recipe, dtype, raw):
             path = self._path(
                 source, result.kernel.name, result.name, index, image.frame * all_frames
@@ -279,19 +350,14 @@ class Work:
             samples, alpha = result.samples, result.alpha
             if alpha and not made.alpha:
                 samples, alpha = samples[..., :-1], False
-            if result.warning and not given["quiet"]:
-                say(f"imgconv: {source}: {result.warning}")
+            self._warn(source, result.warning)
             height, width, channels = samples.shape
             scale = "none" if raw else result.scale
             row = {"input": source, "output": path, "kernel": result.kernel.name,
                    "map": result.name, "width": width, "height": height, "channels": channels,
                    "dtype": str(samples.dtype), "scale": scale}  # fmt: skip
             results.append(row)
-            metadata = None
-            if not given["no_metadata"]:
-                facts = recipe.as_dict() | {"scale": scale}
-                name = None if self.plan.together else result.name or None
-                metadata = {"imgconv": __version__, "map": name, **facts}
+            metadata = self._metadata(result.name, scale)
             if self.plan.together:
                 arrays, _, rows = archives.setdefault(path, ({}, metadata, []))
                 arrays[result.name or "image"] = samples
@@ -314,6 +380,11 @@ class Work:
         # A cluster may run a task twice: what the first run left is then found done.
         write = publish_or_same if self.request.given["cluster"] else publish
         return write(path, pieces, replace or self.replacing)
+
+
+def _in_files(source: str, path: str) -> bool:
+    """Whether both are files: a pipe is read once, and takes back nothing of a damaged image."""
+    return os.path.isfile(source) and path != "-" and not leads_to_a_stream(path)
 
 
 def _skipped(source: str, path: str, name: str) -> dict[str, Any]:

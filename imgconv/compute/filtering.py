@@ -72,8 +72,12 @@ def make_job(
     gain: float = 1.0,
     offset: float = 0.0,
     out_dtype: npt.DTypeLike = np.float32,
+    allocate: bool = True,
 ) -> Job:
-    """Check the arguments of `filter_image` and lay the work out; its result is the job's out."""
+    """Check the arguments of `filter_image` and lay the work out; its result is the job's out.
+
+    allocate: False where only the layout is wanted; then `out` must not be written to.
+    """
     if pixels.ndim != 3 or pixels.shape[2] == 0:
         raise ShapeError(f"filter: image of shape {pixels.shape}, expected (H, W, C)")
     source = supported(pixels)
@@ -102,7 +106,8 @@ def make_job(
     out_height, out_width = window.out_size
     maps = count if combine == "none" else 1
     out_map = out_height * out_width * run
-    out = np.empty((maps, out_height, out_width, run), dtype)
+    shape = (maps, out_height, out_width, run)
+    out = np.empty(shape, dtype) if allocate else np.broadcast_to(np.empty(1, dtype), shape)
     divisor = 1.0
     if np.issubdtype(source.dtype, np.integer):
         form = exact.integer_form(bank)

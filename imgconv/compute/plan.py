@@ -13,6 +13,8 @@ import numpy as np
 from imgconv.compute.tiles import Job
 
 ALGORITHMS = ("direct", "sparse")
+# Those whose output rows are the same bits wherever a job begins: an image may come in bands.
+BANDED = frozenset({"direct", "sparse"})
 
 
 class Offer(NamedTuple):
@@ -55,8 +57,13 @@ def run(job: Job) -> Offer | None:
     if job.out.size == 0:
         return None
     best = choose(job)
-    _module(best.algorithm).run(job, best)
+    run_by(job, best)
     return best
+
+
+def run_by(job: Job, offer: Offer) -> None:
+    """Compute a job by an offer that `choose` made for it, or for the image its rows are of."""
+    _module(offer.algorithm).run(job, offer)
 
 
 def _module(name: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.scaling import mix
 from imgconv.errors import UsageError
 from imgconv.images.image import Image
 
@@ -35,10 +36,7 @@ def to_gray(
     colors: npt.NDArray[Any], weights: tuple[float, float, float] = LUMA
 ) -> npt.NDArray[Any]:
     """(H, W, 3) to (H, W, 1) of the same dtype; integers round half to even."""
-    gray = colors @ np.array(weights)
-    if np.issubdtype(colors.dtype, np.integer):
-        gray = np.rint(gray)
-    return np.ascontiguousarray(gray.astype(colors.dtype)[..., None])
+    return mix(colors, weights)
 
 
 def prepare(

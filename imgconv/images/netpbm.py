@@ -8,12 +8,13 @@ range of uint8 or uint16, rounded to nearest. Sources: Netpbm's `pgm(5)`, `ppm(5
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.rows import RowSource, band_rows, read_rows
 from imgconv.errors import ImageError, OutputError
 from imgconv.images.image import Image
 
@@ -140,17 +141,43 @@ def encode(samples: npt.NDArray[Any], made: str) -> list[Any]:
     """
     height, width, channels = samples.shape
     if channels not in (1, 3) or (made == "pgm" and channels != 1):
-        expected = "1 channel" if made == "pgm" else "1 or 3 channels"
-        raise OutputError(f"{made} holds {expected}, got {channels}")
+        raise _unfit(made, channels)
     if made == "pfm":
         kind = "PF" if channels == 3 else "Pf"
         rows = np.ascontiguousarray(samples[::-1], dtype="<f4")
         return [f"{kind}\n{width} {height}\n-1.0\n".encode(), rows.data.cast("B")]
-    if made == "ppm" and channels == 1:
+    return [_head(made, height, width, channels, samples.dtype), _stored(made, samples)]
+
+
+def encode_rows(source: RowSource, made: str) -> Iterator[Any]:
+    """As `encode`, of rows that come in order, for `pgm`, `ppm` and `pnm`."""
+    if source.channels not in (1, 3) or (made == "pgm" and source.channels != 1):
+        raise _unfit(made, source.channels)
+    return _pieces(source, made)
+
+
+def _pieces(source: RowSource, made: str) -> Iterator[Any]:
+    yield _head(made, source.height, source.width, source.channels, source.dtype)
+    rows = band_rows(source)
+    for start in range(0, source.height, rows):
+        count = min(rows, source.height - start)
+        band = np.empty((count, source.width, source.channels), source.dtype)
+        read_rows(source, band)
+        yield _stored(made, band)
+
+
+def _unfit(made: str, channels: int) -> OutputError:
+    expected = "1 channel" if made == "pgm" else "1 or 3 channels"
+    return OutputError(f"{made} holds {expected}, got {channels}")
+
+
+def _head(made: str, height: int, width: int, channels: int, dtype: np.dtype[Any]) -> bytes:
+    kind = "P6" if channels == 3 or made == "ppm" else "P5"
+    return f"{kind}\n{width} {height}\n{np.iinfo(dtype).max}\n".encode()
+
+
+def _stored(made: str, samples: npt.NDArray[Any]) -> memoryview:
+    if made == "ppm" and samples.shape[2] == 1:
         samples = np.repeat(samples, 3, axis=2)
-        channels = 3
-    maximum = np.iinfo(samples.dtype).max
-    kind = "P6" if channels == 3 else "P5"
     stored = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder(">"))
-    header = f"{kind}\n{width} {height}\n{maximum}\n".encode()
-    return [header, stored.view(np.uint8).data.cast("B")]
+    return stored.view(np.uint8).data.cast("B")

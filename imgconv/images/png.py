@@ -2,6 +2,6 @@
 
 from imgconv.images.png_chunks import Unusual
 from imgconv.images.png_reader import Reader, decode
-from imgconv.images.png_writer import Writer, encode
+from imgconv.images.png_writer import Writer, encode, encode_rows
 
-__all__ = ["Reader", "Unusual", "Writer", "decode", "encode"]
+__all__ = ["Reader", "Unusual", "Writer", "decode", "encode", "encode_rows"]

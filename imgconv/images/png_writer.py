@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import bands, png_rows
+from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import OutputError
 from imgconv.images.png_chunks import SIGNATURE, codec, pack
 
@@ -290,8 +291,17 @@ class Writer:
             self._sink(codec.crc32(piece, _IDAT).to_bytes(4, "big"))
 
 
-def encode(
-    pixels: Pixels,
+def encode(pixels: Pixels, *, alpha: bool = False, **options: Any) -> Iterator[bytes]:
+    """Return the pieces of a PNG file; joined they are the file.
+
+    pixels: (H, W, C) or (H, W), uint8 or uint16. The rest as for `encode_rows`.
+    """
+    return encode_rows(ArrayRows(pixels[..., None] if pixels.ndim == 2 else pixels), alpha=alpha,
+                       **options)  # fmt: skip
+
+
+def encode_rows(
+    source: RowSource,
     *,
     alpha: bool = False,
     compress: int | str = "fast",
@@ -299,33 +309,34 @@ def encode(
     icc: bytes | None = None,
     threads: int = 0,
 ) -> Iterator[bytes]:
-    """Return the pieces of a PNG file; joined they are the file.
+    """Return the pieces of a PNG file, each made as soon as the rows it holds have come.
 
-    pixels: (H, W, C) or (H, W), uint8 or uint16. alpha: whether the last of 2 or 4 channels is
-    opacity; PNG has no other meaning for it. The rest as for `Writer`. Raises OutputError at
-    once for what PNG cannot hold.
+    alpha: whether the last of 2 or 4 channels is opacity; PNG has no other meaning for it. The
+    rest as for `Writer`. Raises OutputError at once for what PNG cannot hold.
     """
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    height, width, channels = pixels.shape
-    if alpha != (channels in (2, 4)):
+    if alpha != (source.channels in (2, 4)):
         raise OutputError(
-            f"PNG holds gray or RGB with or without alpha, got {channels} channels "
+            f"PNG holds gray or RGB with or without alpha, got {source.channels} channels "
             f"{'with' if alpha else 'without'} alpha"
         )
     pieces: list[bytes] = []
     writer = Writer(
-        pieces.append, width, height, channels, pixels.dtype,
+        pieces.append, source.width, source.height, source.channels, source.dtype,
         compress=compress, text=text, icc=icc, threads=threads,
     )  # fmt: skip
-    return _encoded(writer, pixels, pieces)
+    return _encoded(writer, source, pieces)
 
 
-def _encoded(writer: Writer, pixels: Pixels, pieces: list[bytes]) -> Iterator[bytes]:
+def _encoded(writer: Writer, source: RowSource, pieces: list[bytes]) -> Iterator[bytes]:
     with writer:
-        for start in range(0, len(pixels), writer.strip_rows):
-            strip = pixels[start : start + writer.strip_rows]
-            writer.queue(np.ascontiguousarray(strip).reshape(len(strip), -1))
+        for start in range(0, writer.height, writer.strip_rows):
+            rows = min(writer.strip_rows, writer.height - start)
+            if isinstance(source, ArrayRows):
+                strip = source.pixels[start : start + rows]
+            else:
+                strip = np.empty((rows, writer.width, writer.channels), writer.dtype)
+                read_rows(source, strip)
+            writer.queue(strip.reshape(rows, -1))
             yield from pieces
             pieces.clear()
         writer.finish()

@@ -73,6 +73,11 @@ def read_images(
         yield from _Reader(opened, kind, wanted, limit).images()
 
 
+def file_limit(max_pixels: int) -> int:
+    """The most bytes a file of an image within the limit can need."""
+    return _BYTES_PER_PIXEL * max_pixels + _SLACK
+
+
 def parse_frame(frame: Frame) -> int | None:
     """Return a frame number, −1 for all, None for the default. Raises UsageError."""
     if frame is None:
@@ -97,7 +102,7 @@ class _Reader:
     def __init__(self, source: Source, kind: str, wanted: int | None, limit: int) -> None:
         self.source, self.kind, self.wanted, self.limit = source, kind, wanted, limit
         self.name = source.name
-        self.byte_limit = _BYTES_PER_PIXEL * limit + _SLACK
+        self.byte_limit = file_limit(limit)
 
     def images(self) -> Iterator[Image]:
         """Yield the wanted frames, oriented."""
@@ -248,8 +253,9 @@ class _Reader:
             opened.seek(index)
         self.check(opened.height, opened.width)
         # Pillow applies the orientation of a TIFF itself while it loads.
-        orientation = 1 if self.kind == "TIFF" else pillow.orientation_of(opened)
+        # Loading comes first: for EXIF Pillow loads a PNG and forgets what was wrong with it.
         opened.load()
+        orientation = 1 if self.kind == "TIFF" else pillow.orientation_of(opened)
         self.check(opened.height, opened.width)
         pixels, alpha, profiled = pillow.to_array(opened)
         icc = opened.info.get("icc_profile") if profiled else None

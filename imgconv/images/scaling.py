@@ -1,12 +1,15 @@
 """How maps become the samples of a file."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.scaling import scale
 from imgconv.errors import UsageError
 
+# Rules whose numbers do not depend on the map.
+FIXED = ("clip", "abs", "signed", "none")
 RULES = ("clip", "minmax", "abs", "signed", "symmetric", "percentile", "none")
 
 
@@ -39,32 +42,67 @@ def scale_map(
     `limits_of` gave for several maps that share their scale; None for this map's own. Integers
     round half to even and saturate; NaN becomes 0. A constant map under minmax becomes black.
     """
-    name, _ = check_rule(rule)
-    if name == "none" and np.issubdtype(dtype, np.integer):
-        raise UsageError("--scale none: expected a format that holds floats, such as npy or tiff")
-    full = float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else white
-    work: npt.NDArray[Any] = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
-    if name == "abs":
-        work = np.abs(work)
-    low, high = limits or limits_of(work, rule, white)
-    middle = np.floor(full / 2) + 1 if full > 1 else full / 2
-    if name in ("minmax", "percentile"):
-        span = high - low
-        work = (work - low) * (full / span) if span > 0 else np.zeros_like(work)
-    elif name == "signed":
-        work = work * (full / (2 * white)) + middle
-    elif name == "symmetric":
-        work = work * ((full - middle) / high) + middle if high > 0 else work + middle
-    elif full != white:
-        work = work * (full / white)
-    warning = None
-    if name == "clip" and np.issubdtype(dtype, np.integer) and work.size:
-        lost = float(np.mean((work < -0.5) | (work > full + 0.5)))
-        if lost > 0.25:
-            warning = f"{lost:.0%} of the map lies outside 0…{full:g} and was clipped; see --scale"
-    if np.issubdtype(dtype, np.integer):
-        work = np.clip(np.rint(np.nan_to_num(work, nan=0, posinf=full, neginf=0)), 0, full)
-    return work.astype(dtype), warning
+    if limits is None and check_rule(rule)[0] not in FIXED:
+        limits = limits_of(values, rule, white)
+    scaling = Scaling.of(rule, white, dtype, limits)
+    out: npt.NDArray[Any] = np.empty(values.shape, dtype)
+    return out, scaling.warning(scaling.write(values, out), values.size)
+
+
+class Scaling(NamedTuple):
+    """A rule with its numbers: sample = (value − base) · gain + offset, of |value| for `abs`.
+
+    full: the sample of white.
+    """
+
+    rule: str
+    base: float
+    gain: float
+    offset: float
+    full: float
+    integer: bool
+
+    @classmethod
+    def of(
+        cls, rule: str, white: float, dtype: np.dtype[Any],
+        limits: tuple[float, float] | None = None,
+    ) -> "Scaling":  # fmt: skip
+        """The numbers for values whose white is `white` and samples of `dtype`.
+
+        limits: what `limits_of` gave; rules in FIXED need none.
+        """
+        name, _ = check_rule(rule)
+        integer = bool(np.issubdtype(dtype, np.integer))
+        if name == "none" and integer:
+            raise UsageError(
+                "--scale none: expected a format that holds floats, such as npy or tiff"
+            )
+        full = float(np.iinfo(dtype).max) if integer else white
+        low, high = limits or (0.0, 0.0)
+        middle = float(np.floor(full / 2) + 1 if full > 1 else full / 2)
+        base, gain, offset = 0.0, full / white, 0.0
+        if name in ("minmax", "percentile"):
+            base, gain = low, full / (high - low) if high > low else 0.0
+        elif name == "signed":
+            gain, offset = full / (2 * white), middle
+        elif name == "symmetric":
+            gain, offset = (full - middle) / high if high > 0 else 1.0, middle
+        return cls(name, base, gain, offset, full, integer)
+
+    def write(self, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> int:
+        """Write the samples of values to `out`, of their shape; return how many were clipped."""
+        return scale(
+            values, out, self.base, self.gain, self.offset, self.full, absolute=self.rule == "abs"
+        )
+
+    def warning(self, lost: int, count: int) -> str | None:
+        """What to tell when `lost` of `count` samples were clipped, and nobody asked for it."""
+        if self.rule != "clip" or not self.integer or lost <= count / 4:
+            return None
+        return (
+            f"{lost / count:.0%} of the map lies outside 0…{self.full:g} and was clipped; "
+            "see --scale"
+        )
 
 
 def limits_of(values: npt.NDArray[Any], rule: str, white: float) -> tuple[float, float]:

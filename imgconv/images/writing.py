@@ -5,8 +5,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.rows import RowSource, read_rows
 from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
 
@@ -29,16 +31,7 @@ def encode(
     or safetensors metadata, and left out elsewhere. Raises UsageError for channels or sizes that
     the format cannot hold.
     """
-    channels = samples.shape[2]
-    if made.channels and channels not in made.channels:
-        raise UsageError(
-            f"{made.name} holds {' or '.join(map(str, made.channels))} channels, got {channels}; "
-            "choose some with --channels, drop opacity with --alpha drop, or write npy or tiff"
-        )
-    if 0 in samples.shape and not made.raw:
-        raise OutputError(
-            f"{made.name} cannot hold an image of {samples.shape[1]}×{samples.shape[0]}"
-        )
+    _check(samples.shape, made)
     note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
     if made.name == "png":
         from imgconv.images import png
@@ -64,6 +57,45 @@ def encode(
 
         return tiff_writer.encode(samples, alpha=alpha, note=note, icc=icc)
     return [_by_pillow(samples, made, quality, icc)]
+
+
+def encode_rows(
+    source: RowSource,
+    made: Format,
+    *,
+    alpha: bool = False,
+    compress: int | str = "fast",
+    quality: int | None = None,
+    metadata: dict[str, Any] | None = None,
+    icc: bytes | None = None,
+) -> Iterable[Any]:
+    """As `encode`, of rows that come in order: PNG and PNM need no more than a few bands."""
+    shape = source.height, source.width, source.channels
+    _check(shape, made)
+    if made.name == "png":
+        from imgconv.images import png
+
+        text = {KEYWORD: json.dumps(metadata, ensure_ascii=True)} if metadata else {}
+        return png.encode_rows(source, alpha=alpha, compress=compress, text=text, icc=icc)
+    if made.name in ("ppm", "pgm", "pnm"):
+        from imgconv.images import netpbm
+
+        return netpbm.encode_rows(source, made.name)
+    samples = np.empty(shape, source.dtype)
+    read_rows(source, samples)
+    return encode(samples, made, alpha=alpha, compress=compress, quality=quality,
+                  metadata=metadata, icc=icc)  # fmt: skip
+
+
+def _check(shape: tuple[int, ...], made: Format) -> None:
+    height, width, channels = shape
+    if made.channels and channels not in made.channels:
+        raise UsageError(
+            f"{made.name} holds {' or '.join(map(str, made.channels))} channels, got {channels}; "
+            "choose some with --channels, drop opacity with --alpha drop, or write npy or tiff"
+        )
+    if 0 in shape and not made.raw:
+        raise OutputError(f"{made.name} cannot hold an image of {width}×{height}")
 
 
 def encode_archive(

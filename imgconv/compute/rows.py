@@ -1,0 +1,215 @@
+"""Images as rows that come in order, and a filter of them: only bands are in memory.
+
+A source hands its rows out from top to bottom. `FilteredRows` is a source made of another: it
+keeps the rows that the next outputs see and asks for more as it goes, so sources form a chain in
+which decoding, filtering and encoding overlap. Its values are those of `filter_image` bit for
+bit, whatever the bands.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import plan
+from imgconv.compute.convolution import supported
+from imgconv.compute.filtering import make_job
+
+Array = npt.NDArray[Any]
+BAND = 1 << 20  # bytes of input a band, so that it is in the cache when the next step reads it
+
+
+class RowSource(Protocol):
+    """Rows of an image (height, width, channels) from top to bottom."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+
+    def rows_into(self, out: Array, count: int | None = None) -> int:
+        """Write the next rows into out[:count]; return how many, 0 after the last.
+
+        out: (rows, width, channels) of `dtype`, C-contiguous. count: rows of `out` by default.
+        """
+
+    def close(self) -> None:
+        """End what runs in the background; rows not read yet are lost."""
+
+
+class ArrayRows:
+    """The rows of an array (H, W, C)."""
+
+    def __init__(self, pixels: Array) -> None:
+        self.pixels = np.ascontiguousarray(pixels)
+        self.height, self.width, self.channels = pixels.shape
+        self.dtype = pixels.dtype
+        self._next = 0
+
+    def rows_into(self, out: Array, count: int | None = None) -> int:
+        count = min(len(out) if count is None else count, self.height - self._next)
+        out[:count] = self.pixels[self._next : self._next + count]
+        self._next += count
+        return count
+
+    def close(self) -> None:
+        return None
+
+
+def read_rows(source: RowSource, out: Array) -> None:
+    """Fill `out` with the next rows; a source may give fewer at a time than it is asked for."""
+    done = 0
+    while done < len(out):
+        count = source.rows_into(out[done:])
+        assert count, "a source ended before its height"
+        done += count
+
+
+def band_rows(source: RowSource, seen: int = 1) -> int:
+    """Rows of a band: about BAND bytes, and several times the rows that one output sees."""
+    row = max(1, source.width * source.channels * source.dtype.itemsize)
+    return min(max(BAND // row, 4 * seen, 1), max(source.height, 1))
+
+
+class _Window:
+    """The rows of a source that are still needed."""
+
+    def __init__(self, source: RowSource, room: int) -> None:
+        self._source = source
+        self.first = 0  # row of the source that stands first in `rows`
+        self._have = 0  # rows of the source that were read
+        if isinstance(source, ArrayRows):
+            self.rows, self._have = source.pixels, source.height
+        else:
+            shape = (min(room, source.height), source.width, source.channels)
+            self.rows = np.empty(shape, source.dtype)
+
+    def need(self, low: int, high: int) -> None:
+        """Have the rows low…high − 1 at hand; rows before `low` may go."""
+        if high <= self._have:
+            return
+        if high - self.first > len(self.rows):
+            kept = self.rows[low - self.first : self._have - self.first]
+            self.rows[: len(kept)] = kept.copy()
+            self.first = low
+        read_rows(self._source, self.rows[self._have - self.first : high - self.first])
+        self._have = high
+
+
+class FilteredRows:
+    """The rows of `filter_image` with one map, (H', W', C'), of the source's first channels.
+
+    colors: how many channels are filtered; all by default. options: those of `filter_image`.
+    Raises what `filter_image` raises, and ValueError where there are several maps.
+    """
+
+    def __init__(
+        self, source: RowSource, weights: Array, bias: Array | None = None, *,
+        colors: int | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        self._source = source
+        run = source.channels if colors is None else colors
+        if supported(np.empty(0, source.dtype)).dtype != source.dtype:
+            raise TypeError(f"rows of {source.dtype}, expected a type that loops read")
+        self._job = job = make_job(
+            _virtual(source, run), weights, bias, allocate=False, **options
+        )  # fmt: skip
+        self.height: int
+        maps, self.height, self.width, self.channels = job.out.shape
+        if maps != 1:
+            raise ValueError(f"{maps} maps, expected one")
+        self.dtype = job.out.dtype
+        self._next = 0
+        self._whole: Array | None = None
+        # Channels that are not filtered, opacity, belong to the outputs where they stand.
+        self._beside = run < source.channels and self.height == source.height
+        if not job.out.size:
+            return
+        self._offer = plan.choose(job)
+        self.band = self._rows_of_band()
+        self._see()
+        self._window = _Window(source, self._room())
+
+    def rows_into(self, out: Array, count: int | None = None) -> int:
+        """Compute the next rows into `out`; see `RowSource`."""
+        count = min(len(out) if count is None else count, self.height - self._next)
+        if not out.size:
+            return count
+        if self._whole is None and self.band == self.height and count < self.height:
+            self._whole = np.empty((self.height, self.width, self.channels), self.dtype)
+            self._compute(self._whole)
+            self._next = 0
+        if self._whole is not None:
+            out[:count] = self._whole[self._next : self._next + count]
+            self._next += count
+            return count
+        for start in range(0, count, self.band):
+            self._compute(out[start : min(start + self.band, count)])
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+
+    def input_rows(self, top: int, count: int) -> Array:
+        """The source's rows top…top + count − 1, where outputs just computed stand."""
+        first = top - self._window.first
+        return self._window.rows[first : first + count]
+
+    def _compute(self, out: Array) -> None:
+        count = len(out)
+        last = self._next + count - 1
+        self._window.need(int(self._low[self._next]), int(self._high[last]))
+        job = self._job
+        top = self._next * job.stride[0]
+        rows = job.row_map[top : top + (count - 1) * job.stride[0] + job.extent[0]]
+        band = replace(
+            job,
+            source=self._window.rows,
+            row_map=np.where(rows < 0, rows, rows - self._window.first),
+            out=out,
+            out_size=(count, self.width),
+            out_map=count * job.out_row,
+        )
+        plan.run_by(band, self._offer)
+        self._next += count
+
+    def _see(self) -> None:
+        """Find the rows of the source from which on, and up to which, each output needs them."""
+        job = self._job
+        none = self._source.height
+        seen = np.lib.stride_tricks.sliding_window_view(job.row_map, job.extent[0])
+        seen = seen[:: job.stride[0]][: self.height]
+        low = np.where(seen < 0, none, seen).min(axis=1)
+        high = seen.max(axis=1) + 1
+        if self._beside:
+            own = np.arange(self.height)
+            low, high = np.minimum(low, own), np.maximum(high, own + 1)
+        # Rows above are kept as long as any later output sees them: circular padding keeps all.
+        low = np.minimum.accumulate(low[::-1])[::-1]
+        self._high: npt.NDArray[np.int64] = np.maximum.accumulate(high)
+        # Rows between what two outputs see have to be read all the same.
+        before = np.concatenate([[0], self._high[:-1]])
+        self._low: npt.NDArray[np.int64] = np.minimum(low, before)
+
+    def _rows_of_band(self) -> int:
+        if self._offer.algorithm not in plan.BANDED:
+            return self.height
+        rows = band_rows(self._source, self._job.extent[0]) // self._job.stride[0]
+        return min(self.height, max(1, rows))
+
+    def _room(self) -> int:
+        """Rows of the window: what any band sees, and as much again, so that few are moved."""
+        last = np.minimum(np.arange(self.height) + self.band, self.height) - 1
+        return 2 * max(1, int((self._high[last] - self._low).max()))
+
+
+def _virtual(source: RowSource, colors: int) -> Array:
+    """An array of the source's shape and strides whose elements are never touched."""
+    size = source.dtype.itemsize
+    pixel = source.channels * size
+    return np.lib.stride_tricks.as_strided(
+        np.empty(1, source.dtype),
+        (source.height, source.width, colors),
+        (source.width * pixel, pixel, size),
+    )

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit, tiles
+from imgconv.compute import epilogue, jit, plan, tiles
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.plan import Offer
 from imgconv.compute.tiles import Job, Layout, band_rows, fill_tile, round_up, row_chunks
 
 ROWS = 4  # output rows at a time
-SMALL = 2e7  # multiplications under which a loop of its own saves less than half a millisecond
 BLOCK = 1024  # elements a pass: eight rows of sums are 32 kB
 CACHE = 400_000  # bytes of source rows that one strip of columns may keep alive
 
@@ -228,10 +227,10 @@ def offer(job: Job) -> Offer | None:
     """
     kh, kw = job.weights.shape[3:]
     taps = len(job.channels) * kh * kw
-    if job.outputs * taps < SMALL:
+    if job.outputs * taps < plan.SMALL:
         return None
     lanes = 0.5 if job.real == "f64" else 1.0
-    cost = 0.1 + 0.011 * taps / lanes
+    cost = (1.0 + 0.031 * taps) / lanes
     return Offer("direct", cost, f"direct, {kh}×{kw} taps of {len(job.channels)} channel(s)")
 
 

@@ -36,6 +36,15 @@ def largest(dtype: np.dtype[Any]) -> float:
     return float(max(-int(bounds.min), int(bounds.max)))
 
 
+def is_integer(dtype: np.dtype[Any], weights: npt.NDArray[np.float64], fill: float) -> bool:
+    """Whether image, weights and the value around the image are all integers."""
+    return bool(
+        np.issubdtype(dtype, np.integer)
+        and (weights == np.rint(weights)).all()
+        and fill == np.rint(fill)
+    )
+
+
 def sums_type(
     dtype: np.dtype[Any],
     weights: npt.NDArray[np.float64],
@@ -51,9 +60,7 @@ def sums_type(
     """
     if dtype == np.float64 or dtype == np.int32:
         return "f64"
-    if not np.issubdtype(dtype, np.integer):
-        return "f32"
-    if not (weights == np.rint(weights)).all() or fill != np.rint(fill):
+    if not is_integer(dtype, weights, fill):
         return "f32"
     bound = np.abs(weights).sum(axis=(-3, -2, -1), dtype=np.float64) * max(
         largest(dtype), abs(fill)

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from imgconv.compute import store
+from imgconv.compute.vectors import Traced
 
 Built = tuple[str, Callable[..., None]]
 
@@ -103,6 +104,7 @@ class Loop:
         self.builder = builder
         self.name = f"{builder.__module__}.{builder.__qualname__}"
         self._ready: dict[tuple[Any, ...], Callable[..., None]] = {}
+        self._addresses: dict[tuple[Any, ...], int] = {}
         functools.update_wrapper(self, builder)
         Loop.registry.append(self)
 
@@ -115,10 +117,16 @@ class Loop:
                     ready = self._ready[constants] = self._load(constants)
         return ready
 
+    def address(self, *constants: Any) -> int:
+        """Where the loop for these constants begins, for other loops to call (`vectors.Call`)."""
+        self(*constants)
+        return self._addresses[constants]
+
     def _load(self, constants: tuple[Any, ...]) -> Callable[..., None]:
         signature, body = self.builder(*constants)
         identity = f"{self.name}{constants!r}:{signature}"
         address = store.load(identity, lambda: _compile(signature, body))
+        self._addresses[constants] = address
         return _bind(address, signature.removeprefix(_DISJOINT).split())
 
 
@@ -163,6 +171,10 @@ def _compile(signature: str, body: Callable[..., None]) -> tuple[str, str]:
         if isinstance(value, Emitter):
             if id(value) not in inlined:
                 inlined[id(value)] = _intrinsic(value)
+            return inlined[id(value)]
+        if isinstance(value, Traced):
+            if id(value) not in inlined:
+                inlined[id(value)] = value.intrinsic()
             return inlined[id(value)]
         if not isinstance(value, Helper):
             return value

@@ -12,15 +12,17 @@ import numpy as np
 
 from imgconv.compute.tiles import Job
 
-ALGORITHMS = ("direct", "sparse")
+ALGORITHMS = ("direct", "sparse", "fourier")
 # Those whose output rows are the same bits wherever a job begins: an image may come in bands.
 BANDED = frozenset({"direct", "sparse"})
+SMALL = 2e7  # multiplications under which a loop of its own saves less than half a millisecond
 
 
 class Offer(NamedTuple):
     """What an algorithm would do.
 
-    cost: estimated nanoseconds on one core per output element of one map.
+    cost: estimated nanoseconds on one core per output element of one map; the constants were
+        measured with float32 sums on 2.2 GHz cores with AVX2, and only their ratios matter.
     reason: what it is and why it applies, for people.
     detail: what `run` needs again.
     """

@@ -1,0 +1,224 @@
+"""Vector code written out, where neither Numba nor LLVM's vectoriser should have to find it.
+
+A traced helper is a Python function over the proxies below; it runs once when a loop compiles and
+leaves the vector instructions it asked for. It costs the compiler almost nothing (a butterfly of
+sixteen lines, repeated over runtime strides, took Numba and the vectoriser seventeen seconds to
+merge and prove disjoint; traced, half a second for the whole loop), and needs no compile-time
+strides. Vectors have 8 float32 or 4 float64 lanes; LLVM splits or widens them to the machine's.
+
+    @traced
+    def scale(out, source, i, gain):     # as in any compiled body: pointers, integers, numbers
+        out.put(i, source.get(i) * source.one(gain, 0))
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+BYTES = 32
+
+
+class Traced:
+    """A function over proxies that compiled bodies may call; it returns nothing."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self.parameters = tuple(inspect.signature(function).parameters)
+
+    def __call__(self, *arguments: Any) -> None:
+        raise TypeError("a traced helper can only be called from a loop's body")
+
+    def generate(self, context: Any, builder: Any, kinds: Any, values: Any) -> None:
+        """Emit the instructions for arguments of the given Numba types."""
+        pairs = zip(kinds, values, strict=True)
+        self.function(*(_proxy(context, builder, kind, value) for kind, value in pairs))
+
+    def intrinsic(self) -> Any:
+        """The function as Numba takes it; called where a loop compiles."""
+        from numba import types as nb
+        from numba.extending import intrinsic
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            self.generate(context, builder, signature.args, values)
+            return context.get_dummy_value()
+
+        def typed(typing: Any, *arguments: Any) -> Any:
+            return nb.void(*arguments), emit
+
+        # Numba passes arguments by the names of the function that types them.
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, kind) for name in ("typing", *self.parameters)]
+        )
+        return intrinsic(typed)
+
+
+class Call(Traced):
+    """Call a loop by its address (`Loop.address`): Call("re", "im")(address, re, im).
+
+    What is called is compiled once for all its callers, and they compile without it.
+    """
+
+    def __init__(self, *parameters: str) -> None:
+        self.parameters = ("address", *parameters)
+
+    def generate(self, context: Any, builder: Any, kinds: Any, values: Any) -> None:
+        """Emit the call."""
+        from llvmlite import ir
+
+        address, *rest = values
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in rest])
+        builder.call(builder.inttoptr(address, kind.as_pointer()), rest)
+
+
+def traced(function: Callable[..., None]) -> Traced:
+    """Mark a function over proxies as callable from compiled bodies."""
+    return Traced(function)
+
+
+def _proxy(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    from numba import types as nb
+
+    if isinstance(kind, nb.CPointer) and kind.dtype == nb.int64:
+        return Table(builder, value)
+    if isinstance(kind, nb.CPointer):
+        return Pointer(builder, value, context.get_value_type(kind.dtype))
+    if isinstance(kind, nb.Integer):
+        return Index(builder, builder.sext(value, _long()) if kind.bitwidth < 64 else value)
+    raise TypeError(f"traced helper: argument of type {kind}, expected a pointer or an integer")
+
+
+def _long() -> Any:
+    from llvmlite import ir
+
+    return ir.IntType(64)
+
+
+class Index:
+    """An integer: an offset in elements."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def _other(self, other: "Index | int") -> Any:
+        return other.value if isinstance(other, Index) else _long()(other)
+
+    def __add__(self, other: "Index | int") -> "Index":
+        return Index(self.builder, self.builder.add(self.value, self._other(other)))
+
+    def __mul__(self, other: "Index | int") -> "Index":
+        return Index(self.builder, self.builder.mul(self.value, self._other(other)))
+
+    __rmul__ = __mul__
+
+
+class Table:
+    """A pointer to integers."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __getitem__(self, index: Index) -> Index:
+        place = self.builder.gep(self.value, [index.value], source_etype=_long())
+        return Index(self.builder, self.builder.load(place, typ=_long()))
+
+
+class Pointer:
+    """A pointer to float32 or float64."""
+
+    def __init__(self, builder: Any, value: Any, element: Any) -> None:
+        from llvmlite import ir
+
+        self.builder, self.value, self.element = builder, value, element
+        self.size = 8 if isinstance(element, ir.DoubleType) else 4
+        self.lanes = BYTES // self.size
+        self.vector = ir.VectorType(element, self.lanes)
+
+    def _place(self, index: Index) -> Any:
+        place = self.builder.gep(self.value, [index.value], source_etype=self.element)
+        return self.builder.bitcast(place, self.vector.as_pointer())
+
+    def get(self, index: Index) -> "Vector":
+        """The vector that begins at an element; no alignment is asked for."""
+        return Vector(
+            self.builder, self.builder.load(self._place(index), align=self.size, typ=self.vector)
+        )
+
+    def put(self, index: Index, vector: "Vector") -> None:
+        """Store a vector from an element on."""
+        self.builder.store(vector.value, self._place(index), align=self.size)
+
+    def one(self, index: Index) -> "Vector":
+        """A vector of one element, repeated."""
+        place = self.builder.gep(self.value, [index.value], source_etype=self.element)
+        return self._repeated(self.builder.load(place, typ=self.element))
+
+    def constant(self, number: float) -> "Vector":
+        """A vector of a number known now, repeated."""
+        return self._repeated(self.element(number))
+
+    def _repeated(self, scalar: Any) -> "Vector":
+        from llvmlite import ir
+
+        int32 = ir.IntType(32)
+        first = self.builder.insert_element(self.vector(ir.Undefined), scalar, int32(0))
+        mask = ir.VectorType(int32, self.lanes)([0] * self.lanes)
+        return Vector(self.builder, self.builder.shuffle_vector(first, first, mask))
+
+
+class Vector:
+    """A vector of floats; a product and a sum may fuse, and nothing else is relaxed."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __add__(self, other: "Vector") -> "Vector":
+        return Vector(self.builder, self.builder.fadd(self.value, other.value, flags=("contract",)))
+
+    def __sub__(self, other: "Vector") -> "Vector":
+        return Vector(self.builder, self.builder.fsub(self.value, other.value, flags=("contract",)))
+
+    def __mul__(self, other: "Vector") -> "Vector":
+        return Vector(self.builder, self.builder.fmul(self.value, other.value, flags=("contract",)))
+
+    def mixed(self, other: "Vector", places: list[int]) -> "Vector":
+        """The lanes at `places` of this vector followed by the other."""
+        from llvmlite import ir
+
+        mask = ir.VectorType(ir.IntType(32), len(places))(places)
+        return Vector(self.builder, self.builder.shuffle_vector(self.value, other.value, mask))
+
+
+def transpose(rows: list[Vector]) -> list[Vector]:
+    """The transpose of a square of vectors: within halves of 16 bytes first, as AVX shuffles."""
+    lanes = len(rows)
+    half = lanes // 2
+    step = 1
+    while step < half:
+        low, high = _unpack_masks(lanes, step)
+        mixed = list(rows)
+        for i in range(lanes):
+            if not i & step:
+                a, b = rows[i], rows[i | step]
+                mixed[i], mixed[i | step] = a.mixed(b, low), a.mixed(b, high)
+        rows = mixed
+        step *= 2
+    low = [*range(half), *range(lanes, lanes + half)]
+    high = [*range(half, lanes), *range(lanes + half, 2 * lanes)]
+    # The unpacking leaves the columns of a half in bit-reversed order.
+    places = (0, 2, 1, 3) if half == 4 else (0, 1)
+    return [rows[i].mixed(rows[i + half], mask) for mask in (low, high) for i in places]
+
+
+def _unpack_masks(lanes: int, step: int) -> tuple[list[int], list[int]]:
+    """Lanes of the low and of the high halves of each 16 bytes of two vectors, interleaved."""
+    half = lanes // 2
+    masks = []
+    for begin in (0, half // 2):
+        places = []
+        for lane_half in (0, half):
+            for i in range(0, half // 2, step):
+                base = lane_half + begin + i
+                places += [*range(base, base + step), *range(lanes + base, lanes + base + step)]
+        masks.append(places)
+    return masks[0], masks[1]

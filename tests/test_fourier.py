@@ -1,0 +1,150 @@
+"""Fourier transforms against numpy.fft, and filtering by them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from imgconv.compute import bands, fft, filtering, fourier, plan
+from imgconv.compute.filtering import filter_image
+from imgconv.compute.jit import loop
+from tests.samples import draw
+from tests.test_filtering import SOBEL, maps_by_definition
+
+
+@loop
+def transform(real: str, forward: bool):
+    columns = fft.columns(forward)
+
+    def body(re, im, table, n):
+        columns(re, im, table, n)
+
+    return f"disjoint {real}* {real}* {real}* i64", body
+
+
+@pytest.fixture
+def generator():
+    return np.random.default_rng(8)
+
+
+@pytest.fixture(autouse=True)
+def only_fourier(monkeypatch):
+    monkeypatch.setattr(plan, "ALGORITHMS", ("fourier",))
+    monkeypatch.setattr(plan, "SMALL", 0)
+
+
+@pytest.mark.parametrize(("real", "accuracy"), [("f32", 2e-7), ("f64", 1e-15)])
+def test_columns_are_transformed_as_numpy_does(generator, real, accuracy):
+    dtype = np.float32 if real == "f32" else np.float64
+    for n in (16, 32, 64, 128, 256, 512, 1024):
+        re, im = generator.normal(size=(2, n, fft.LANES)).astype(dtype)
+        want = np.fft.fft(re + 1j * im.astype(np.float64), axis=0)[fft.order(n)]
+        a, b = re.copy(), im.copy()
+        transform(real, True)(a, b, fft.twiddles(n, real), n)
+        assert np.abs(a + 1j * b - want).max() < accuracy * np.abs(want).max()
+        transform(real, False)(a, b, fft.twiddles(n, real), n)
+        assert np.abs(a / n - re).max() < 10 * accuracy
+        assert np.abs(b / n - im).max() < 10 * accuracy
+
+
+@pytest.mark.parametrize("n", fourier.SIZES)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_each_tile_size_agrees_with_the_definition(generator, monkeypatch, n, channels):
+    monkeypatch.setattr(fourier, "SIZES", (n,))
+    pixels = draw(generator, (150, 167, channels), np.uint8)
+    weights = generator.normal(size=(2, 1, 11, 14))
+    got = filter_image(pixels, weights, np.array([1.0, -3.0]), padding_mode="circular")
+    want = maps_by_definition(pixels, weights, np.array([1.0, -3.0]), mode="circular")
+    # A tenth of the bound that the planner promises.
+    bound = 1e-6 * 255 * np.abs(weights).sum(axis=(1, 2, 3)).max()
+    np.testing.assert_allclose(got, want, rtol=0, atol=bound)
+
+
+def test_the_worst_image_and_kernel_stay_within_the_bound(generator, monkeypatch):
+    """Values and weights at their extremes, signs aligned: errors have no luck to cancel."""
+    for n in (128, 256):
+        monkeypatch.setattr(fourier, "SIZES", (n,))
+        size = n // 2 + 1
+        signs = generator.choice([-1.0, 1.0], (size, size))
+        pixels = np.tile(signs, (3, 2))[..., None].astype(np.float32) * 1e6
+        for kernel in (signs, np.ones_like(signs)):
+            got = filter_image(pixels, kernel[None, None])
+            monkeypatch.setattr(plan, "ALGORITHMS", ("sparse",))
+            want = filter_image(pixels.astype(np.float64), kernel[None, None], out_dtype="f8")
+            monkeypatch.setattr(plan, "ALGORITHMS", ("fourier",))
+            assert np.abs(got - want).max() < 2e-6 * 1e6 * size**2
+
+
+def test_integer_kernels_on_integer_images_are_exact(generator):
+    for dtype in (np.uint8, np.int16):
+        pixels = draw(generator, (140, 130, 3), dtype)
+        weights = generator.integers(-9, 10, (2, 1, 15, 17)).astype(float)
+        job = filtering.make_job(pixels, weights)
+        assert "exact" in plan.choose(job).reason
+        want = maps_by_definition(pixels, weights)
+        np.testing.assert_array_equal(filter_image(pixels, weights, out_dtype=np.float64), want)
+        halves = filter_image(pixels, weights / 12, out_dtype=np.float32)
+        np.testing.assert_array_equal(halves, (want / 12).astype(np.float32))
+
+
+def test_integers_too_large_to_be_proved_exact_are_not_offered():
+    pixels = np.zeros((200, 200, 1), np.uint16)
+    job = filtering.make_job(pixels, np.full((1, 1, 31, 31), 2.0**30))
+    assert not plan.offers(job)
+
+
+def test_a_nan_or_inf_spreads_no_further_than_the_kernel(generator):
+    pixels = draw(generator, (260, 290, 3), np.float32)
+    kernel = generator.normal(size=(2, 1, 9, 9))
+    kernel[:, :, 0, :] = 0
+    clean = filter_image(pixels, kernel)
+    pixels[100, 120, 1], pixels[30, 280, 0] = math.nan, math.inf
+    got = filter_image(pixels, kernel)
+    wrong = ~np.isfinite(got)
+    seen = np.zeros_like(wrong)
+    # The first of nine rows is zero, so an output sees three rows above it and four below.
+    seen[:, 96:104, 116:125, 1] = True
+    seen[:, 26:34, 276:285, 0] = True
+    np.testing.assert_array_equal(wrong, seen)
+    np.testing.assert_allclose(got[~wrong], clean[~wrong], rtol=0, atol=1e-3)
+
+
+def test_values_near_the_largest_float_do_not_overflow_their_neighbours():
+    pixels = np.ones((140, 140, 1), np.float32)
+    pixels[70, 70] = 3e38
+    got = filter_image(pixels, np.ones((1, 1, 9, 9)) / 81)
+    assert got[0, 100, 100, 0] == pytest.approx(1)
+
+
+def test_threads_do_not_change_a_bit(generator):
+    pixels = draw(generator, (400, 300, 3), np.float32)
+    weights = generator.normal(size=(1, 1, 21, 21))
+    results = []
+    try:
+        for count in (1, 2, 5):
+            bands.set_num_threads(count)
+            results.append(filter_image(pixels, weights).tobytes())
+    finally:
+        bands.set_num_threads(0)
+    assert len(set(results)) == 1
+
+
+def test_maps_are_combined_and_finished_as_by_other_algorithms(generator, monkeypatch):
+    pixels = draw(generator, (150, 140, 3), np.uint8)
+    for combine in ("magnitude", "none"):
+        options = {
+            "combine": combine, "activation": "relu", "gain": 0.25, "offset": 3, "dilation": 3,
+            "out_dtype": np.uint8,
+        }  # fmt: skip
+        got = filter_image(pixels, SOBEL, **options)
+        monkeypatch.setattr(plan, "ALGORITHMS", ("sparse",))
+        np.testing.assert_array_equal(got, filter_image(pixels, SOBEL, **options))
+        monkeypatch.setattr(plan, "ALGORITHMS", ("fourier",))
+
+
+def test_strides_and_mixed_channels_are_left_to_others():
+    pixels = np.zeros((200, 200, 3), np.uint8)
+    weights = np.random.default_rng(0).normal(size=(1, 1, 15, 15))
+    assert plan.offers(filtering.make_job(pixels, weights))
+    assert not plan.offers(filtering.make_job(pixels, weights, stride=2, padding=7))
+    assert not plan.offers(filtering.make_job(pixels, weights.repeat(3, axis=1)))

@@ -45,13 +45,20 @@ def offers(job: Job) -> list[Offer]:
 
 def choose(job: Job) -> Offer:
     """The offer that wins; cuts a job's zero rows away unless it is a network's layer."""
-    if job.run == 1 and job.source.dtype == job.out.dtype == np.float32:
+    if job.run == 1 and job.source.dtype == job.out.dtype == np.float32 and not _one_plane(job):
         # Looking for zeros among a network's weights would cost more than it could save.
         layer: Offer | None = _module("matmul").offer(job)
         if layer is not None:
             return layer
     job.trim()
     return offers(job)[0]
+
+
+def _one_plane(job: Job) -> bool:
+    """Whether it is a large gray image under one kernel or a few, rather than a layer."""
+    groups, _, channels, kh, kw = job.weights.shape
+    height, width = job.out_size
+    return groups == channels == 1 and height * width * kh * kw >= SMALL
 
 
 def run(job: Job) -> Offer | None:

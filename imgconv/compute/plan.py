@@ -58,7 +58,7 @@ def _one_plane(job: Job) -> bool:
     """Whether it is a large gray image under one kernel or a few, rather than a layer."""
     groups, _, channels, kh, kw = job.weights.shape
     height, width = job.out_size
-    return groups == channels == 1 and height * width * kh * kw >= SMALL
+    return bool(groups == channels == 1 and height * width * kh * kw >= SMALL)
 
 
 def run(job: Job) -> Offer | None:

@@ -1,23 +1,26 @@
 """linear: a fully connected layer, the weights read once in the order they lie in memory.
 
 At batch 1 the product is bound by reading the weights (VGG's first is 411 MB), so they are used
-where they are memory-mapped. NumPy's matmul is not used: its sums depend on the batch and on the
-number of threads; these do not.
+where they are memory-mapped; a batch shares one reading of them. NumPy's matmul is not used: its
+sums depend on the batch and on the number of threads; these do not.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit
+from imgconv.compute import epilogue, jit, microkernel, store
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.errors import ShapeError
 
 Array = npt.NDArray[Any]
 
-LANES = 64  # partial sums: four vectors of the widest kind, which hides an addition's latency
-_FEW = 1 << 15  # multiplications below which a thread costs more than it saves
+LANES = 64  # partial sums of float64: enough vectors to hide an addition's latency
+PIECE = 4096  # features a pass: a block of rows and a batch of eight stay in the cache
+BLOCK = 8  # rows a pass, two blocks of registers
+_FEW = 1 << 18  # multiplications below which a thread costs more than it saves
 
 
 @jit.loop
@@ -49,6 +52,30 @@ def linear_rows(element: str, activation: str) -> jit.Built:
     return f"disjoint {kinds}i64 i64 i64 i64 i64", body
 
 
+@jit.loop
+def dot_rows(lanes: int, activation: str) -> jit.Built:
+    """Outputs first…last − 1 of every item of a float32 batch, PIECE features at a time."""
+    act = epilogue.activation_of(activation, "f32")
+    dots = microkernel.dots(lanes)
+
+    def body(out, x, weight, bias, count, features, outputs, first, last):  # type: ignore[no-untyped-def]
+        for number in range((last - first + BLOCK - 1) // BLOCK):
+            o = first + number * BLOCK
+            rows = min(BLOCK, last - o)
+            for piece in range((features + PIECE - 1) // PIECE):
+                at = piece * PIECE
+                dots(
+                    out, o, outputs, x, at, features, weight, o * features + at, features,
+                    min(PIECE, features - at), rows, count, bias, o, piece == 0,
+                )  # fmt: skip
+            if activation:
+                for n in range(count):
+                    for i in range(n * outputs + o, n * outputs + o + rows):
+                        out[i] = act(out[i])
+
+    return "disjoint f32* f32* f32* f32* i64 i64 i64 i64 i64", body
+
+
 def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any = None) -> Array:
     """Return x (…, features) times the transpose of weight (outputs, features), plus bias.
 
@@ -64,17 +91,24 @@ def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any =
     if bias is not None and bias.shape != (outputs,):
         raise ShapeError(f"linear: bias of shape {bias.shape}, expected ({outputs},)")
     dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
-    items = np.ascontiguousarray(x, dtype).reshape(-1, features)
+    items = np.ascontiguousarray(x, dtype).reshape(math.prod(x.shape[:-1]), features)
     matrix = np.ascontiguousarray(weight, dtype)
     offsets = np.zeros(outputs, dtype) if bias is None else np.ascontiguousarray(bias, dtype)
     out = np.empty((len(items), outputs), dtype)
-    work = linear_rows(jit.ELEMENT_NAMES[dtype], epilogue.activation_key(activation))
+    key = epilogue.activation_key(activation)
+    sizes = len(items), features, outputs
     least = max(1, _FEW // max(1, features * len(items)))
     band = max(least, -(-outputs // (4 * num_threads())))
+    if dtype == np.float64 or features == 0:
+        work = linear_rows(jit.ELEMENT_NAMES[dtype], key)
 
-    def run(first: int, last: int) -> None:
-        sums = np.empty(LANES, dtype)
-        work(out, items, matrix, offsets, sums, len(items), features, outputs, first, last)
+        def run(first: int, last: int) -> None:
+            work(out, items, matrix, offsets, np.empty(LANES, dtype), *sizes, first, last)
+    else:
+        work = dot_rows(store.vectors()[0], key)
+
+        def run(first: int, last: int) -> None:
+            work(out, items, matrix, offsets, *sizes, first, last)
 
     over_bands(outputs, band, run)
     return out.reshape(*x.shape[:-1], outputs)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import jit
+from imgconv.compute import exponential, jit
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.errors import ShapeError, UsageError
 
@@ -43,8 +43,13 @@ def _elu(one: Any, alpha: Any) -> Scalar:
     return lambda v: alpha * math.expm1(v) if v < zero else v
 
 
+def _exp_for(one: Any) -> Any:
+    return exponential.exp if isinstance(one, np.float32) else math.exp
+
+
 def _sigmoid(one: Any) -> Scalar:
-    return lambda v: one / (one + math.exp(-v))
+    exp = _exp_for(one)
+    return lambda v: one / (one + exp(-v))
 
 
 def _hard_sigmoid(one: Any) -> Scalar:
@@ -74,7 +79,8 @@ def _tanh(one: Any) -> Scalar:
 
 
 def _silu(one: Any) -> Scalar:
-    return lambda v: v / (one + math.exp(-v))
+    exp = _exp_for(one)
+    return lambda v: v / (one + exp(-v))
 
 
 def _gelu(one: Any) -> Scalar:
@@ -185,6 +191,7 @@ def pointwise_rows(source: str, element: str, activation: str) -> jit.Built:
 def softmax_planes(element: str) -> jit.Built:
     """Softmax over the middle axis of (outer, channels, inner)."""
     cast = jit.DTYPES[element].type
+    exp = _exp_for(cast(1))
 
     def body(out, values, channels, inner):  # type: ignore[no-untyped-def]
         for i in range(inner):
@@ -194,7 +201,7 @@ def softmax_planes(element: str) -> jit.Built:
                 top = v if v > top else top
             total = cast(0)
             for c in range(channels):
-                e = cast(math.exp(values[c * inner + i] - top))
+                e = cast(exp(values[c * inner + i] - top))
                 out[c * inner + i] = e
                 total += e
             for c in range(channels):

@@ -18,6 +18,9 @@ Array = npt.NDArray[Any]
 Ints = int | tuple[int, int]
 Padding = int | Sequence[int]
 
+LANES = 32  # partial sums of a plane's mean
+_FEW = 1 << 16  # elements; below this a thread costs more than it saves
+
 
 def _smaller(a, b):  # type: ignore[no-untyped-def]
     # NaN on either side stays NaN.
@@ -123,6 +126,34 @@ def max_indices(element: str) -> jit.Built:
                 out[r * ow + ox] = best
 
     return f"i64* {element}* i64* i64 i64", body
+
+
+@jit.loop
+def plane_means(source: str, element: str) -> jit.Built:
+    """Means of planes first…last − 1 of `size` elements; sums holds LANES elements.
+
+    LANES partial sums are added as vectors; one after the other an addition waits for the last.
+    """
+    cast = jit.DTYPES[element].type
+
+    def body(out, x, sums, size, first, last):  # type: ignore[no-untyped-def]
+        whole = size // LANES
+        for plane in range(first, last):
+            at = plane * size
+            for lane in range(LANES):
+                sums[lane] = cast(0)
+            for _ in range(whole):
+                for lane in range(LANES):
+                    sums[lane] += cast(x[at + lane])
+                at += LANES
+            for i in range(size - whole * LANES):
+                sums[i] += cast(x[at + i])
+            total = cast(0)
+            for lane in range(LANES):
+                total += sums[lane]
+            out[plane] = total / cast(size)
+
+    return f"disjoint {element}* {source}* {element}* i64 i64 i64", body
 
 
 @jit.loop
@@ -290,9 +321,24 @@ def lp_pool2d(
                  power=norm_type)[0]  # fmt: skip
 
 
+def _means(source: Array) -> Array:
+    """The mean of every plane, (…, 1, 1)."""
+    dtype = source.dtype if source.dtype == np.float64 else np.dtype(np.float32)
+    out = np.empty((*source.shape[:-2], 1, 1), dtype)
+    size = source.shape[-2] * source.shape[-1]
+    work = plane_means(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype])
+    band = max(1, _FEW // size, -(-out.size // (4 * num_threads())))
+    over_bands(
+        out.size, band, lambda a, b: work(out, source, np.empty(LANES, dtype), size, a, b)
+    )  # fmt: skip
+    return out
+
+
 def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
     source = _planes(x, f"adaptive_{kind}_pool2d")
     size = pair(output_size, "output_size")
+    if kind == "avg" and size == (1, 1):
+        return _means(source)
     spans = []
     for length, count in zip(source.shape[-2:], size, strict=True):
         index = np.arange(count, dtype=np.int64)
@@ -320,7 +366,7 @@ def adaptive_max_pool2d(x: Array, output_size: Ints) -> Array:
 
 def global_avg_pool2d(x: Array) -> Array:
     """Return the mean of every map, (…, C, 1, 1)."""
-    return _adaptive(x, 1, "avg")
+    return _means(_planes(x, "global_avg_pool2d"))
 
 
 def global_max_pool2d(x: Array) -> Array:

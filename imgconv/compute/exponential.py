@@ -1,0 +1,49 @@
+"""exp of float32 in arithmetic that compilers turn into vectors; the C library's takes 3 ns each.
+
+x = n·ln 2 + r with |r| ≤ ln 2 / 2; exp r by a polynomial, 2ⁿ by its exponent's bits. Constants
+are those of expf in S. L. Moshier's Cephes library (1989), whose relative error is under 2e-7.
+"""
+
+import numpy as np
+
+from imgconv.compute.jit import Helper
+
+# Adding this makes a float's last bits the nearest integer, halves to even.
+_ROUNDER = np.float32(1.5 * 2**23)
+_ROUNDER_BITS = int(_ROUNDER.view(np.int32))
+_LOG2_E = np.float32(1.44269504088896341)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_P0, _P1, _P2, _P3, _P4, _P5 = (
+    np.float32(term)
+    for term in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2,
+                 1.6666665459e-1, 5.0000001201e-1)
+)  # fmt: skip
+# Beyond these the result is infinity or zero.
+_TOP, _BOTTOM = np.float32(89), np.float32(-104)
+_ONE = np.float32(1)
+
+
+def _power(n):  # type: ignore[no-untyped-def]
+    return np.int32((n + 127) << 23).view(np.float32)
+
+
+power = Helper(_power)
+
+
+def _exp(x):  # type: ignore[no-untyped-def]
+    # Neither comparison is true for NaN, which therefore passes through.
+    x = _TOP if x > _TOP else x
+    x = _BOTTOM if x < _BOTTOM else x
+    turned = x * _LOG2_E + _ROUNDER
+    n = turned - _ROUNDER
+    r = x - n * _LN2_HIGH
+    r = r - n * _LN2_LOW
+    tail = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
+    y = tail * (r * r) + r + _ONE
+    # In two steps, since 2ⁿ itself may be infinite or subnormal where the product is not.
+    steps = np.int32(np.float32(turned).view(np.int32) - _ROUNDER_BITS)
+    half = np.int32(steps >> 1)
+    return y * power(half) * power(np.int32(steps - half))
+
+
+exp = Helper(_exp)

@@ -1,0 +1,69 @@
+"""Fully connected layers, means and exponentials against NumPy in float64, and their bits."""
+
+import numpy as np
+import pytest
+
+from imgconv.compute import bands
+from imgconv.compute.linear import linear
+from imgconv.compute.pointwise import activate, softmax
+from imgconv.compute.pooling import adaptive_avg_pool2d, global_avg_pool2d
+
+SIZES = [(1, 1, 1), (1, 7, 5), (3, 64, 10), (8, 300, 33), (5, 9001, 21), (13, 4096, 9), (2, 0, 3)]
+
+
+def make(items, features, outputs):
+    generator = np.random.default_rng(items)
+    shapes = ((items, features), (outputs, features), (outputs,))
+    return [generator.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_fully_connected_layer_is_a_matrix_product(size):
+    x, weight, bias = make(*size)
+    wide = x.astype(np.float64) @ weight.T.astype(np.float64)
+    scale = 1 + np.abs(weight).sum(axis=1, initial=0).max() * np.abs(x).max(initial=0)
+    got = linear(x, weight, bias, "relu")
+    np.testing.assert_allclose(got, np.maximum(wide + bias, 0), rtol=0, atol=1e-6 * scale)
+    np.testing.assert_allclose(linear(x, weight), wide, rtol=0, atol=1e-6 * scale)
+    np.testing.assert_allclose(linear(x.astype(np.float64), weight), wide, rtol=0, atol=1e-9)
+    many = linear(np.stack([x, x]), weight, bias, "relu")
+    np.testing.assert_array_equal(many, np.stack([got, got]))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_batch_and_threads_do_not_change_a_fully_connected_layers_bits(size):
+    x, weight, bias = make(*size)
+    want = linear(x, weight, bias)
+    for item, row in zip(x, want, strict=True):
+        np.testing.assert_array_equal(linear(item, weight, bias), row)
+    try:
+        for threads in (1, 3):
+            bands.set_num_threads(threads)
+            np.testing.assert_array_equal(linear(x, weight, bias), want)
+    finally:
+        bands.set_num_threads(0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_the_mean_of_a_map_is_that_of_its_elements(dtype):
+    x = np.random.default_rng(1).uniform(0, 200, (2, 5, 13, 9)).astype(dtype)
+    want = x.astype(np.float64).mean(axis=(2, 3), keepdims=True)
+    for got in (global_avg_pool2d(x), adaptive_avg_pool2d(x, 1)):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert global_avg_pool2d(x[0, :, :1, :1]).shape == (5, 1, 1)
+
+
+def test_sigmoid_silu_and_softmax_are_right_in_the_last_bits_everywhere():
+    x = np.linspace(-80, 80, 100_001).astype(np.float32)
+    wide = x.astype(np.float64)
+    sigmoid = 1 / (1 + np.exp(-wide))
+    np.testing.assert_allclose(activate(x, "sigmoid"), sigmoid, rtol=4e-7)
+    np.testing.assert_allclose(activate(x, "silu"), wide * sigmoid, rtol=4e-7, atol=1e-40)
+    powers = np.exp(wide - wide.max())
+    np.testing.assert_allclose(softmax(x, 0), powers / powers.sum(), rtol=1e-5, atol=1e-40)
+
+
+def test_exponentials_at_the_ends_of_the_scale():
+    x = np.array([np.inf, -np.inf, np.nan, 100, -100, 3e38, -3e38, 0.0], np.float32)
+    got = activate(x, "sigmoid")
+    np.testing.assert_array_equal(got, np.array([1, 0, np.nan, 1, 0, 1, 0, 0.5], np.float32))

@@ -33,10 +33,10 @@ LABELS = tuple("0123456789")
 # Trained on scikit-learn's digits by tests/train_lenet5.py.
 WEIGHTS = os.path.join(os.path.dirname(__file__), "..", "data", "lenet5.safetensors")
 
-# Table I of the paper: which maps of S2 each map of C3 reads.
+# Table I of the paper: which maps of S2 each map of C3 reads; kernels lie in this order.
 CONNECTIONS = (
-    *(tuple((first + i) % 6 for i in range(3)) for first in range(6)),
-    *(tuple((first + i) % 6 for i in range(4)) for first in range(6)),
+    *(tuple(sorted((first + i) % 6 for i in range(3))) for first in range(6)),
+    *(tuple(sorted((first + i) % 6 for i in range(4))) for first in range(6)),
     (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5), (0, 1, 2, 3, 4, 5),
 )  # fmt: skip
 

@@ -1,0 +1,138 @@
+"""Operations that only networks use, against their definitions in plain NumPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgconv.compute import bands
+from imgconv.compute.linear import linear
+from imgconv.compute.normalization import (
+    batch_norm,
+    instance_norm,
+    local_response_norm,
+    scale_shift,
+)
+from imgconv.compute.transposed import conv_transpose2d
+from imgconv.errors import ShapeError
+
+SETTINGS = settings(max_examples=40, deadline=None)
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def scattered(x, weight, bias, stride, sides, extra, groups, dilation):
+    """The transposed convolution by its definition: every input adds its kernel to the output."""
+    count, c_in, height, width = x.shape
+    _, per_group, kh, kw = weight.shape
+    tall = (height - 1) * stride[0] + dilation[0] * (kh - 1) + 1 + extra[0]
+    wide = (width - 1) * stride[1] + dilation[1] * (kw - 1) + 1 + extra[1]
+    full = np.zeros((count, per_group * groups, tall, wide))
+    down, across = slice(0, height * stride[0], stride[0]), slice(0, width * stride[1], stride[1])
+    for c in range(c_in):
+        group = c // (c_in // groups)
+        for m in range(per_group):
+            for i in range(kh):
+                for j in range(kw):
+                    target = full[:, group * per_group + m, i * dilation[0] :, j * dilation[1] :]
+                    target[:, down, across] += x[:, c].astype(np.float64) * weight[c, m, i, j]
+    top, bottom, left, right = sides
+    return full[:, :, top : tall - bottom, left : wide - right] + bias[:, None, None]
+
+
+def pairs(low, high):
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+@SETTINGS
+@given(
+    pairs(1, 4), pairs(1, 3), pairs(1, 3), st.lists(st.integers(0, 2), min_size=4, max_size=4),
+    st.sampled_from([1, 2]), st.booleans(),
+)  # fmt: skip
+def test_a_transposed_convolution_adds_up_kernels(kernel, stride, dilation, sides, groups, more):
+    x, weight, bias = draw(2, 4, 4, 5), draw(4, 3, *kernel, seed=1), draw(3 * groups, seed=2)
+    extra = tuple(int(more and max(s, d) > 1) for s, d in zip(stride, dilation, strict=True))
+    expected = scattered(x, weight, bias, stride, sides, extra, groups, dilation)
+    arguments = (x, weight, bias, stride, sides, extra, groups, dilation)
+    if 0 in expected.shape or min(
+        (4 - 1) * stride[0] + dilation[0] * (kernel[0] - 1) + 1 + extra[0] - sides[0] - sides[1],
+        (5 - 1) * stride[1] + dilation[1] * (kernel[1] - 1) + 1 + extra[1] - sides[2] - sides[3],
+    ) < 1:  # fmt: skip
+        with pytest.raises(ShapeError):
+            conv_transpose2d(*arguments)
+        return
+    result = conv_transpose2d(*arguments)
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+
+
+@SETTINGS
+@given(st.integers(1, 5), st.integers(1, 300), st.integers(1, 70), st.booleans())
+def test_linear_is_a_matrix_product_whatever_the_batch_and_threads(count, features, outputs, bias):
+    x, weight = draw(count, features), draw(outputs, features, seed=1)
+    offsets = draw(outputs, seed=2) if bias else None
+    result = linear(x, weight, offsets)
+    expected = x.astype(np.float64) @ weight.T.astype(np.float64) + (offsets if bias else 0)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+    for row, item in zip(result, x, strict=True):
+        np.testing.assert_array_equal(linear(item[None], weight, offsets)[0], row)
+    bands.set_num_threads(1)
+    try:
+        np.testing.assert_array_equal(linear(x, weight, offsets), result)
+    finally:
+        bands.set_num_threads(0)
+
+
+@SETTINGS
+@given(st.integers(1, 9), st.integers(1, 7), st.sampled_from([0.75, 0.5, 1.3]), st.booleans())
+def test_local_response_divides_by_the_squares_of_neighbouring_channels(channels, size, beta, far):
+    x = draw(2, channels, 3, 5)
+    near = (size - 1) // 2 if far else None
+    result = local_response_norm(x, size, 0.3, beta, 2.0, near)
+    before = size // 2 if near is None else near
+    for c in range(channels):
+        window = x[:, max(c - before, 0) : c + size - before].astype(np.float64)
+        expected = x[:, c] / (2.0 + 0.3 / size * np.square(window).sum(axis=1)) ** beta
+        np.testing.assert_allclose(result[:, c], expected, rtol=1e-5)
+
+
+def test_norms_make_mean_zero_and_variance_one():
+    x = 3 * draw(2, 4, 40, 50) + 7
+    normed = instance_norm(x)
+    np.testing.assert_allclose(normed.mean(axis=(2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(normed.var(axis=(2, 3)), 1, atol=1e-4)
+    mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+    weight, bias = draw(4, seed=3), draw(4, seed=4)
+    expected = (x - mean[:, None, None]) / np.sqrt(var + 1e-5)[:, None, None]
+    expected = expected * weight[:, None, None] + bias[:, None, None]
+    np.testing.assert_allclose(batch_norm(x, mean, var, weight, bias), expected, atol=1e-4)
+    relu = batch_norm(x, mean, var, weight, bias, activation="relu")
+    np.testing.assert_allclose(relu, np.maximum(expected, 0), atol=1e-4)
+
+
+def test_nan_stays_in_its_own_output():
+    x = draw(1, 3, 4, 4)
+    x[0, 1, 2, 2] = np.nan
+    assert np.isnan(scale_shift(x, np.ones(3), np.zeros(3))).sum() == 1
+    assert np.isnan(linear(x[0, 1], draw(5, 4))).sum() == 5
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: linear(draw(2, 3), draw(4, 5)), r"input \(2, 3\) and weight \(4, 5\)"),
+        (lambda: linear(draw(2, 3), draw(4, 3), draw(3)), r"bias of shape \(3,\), expected \(4,\)"),
+        (lambda: conv_transpose2d(draw(1, 2, 3, 3), draw(3, 1, 2, 2)), "expected"),
+        (
+            lambda: conv_transpose2d(draw(1, 2, 3, 3), draw(2, 1, 2, 2), output_padding=1),
+            "less tha",
+        ),
+        (lambda: local_response_norm(draw(1, 2, 3, 3), 0), "size=0"),
+        (lambda: scale_shift(draw(1, 2, 3, 3), np.ones(3), np.ones(3)), r"expected \(2,\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ShapeError, match=message):
+        call()

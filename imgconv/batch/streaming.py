@@ -4,17 +4,20 @@ The samples are those of `filtering.maps_of` bit for bit. What needs the whole m
 sample is known (minmax, percentile, symmetric), or more than one result, is left to it.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank import Kernel
-from imgconv.batch.filtering import Recipe, rule_of
+from imgconv.batch.filtering import ChainRecipe, Recipe, rule_of
 from imgconv.compute.rows import FilteredRows, band_rows
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
+
+if TYPE_CHECKING:
+    from imgconv.batch.chain_rows import Wide
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +30,8 @@ def map_rows(
     opacity: whether the format can hold it. Raises what `maps_of` raises; rows are read as they
     are asked for.
     """
+    if isinstance(recipe, ChainRecipe):
+        return _chain(image, recipe, dtype, raw)
     if not _one_pass(recipe, raw):
         return None
     source, alpha = image.rows, image.alpha
@@ -47,6 +52,27 @@ def map_rows(
     if raw and (kept or dtype != filtered.dtype):
         return None
     return MapRows(filtered, kernel, rule_of(kernel, recipe), image.full_scale, dtype, raw, kept)
+
+
+def _chain(
+    image: Streamed, recipe: ChainRecipe, dtype: np.dtype[Any], raw: bool
+) -> "MapRows | None":
+    from imgconv.batch.chain_rows import chain_rows
+
+    rule = recipe.scale or "clip"
+    if recipe.kept or recipe.sheet or recipe.colormap or recipe.linear or image.alpha:
+        return None
+    if not raw and rule not in scaling.FIXED:
+        return None
+    source = image.rows
+    if recipe.gray or recipe.channels is not None:
+        source = prepared = _Prepared(image, recipe)
+        if prepared.alpha:
+            return None
+    found = chain_rows(source, recipe.steps)
+    if found is None or (raw and dtype != found.dtype):
+        return None
+    return MapRows(found, recipe.names()[-1][0], rule, image.full_scale, dtype, raw, False)
 
 
 def _one_pass(recipe: Recipe, raw: bool) -> bool:
@@ -92,7 +118,7 @@ class MapRows:
     """The rows of a map as samples; `lost` counts those that were clipped so far."""
 
     def __init__(
-        self, filtered: FilteredRows, kernel: Kernel, rule: str, white: float,
+        self, filtered: "FilteredRows | Wide", kernel: Kernel, rule: str, white: float,
         dtype: np.dtype[Any], raw: bool, alpha: bool,
     ) -> None:  # fmt: skip
         self._filtered = filtered
@@ -123,6 +149,7 @@ class MapRows:
             target = out[start : start + rows]
             self.lost += self._scaling.write(band, target[..., : band.shape[2]])
             if self.alpha:
+                assert isinstance(self._filtered, FilteredRows)
                 seen = self._filtered.input_rows(self._next, rows)[..., -1:]
                 self._opacity.write(seen, target[..., -1:])
             self._next += rows

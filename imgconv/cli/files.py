@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import Any
@@ -230,9 +231,7 @@ class Work:
         results = []
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
                                  name="standard input" if source == "-" else ""):  # fmt: skip
-            if not given["quiet"]:
-                for note in image.notes:
-                    say(f"imgconv: {note}")
+            self._tell(image.notes)
             # MPO is a camera's JPEG: its further frames are previews of the old picture.
             if given["in_place"] and image.frames > 1 and image.format != "MPO":
                 raise OutputError(
@@ -267,9 +266,10 @@ class Work:
         """The result of a file whose rows are read while others are written, where that goes."""
         from imgconv.images.png_chunks import Unusual
 
-        image = open_rows(source, self.request.given["max_pixels"])
+        image = open_rows(source, self.request.given["max_pixels"], self.request.given["memory"])
         if image is None:
             return None
+        self._tell(image.notes)
         with contextlib.closing(image.rows):
             try:
                 return self._write_rows(source, index, image, 0, replace)
@@ -296,7 +296,7 @@ class Work:
         size = self._publish(path, encode_rows(
             rows, made, alpha=rows.alpha, compress=_level(given["compress"]),
             quality=given["quality"], metadata=self._metadata(name, scale),
-            icc=image.icc if recipe.keeps_colors() else None,
+            icc=image.icc if recipe.keeps_colors() else None, patched=path != "-",
         ), replace)  # fmt: skip
         self._warn(source, rows.warning())
         return {"input": source, "output": path, "kernel": kernel.name, "map": name,
@@ -319,6 +319,10 @@ class Work:
         facts = self.request.recipe.as_dict() | {"scale": scale}
         shown = None if self.plan.together else name or None
         return {"imgconv": __version__, "map": shown, **facts}
+
+    def _tell(self, notes: Iterable[str]) -> None:
+        for note in () if self.request.given["quiet"] else notes:
+            say(f"imgconv: {note}")
 
     def _warn(self, source: str, warning: str | None) -> None:
         if warning and not self.request.given["quiet"]:

@@ -40,6 +40,27 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         return "|".join((*self.words, "N[,N]" if 2 in self.counts else "N"))
 
 
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """Bytes: a number with K, M, G or T after it, powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        number, unit = value.rstrip("KMGTkmgtiB"), value.lstrip("0123456789.").upper()[:1]
+        try:
+            found = int(float(number) * 1024 ** ("KMGT".index(unit) + 1 if unit else 0))
+        except ValueError:
+            found = 0
+        if found < 1 << 20:
+            self.fail(f"{value!r}: expected a size from 1M, such as 500M or 2G", param, ctx)
+        return found
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "SIZE"
+
+
 class Names(click.ParamType):  # type: ignore[type-arg]
     """Text that completes from a list made when it is asked for."""
 
@@ -231,6 +252,11 @@ _BATCH = (
     click.option("-0", "--null", is_flag=True, help="Names in --files-from end with NUL."),
     click.option(
         "--jobs", type=click.IntRange(1), help="Files worked on at once; default: the CPUs."
+    ),
+    click.option(
+        "--memory",
+        type=Size(),
+        help="Memory that one image may take, such as 500M; larger ones go in bands.",
     ),
     click.option(
         "--threads", type=click.IntRange(1), help="Threads within one image; default: the CPUs."

@@ -8,10 +8,11 @@ cannot be renamed over: they are written to.
 
 import contextlib
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgconv.errors import ImgconvError, OutputError
 from imgconv.images import remote
@@ -21,6 +22,30 @@ EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
 TEMPORARY = ".imgconv-"
 # What link() says where a file system (FAT, some FUSE and network ones) has no hard links.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+
+
+class Patch(NamedTuple):
+    """A piece that belongs at `offset` instead of the end: a header known last."""
+
+    offset: int
+    content: bytes
+
+
+def joined(pieces: Iterable[Any]) -> bytes:
+    """The whole of a file's pieces."""
+    buffer = io.BytesIO()
+    for piece in pieces:
+        _put(buffer, piece)
+    return buffer.getvalue()
+
+
+def _put(file: Any, piece: Any) -> None:
+    if isinstance(piece, Patch):
+        file.seek(piece.offset)
+        file.write(piece.content)
+        file.seek(0, os.SEEK_END)
+    else:
+        file.write(piece)
 
 
 def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
@@ -48,7 +73,7 @@ def publish_or_same(path: str, pieces: Iterable[Any], overwrite: bool = False) -
 
     So the same task may run twice, one after the other or at once, and no other file is lost.
     """
-    content = b"".join(bytes(piece) for piece in pieces)
+    content = joined(pieces)
     try:
         return publish(path, [content], overwrite)
     except OutputError:
@@ -112,7 +137,8 @@ def _replace(
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
             for piece in pieces:
-                size += file.write(piece)
+                _put(file, piece)
+            size = file.tell()
             file.flush()
             if old:
                 _take_over(file.fileno(), old)

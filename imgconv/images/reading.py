@@ -78,6 +78,22 @@ def file_limit(max_pixels: int) -> int:
     return _BYTES_PER_PIXEL * max_pixels + _SLACK
 
 
+def check_size(name: str, height: int, width: int, limit: int) -> None:
+    """Raise LimitError for a declared size beyond the limit, ImageError for an empty one."""
+    if height * width > limit:
+        raise LimitError(
+            f"{name}: {width}×{height} pixels are more than the limit of {limit}; "
+            "--max-pixels raises it"
+        )
+    if height < 1 or width < 1:
+        raise ImageError(f"{name}: an image of {width}×{height} pixels")
+
+
+def first_of(name: str, count: int) -> tuple[str, ...]:
+    """The note that a file has more frames than the one that is read, if it has."""
+    return (f"{name}: the first of {count} frames is read; --frame N or all",) * (count > 1)
+
+
 def parse_frame(frame: Frame) -> int | None:
     """Return a frame number, −1 for all, None for the default. Raises UsageError."""
     if frame is None:
@@ -115,21 +131,14 @@ class _Reader:
 
     def check(self, height: int, width: int) -> None:
         """Raise LimitError for a declared size beyond the limit, ImageError for an empty one."""
-        if height * width > self.limit:
-            raise LimitError(
-                f"{self.name}: {width}×{height} pixels are more than the limit of {self.limit}; "
-                "--max-pixels raises it"
-            )
-        if height < 1 or width < 1:
-            raise ImageError(f"{self.name}: an image of {width}×{height} pixels")
+        check_size(self.name, height, width, self.limit)
 
     def _frames(self, count: int, noted: bool = True) -> tuple[range, list[str]]:
         """Which of `count` frames to read, and the note that there are others."""
         if self.wanted == -1:
             return range(count), []
         if self.wanted is None:
-            notes = [f"{self.name}: the first of {count} frames is read; --frame N or all"]
-            return range(1), notes if count > 1 and noted else []
+            return range(1), list(first_of(self.name, count)) if noted else []
         if self.wanted >= count:
             raise ImageError(
                 f"{self.name}: no frame {self.wanted}: it has {count} (0 to {count - 1})"

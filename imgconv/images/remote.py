@@ -35,9 +35,9 @@ def fetch(url: str, limit: int) -> bytes:
 
 def publish(url: str, pieces: Iterable[Any], overwrite: bool) -> int:
     """Write an object whole; return its size. Raises OutputError where it exists, UsageError."""
-    from imgconv.images.publish import EXISTS
+    from imgconv.images.publish import EXISTS, joined
 
-    content = b"".join(bytes(piece) for piece in pieces)
+    content = joined(pieces)
     with _reported(url, OutputError):
         system, path = _open(url)
         if not overwrite and system.exists(path):

@@ -1,16 +1,19 @@
 """Images whose rows come while the rest is still in the file."""
 
 import os
+import sys
 from typing import NamedTuple
 
 import numpy as np
 
 from imgconv.compute.rows import ArrayRows, RowSource
 from imgconv.errors import ImageError, LimitError
+from imgconv.images.formats import sniff
 from imgconv.images.image import Image
-from imgconv.images.reading import MAX_PIXELS, file_limit
+from imgconv.images.reading import MAX_PIXELS, check_size, file_limit, first_of
 from imgconv.images.source import Source
 
+MEMORY = 1 << 28  # bytes that an image may take by default before it goes in bands
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -21,6 +24,7 @@ class Streamed(NamedTuple):
     alpha: bool
     name: str
     icc: bytes | None
+    notes: tuple[str, ...] = ()
 
     @property
     def full_scale(self) -> float:
@@ -33,18 +37,28 @@ def rows_of(image: Image) -> Streamed:
     return Streamed(ArrayRows(image.pixels), image.alpha, image.name, image.icc)
 
 
-def open_rows(path: str | os.PathLike[str], max_pixels: int | None = None) -> Streamed | None:
+def open_rows(
+    path: str | os.PathLike[str], max_pixels: int | None = None, memory: int | None = None
+) -> Streamed | None:
     """Open a file whose rows can be read in order, or return None: `read_images` reads the rest.
 
-    These are PNGs that are not interlaced and need no turning. Raises ImageError and LimitError
-    as `read_images` does; `Unusual` from the rows means that `read_images` is to read the file.
+    These are PNGs that are not interlaced, and TIFFs that would take more than `memory` bytes
+    (256 MB by default) to filter whole; neither may need turning. Where `memory` is given, any
+    size is read this way unless `max_pixels` says otherwise. Raises ImageError and LimitError as
+    `read_images` does; `Unusual` from the rows means that `read_images` is to read the file.
     """
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    limit = max_pixels or (MAX_PIXELS if memory is None else sys.maxsize)
     with Source(path) as source:
-        if not source.prefix.startswith(_PNG) or source.size is None:
+        if source.size is None:
+            return None
+        if sniff(source.prefix, source.name, None) == "TIFF":
+            return _open_tiff(os.fspath(path), source.name, limit, memory or MEMORY)
+        if not source.prefix.startswith(_PNG):
             return None
         from imgconv.images import png
 
+        if memory is not None and source.size > memory // 2:
+            limit = min(limit, MAX_PIXELS)  # its bytes are read whole
         try:
             reader = png.Reader(source.data(file_limit(limit)), max_pixels=limit)
         except png.Unusual:
@@ -54,3 +68,20 @@ def open_rows(path: str | os.PathLike[str], max_pixels: int | None = None) -> St
     if reader.header.interlaced or reader.facts.orientation != 1:
         return None
     return Streamed(reader, reader.alpha, source.name, reader.facts.icc)
+
+
+def _open_tiff(path: str, name: str, limit: int, memory: int) -> Streamed | None:
+    from imgconv.images.tiff_rows import open_tiff
+
+    def check(height: int, width: int) -> None:
+        check_size(name, height, width, limit)
+
+    opened = open_tiff(path, name, check)
+    if opened is None:
+        return None
+    rows, count = opened
+    values = rows.height * rows.width * rows.channels
+    if values * (2 * rows.dtype.itemsize + 4) <= memory:
+        rows.close()
+        return None
+    return Streamed(rows, rows.alpha, name, rows.icc, first_of(name, count))

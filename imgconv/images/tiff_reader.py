@@ -62,7 +62,7 @@ def check_present(directory: Directory, size: int, name: str) -> None:
             )
 
 
-class _Layout:
+class Layout:
     """How the samples of one frame lie in its chunks. Raises ImageError for the impossible."""
 
     def __init__(self, directory: Directory, name: str) -> None:
@@ -127,13 +127,9 @@ def decode(directory: Directory, file: IO[bytes], size: int, name: str) -> Image
     Opacity that is premultiplied in the file (associated alpha) is divided out again.
     """
     check_present(directory, size, name)
-    layout = _Layout(directory, name)
+    layout = Layout(directory, name)
     shape = (layout.height, layout.width, layout.samples)
-    least = math.prod(shape) * layout.stored.itemsize
-    stored = sum(count for _, count in layout.chunks)
-    # LZMA packs zeros about 7,000 to 1; nothing that is read here goes further.
-    if least > 10_000 * stored or (layout.compression == 1 and least > stored):
-        raise ImageError(f"{name}: truncated TIFF: {least} bytes of samples from {stored}")
+    check_amount(layout)
     pixels = np.empty(shape, layout.stored.newbyteorder("="))
     raw = []
     for offset, count in layout.chunks:
@@ -142,30 +138,51 @@ def decode(directory: Directory, file: IO[bytes], size: int, name: str) -> Image
 
     def work(start: int, stop: int) -> None:
         for index in range(start, stop):
-            _place_chunk(pixels, layout, index, raw[index])
+            place_chunk(pixels, layout, index, raw[index])
 
     bands.over_bands(len(raw), 1, work)
-    return _as_image(pixels, layout, directory, name)
+    return as_image(pixels, layout, directory, name)
 
 
-def _place_chunk(pixels: npt.NDArray[Any], layout: _Layout, index: int, raw: bytes) -> None:
+def check_amount(layout: Layout) -> None:
+    """Raise ImageError when a frame's chunks are too short for the samples that it declares."""
+    least = layout.height * layout.width * layout.samples * layout.stored.itemsize
+    stored = sum(count for _, count in layout.chunks)
+    # LZMA packs zeros about 7,000 to 1; nothing that is read here goes further.
+    if least > 10_000 * stored or (layout.compression == 1 and least > stored):
+        raise ImageError(f"{layout.name}: truncated TIFF: {least} bytes of samples from {stored}")
+
+
+def place_chunk(
+    pixels: npt.NDArray[Any], layout: Layout, index: int, raw: bytes, first_row: int = 0
+) -> None:
+    """Decode a chunk into the rows from `first_row` on of its frame. Raises ImageError."""
     plane, top, left, rows = layout.place(index)
+    top -= first_row
     row_bytes = layout.columns * layout.per_pixel * layout.stored.itemsize
     content = _decompress(raw, layout, rows, row_bytes)
     chunk = np.frombuffer(content, np.uint8, rows * row_bytes)
     values = _unpredict(chunk.reshape(rows, row_bytes), layout)
-    height = min(rows, layout.height - top)
+    height = min(rows, len(pixels) - top)
     width = min(layout.columns, layout.width - left)
     first = plane if layout.planar else 0
     target = pixels[top : top + height, left : left + width, first : first + layout.per_pixel]
     target[...] = values[:height, :width]
 
 
-def _decompress(raw: bytes, layout: _Layout, rows: int, row_bytes: int) -> bytes:
+def _decompress(raw: bytes, layout: Layout, rows: int, row_bytes: int) -> bytes:
     needed = rows * row_bytes
     if layout.compression in _DEFLATE:
         try:
-            content = zlib.decompressobj().decompress(raw, needed)
+            stream = zlib.decompressobj()
+            content = stream.decompress(raw, needed)
+            # A last strip may hold rows beyond the image; the checksum stands after them.
+            beyond = layout.rows * row_bytes
+            while beyond and not stream.eof:
+                extra = stream.decompress(stream.unconsumed_tail, 1 << 16)
+                beyond = max(0, beyond - len(extra)) if extra else 0
+                if extra and not beyond:
+                    raise ImageError(f"{layout.name}: broken TIFF: a strip longer than its rows")
         except zlib.error as error:
             raise ImageError(f"{layout.name}: broken TIFF: {error}") from None
     elif layout.compression == 1:
@@ -179,7 +196,7 @@ def _decompress(raw: bytes, layout: _Layout, rows: int, row_bytes: int) -> bytes
     return content
 
 
-def _by_libtiff(raw: bytes, layout: _Layout, rows: int, row_bytes: int) -> bytes:
+def _by_libtiff(raw: bytes, layout: Layout, rows: int, row_bytes: int) -> bytes:
     """Decompress a chunk as the only strip of an 8-bit gray TIFF."""
     from PIL import TiffImagePlugin
 
@@ -199,7 +216,7 @@ def _by_libtiff(raw: bytes, layout: _Layout, rows: int, row_bytes: int) -> bytes
         return opened.tobytes()
 
 
-def _unpredict(chunk: npt.NDArray[np.uint8], layout: _Layout) -> npt.NDArray[Any]:
+def _unpredict(chunk: npt.NDArray[np.uint8], layout: Layout) -> npt.NDArray[Any]:
     """Return (rows, columns, samples) from the bytes of a chunk's rows."""
     rows = len(chunk)
     shape = (rows, layout.columns, layout.per_pixel)
@@ -218,7 +235,8 @@ def _unpredict(chunk: npt.NDArray[np.uint8], layout: _Layout) -> npt.NDArray[Any
     return values
 
 
-def _as_image(pixels: npt.NDArray[Any], layout: _Layout, directory: Directory, name: str) -> Image:
+def as_image(pixels: npt.NDArray[Any], layout: Layout, directory: Directory, name: str) -> Image:
+    """Return stored samples (H, W, C), or rows of them, as an image; may change them in place."""
     extras = directory.tags.get(tags.EXTRA_SAMPLES, ())
     photometric = directory.one(tags.PHOTOMETRIC, 1)
     if photometric == 0 and layout.code[0] == "u":

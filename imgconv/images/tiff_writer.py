@@ -7,13 +7,16 @@ more are BigTIFF.
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import bands
+from imgconv.compute.rows import RowSource, read_rows
 from imgconv.images import tiff_tags as tags
+from imgconv.images.publish import Patch
 
 _STRIP = 1 << 20  # bytes of samples a strip: enough of them for every thread from 4 MB on
 _LEVEL = 6
@@ -35,20 +38,63 @@ def encode(
     height, width, channels = samples.shape
     rows = max(1, min(height, _STRIP // max(1, width * channels * samples.itemsize)))
     strips = _deflated(samples, rows)
+    entries = _entries(samples.shape, samples.dtype, rows, alpha, note, icc)
+    entries[tags.STRIP_COUNTS] = (_LONG, [len(strip) for strip in strips])
+    return _assembled(entries, strips)
+
+
+def encode_rows(
+    source: RowSource, *, alpha: bool = False, note: str = "", icc: bytes | None = None
+) -> Iterator[Any]:
+    """Yield the pieces of a file of rows that come in order; the samples are those of `encode`.
+
+    The directory stands at the end, and the last piece is a `Patch` that makes the header point
+    to it."""
+    height, width, channels = source.height, source.width, source.channels
+    row = width * channels * source.dtype.itemsize
+    rows = max(1, min(height, _STRIP // max(1, row)))
+    big = height * (row + row // 1000 + 16) + (1 << 20) >= _CLASSIC_END
+    band = np.empty((rows * 4 * bands.num_threads(), width, channels), source.dtype)
+    yield _header(big, 0)
+    offsets, counts = [], []
+    position = 16 if big else 8
+    for top in range(0, height, len(band)):
+        part = band[: min(len(band), height - top)]
+        read_rows(source, part)
+        for strip in _deflated(part, rows):
+            offsets.append(position)
+            counts.append(len(strip))
+            position += len(strip)
+            yield strip
+    entries = _entries((height, width, channels), source.dtype, rows, alpha, note, icc)
+    entries[tags.STRIP_COUNTS] = (_LONG, counts)
+    entries[tags.STRIP_OFFSETS] = (_LONG8 if big else _LONG, offsets)
+    yield b"\0" * (position % 2)
+    position += position % 2
+    yield _directory(entries, big, position)
+    yield Patch(0, _header(big, position))
+
+
+def _entries(
+    shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, alpha: bool, note: str,
+    icc: bytes | None,
+) -> dict[int, tuple[int, Any]]:  # fmt: skip
+    """Tags but those of the strips' places: number → (type, values)."""
+    height, width, channels = shape
     colours = 3 if channels == 3 + alpha else 1
     extras = channels - colours
+    floating = dtype.kind == "f"
     entries: dict[int, tuple[int, Any]] = {
         tags.WIDTH: (_LONG, [width]),
         tags.HEIGHT: (_LONG, [height]),
-        tags.BITS: (_SHORT, [8 * samples.itemsize] * channels),
+        tags.BITS: (_SHORT, [8 * dtype.itemsize] * channels),
         tags.COMPRESSION: (_SHORT, [8]),
         tags.PHOTOMETRIC: (_SHORT, [2 if colours == 3 else 1]),
         tags.SAMPLES: (_SHORT, [channels]),
         tags.ROWS_PER_STRIP: (_LONG, [rows]),
-        tags.STRIP_COUNTS: (_LONG, [len(strip) for strip in strips]),
         tags.PLANAR: (_SHORT, [1]),
-        tags.PREDICTOR: (_SHORT, [1 if samples.dtype.kind == "f" else 2]),
-        tags.SAMPLE_FORMAT: (_SHORT, [3 if samples.dtype.kind == "f" else 1] * channels),
+        tags.PREDICTOR: (_SHORT, [1 if floating else 2]),
+        tags.SAMPLE_FORMAT: (_SHORT, [3 if floating else 1] * channels),
     }
     if extras:
         kinds = [_UNSPECIFIED] * extras
@@ -59,7 +105,7 @@ def encode(
         entries[tags.DESCRIPTION] = (_ASCII, note.encode("ascii") + b"\0")
     if icc:
         entries[tags.ICC] = (_UNDEFINED, icc)
-    return _assembled(entries, strips)
+    return entries
 
 
 def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
@@ -83,35 +129,37 @@ def _assembled(entries: dict[int, tuple[int, Any]], strips: list[bytes]) -> list
     beside = sum(len(values) * 8 for _, values in entries.values())
     data = sum(map(len, strips)) + 8 * len(strips)
     big = 1024 + beside + data >= _CLASSIC_END
-    word, inline, head = ("Q", 8, 16) if big else ("I", 4, 8)
+    head = _header(big, 16 if big else 8)
     entries[tags.STRIP_OFFSETS] = (_LONG8 if big else _LONG, [0] * len(strips))
-    count_width = 8 if big else 2
-    table_end = head + count_width + len(entries) * (20 if big else 12) + inline
-    position = table_end
-    places = {}
-    for tag in sorted(entries):
-        kind, values = entries[tag]
-        size = struct.calcsize(f"<{len(values)}{_CODES[kind]}")
-        if size > inline:
-            places[tag] = position
-            position += size + size % 2
+    position = len(head) + len(_directory(entries, big, len(head)))
     offsets = []
     for strip in strips:
         offsets.append(position)
         position += len(strip)
     entries[tags.STRIP_OFFSETS] = (entries[tags.STRIP_OFFSETS][0], offsets)
+    return [head + _directory(entries, big, len(head)), *strips]
+
+
+def _header(big: bool, directory: int) -> bytes:
+    if big:
+        return struct.pack("<2sHHHQ", b"II", 43, 8, 0, directory)
+    return b"II*\0" + struct.pack("<I", directory)
+
+
+def _directory(entries: dict[int, tuple[int, Any]], big: bool, start: int) -> bytes:
+    """The directory that stands at `start`, and after it the values that do not fit into it."""
+    word, inline = ("Q", 8) if big else ("I", 4)
+    count_width = 8 if big else 2
+    position = start + count_width + len(entries) * (20 if big else 12) + inline
     table = struct.pack("<Q" if big else "<H", len(entries))
     tail = b""
     for tag in sorted(entries):
         kind, values = entries[tag]
         stored = struct.pack(f"<{len(values)}{_CODES[kind]}", *values)
         table += struct.pack(f"<HH{word}", tag, kind, len(values))
-        if tag in places:
-            table += struct.pack(f"<{word}", places[tag])
+        if len(stored) > inline:
+            table += struct.pack(f"<{word}", position + len(tail))
             tail += stored + b"\0" * (len(stored) % 2)
         else:
             table += stored.ljust(inline, b"\0")
-    start = (
-        struct.pack("<2sHHHQ", b"II", 43, 8, 0, head) if big else b"II*\0" + struct.pack("<I", head)
-    )
-    return [start + table + b"\0" * inline + tail, *strips]
+    return table + b"\0" * inline + tail

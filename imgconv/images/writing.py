@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
 
 KEYWORD = "imgconv"
+_LARGE = 1 << 26  # bytes of samples from which on a TIFF is written in bands
 
 
 def encode(
@@ -68,8 +70,12 @@ def encode_rows(
     quality: int | None = None,
     metadata: dict[str, Any] | None = None,
     icc: bytes | None = None,
+    patched: bool = False,
 ) -> Iterable[Any]:
-    """As `encode`, of rows that come in order: PNG and PNM need no more than a few bands."""
+    """As `encode`, of rows that come in order: PNG and PNM need no more than a few bands.
+
+    patched: whether a `Patch` may be among the pieces; a large TIFF needs no more either then.
+    """
     shape = source.height, source.width, source.channels
     _check(shape, made)
     if made.name == "png":
@@ -81,6 +87,11 @@ def encode_rows(
         from imgconv.images import netpbm
 
         return netpbm.encode_rows(source, made.name)
+    if made.name == "tiff" and patched and math.prod(shape) * source.dtype.itemsize > _LARGE:
+        from imgconv.images import tiff_writer
+
+        note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
+        return tiff_writer.encode_rows(source, alpha=alpha, note=note, icc=icc)
     samples = np.empty(shape, source.dtype)
     read_rows(source, samples)
     return encode(samples, made, alpha=alpha, compress=compress, quality=quality,

@@ -1,0 +1,155 @@
+"""Chains of layers on an image that comes in bands of rows: each step is a source of rows.
+
+A step keeps the rows that its next outputs see, by its own kernel, stride and dilation, so a chain
+holds a few bands a step. Values are those of `chain.trace` bit for bit.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute.rows import FilteredRows, RowSource, band_rows, read_rows
+from imgconv.networks import layers
+from imgconv.networks.chain import Step
+from imgconv.networks.layers.base import Layer
+from imgconv.networks.layers.image import Gray, KernelFilter, interleaved, planar
+from imgconv.shapes import extent
+
+Array = npt.NDArray[Any]
+_POOLS = (layers.MaxPool2d, layers.AvgPool2d, layers.MinPool2d, layers.LPPool2d)
+
+
+def chain_rows(source: RowSource, steps: tuple[Step, ...]) -> "Wide | None":
+    """The last step's maps as rows, or None where a step needs the whole image.
+
+    Those are steps that see all of it (adaptive and global pools), several filters a step, groups,
+    and pools with `ceil_mode`. Raises ShapeError where sizes do not fit.
+    """
+    for step in steps:
+        found = _rows(source, step.layer)
+        if found is None:
+            return None
+        source = found
+    return Wide(source)
+
+
+def _rows(source: RowSource, layer: Layer) -> RowSource | None:
+    if isinstance(layer, KernelFilter):
+        window = layer.window
+        if window.groups is not None or (layer.combine == "none" and len(layer.weights) > 1):
+            return None
+        kernel, stride, _, dilation = layer.geometry
+        return FilteredRows(
+            source, layer.weights, layer.offsets, stride=stride,
+            padding=window.padding_for(kernel), dilation=dilation,
+            padding_mode=window.padding_mode, pad_value=window.pad_value, combine=layer.combine,
+            out_dtype=np.float64 if source.dtype == np.float64 else np.float32,
+        )  # fmt: skip
+    if isinstance(layer, (Gray, layers.Activation)):
+        return PointRows(source, layer)
+    if isinstance(layer, _POOLS) and not layer.ceil_mode:
+        return PoolRows(source, layer)
+    return None
+
+
+def _computed(layer: Layer, pixels: Array) -> Array:
+    return interleaved(layer.forward(planar(pixels))[0])
+
+
+class PointRows:
+    """Rows of a layer that sees one pixel at a time."""
+
+    def __init__(self, source: RowSource, layer: Layer) -> None:
+        self._source, self._layer = source, layer
+        self.height, self.width = source.height, source.width
+        probe = _computed(layer, np.zeros((1, 1, source.channels), source.dtype))
+        self.channels, self.dtype = probe.shape[2], probe.dtype
+        shape = (band_rows(source), source.width, source.channels)
+        self._band = np.empty(shape, source.dtype)
+
+    def rows_into(self, out: Array, count: int | None = None) -> int:
+        """Write the next rows; see `RowSource`."""
+        count = min(len(out) if count is None else count, len(self._band))
+        got = self._source.rows_into(self._band, count)
+        if got:
+            out[:got] = _computed(self._layer, self._band[:got])
+        return got
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class PoolRows:
+    """Rows of a pool by windows: bands of its input with their halos, pads at the ends only."""
+
+    def __init__(self, source: RowSource, layer: Any) -> None:
+        self._source, self._layer = source, layer
+        (taps, _), (self._stride, _), sides, (spread, _) = layer.window
+        self._seen = extent(taps, spread)
+        self._top, _, self._left, self._right = sides
+        given = (1, source.channels, source.height, source.width)
+        _, self.channels, self.height, self.width = layer.output_shape(given)
+        probe = np.zeros((self._seen, source.width, source.channels), source.dtype)
+        free = replace(layer, padding=(0, 0, self._left, self._right))
+        self.dtype = _computed(free, probe).dtype
+        self._next = 0
+        self._first = 0  # row of the source that stands first in `_rows`
+        self._rows = np.empty((0, source.width, source.channels), source.dtype)
+        self._most = max(1, band_rows(source, self._seen) // self._stride)
+
+    def rows_into(self, out: Array, count: int | None = None) -> int:
+        """Write the next rows; see `RowSource`."""
+        count = len(out) if count is None else count
+        count = min(count, self._most, self.height - self._next)
+        if not count:
+            return 0
+        low = self._next * self._stride - self._top
+        high = (self._next + count - 1) * self._stride - self._top + self._seen
+        self._have(max(0, low), min(high, self._source.height))
+        pads = (max(0, -low), max(0, high - self._source.height), self._left, self._right)
+        out[:count] = _computed(replace(self._layer, padding=pads), self._rows)
+        self._next += count
+        return count
+
+    def _have(self, low: int, high: int) -> None:
+        """Hold the source's rows low…high − 1 and no others."""
+        end = self._first + len(self._rows)
+        if low > end:  # rows between two windows, which nobody sees
+            read_rows(self._source, np.empty((low - end, *self._rows.shape[1:]), self._rows.dtype))
+            end = low
+        kept = self._rows[low - self._first :]
+        rows = np.empty((high - low, *self._rows.shape[1:]), self._rows.dtype)
+        rows[: len(kept)] = kept
+        read_rows(self._source, rows[len(kept) :])
+        self._rows, self._first = rows, low
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class Wide:
+    """Rows as float32, or float64 where they are that: the responses that are scaled."""
+
+    def __init__(self, source: RowSource) -> None:
+        self._source = source
+        self.height, self.width, self.channels = source.height, source.width, source.channels
+        self.dtype = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
+        self.band = band_rows(source)
+        self._next = 0
+
+    def rows_into(self, out: Array, count: int | None = None) -> int:
+        """Write all of the next rows that are asked for; see `RowSource`."""
+        count = min(len(out) if count is None else count, self.height - self._next)
+        if self._source.dtype == out.dtype:
+            read_rows(self._source, out[:count])
+        else:
+            rows = np.empty((count, self.width, self.channels), self._source.dtype)
+            read_rows(self._source, rows)
+            out[:count] = rows
+        self._next += count
+        return count
+
+    def close(self) -> None:
+        self._source.close()

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import files, loops
+from benchmarks import files, loops, networks
 from benchmarks.measure import Case, Result, measure
 from benchmarks.report import write_report
 
 HERE = Path(__file__).parent
-GROUPS = ("loops", "gaussians", "pools", "png", "start", "process", "batch", "growth")
+GROUPS = (
+    "loops", "gaussians", "pools", "layers", "networks", "png", "start", "process", "batch",
+    "growth",
+)  # fmt: skip
 
 
 def cases(group: str, folder: Path) -> Iterator[Case]:
@@ -24,6 +27,10 @@ def cases(group: str, folder: Path) -> Iterator[Case]:
         yield from loops.gaussians()
     elif group == "pools":
         yield from loops.pools()
+    elif group == "layers":
+        yield from networks.layers()
+    elif group == "networks":
+        yield from networks.networks()
     elif group == "png":
         yield from files.codec()
     elif group == "start":

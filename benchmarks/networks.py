@@ -1,4 +1,4 @@
-"""The layers of the lecture's networks at 224×224, against PyTorch and ONNX Runtime."""
+"""The lecture's networks, whole and layer by layer, against PyTorch and ONNX Runtime."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -8,6 +8,11 @@ import numpy as np
 from benchmarks.measure import Case
 from imgconv.compute.convolution import conv2d
 from imgconv.compute.linear import linear
+from imgconv.networks.architectures import get_network
+
+NETWORKS = (
+    "lenet5", "alexnet", "vgg16", "googlenet", "resnet50", "efficientnet_b0"
+)  # fmt: skip
 
 
 class Layer(NamedTuple):
@@ -141,9 +146,48 @@ def connected(network: str, features: int, outputs: int, batch: int) -> Case:
     )  # fmt: skip
 
 
+def networks(batches: tuple[int, ...] = (1, 8)) -> Iterator[Case]:
+    """Whole networks with drawn weights, from input to scores; all three must agree."""
+    import torch
+
+    from benchmarks.translation import by_torch, onnx_model
+    from imgconv.networks.fusion import FusedGraph
+    from imgconv.networks.weights import draw_weights
+
+    for name in NETWORKS:
+        network = get_network(name)
+        graph = draw_weights(network.graph, 1)
+        fused, eager = FusedGraph(graph), by_torch(graph)
+        for batch in batches:
+            shape = (batch, *network.input_shape[1:])
+            x = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+            tensor = torch.from_numpy(x)
+            session = start_session(onnx_model(graph, batch))
+            feed = {session.get_inputs()[0].name: x}
+
+            def ours(x: Any = x, fused: Any = fused) -> Any:
+                return next(iter(fused.at(x.shape).run(x).values()))
+
+            @torch.inference_mode()
+            def theirs(tensor: Any = tensor, eager: Any = eager) -> Any:
+                return eager(tensor)
+
+            scores = ours()
+            for other in (theirs().numpy(), session.run(None, feed)[0]):
+                np.testing.assert_allclose(scores, other, atol=1e-4 * np.abs(other).max())
+            yield Case(
+                f"networks, batch {batch}", name,
+                {
+                    "imgconv": ours,
+                    "PyTorch": theirs,
+                    "ONNX Runtime": lambda session=session, feed=feed: session.run(None, feed),
+                },
+                target={"PyTorch": 1.0, "ONNX Runtime": 1.0},
+            )  # fmt: skip
+
+
 def runtime(x: Any, weights: dict[str, Any], nodes: list[tuple[str, dict[str, Any]]]) -> Any:
     """An ONNX Runtime session of a chain of nodes; the first also takes the weights."""
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
     names = ["x", *(f"v{number}" for number in range(1, len(nodes))), "y"]
@@ -158,17 +202,16 @@ def runtime(x: Any, weights: dict[str, Any], nodes: list[tuple[str, dict[str, An
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch_threads()
-    # Threads that spin after a run would take the cores from whoever is timed next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return start_session(model.SerializeToString())
 
 
-def torch_threads() -> int:
-    """As many threads as PyTorch takes, so that all three have the same."""
+def start_session(model: bytes) -> Any:
+    """An ONNX Runtime session on the CPU with as many threads as PyTorch takes."""
+    import onnxruntime
     import torch
 
-    return int(torch.get_num_threads())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that spin after a run would take the cores from whoever is timed next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

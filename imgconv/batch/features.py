@@ -4,13 +4,14 @@ import fnmatch
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgconv import __version__
+from imgconv.batch.reporting import Reports
 from imgconv.errors import ModelError, OutputError, UsageError
 from imgconv.images import scaling
 from imgconv.images.complete import is_complete
@@ -25,6 +26,9 @@ from imgconv.networks.graph import Graph
 from imgconv.networks.layers import Array, Shape
 from imgconv.pictures.layout import Layout
 
+if TYPE_CHECKING:
+    from imgconv.pictures.report.sections import Section
+
 FIELDS = ("stem", "parent", "index", "layer", "map")
 _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 _BYTES = 4  # of a float32
@@ -35,8 +39,9 @@ class Request:
     """What is to be written, and how.
 
     values: names of the network's values. made: the output format: a picture a map (a layer with
-    `sheet`), one array (C, H, W) a layer, or one archive an image. scale, colormap, share: how maps
-    become pictures. output: a folder, or a template with fields.
+    `sheet`), one array (C, H, W) a layer, or one archive an image. report: where a page of each
+    image goes, with or, by only_report, without the maps. scale, colormap, share: how maps become
+    pictures. output: a folder, or a template with fields.
     """
 
     network: Network
@@ -55,6 +60,8 @@ class Request:
     overwrite: bool = False
     skip_existing: bool = False
     dry_run: bool = False
+    report: str | None = None
+    only_report: bool = False
 
     @property
     def pictures(self) -> bool:
@@ -135,12 +142,15 @@ class Features:
         self.names = Names(request)
         self.fused = FusedGraph(request.network.graph, request.values)
         scaling.check_rule(request.scale)
+        self.reports = Reports(request.report, several=True) if request.report else None
 
     def plan(self, source: str, index: int) -> None:
         """Name an image's outputs before any work, so that collisions are found now."""
         if self.request.frame != "all":
             for _ in self._outputs(source, index, 0, self._planned(source)):
                 pass
+            if self.reports:
+                self.reports.path(source, index)
 
     def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
         """Write an image's maps; return a row a layer. Raises ImgconvError."""
@@ -154,14 +164,21 @@ class Features:
             shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
             rows = list(self._outputs(source, index, frame, shapes))
             paths = [path for row in rows for path in row["paths"]]
-            if request.skip_existing and all(is_complete(p, request.made.name) for p in paths):
+            page = self.reports.path(source, index, frame) if self.reports else None
+            done = all(is_complete(p, request.made.name) for p in paths)
+            if request.skip_existing and done and (page is None or os.path.exists(page)):
                 results += [row | {"skipped": True} for row in rows]
                 continue
             if not request.overwrite and not request.skip_existing:
                 for path in paths:
                     if os.path.lexists(path):
                         raise OutputError(f"{path}: {EXISTS}")
-            self._write(tensor, rows, source)
+            if self.reports and page:
+                self.reports.check(page, self._replaces)
+            sections = self._write(tensor, rows)
+            if self.reports and page:
+                made = self._page(image, sections)
+                self.reports.write(made, page, self._replaces)
             results += rows
         return results
 
@@ -198,7 +215,9 @@ class Features:
         request = self.request
         for layer in request.values:
             maps, height, width = self._maps(shapes[layer])
-            if request.made.archive:
+            if request.only_report:
+                paths, output = [], request.report or ""
+            elif request.made.archive:
                 paths = [self.names.path(source, index, frame)]
                 output = paths[0]
             elif request.sheet or not request.pictures:
@@ -214,31 +233,79 @@ class Features:
                 "width": width, "bytes": _BYTES * maps * height * width, "paths": paths,
             }  # fmt: skip
 
-    def _write(self, tensor: Array, rows: list[dict[str, Any]], source: str) -> None:
+    def _write(self, tensor: Array, rows: list[dict[str, Any]]) -> list["Section"]:
+        """Compute and write an image's maps; return what its report shows of them."""
         request = self.request
-        graph = self.fused.at(tensor.shape)
-        facts = {
-            "imgconv": __version__, "network": request.network.name, "weights": request.weights,
-        }  # fmt: skip
-        by_name = {row["layer"]: row for row in rows}
+        sections = self._sections(tensor.shape) if self.reports else None
         kept: dict[str, Array] = {}
-        for layer, values in graph.trace(tensor, request.values):
+        by_name = {row["layer"]: row for row in rows}
+        found = []
+        for layer, values in self.fused.at(tensor.shape).trace(tensor, request.values):
             maps = values.reshape(self._maps(values.shape))
-            row = by_name[layer]
+            if sections:
+                found.append(sections(layer, maps))
+            if request.only_report:
+                continue
             if request.made.archive:
                 kept[layer] = np.ascontiguousarray(maps)
-            elif not request.pictures:
-                # Channels last where the format is read as an image; NPY is (C, H, W) as computed.
-                samples = maps if request.made.name == "npy" else maps.transpose(1, 2, 0)
-                self._publish(row["paths"][0], samples, facts | {"layer": layer})
-            elif request.sheet:
-                self._publish(row["paths"][0], self._sheet(layer, maps), facts | {"layer": layer})
             else:
-                for path, picture in zip(row["paths"], self._pictures(maps), strict=True):
-                    self._publish(path, picture, facts | {"layer": layer})
-        if request.made.archive:
-            pieces = encode_archive(kept, request.made, facts)
+                self._write_layer(layer, maps, by_name[layer]["paths"])
+        if kept:
+            pieces = encode_archive(kept, request.made, self._facts)
             publish(rows[0]["paths"][0], pieces, self._replaces)
+        return found
+
+    def _write_layer(self, layer: str, maps: Array, paths: list[str]) -> None:
+        request, facts = self.request, self._facts | {"layer": layer}
+        if not request.pictures:
+            # Channels last where the format is read as an image; NPY is (C, H, W) as computed.
+            samples = maps if request.made.name == "npy" else maps.transpose(1, 2, 0)
+            self._publish(paths[0], samples, facts)
+        elif request.sheet:
+            self._publish(paths[0], self._sheet(layer, maps), facts)
+        else:
+            for path, picture in zip(paths, self._pictures(maps), strict=True):
+                self._publish(path, picture, facts)
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        request = self.request
+        return {
+            "imgconv": __version__, "network": request.network.name, "weights": request.weights,
+        }  # fmt: skip
+
+    def _sections(self, shape: Shape) -> Callable[[str, Array], "Section"]:
+        """(layer, maps) → its section of the report."""
+        from imgconv.networks.layers import Conv2d
+        from imgconv.networks.receptive import fields
+        from imgconv.pictures.network_drawing import does
+        from imgconv.pictures.report.sections import section
+
+        graph = self.request.network.graph.at({self.fused.input: shape})
+        seen = fields(graph, graph.shapes({self.fused.input: shape}))
+        count = len(self.request.values)
+
+        def make(layer: str, maps: Array) -> "Section":
+            node = graph.producers[layer]
+            is_conv = isinstance(node.layer, Conv2d)
+            weights = node.layer.parameter("weight") if is_conv else None
+            labels = [f"channel {number}" for number in range(len(maps))]
+            field = seen.get(layer) if maps.shape[1:] != (1, 1) or len(maps) > 1 else None
+            return section(layer, does(node), maps, labels, count, field, weights=weights)
+
+        return make
+
+    def _page(self, image: Image, sections: list["Section"]) -> bytes:
+        from imgconv.pictures.report.page import Page, render
+
+        network = self.request.network
+        view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
+        # Only the name: a page is given away, and folders are nobody's business.
+        weights = os.path.basename(self.request.weights)
+        facts = [("network", network.name), ("variant", network.variant), ("weights", weights),
+                 ("source", network.citation)]  # fmt: skip
+        title = f"{network.name} on {image.name}"
+        return render(Page(title, [fact for fact in facts if fact[1]], view, sections))
 
     @property
     def _replaces(self) -> bool:

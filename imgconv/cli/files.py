@@ -17,10 +17,10 @@ from imgconv.batch import runner
 from imgconv.batch.filtering import Recipe, rule_of
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.batch.plan import Plan, check_against_input
+from imgconv.batch.reporting import Reports
 from imgconv.batch.streaming import map_rows
 from imgconv.cli import recording
 from imgconv.cli.boundary import drop_stdout, printable, reason, say
-from imgconv.cli.reporting import Reports
 from imgconv.compute import bands
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
@@ -240,8 +240,11 @@ class Work:
                 )
             results += self._write(source, index, image, frame == "all", replace)
             if self.reports:
+                from imgconv.batch.reports import report_of
+
                 path = self.reports.path(source, index, image.frame * (frame == "all"))
-                row = self.reports.write(image, recipe, path, replace or self.replacing)
+                made = report_of(image, recipe)
+                row = self.reports.write(made, path, replace or self.replacing)
                 results.append({"input": source} | row)
         return results
 

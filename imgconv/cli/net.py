@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from imgconv.cli import net_options as options
+from imgconv.cli.net_pictures import draw, receptive
 from imgconv.cli.options import FORMAT
 
 
@@ -17,6 +18,7 @@ def net() -> None:
     \b
     imgconv net list
     imgconv net summary resnet50
+    imgconv net draw resnet50 -o resnet50.svg
     imgconv net predict lenet5 sample:digit
     imgconv net features lenet5 sample:digit --layer 'c*' -o maps/
     imgconv net features vgg16 photo.jpg --seed 1 --layer features.2 --sheet -o maps/
@@ -86,42 +88,8 @@ def summary(network: str, **given: Any) -> None:
     click.echo(table(found, result))
 
 
-@net.command()
-@options.network
-@click.option("--layer", required=True, metavar="NAME", help="The layer, as `net summary` has it.")
-@click.option(
-    "--at", "unit", required=True, type=options.Unit(), help="The unit: its row and column."
-)
-@options.size
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def receptive(network: str, layer: str, unit: tuple[int, int], **given: Any) -> None:
-    """Say which pixels of the input one unit of a layer sees, exactly.
-
-    \b
-    imgconv net receptive vgg16 --layer features.30 --at 3,3
-    """
-    from imgconv.networks.find import find_network
-    from imgconv.networks.receptive import fields, region
-
-    found = find_network(network, given["size"])
-    graph, shape = found.graph, found.input_shape
-    shapes = graph.shapes()
-    top, bottom, left, right = region(graph, layer, unit, shapes)
-    field = fields(graph, shapes)[layer]
-    if given["as_json"]:
-        click.echo(json.dumps({
-            "network": found.name, "layer": layer, "unit": list(unit), "input": list(shape[2:]),
-            "rows": [top, bottom], "columns": [left, right],
-            "size": [axis.size for axis in field.axes],
-        }))  # fmt: skip
-        return
-    sizes = "×".join(f"{axis.size:g}" for axis in field.axes)
-    everywhere = " and, through gates, the whole image" if field.everywhere else ""
-    click.echo(
-        f"{layer} at {unit[0]},{unit[1]} sees rows {top} to {bottom} and columns {left} to {right} "
-        f"of {shape[2]}×{shape[3]}: {bottom - top + 1}×{right - left + 1} pixels\n"
-        f"its field, before the image's edges cut it: {sizes}{everywhere}"
-    )
+net.add_command(draw)
+net.add_command(receptive)
 
 
 @net.command()
@@ -142,6 +110,10 @@ def receptive(network: str, layer: str, unit: tuple[int, int], **given: Any) -> 
     help="png: a picture a map; npy: an array a layer; npz, safetensors: a file an image.",
 )  # fmt: skip
 @options.pictured
+@click.option(
+    "--report", metavar="PATH",
+    help="Write an HTML page of each image; without -o only that.",
+)  # fmt: skip
 @options.many
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone.")
@@ -154,6 +126,7 @@ def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
     imgconv net features resnet50 photos/*.jpg --weights resnet50.safetensors \\
         --layer layer2 --format npz -o maps/
     imgconv net features vgg16 photo.jpg --seed 1 --layer '*' --dry-run
+    imgconv net features vgg16 photo.jpg --seed 1 --layer 'features.*' --report vgg16.html
 
     Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
     """
@@ -169,6 +142,7 @@ def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
         given["scale"] or default_rule(given["colormap"] or "gray"), given["colormap"],
         options.layout(given), given["share_scale"], given["depth"], "fast", given["frame"],
         given["max_pixels"], given["overwrite"], given["skip_existing"], given["dry_run"],
+        given["report"], only_report=options.only_report(given),
     )  # fmt: skip
     return run_features(Features(request), options.sources_of(inputs, given), given)
 

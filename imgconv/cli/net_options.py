@@ -151,6 +151,14 @@ pictured = together(
 )
 
 
+def only_report(given: dict[str, Any]) -> bool:
+    """Whether a report is all that is asked for: no -o was given."""
+    from click.core import ParameterSource
+
+    source = click.get_current_context().get_parameter_source("output")
+    return given["report"] is not None and source is ParameterSource.DEFAULT
+
+
 def layout(given: dict[str, Any]) -> Any:
     """The contact sheet that the options ask for. Raises UsageError for its options alone."""
     from imgconv.pictures.layout import Layout

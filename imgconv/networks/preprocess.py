@@ -69,6 +69,17 @@ class Preprocess:
         values = (values * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values.transpose(2, 0, 1))[None]
 
+    def view(self, pixels: Array, white: float, alpha: bool = False) -> Array:
+        """The part of an image that the network is given, as bytes (H, W, 1 or 3), red first.
+
+        Raises UsageError as a call does.
+        """
+        colors = self._channels(pixels[..., :-1] if alpha else pixels)
+        colors = self._cropped(self._resized(colors))
+        values = np.clip(np.rint(colors.astype(np.float32) * np.float32(255 / white)), 0, 255)
+        ordered = values[..., ::-1] if self.channels == "bgr" else values
+        return np.ascontiguousarray(ordered.astype(np.uint8))
+
     def size_of(self, height: int, width: int) -> Pair:
         """(height, width) of what comes out of an image of this size."""
         size = self._target(height, width)

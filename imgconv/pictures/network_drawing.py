@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from imgconv.networks.graph import Graph, Node
-from imgconv.networks.layers import Shape
+from imgconv.networks.layers import Activation, Shape
 from imgconv.pictures.layered import Layout, Place, arrange
 
 WIDTH = 208.0
@@ -58,7 +58,7 @@ class Box:
         kind = self.nodes[0].layer.kind
         if kind in _JOINTS:
             return "join"
-        if "Conv" in kind:
+        if kind.lower().startswith("conv"):
             return "conv"
         return "pool" if "Pool" in kind else "dense" if kind == "Linear" else "other"
 
@@ -108,7 +108,7 @@ def _boxes(graph: Graph) -> list[Box]:
     last: dict[str, Box] = {}
     for node in graph.nodes:
         box = last.get(node.inputs[0]) if len(node.inputs) == 1 else None
-        small = node.layer.kind in _FOLDED or node.layer.kind.islower()
+        small = node.layer.kind in _FOLDED or isinstance(node.layer, Activation)
         if box and small and len(node.outputs) == 1 and readers[node.inputs[0]] == 1:
             box.nodes.append(node)
         else:
@@ -120,7 +120,10 @@ def _boxes(graph: Graph) -> list[Box]:
 
 
 def _tops(layout: Layout, heights: dict[str, float]) -> dict[str, float]:
-    """The upper edge of every place; boxes are in the middle of their rank's height."""
+    """The upper edge of every place; boxes are in the middle of their rank's height.
+
+    Bends get their rank's height, so that an edge turns only between ranks.
+    """
     ranks = 1 + max(place.rank for place in layout.places.values())
     tallest = [0.0] * ranks
     for name, place in layout.places.items():
@@ -129,8 +132,10 @@ def _tops(layout: Layout, heights: dict[str, float]) -> dict[str, float]:
     for tall in tallest:
         starts.append(y)
         y += tall + RISE
+    for name, place in layout.places.items():
+        heights.setdefault(name, tallest[place.rank])
     return {
-        name: starts[place.rank] + (tallest[place.rank] - heights.get(name, 0.0)) / 2
+        name: starts[place.rank] + (tallest[place.rank] - heights[name]) / 2
         for name, place in layout.places.items()
     }
 
@@ -200,6 +205,9 @@ def _edge(
         else:
             steps.append(f"C{x:.1f} {bend:.1f} {across:.1f} {bend:.1f} {across:.1f} {to:.1f}")
         x, y = across, to
+        if name != route[-1]:
+            y += heights[name]
+            steps.append(f"L{x:.1f} {y:.1f}")
     return f'<path class="edge" marker-end="url(#tip)" d="{"".join(steps)}"/>'
 
 
@@ -207,7 +215,7 @@ def _drawn(box: Box, place: Place, top: float, frame: str) -> str:
     """The box with its text; frame: the path that its frame shows already, or nothing."""
     node = box.nodes[0]
     names = " → ".join(one.name for one in box.nodes)
-    hover = f"<title>{_clean(f'{names}: {_does(node)}, {_size(box.shape)}')}</title>"
+    hover = f"<title>{_clean(f'{names}: {does(node)}, {_size(box.shape)}')}</title>"
     if box.role == "join":
         sign = _JOINTS[node.layer.kind]
         middle = top + JOINT / 2
@@ -217,7 +225,8 @@ def _drawn(box: Box, place: Place, top: float, frame: str) -> str:
             f'y="{middle + 4:.1f}">{sign}</text><text class="small" '
             f'x="{place.x + JOINT / 2 + 5:.1f}" y="{middle + 4:.1f}">{_size(box.shape)}</text></g>'
         )
-    lines = [("does", _does(node))]
+    # As the papers write it: conv, 64, /2.
+    lines = [("does", does(node).replace(", stride ", ", /"))]
     if len(box.nodes) > 1:
         lines.append(("small", " · ".join(one.layer.kind for one in box.nodes[1:])))
     size, name = _size(box.shape), node.name
@@ -246,7 +255,7 @@ def _box(
     )
 
 
-def _does(node: Node) -> str:
+def does(node: Node) -> str:
     """What a layer does, such as `Conv2d 3×3, 64, stride 2`."""
     layer = node.layer
     window = getattr(layer, "geometry", None) or getattr(layer, "window", None)
@@ -293,7 +302,7 @@ def _page(
     places = layout.places
     left = min(place.x - place.width / 2 for place in places.values()) - MARGIN
     right = max(place.x + place.width / 2 for place in places.values()) + MARGIN + JOINT_TEXT
-    bottom = max(tops[name] + heights.get(name, 0) for name in places) + MARGIN
+    bottom = max(tops[name] + heights[name] for name in places) + MARGIN
     width, height = right - left, bottom + MARGIN + 24
     box = f"{left:.1f} {-MARGIN - 24:.1f} {width:.1f} {height:.1f}"
     name = _clean(title)

@@ -1,4 +1,4 @@
-"""What `--report` means to a command that filters files."""
+"""Where the pages of `--report` go."""
 
 import os
 from typing import Any
@@ -30,9 +30,6 @@ class Reports:
         if os.path.lexists(path) and not replace:
             raise OutputError(f"{path}: {EXISTS}")
 
-    def write(self, image: Any, recipe: Any, path: str, replace: bool) -> dict[str, Any]:
-        """Write an image's page; return its row for --json."""
-        from imgconv.batch.reports import report_of
-
-        size = publish(path, [report_of(image, recipe)], replace)
-        return {"output": path, "map": "report", "bytes": size}
+    def write(self, page: bytes, path: str, replace: bool) -> dict[str, Any]:
+        """Publish an input's page; return its row for --json."""
+        return {"output": path, "map": "report", "bytes": publish(path, [page], replace)}

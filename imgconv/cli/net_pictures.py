@@ -1,0 +1,164 @@
+"""`imgconv net draw` and `imgconv net receptive`: networks and their receptive fields, drawn."""
+
+import json
+import os
+import re
+import sys
+from typing import Any
+
+import click
+
+from imgconv.cli import net_options as options
+
+
+@click.command()
+@options.network
+@options.size
+@click.option("-o", "--output", metavar="PATH", help="SVG file, or -; default: NETWORK.svg.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def draw(network: str, output: str | None, **given: Any) -> None:
+    """Draw a network as SVG: what each layer does, its shape, blocks and skips.
+
+    \b
+    imgconv net draw resnet18
+    imgconv net draw googlenet:aux=true -o googlenet.svg
+    imgconv net draw model.onnx -o - | rsvg-convert -o model.png
+
+    Normalisation and activations stand in the box of the layer that they follow. No weights are
+    needed.
+    """
+    from imgconv.errors import UsageError
+    from imgconv.images.publish import publish
+    from imgconv.networks.find import find_network
+    from imgconv.pictures.network_drawing import draw_network
+
+    found = find_network(network, given["size"])
+    text = draw_network(found.graph, found.name)
+    if output == "-":
+        sys.stdout.buffer.write(text.encode())
+        return
+    path = output or f"{_safe(found.name)}.svg"
+    if os.path.splitext(path)[1].lower() != ".svg":
+        raise UsageError(f"{path}: expected a name that ends in .svg")
+    publish(path, [text.encode()], given["overwrite"])
+
+
+@click.command()
+@options.network
+@click.argument("image", required=False, type=click.Path(path_type=str))
+@click.option("--layer", required=True, metavar="NAME", help="The layer, as `net summary` has it.")
+@click.option(
+    "--at", "unit", required=True, type=options.Unit(), help="The unit: its row and column."
+)
+@options.weights
+@options.preprocess
+@click.option(
+    "-o", "--output", metavar="PATH", help="Picture to write; default: IMAGE-receptive.png."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def receptive(
+    network: str, image: str | None, layer: str, unit: tuple[int, int], **given: Any
+) -> None:
+    """Say which pixels of the input one unit of a layer sees, exactly, and draw them on an image.
+
+    \b
+    imgconv net receptive vgg16 --layer features.30 --at 3,3
+    imgconv net receptive vgg16 --layer features.28 --at 7,6 photo.jpg --seed 1 -o field.png
+
+    The field is what any path reaches. With weights, the effective field is shown beside it: how
+    much each pixel weighs, the root of the gradient's expected square if the weights' signs were
+    independent.
+    """
+    from imgconv.errors import UsageError
+    from imgconv.networks.receptive import fields, region
+
+    if given["output"] and not image:
+        raise UsageError("--output: expected an image to draw on")
+    found = options.settled(network, given)
+    picture = _read(image, given) if image else None
+    shape = found.input_shape
+    if picture:
+        pixels = picture.pixels
+        shape = (*shape[:2], *found.preprocess.size_of(pixels.shape[0], pixels.shape[1]))
+    inputs = {next(iter(found.graph.inputs)): shape}
+    shapes = found.graph.at(inputs).shapes(inputs)
+    box = region(found.graph.at(inputs), layer, unit, shapes)
+    weights = _effective(found, layer, unit, inputs, given)
+    facts = {
+        "network": found.name, "layer": layer, "unit": list(unit), "input": list(shape[2:]),
+        "rows": list(box[:2]), "columns": list(box[2:]),
+    }  # fmt: skip
+    field = fields(found.graph.at(inputs), shapes)[layer]
+    facts["size"] = [axis.size for axis in field.axes]
+    if weights is not None:
+        from imgconv.pictures.receptive import spread_of
+
+        inner = spread_of(weights).region((shape[2], shape[3]))
+        facts["effective"] = {"rows": list(inner[:2]), "columns": list(inner[2:])}
+    if picture:
+        facts["output"] = _drawn(found, picture, box, weights, f"{layer} at {unit[0]},{unit[1]}",
+                                 given)  # fmt: skip
+    if given["as_json"]:
+        click.echo(json.dumps(facts))
+        return
+    top, bottom, left, right = box
+    sizes = "×".join(f"{axis.size:g}" for axis in field.axes)
+    everywhere = " and, through gates, the whole image" if field.everywhere else ""
+    click.echo(
+        f"{layer} at {unit[0]},{unit[1]} sees rows {top} to {bottom} and columns {left} to {right} "
+        f"of {shape[2]}×{shape[3]}: {bottom - top + 1}×{right - left + 1} pixels\n"
+        f"its field, before the image's edges cut it: {sizes}{everywhere}"
+    )
+    if weights is not None:
+        top, bottom, left, right = inner
+        click.echo(
+            f"effective: within two deviations rows {top} to {bottom} and columns {left} to "
+            f"{right}: {bottom - top + 1}×{right - left + 1} pixels"
+        )
+
+
+def _read(image: str, given: dict[str, Any]) -> Any:
+    from imgconv.images.reading import read_images
+
+    data: Any = sys.stdin.buffer.read() if image == "-" else image
+    name = "standard input" if image == "-" else ""
+    frame, most = given["frame"], given["max_pixels"]
+    return next(read_images(data, frame=frame, max_pixels=most, name=name))
+
+
+def _effective(
+    network: Any, layer: str, unit: tuple[int, int], inputs: dict[str, Any], given: dict[str, Any]
+) -> Any:
+    """The weights of the field's pixels, or None for a network without weights."""
+    from imgconv.networks.effective import effective_field
+    from imgconv.networks.find import with_weights
+
+    wanted = given["weights"] is not None or given["seed"] is not None
+    if not wanted and network.weights is None and network.graph.parameters():
+        return None
+    ready, _ = with_weights(network, given["weights"], given["seed"])
+    graph = ready.graph.at(inputs)
+    return effective_field(graph, layer, unit, graph.shapes(inputs))
+
+
+def _drawn(
+    network: Any, image: Any, box: Any, weights: Any, title: str, given: dict[str, Any]
+) -> str:
+    """Write the picture; return its path."""
+    from imgconv.images.formats import format_of
+    from imgconv.images.publish import publish
+    from imgconv.images.writing import encode
+    from imgconv.pictures.receptive import draw_fields
+
+    view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
+    stem = os.path.splitext(os.path.basename(image.name))[0]
+    path: str = given["output"] or f"{_safe(stem)}-receptive.png"
+    made = format_of(path)
+    publish(path, encode(draw_fields(view, box, weights, title), made), given["overwrite"])
+    return path
+
+
+def _safe(name: str) -> str:
+    """A name as one part of a path."""
+    return re.sub(r"[^\w.=,-]+", "-", name).strip("-.") or "network"

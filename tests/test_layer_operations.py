@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgconv.compute import bands
+from imgconv.compute.arithmetic import add
 from imgconv.compute.linear import linear
 from imgconv.compute.normalization import (
     batch_norm,
@@ -110,6 +111,16 @@ def test_norms_make_mean_zero_and_variance_one():
     np.testing.assert_allclose(batch_norm(x, mean, var, weight, bias), expected, atol=1e-4)
     relu = batch_norm(x, mean, var, weight, bias, activation="relu")
     np.testing.assert_allclose(relu, np.maximum(expected, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 50), (1, 3, 1, 1), (2, 3, 40, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_sums_are_numpys_with_the_activation_on_top(shape, dtype):
+    a = (10 * draw(2, 3, 40, 50)).astype(dtype)
+    b = (10 * draw(*shape, seed=1)).astype(dtype)
+    np.testing.assert_array_equal(add(a, b), a + b)
+    np.testing.assert_array_equal(add(a, b, "relu"), np.maximum(a + b, 0))
+    np.testing.assert_array_equal(add(a[..., ::2], a[..., ::2]), 2 * a[..., ::2])
 
 
 def test_nan_stays_in_its_own_output():

@@ -102,10 +102,14 @@ class Add(Elementwise):
     """The sum of its inputs."""
 
     def forward(self, *inputs: Array) -> Array:
-        result = inputs[0] + inputs[1] if len(inputs) > 1 else inputs[0].copy()
-        for more in inputs[2:]:
+        from imgconv.compute.arithmetic import add
+
+        if len(inputs) == 1:
+            return self._finish(inputs[0].copy())
+        result = inputs[0]
+        for more in inputs[1:-1]:
             result = result + more
-        return self._finish(result)
+        return add(result, inputs[-1], self.activation)
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,6 +56,7 @@ def fuse(graph: Graph, wanted: Iterable[str] = ()) -> Graph:
     """
     kept = {*wanted, *graph.outputs}
     nodes = _skip_identities(graph.needed(kept), kept)
+    nodes = _join_gates(nodes, kept)
     nodes = _merge(nodes, kept, _fold_norm)
     nodes = _merge(nodes, kept, _absorb_activation)
     return graph.with_nodes(nodes)
@@ -72,6 +73,29 @@ def _skip_identities(nodes: list[Node], kept: set[str]) -> list[Node]:
         else:
             left.append(replace(node, inputs=inputs))
     return left
+
+
+def _join_gates(nodes: list[Node], kept: set[str]) -> list[Node]:
+    """x · sigmoid(x), as ONNX files write SiLU, in one pass."""
+    makers = {node.outputs[0]: node for node in nodes}
+    readers = Counter(name for node in nodes for name in node.inputs)
+    gone, left = set(), []
+    for node in nodes:
+        gates = [
+            name for name in node.inputs
+            if name in makers and _is_sigmoid(makers[name].layer) and readers[name] == 1
+            and set(node.inputs) == {name, *makers[name].inputs}
+        ]  # fmt: skip
+        if type(node.layer) is Mul and len(node.inputs) == 2 and gates and gates[0] not in kept:
+            gone.add(gates[0])
+            layer = Activation("silu")
+            node = replace(node, layer=layer, inputs=makers[gates[0]].inputs)
+        left.append(node)
+    return [node for node in left if node.outputs[0] not in gone]
+
+
+def _is_sigmoid(layer: Layer) -> bool:
+    return isinstance(layer, Activation) and layer.name == "sigmoid"
 
 
 def _merge(nodes: list[Node], kept: set[str], rule: Any) -> list[Node]:

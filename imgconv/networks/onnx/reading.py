@@ -202,6 +202,9 @@ def _attribute(attribute: Any, path: str | Path) -> Any:
         return _array(value, path)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
+    if attribute.type == attribute.FLOAT:
+        # The shortest number that is this float32: 1e-05, not 9.9999997e-06.
+        return float(str(np.float32(value)))
     if attribute.type == attribute.STRINGS:
         return [text.decode("utf-8", "replace") for text in value]
     return value

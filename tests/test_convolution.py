@@ -369,3 +369,13 @@ def test_wrong_ranks_and_channels_are_refused():
         conv2d(np.zeros((3, 5, 5), np.float32), np.ones((2, 3, 0, 3)))
     with pytest.raises(ShapeError, match="expected numbers"):
         conv2d(np.zeros((3, 5, 5), np.complex64), weight)
+
+
+def test_float64_layers_of_many_channels_are_convolved():
+    """Their taps were once unrolled into one loop that Numba could not compile."""
+    generator = np.random.default_rng(0)
+    x, weight = generator.normal(size=(64, 20, 20)), generator.normal(size=(4, 64, 3, 3))
+    expected = [
+        sum(scipy.signal.correlate2d(x[c], w[c], "same") for c in range(64)) for w in weight
+    ]  # fmt: skip
+    np.testing.assert_allclose(conv2d(x, weight, padding=1), expected, rtol=1e-10, atol=1e-10)

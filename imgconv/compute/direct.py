@@ -299,7 +299,8 @@ class _Taps:
                 column, phase = divmod(kx * job.dilation[1], job.stride[1])
                 places.append((layout.where[c, phase], column * job.run))
         heights = row_chunks(channels * kh * kw, kh)
-        one = len(heights) == 1
+        # Columns are helpers within helpers, which at 192 passes Numba's recursion.
+        one = len(heights) == 1 and len(places) <= tiles.UNROLLED
         second = heights[-1] if heights[-1] != heights[0] else 0
         passes = Passes(heights[0], second, len(places) if one else 1, one)
         # (groups, M, columns, kH): a column's weights lie together.

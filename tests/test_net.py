@@ -208,7 +208,7 @@ def test_weights_are_converted_and_give_the_same_classes(net, photo):
     assert len(outs) == 1
     code, _, err = net("convert", NET, "--seed", 5, "-o", "w.png")
     assert code == 2
-    assert "expected a name that ends in .safetensors or .npz" in err
+    assert "expected a name that ends in .safetensors, .npz or .onnx" in err
 
 
 def test_weights_of_another_form_are_recognised(net, tmp_path):

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ from imgconv.networks.layers import (
     Mul,
     Softmax,
 )
-from imgconv.networks.onnx import load_onnx, onnx_network, write_onnx
+from imgconv.networks.onnx import OPERATORS, load_onnx, onnx_network, write_onnx
 from imgconv.networks.preprocess import Preprocess
 from imgconv.networks.weights import draw_weights, load_weights, loaded
 
@@ -358,3 +360,36 @@ def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ModelError, match=r"pip install 'imgconv\[onnx\]'"):
         load_onnx(tmp_path / "model.onnx")
+
+
+def test_the_command_line_runs_a_file_as_it_runs_the_network(tmp_path, capsys):
+    from imgconv.cli import main
+
+    def output(*words):
+        with pytest.raises(SystemExit) as ended:
+            main(["net", *map(str, words)])
+        return ended.value.code or 0, capsys.readouterr().out
+
+    path = tmp_path / "lenet5.onnx"
+    assert output("convert", "lenet5", "-q", "-o", path)[0] == 0
+    expected = output("predict", "lenet5", "sample:digit", "--json")
+    found = output("predict", path, "sample:digit", "--json")
+    assert found == expected
+    table = output("summary", path)[1]
+    assert table.splitlines()[2:] == output("summary", "lenet5")[1].splitlines()[3:]
+
+
+def test_an_unsupported_operator_ends_the_command_with_2(tmp_path):
+    path = saved(make([node("Einsum", ["x"])]), tmp_path)
+    words = [sys.executable, "-m", "imgconv", "net", "summary", str(path)]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"imgconv: {path}: Einsum (node the_Einsum): the operator is not supported\n"
+    )
+
+
+def test_the_docs_name_every_operator():
+    page = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text()
+    words = set(re.findall(r"\w+", page))
+    assert not OPERATORS.keys() - words

@@ -14,9 +14,8 @@ with warnings.catch_warnings():
 from imgconv.networks.onnx import load_onnx
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
-FAST = ("squeezenet", "shufflenet")
-SLOW = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "vgg19",
-        "zfnet512")  # fmt: skip
+NAMES = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet",
+         "squeezenet", "vgg19", "zfnet512")  # fmt: skip
 
 
 def ramp(shape):
@@ -25,7 +24,7 @@ def ramp(shape):
     return (np.arange(count).reshape(shape) / count).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_light_model_gives_its_stored_output(name):
     graph = load_onnx(LIGHT / f"light_{name}.onnx")
     found = graph.run({name: ramp(shape) for name, shape in graph.inputs.items()})

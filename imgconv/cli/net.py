@@ -180,15 +180,22 @@ def predict(network: str, inputs: tuple[str, ...], **given: Any) -> int:
 @options.network
 @options.weights
 @click.option(
-    "-o", "--output", required=True, metavar="FILE", help="A .safetensors or .npz file to write."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="A .safetensors, .npz or .onnx file to write.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 def convert(network: str, output: str, **given: Any) -> None:
     """Write a network's weights in another format, once names and shapes are right.
 
+    An .onnx file holds the whole network with its preprocessing and labels.
+
     \b
     imgconv net convert resnet50 --weights resnet50.npz -o resnet50.safetensors
+    imgconv net convert lenet5 -o lenet5.onnx
     """
     from imgconv.cli.net_run import convert_weights
 

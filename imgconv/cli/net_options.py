@@ -23,7 +23,7 @@ weights = together(
         click.option(
             "--weights",
             metavar="FILE",
-            help="Weights: safetensors or NPZ, named as torchvision names them.",
+            help="Weights: safetensors, NPZ or ONNX, named as torchvision names them.",
         ),
         click.option(
             "--seed", type=click.IntRange(0), help="Draw untrained weights from a seed instead."

@@ -97,14 +97,21 @@ def read_labels(path: str) -> tuple[str, ...]:
 
 
 def convert_weights(network: Any, source: str, output: str, overwrite: bool) -> int:
-    """Write a network's weights; return the file's size. Raises UsageError, OutputError."""
+    """Write a network's weights, or all of it as ONNX; return the file's size.
+
+    Raises UsageError, OutputError, and ModelError for what ONNX cannot say.
+    """
     from imgconv.images.formats import format_of
     from imgconv.images.publish import publish
     from imgconv.images.writing import encode_archive
     from imgconv.networks.weights import loaded
 
+    if output.lower().endswith(".onnx"):
+        from imgconv.networks.onnx import to_onnx
+
+        return publish(output, [to_onnx(network).SerializeToString()], overwrite)
     made = format_of(output)
     if not made.archive:
-        raise UsageError(f"{output}: expected a name that ends in .safetensors or .npz")
+        raise UsageError(f"{output}: expected a name that ends in .safetensors, .npz or .onnx")
     facts = {"network": network.name, "weights": source}
     return publish(output, encode_archive(loaded(network.graph), made, facts), overwrite)

@@ -1,19 +1,17 @@
 """What a command line calls a network: a published name, a file, or a chain of steps."""
 
-import os
 from dataclasses import replace
 
 from imgconv.errors import ModelError
 from imgconv.networks.architectures import Network, family_of, get_network
-from imgconv.networks.graph import Graph
-from imgconv.networks.preprocess import Preprocess, imagenet
 from imgconv.networks.weights import draw_weights, fits, load_weights, opened
 from imgconv.shapes import Pair
 
 
 def find_network(text: str, size: Pair | None = None) -> Network:
-    """Return the network of `resnet50`, `vgg16:classes=10`, `mine.toml`, or `conv sobel | relu`.
+    """Return the network of `resnet50`, `vgg16:classes=10`, a file, or `conv sobel | relu`.
 
+    Files are `mine.toml` and `model.onnx`.
     size: height and width of its input, for another than the usual; crop and resize follow it.
     Raises ModelError with a suggestion for a name that is not known, ShapeError where a layer does
     not fit the size.
@@ -23,7 +21,9 @@ def find_network(text: str, size: Pair | None = None) -> Network:
 
         return file_network(text, size)
     if text.endswith(".onnx"):
-        return _sized(_onnx_network(text), size)
+        from imgconv.networks.onnx import onnx_network
+
+        return _sized(onnx_network(text), size)
     if "|" in text or " " in text.strip():
         from imgconv.networks.user import chain_network
 
@@ -40,31 +40,9 @@ def _sized(network: Network, size: Pair | None) -> Network:
     else:
         short = max(min(size), settings.resize) if isinstance(settings.resize, int) else size
         settings = replace(settings, crop=size, resize=short)
-    name = next(iter(graph.inputs))
     shape = (*network.input_shape[:2], *size)
-    usual = graph.at({name: shape})
-    usual.shapes({name: shape})
-    sized = Graph({name: shape}, usual.nodes, usual.outputs, usual.optional)
+    sized = graph.sized({next(iter(graph.inputs)): shape})
     return replace(network, preprocess=settings, graph=sized)
-
-
-def _onnx_network(path: str) -> Network:
-    """A model with what it says about its input; preprocessing is ImageNet's, which most expect."""
-    from imgconv.networks.onnx import load_onnx
-
-    graph = load_onnx(path)
-    shape = next(iter(graph.inputs.values()))
-    if len(graph.inputs) != 1 or len(shape) != 4:
-        inputs = ", ".join(f"{name} {size}" for name, size in graph.inputs.items())
-        raise ModelError(f"{path}: inputs {inputs}, expected one of (N, C, H, W)")
-    size = (shape[2], shape[3])
-    settings = imagenet()
-    if shape[1] == 1:
-        settings = Preprocess(channels="gray", resize=size, crop=None, mean=(0.0,), std=(1.0,))
-    elif size != settings.crop:
-        settings = replace(settings, resize=round(min(size) * 256 / 224), crop=size)
-    name = os.path.splitext(os.path.basename(path))[0]
-    return Network(name, graph, settings, "ONNX; preprocessing is ImageNet's unless told otherwise")
 
 
 def with_weights(network: Network, path: str | None, seed: int | None) -> tuple[Network, str]:

@@ -72,6 +72,11 @@ class Graph:
         """The graph for inputs of these shapes; itself, unless its nodes depend on them."""
         return self
 
+    def sized(self, shapes: Mapping[str, Shape]) -> "Graph":
+        """The graph whose usual inputs have these shapes. Raises ShapeError naming the node."""
+        self.shapes(shapes)
+        return Graph(self.inputs | dict(shapes), self.nodes, self.outputs, self.optional)
+
     def shapes(self, inputs: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
         """The shape of every value, nothing computed. Raises ShapeError naming the node."""
         found = dict(self.inputs) | dict(inputs or {})

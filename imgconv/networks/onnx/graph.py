@@ -42,6 +42,11 @@ class OnnxGraph(Graph):
             self._folded[key] = fold(self.model, wanted)
         return self._folded[key]
 
+    def sized(self, shapes: Mapping[str, Shape]) -> "OnnxGraph":
+        for name, shape in shapes.items():
+            _check(self.model, name, shape)
+        return OnnxGraph(self.model, shapes)
+
     def shapes(self, inputs: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
         graph = self.at(inputs or {})
         return Graph.shapes(graph)

@@ -95,9 +95,12 @@ def read_model(path: str | Path) -> Model:
 
 
 def read_initializers(path: str | Path) -> dict[str, Array]:
-    """Return a model's named weights. Raises ModelError as `read_model` does."""
-    proto = _parse(path)
-    return dict(_initializers(proto.graph, path))
+    """Return a model's named weights: floats; integers are shapes and axes.
+
+    Raises ModelError as `read_model` does.
+    """
+    arrays = _initializers(_parse(path).graph, path)
+    return {name: array for name, array in arrays if array.dtype.kind == "f"}
 
 
 def _parse(path: str | Path) -> Any:

@@ -1,11 +1,17 @@
 """The local runner: many inputs, a few at once, each failure named and the rest done."""
 
+import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgconv.compute import bands
 from imgconv.errors import ImageError, ImgconvError
+from imgconv.images.publish import while_waiting
+
+_WAITING = 6  # files that may wait for the disk while others are worked on
 
 
 @dataclass
@@ -31,10 +37,27 @@ def attempt(
         return Outcome(source, error=ImageError(f"{source}: out of memory"))
 
 
+def shares(jobs: int | None, threads: int | None, total: int | None) -> int:
+    """Return how many of `total` files (None: many) to work on at once, and give each its threads.
+
+    Each has its share of the CPUs: a thread that is kept busy by a file of its own costs less than
+    one that is handed bands of all (512×512: 14 ms of CPU time a file against 17).
+    """
+    cpus = bands.num_threads()
+    jobs = jobs or cpus
+    working = min(jobs, total) if total else jobs
+    bands.set_num_threads(threads or max(1, cpus // max(1, working)))
+    return max(1, working)
+
+
 def run(
     sources: Iterable[str | ImageError], work: Callable[[str, int], list[dict[str, Any]]], jobs: int
 ) -> Iterator[Outcome]:
-    """Yield an outcome for every source, in order; at most 2 × jobs are under way at once."""
+    """Yield an outcome for every source, in order; `jobs` at a time are worked on.
+
+    Others may wait for the disk meanwhile: it takes as long for 16 files as for one (2.4 ms each
+    against 18).
+    """
     if jobs == 1:
         for index, source in enumerate(sources):
             yield attempt(work, source, index)
@@ -42,12 +65,27 @@ def run(
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    gate = threading.Semaphore(jobs)
+
+    @contextlib.contextmanager
+    def elsewhere() -> Iterator[None]:
+        gate.release()
+        try:
+            yield
+        finally:
+            gate.acquire()
+
+    def one(source: str | ImageError, index: int) -> Outcome:
+        while_waiting(elsewhere)
+        with gate:
+            return attempt(work, source, index)
+
     pending: deque[Future[Outcome]] = deque()
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs + _WAITING) as pool:
         try:
             for index, source in enumerate(sources):
-                pending.append(pool.submit(attempt, work, source, index))
-                if len(pending) >= 2 * jobs:
+                pending.append(pool.submit(one, source, index))
+                if len(pending) >= 2 * jobs + _WAITING:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

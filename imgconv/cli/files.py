@@ -21,12 +21,11 @@ from imgconv.batch.reporting import Reports
 from imgconv.batch.streaming import map_rows
 from imgconv.cli import recording
 from imgconv.cli.boundary import drop_stdout, printable, reason, say
-from imgconv.compute import bands
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.complete import is_complete
 from imgconv.images.image import Image
-from imgconv.images.publish import EXISTS, exists, leads_to_a_stream, publish, publish_or_same
+from imgconv.images.publish import EXISTS, exists, held, leads_to_a_stream, publish, publish_or_same
 from imgconv.images.reading import parse_frame, read_images
 from imgconv.images.remote import is_url
 from imgconv.images.streamed import Streamed, open_rows, rows_of
@@ -75,8 +74,6 @@ def write_all(request: Request) -> int:
     frame = given["frame"]
     parse_frame(frame)
     _level(given["compress"])
-    if given["threads"]:
-        bands.set_num_threads(given["threads"])
     target, made = _target(given)
     if target == "-" and given["as_json"]:
         raise UsageError("--json and image data both on standard output, expected one of them")
@@ -105,10 +102,11 @@ def write_all(request: Request) -> int:
         if target != "-" and frame != "all":
             _plan_ahead(sources, plan, recipe, reports)
     work = Work(request, target, made, plan, reports)
-    jobs = given["jobs"] or bands.num_threads()
+    jobs = 1  # of a cluster's own choice
+    if not given["cluster"]:
+        jobs = runner.shares(given["jobs"], given["threads"], 1 if target == "-" else total)
     progress = runner.Progress(total, given["quiet"] or given["as_json"])
     failed = 0
-    jobs = 1 if total == 1 or target == "-" else jobs
     try:
         for outcome in recording.run(sources, work, jobs, total, recipe, given):
             progress.step()
@@ -201,6 +199,12 @@ class Work:
 
     def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]:
         """Make an input's results; `replace`: over any that exist. Raises ImgconvError."""
+        if self.request.given["cluster"]:  # whose tasks have to know at once what is there
+            return self._made(source, index, replace)
+        with held():
+            return self._made(source, index, replace)
+
+    def _made(self, source: str, index: int, replace: bool) -> list[dict[str, Any]]:
         given, recipe = self.request.given, self.request.recipe
         named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in names_of(recipe)]
         page = self.reports.path(source, index) if self.reports else None

@@ -259,7 +259,9 @@ _BATCH = (
         help="Memory that one image may take, such as 500M; larger ones go in bands.",
     ),
     click.option(
-        "--threads", type=click.IntRange(1), help="Threads within one image; default: the CPUs."
+        "--threads",
+        type=click.IntRange(1),
+        help="Threads within one image; default: its share of the CPUs.",
     ),
     click.option(
         "--since", metavar="TIME", help="Only inputs changed since a date, an age (12h) or last."

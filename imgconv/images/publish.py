@@ -11,8 +11,9 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, NamedTuple
 
 from imgconv.errors import ImgconvError, OutputError
 from imgconv.images import remote
@@ -20,6 +21,7 @@ from imgconv.images.remote import is_url
 
 EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
 TEMPORARY = ".imgconv-"
+_thread = threading.local()
 # What link() says where a file system (FAT, some FUSE and network ones) has no hard links.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 
@@ -63,7 +65,13 @@ def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
             return _write_into(path, old, pieces)
         if old and not overwrite:
             raise FileExistsError(errno.EEXIST, EXISTS)
-        return _replace(os.path.realpath(path), old, pieces, overwrite)
+        staged = _Staged(path, old, pieces, overwrite)
+        waiting: list[_Staged] | None = getattr(_thread, "staged", None)
+        if waiting is None:
+            staged.publish()
+        else:
+            waiting.append(staged)
+        return staged.size
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from None
 
@@ -125,34 +133,103 @@ def _write_into(path: str, status: os.stat_result, pieces: Iterable[Any]) -> int
     return size
 
 
-def _replace(
-    target: str, old: os.stat_result | None, pieces: Iterable[Any], overwrite: bool
-) -> int:
-    folder = os.path.dirname(target)
-    os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f"{TEMPORARY}{os.urandom(8).hex()}")
-    try:
-        size = 0
+class _Staged:
+    """A whole temporary beside its target, not yet published."""
+
+    def __init__(
+        self, path: str, old: os.stat_result | None, pieces: Iterable[Any], overwrite: bool
+    ) -> None:
+        self._path, self._overwrite = path, overwrite
+        self._target = os.path.realpath(path)
+        self._folder = os.path.dirname(self._target)
+        os.makedirs(self._folder, exist_ok=True)
+        self._temporary = os.path.join(self._folder, f"{TEMPORARY}{os.urandom(8).hex()}")
         # Not mkstemp: it ignores the umask and a folder's default access list.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
+        self.size = 0
+        self._file: IO[bytes] | None = None
+        try:
+            self._file = os.fdopen(os.open(self._temporary, flags, 0o666), "wb")
             for piece in pieces:
-                _put(file, piece)
-            size = file.tell()
-            file.flush()
+                _put(self._file, piece)
+            self.size = self._file.tell()
+            self._file.flush()
             if old:
-                _take_over(file.fileno(), old)
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, target)
-        else:
-            _rename_to_new(temporary, target)
-    except BaseException:
+                _take_over(self._file.fileno(), old)
+        except BaseException:
+            self.discard()
+            raise
+
+    def publish(self) -> None:
+        """Synchronise the temporary, rename it and synchronise the folder."""
+        try:
+            assert self._file is not None
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if self._overwrite:
+                os.replace(self._temporary, self._target)
+            else:
+                _rename_to_new(self._temporary, self._target)
+        except BaseException as error:
+            self.discard()
+            if isinstance(error, OSError):
+                raise self._failed(error) from None
+            raise
+        try:
+            _synchronise(self._folder)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def discard(self) -> None:
+        """Remove the temporary."""
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _synchronise(folder)
-    return size
+            if self._file is not None:
+                self._file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._temporary)
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._path}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Publish the files of this thread at the end of the block, when its images are gone.
+
+    Waiting for the disk takes as long as filtering a photo; meanwhile `during` lets others work.
+    Files that were whole when the block failed are published all the same, none if it was
+    interrupted.
+    """
+    staged: list[_Staged] = []
+    _thread.staged = staged
+    interrupted = True
+    try:
+        try:
+            yield
+        except Exception:
+            interrupted = False
+            raise
+        interrupted = False
+    finally:
+        _thread.staged = None
+        with getattr(_thread, "during", contextlib.nullcontext)():
+            while staged:
+                one = staged.pop(0)
+                if interrupted:
+                    one.discard()
+                    continue
+                try:
+                    one.publish()
+                except BaseException:
+                    interrupted = True
+                    for other in staged:
+                        other.discard()
+                    raise
+
+
+def while_waiting(during: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+    """Let this thread enter `during()` while `held` waits for the disk."""
+    _thread.during = during
 
 
 def _take_over(descriptor: int, old: os.stat_result) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 
 from imgconv.compute.tiles import Job
 
-ALGORITHMS = ("direct", "sparse", "fourier")
+ALGORITHMS = ("direct", "sparse", "separable", "fourier")
 # Those whose output rows are the same bits wherever a job begins: an image may come in bands.
-BANDED = frozenset({"direct", "sparse"})
+BANDED = frozenset({"direct", "sparse", "separable"})
 SMALL = 2e7  # multiplications under which a loop of its own saves less than half a millisecond
 
 

@@ -222,3 +222,95 @@ def _unpack_masks(lanes: int, step: int) -> tuple[list[int], list[int]]:
                 places += [*range(base, base + step), *range(lanes + base, lanes + base + step)]
         masks.append(places)
     return masks[0], masks[1]
+
+
+def dot(groups: int, size: int) -> Traced:
+    """A weighted sum of shifted rows, `groups` groups of `size` of it in registers over all taps.
+
+    dot(out, o, apart, data, at, step, count, weights, w): to out[o…], the groups `apart`, the sum
+    over t < count of weights[w + t] · data[at + t · step…].
+    """
+
+    def emit(
+        out: Pointer, o: Index, apart: Index, data: Pointer, at: Index, step: Index, count: Index,
+        weights: Pointer, w: Index,
+    ) -> None:  # fmt: skip
+        from numba.core import cgutils
+
+        builder = out.builder
+        vectors = groups * size // out.lanes
+        sums = [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)]
+        for kept in sums:
+            builder.store(out.constant(0.0).value, kept)
+        with cgutils.for_range(builder, count.value) as loop:
+            t = Index(builder, loop.index)
+            weight = weights.one(w + t)
+            place = at + t * step
+            for k, kept in enumerate(sums):
+                total = Vector(builder, builder.load(kept, typ=out.vector))
+                total = total + weight * data.get(place + k * out.lanes)
+                builder.store(total.value, kept)
+        for k, kept in enumerate(sums):
+            group, rest = divmod(k * out.lanes, size)
+            place = o + group * apart + rest
+            out.put(place, Vector(builder, builder.load(kept, typ=out.vector)))
+
+    return Traced(emit)
+
+
+def dot_rows(rows: int, vectors: int) -> Traced:
+    """Weighted sums of rows for `rows` outputs, each one row further, kept in registers.
+
+    dot_rows(out, o, length, data, at, places, s, count, weights, w, fresh): for k < rows, to
+    out[o + k · length…] the sum over t < count of weights[w + t] · data[at + places[s + k + t]…];
+    added to what is there unless `fresh`. count is at least `rows`. A loaded row meets all
+    outputs, each of which adds its rows in the same order.
+    """
+
+    def emit(
+        out: Pointer, o: Index, length: Index, data: Pointer, at: Index, places: Table, s: Index,
+        count: Index, weights: Pointer, w: Index, fresh: Index,
+    ) -> None:  # fmt: skip
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        builder = out.builder
+        sums = [
+            [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)] for _ in range(rows)
+        ]
+        zero = out.constant(0.0).value
+        started = builder.icmp_signed("!=", fresh.value, ir.IntType(64)(0))
+        with builder.if_else(started) as (new, old):
+            with new:
+                for kept in sums:
+                    for place in kept:
+                        builder.store(zero, place)
+            with old:
+                for k, kept in enumerate(sums):
+                    for v, place in enumerate(kept):
+                        start = o + k * length + v * out.lanes
+                        builder.store(out.get(start).value, place)
+
+        def add(t: Index, first: int, last: int) -> None:
+            row = at + places[s + t]
+            loaded = [data.get(row + v * out.lanes) for v in range(vectors)]
+            for k in range(first, last):
+                weight = weights.one(w + t + -k)
+                for kept, values in zip(sums[k], loaded, strict=True):
+                    total = Vector(builder, builder.load(kept, typ=out.vector)) + weight * values
+                    builder.store(total.value, kept)
+
+        origin = Index(builder, ir.IntType(64)(0))
+        for t in range(rows - 1):
+            add(origin + t, 0, t + 1)
+        inner = count + (1 - rows)
+        with cgutils.for_range(builder, inner.value) as loop:
+            add(Index(builder, loop.index) + (rows - 1), 0, rows)
+        for t in range(rows - 1):
+            add(count + t, t + 1, rows)
+        for k, kept in enumerate(sums):
+            for v, place in enumerate(kept):
+                done = Vector(builder, builder.load(place, typ=out.vector))
+                out.put(o + k * length + v * out.lanes, done)
+
+    return Traced(emit)

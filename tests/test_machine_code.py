@@ -30,7 +30,7 @@ def made():
 
 
 def bound(address):
-    return jit._bind(address, SIGNATURE.split())
+    return jit.Function(address, SIGNATURE.split())
 
 
 def test_constants_and_calls_of_c_functions_are_found(made):

@@ -11,6 +11,7 @@ from imgconv.compute import epilogue, exact, plan
 from imgconv.compute.bands import num_threads
 from imgconv.compute.borders import index_map
 from imgconv.compute.jit import ELEMENT_NAMES
+from imgconv.compute.linear import linear
 from imgconv.compute.padding import normalize_mode
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
@@ -49,6 +50,9 @@ def conv2d(
     weight zero are skipped, so a NaN under them does not spread.
     Raises ShapeError for sizes that do not fit together, naming both numbers.
     """
+    if _is_point(x, weight, bias) and (stride, padding, dilation, groups) == (1, 0, 1, 1):
+        # Squeeze-and-excite layers: as a map of one pixel, a vector would be an eighth full.
+        return linear(x[..., 0, 0], weight[..., 0, 0], bias, activation)[..., None, None]
     key = _key(x, weight, stride, padding, dilation, groups, padding_mode, pad_value, activation)
     if not flip and key in _layers:
         return _layers[key](x, weight, bias)
@@ -101,6 +105,15 @@ def conv2d(
     if chosen is not None and chosen.algorithm == "matmul" and key is not None and not flip:
         _keep(key, _Layer(chosen.detail, out.shape if x.ndim == 4 else out.shape[1:]))
     return out if x.ndim == 4 else out[0]
+
+
+def _is_point(x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None) -> bool:
+    """Whether a fitting 1×1 kernel meets maps of one pixel in float32."""
+    return (
+        x.ndim in (3, 4) and x.dtype == np.float32 and getattr(weight, "ndim", 0) == 4
+        and x.shape[-2:] == weight.shape[2:] == (1, 1) and x.shape[-3] == weight.shape[1]
+        and (bias is None or bias.shape == weight.shape[:1])
+    )  # fmt: skip
 
 
 class _Layer:

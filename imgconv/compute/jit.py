@@ -95,6 +95,48 @@ class Emitter:
         raise TypeError("emitted instructions exist in compiled bodies only")
 
 
+class Function:
+    """Machine code as a function of arrays and numbers."""
+
+    def __init__(self, address: int, kinds: list[str]) -> None:
+        types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in kinds]
+        self._function = ctypes.CFUNCTYPE(None, *types)(address)
+        self._kinds = kinds
+        self._dtypes = [DTYPES[kind[:-1]] if kind.endswith("*") else None for kind in kinds]
+
+    def __call__(self, *arguments: Any) -> None:
+        self._check(len(arguments))
+        self._function(*self._values(0, arguments))
+
+    def fix(self, *leading: Any) -> Callable[..., None]:
+        """The function of the other arguments: an array's address takes a microsecond to get."""
+        values = self._values(0, leading)
+        function, count = self._function, len(leading)
+
+        def call(*rest: Any) -> None:
+            self._check(count + len(rest))
+            function(*values, *self._values(count, rest))
+
+        call.arrays = leading  # type: ignore[attr-defined]
+        return call
+
+    def _check(self, count: int) -> None:
+        if count != len(self._kinds):
+            raise TypeError(f"loop takes {len(self._kinds)} arguments ({self._kinds}), got {count}")
+
+    def _values(self, first: int, arguments: tuple[Any, ...]) -> list[Any]:
+        """Arrays as addresses; the arguments are those from place `first` on."""
+        values = []
+        for dtype, argument in zip(self._dtypes[first:], arguments, strict=False):
+            if dtype is None or argument is None:
+                values.append(argument)
+            elif argument.dtype != dtype:
+                raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
+            else:
+                values.append(argument.__array_interface__["data"][0])
+        return values
+
+
 class Loop:
     """A builder of compiled loops; calling it with constants gives the loop for them."""
 
@@ -103,12 +145,12 @@ class Loop:
     def __init__(self, builder: Callable[..., Built]) -> None:
         self.builder = builder
         self.name = f"{builder.__module__}.{builder.__qualname__}"
-        self._ready: dict[tuple[Any, ...], Callable[..., None]] = {}
+        self._ready: dict[tuple[Any, ...], Function] = {}
         self._addresses: dict[tuple[Any, ...], int] = {}
         functools.update_wrapper(self, builder)
         Loop.registry.append(self)
 
-    def __call__(self, *constants: Any) -> Callable[..., None]:
+    def __call__(self, *constants: Any) -> Function:
         ready = self._ready.get(constants)
         if ready is None:
             with _lock:
@@ -122,39 +164,17 @@ class Loop:
         self(*constants)
         return self._addresses[constants]
 
-    def _load(self, constants: tuple[Any, ...]) -> Callable[..., None]:
+    def _load(self, constants: tuple[Any, ...]) -> Function:
         signature, body = self.builder(*constants)
         identity = f"{self.name}{constants!r}:{signature}"
         address = store.load(identity, lambda: _compile(signature, body))
         self._addresses[constants] = address
-        return _bind(address, signature.removeprefix(_DISJOINT).split())
+        return Function(address, signature.removeprefix(_DISJOINT).split())
 
 
 def loop(builder: Callable[..., Built]) -> Loop:
     """Decorate a builder; see the module's text."""
     return Loop(builder)
-
-
-def _bind(address: int, kinds: list[str]) -> Callable[..., None]:
-    """Return a callable that turns arrays into addresses and calls the machine code."""
-    argument_types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in kinds]
-    function = ctypes.CFUNCTYPE(None, *argument_types)(address)
-    dtypes = [DTYPES[kind[:-1]] if kind.endswith("*") else None for kind in kinds]
-
-    def call(*arguments: Any) -> None:
-        if len(arguments) != len(dtypes):
-            raise TypeError(f"loop takes {len(dtypes)} arguments ({kinds}), got {len(arguments)}")
-        values = []
-        for dtype, argument in zip(dtypes, arguments, strict=True):
-            if dtype is None or argument is None:
-                values.append(argument)
-            elif argument.dtype != dtype:
-                raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
-            else:
-                values.append(argument.__array_interface__["data"][0])
-        function(*values)
-
-    return call
 
 
 def _compile(signature: str, body: Callable[..., None]) -> tuple[str, str]:

@@ -12,6 +12,7 @@ for 100 million weights and a batch of one. Sums are added in the order (c, ky, 
 tiles, so results do not depend on threads, tiles or batch.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -27,19 +28,15 @@ from imgconv.compute.tiles import Job, convert_row
 WIDEST = 4096  # output columns; beyond them a row of a tile leaves the cache
 
 
-def _finisher(lanes: int, activation: str) -> Helper:
-    """A helper that applies the activation to sums and stores what belongs to pixels.
+def _finisher(lanes: int) -> Helper:
+    """A helper that stores those sums that belong to pixels.
 
     The panels' sums begin at `at`, the first map's output at `base`. Each map is written from end
     to end: writing panel by panel would touch a page a map, again and again.
     """
-    act = epilogue.activation_of(activation, "f32")
     copy = microkernel.copy(lanes)
 
-    def finish(out, base, sums, at, columns, maps, runs, out_map):  # type: ignore[no-untyped-def]
-        if activation:
-            for i in range(at, at + maps * columns):
-                sums[i] = act(sums[i])
+    def finish(out, base, sums, at, maps, runs, out_map):  # type: ignore[no-untyped-def]
         for m in range(maps):
             place = base + m * out_map
             for run in range(runs[0]):
@@ -149,11 +146,12 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
     widest = len(heights) * lanes
     panel = microkernel.panel(lanes, heights)
     fill = _filler(lanes)
-    finish = _finisher(lanes, activation)
+    finish = _finisher(lanes)
+    act = epilogue.activation_of(activation, "f32")
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, tile, sums, weights, bias, values, row_map, col_map, channels, phases,
-        offsets, starts, runs, geometry, first, last, top, bottom, low, high,
+        out, source, weights, bias, values, row_map, col_map, channels, phases, offsets, starts,
+        geometry, tile, sums, runs, first, last, top, bottom, low, high,
     ):  # fmt: skip
         pitch = geometry[tiles.PITCH]
         across = geometry[tiles.OUT_WIDTH]
@@ -167,7 +165,6 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
         lowest = np.float32(-np.inf)
         floor = values[epilogue.OFFSET]
         panels = (columns + widest - 1) // widest
-        vectors = (columns + lanes - 1) // lanes
         chunk = geometry[matmul_layout.CHUNK]
         rows = bottom - top - 1 + geometry[matmul_layout.ROWS]
         list_runs(runs, columns, widest, lanes, pitch, across)
@@ -193,13 +190,14 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
                             span, (end - c) * taps, count, columns - p, bias, m, block == 0,
                             floor if block == blocks - 1 else lowest,
                         )  # fmt: skip
+                        if activation and block == blocks - 1:
+                            width = min(widest, (columns - p + lanes - 1) // lanes * lanes)
+                            for i in range(at + p * count, at + (p + width) * count):
+                                sums[i] = act(sums[i])
                     if block == blocks - 1:
-                        finish(
-                            out, base + m * out_map, sums, at, vectors * lanes, count, runs,
-                            out_map,
-                        )  # fmt: skip
+                        finish(out, base + m * out_map, sums, at, count, runs, out_map)
 
-    return "disjoint " + "f32* " * 7 + "i64* " * 8 + "i64 " * 6, body
+    return "disjoint " + "f32* " * 5 + "i64* " * 7 + "f32* f32* i64* " + "i64 " * 6, body
 
 
 def offer(job: Job) -> Offer | None:
@@ -254,17 +252,38 @@ class Product:
         layout = self.layout
         weights = np.ascontiguousarray(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
-        rows_loop = product_rows(*self._constants)
+        rows_loop = product_rows(*self._constants).fix(
+            out, source, weights, bias, self._values, self._row_map, self._col_map, self._channels,
+            layout.phases, layout.offsets, self._starts, layout.geometry,
+        )  # fmt: skip
 
         def work(first: int, last: int) -> None:
-            tile = np.empty(layout.tile_size, np.float32)
-            sums = np.empty(layout.sums_size, np.float32)
-            runs = np.empty(layout.runs_size, np.int64)
+            buffers = _scratch.of(layout)
             for task in self._tasks[first:last]:
-                rows_loop(
-                    out, source, tile, sums, weights, bias, self._values, self._row_map,
-                    self._col_map, self._channels, layout.phases, layout.offsets, self._starts,
-                    runs, layout.geometry, *task,
-                )  # fmt: skip
+                rows_loop(*buffers, *task)
 
         over_bands(len(self._tasks), 1, work)
+
+
+class _Scratch(threading.local):
+    """A thread's tile, sums and list of runs: new memory for each task costs more than a task."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, npt.NDArray[Any]] = {}
+
+    def of(self, layout: Layout) -> list[npt.NDArray[Any]]:
+        """Buffers for a layout; what they hold is left from before."""
+        return [
+            self._buffer("tile", layout.tile_size, np.float32),
+            self._buffer("sums", layout.sums_size, np.float32),
+            self._buffer("runs", layout.runs_size, np.int64),
+        ]
+
+    def _buffer(self, name: str, size: int, dtype: Any) -> npt.NDArray[Any]:
+        found = self._buffers.get(name)
+        if found is None or found.size < size:
+            found = self._buffers[name] = np.empty(size, dtype)
+        return found
+
+
+_scratch = _Scratch()

@@ -28,7 +28,7 @@ from imgconv.compute.tiles import Job, round_up
 PANELS = (12_000, 24_000, 120_000)
 TILE = 40_000  # floats of a tile: with the sums and a strip of weights within a 512 kB L2
 SUMS = 50_000  # floats of sums kept between channel blocks
-CALL = 100_000  # cycles until another thread helps; ten times what handing out a task takes
+CALL = 400_000  # cycles until another thread helps; ten times what handing out a task takes
 WEIGHTS = 40_000  # floats of weights that all panels of a tile meet before the next ones
 
 

@@ -76,6 +76,7 @@ def test_json_holds_every_number_and_no_infinity(imgconv):
     values[3, 3] = np.nan
     np.save("nan.npy", values)
     np.save("zero.npy", np.zeros_like(values))
+    assert imgconv("nan.npy", "nan.npy")[0] == 0
     code, text, _ = imgconv("nan.npy", "zero.npy", "--json")
     found = json.loads(text, parse_constant=pytest.fail)
     assert (code, found["equal"], found["differing"], found["max_error"]) == (1, False, 1, None)

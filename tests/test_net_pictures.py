@@ -99,6 +99,31 @@ def test_without_weights_only_the_theoretical_field_is_drawn(net, tmp_path):
     assert net("receptive", "lenet5", "--layer", "c1", "--at", "0,0", "-o", "x.png")[0] == 2
 
 
+def test_a_model_that_holds_its_weights_needs_no_option_for_the_effective_field(net, tmp_path):
+    helper = pytest.importorskip("onnx.helper")
+    from onnx import TensorProto, numpy_helper, save
+
+    weight = np.random.default_rng(0).normal(size=(2, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], name="relu"),
+        helper.make_node("Slice", ["r", "zero", "one", "one"], ["s"], name="slice"),
+    ]
+    arrays = [numpy_helper.from_array(weight, "w")]
+    arrays += [
+        numpy_helper.from_array(np.array([n]), name) for n, name in ((0, "zero"), (1, "one"))
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, c, 32, 32])
+            for n, c in (("x", 3), ("s", 2))]  # fmt: skip
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], arrays)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), "m.onnx")
+    code, out, err = net("receptive", "m.onnx", "photo.png", "--layer", "r", "--at", "4,4")
+    assert (code, err) == (0, "")
+    assert "effective: within two deviations rows 3 to 5" in out
+    assert net("draw", "m.onnx")[0] == 0
+    assert "Slice" in (tmp_path / "m.svg").read_text()
+
+
 def test_a_view_is_what_the_network_sees_in_colours_that_people_know():
     pixels = data.astronaut()
     settings = get_network("resnet18").preprocess

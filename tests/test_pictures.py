@@ -105,6 +105,27 @@ def test_direction_is_as_bright_as_the_magnitude(photo):
     np.testing.assert_array_equal(pixels("d.png").max(axis=2), pixels("m.png"))
 
 
+def test_a_direction_that_is_not_a_number_is_black(photo):
+    values = np.random.default_rng(0).normal(size=(12, 12)).astype(np.float32)
+    values[3, 3] = np.nan
+    np.save("holes.npy", values)
+    arguments = [
+        "apply",
+        "-k",
+        "sobel",
+        "--combine",
+        "direction",
+        "--depth",
+        8,
+        "--scale",
+        "minmax",
+    ]
+    assert imgconv(*arguments, "holes.npy", "-o", "holes.png") == 0
+    made = pixels("holes.png").max(axis=2)
+    assert (made[2:5, 2:5] == 0)[[0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]].all()
+    assert made[6:, 6:].max() > 100
+
+
 def test_a_kernel_that_is_no_gradient_has_no_direction():
     for name in ("gaussian-3", "sobel-x", "laplacian"):
         weights = get_kernel(name).weights[:, 0]

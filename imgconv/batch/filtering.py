@@ -241,7 +241,9 @@ def _finished(
         from imgconv.pictures.direction import hue
 
         colors = hue(degrees, response[..., 0])
-        response = (np.rint(colors) if dtype.kind == "u" else colors).astype(dtype)
+        # Without a direction there is no colour: NaN becomes black, as it does in gray.
+        whole = np.rint(np.nan_to_num(colors)) if dtype.kind == "u" else colors
+        response = whole.astype(dtype)
     alpha = image.alpha and recipe.alpha == "filter"
     if opacity is not None:
         if opacity.shape[:2] != response.shape[:2]:

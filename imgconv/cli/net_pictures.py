@@ -130,16 +130,24 @@ def _read(image: str, given: dict[str, Any]) -> Any:
 def _effective(
     network: Any, layer: str, unit: tuple[int, int], inputs: dict[str, Any], given: dict[str, Any]
 ) -> Any:
-    """The weights of the field's pixels, or None for a network without weights."""
+    """The weights of the field's pixels; None without weights, or where a layer has none."""
+    from imgconv.cli.boundary import say
+    from imgconv.errors import ModelError
     from imgconv.networks.effective import effective_field
     from imgconv.networks.find import with_weights
 
     wanted = given["weights"] is not None or given["seed"] is not None
-    if not wanted and network.weights is None and network.graph.parameters():
+    nodes = network.graph.nodes
+    missing = any(n.layer.parameter_shapes().keys() - n.layer.parameters.keys() for n in nodes)
+    if missing and not wanted and network.weights is None:
         return None
     ready, _ = with_weights(network, given["weights"], given["seed"])
     graph = ready.graph.at(inputs)
-    return effective_field(graph, layer, unit, graph.shapes(inputs))
+    try:
+        return effective_field(graph, layer, unit, graph.shapes(inputs))
+    except ModelError as error:
+        say(f"imgconv: {layer}: only the theoretical field: {error}")
+        return None
 
 
 def _drawn(

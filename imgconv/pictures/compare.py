@@ -45,10 +45,14 @@ def compare(
 ) -> tuple[Comparison, npt.NDArray[np.float32]]:
     """Compare two (H, W, C) images; return the numbers and the map of absolute differences.
 
+    NaN equals NaN, so that a file equals itself; NaN against a number makes the numbers NaN.
     Raises ShapeError when the shapes differ.
     """
     if first.shape != second.shape:
         raise ShapeError(f"compare: {_size(first)} against {_size(second)}, expected equal sizes")
+    if first.dtype.kind == second.dtype.kind == "f":
+        both = np.isnan(first) & np.isnan(second)
+        first, second = np.where(both, 0, first), np.where(both, 0, second)
     difference = np.abs(first.astype(np.float64) - second.astype(np.float64))
     square = float(np.mean(np.square(difference))) if difference.size else 0.0
     psnr = float("inf") if square == 0 else 10 * float(np.log10(full_scale**2 / square))

@@ -259,3 +259,12 @@ def test_the_maps_of_an_image_share_an_archive(photo, target):
     apart = imgconv("apply", *arguments, "-o", "{map}.npz", cwd=photo)
     assert apart.returncode == 0, apart.stderr
     assert {path.stem for path in photo.glob("*.npz")} >= set(names[:5])
+
+
+def test_explain_plan_says_what_filtered_and_what_else_could_have(photo):
+    done = imgconv("apply", "-k", "gaussian:sigma=5", "--explain-plan", "photo.png", cwd=photo)
+    first, *offers = [line for line in done.stderr.decode().splitlines() if "compiling" not in line]
+    assert first.startswith("96×128×3 samples, uint8 to ")
+    assert offers[0].startswith(" * ")
+    assert sum(" * " in line for line in offers) == 1
+    assert any(line.split()[0] == "sparse" and " ns " in line for line in offers[1:])

@@ -17,6 +17,7 @@ from imgconv.cli import options
 @options.write
 @options.show
 @options.batch
+@click.option("--explain-plan", is_flag=True, help="Say which algorithm filters, and why.")
 def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> int:
     """Filter images with kernels and write the maps.
 
@@ -51,7 +52,29 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
         given["colormap"],
         layout_of(given),
     )
-    return write_all(Request(inputs, recipe, given))
+    if not given.pop("explain_plan"):
+        return write_all(Request(inputs, recipe, given))
+    from imgconv.compute import plan
+
+    with plan.telling(_teller()):
+        return write_all(Request(inputs, recipe, given))
+
+
+def _teller() -> Any:
+    """A listener that prints each different plan once."""
+    from imgconv.cli.boundary import say
+    from imgconv.compute import plan
+
+    seen: set[str] = set()
+
+    def tell(job: Any, offers: Any) -> None:
+        text = plan.described(job, offers)
+        if text not in seen:
+            seen.add(text)
+            for line in text.splitlines():
+                say(line)
+
+    return tell
 
 
 def _activation(text: str | None) -> str | None:

@@ -5,16 +5,18 @@ where it does not apply or would miss the error bound; `run(job, offer)` compute
 offer wins; a new algorithm is one more name in ALGORITHMS. `matmul` is asked before them.
 """
 
+import contextlib
 import importlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from imgconv.compute.tiles import Job
 
-ALGORITHMS = ("direct", "sparse", "separable", "fourier")
+ALGORITHMS = ("direct", "sparse", "box", "separable", "fourier")
 # Those whose output rows are the same bits wherever a job begins: an image may come in bands.
-BANDED = frozenset({"direct", "sparse", "separable"})
+BANDED = frozenset({"direct", "sparse", "box", "separable"})
 SMALL = 2e7  # multiplications under which a loop of its own saves less than half a millisecond
 
 
@@ -43,15 +45,51 @@ def offers(job: Job) -> list[Offer]:
     return sorted(found, key=lambda offer: offer.cost)
 
 
+Listener = Callable[[Job, list[Offer]], None]
+_listeners: list[Listener] = []
+
+
+@contextlib.contextmanager
+def telling(listener: Listener) -> Iterator[None]:
+    """Tell `listener` of every job that is planned meanwhile, with its offers, the winner first."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def described(job: Job, found: list[Offer]) -> str:
+    """The offers for a job in words, the winner first; costs in nanoseconds a sample and core."""
+    maps, channels, kh, kw = job.weights.shape[1:]
+    height, width = job.out_size
+    lines = [
+        f"{height}×{width}×{job.run} samples, {job.source.dtype} to {job.out.dtype}, "
+        f"{maps} map(s) of {channels}×{kh}×{kw} taps, sums in {job.real}:"
+    ]
+    for offer in found:
+        mark = "*" if offer is found[0] else " "
+        lines.append(f" {mark} {offer.algorithm:<9} {offer.cost:8.2f} ns  {offer.reason}")
+    return "\n".join(lines)
+
+
 def choose(job: Job) -> Offer:
     """The offer that wins; cuts a job's zero rows away unless it is a network's layer."""
     if job.run == 1 and job.source.dtype == job.out.dtype == np.float32 and not _one_plane(job):
         # Looking for zeros among a network's weights would cost more than it could save.
         layer: Offer | None = _module("matmul").offer(job)
         if layer is not None:
+            _tell(job, [layer])
             return layer
     job.trim()
-    return offers(job)[0]
+    found = offers(job)
+    _tell(job, found)
+    return found[0]
+
+
+def _tell(job: Job, found: list[Offer]) -> None:
+    for listener in tuple(_listeners):
+        listener(job, found)
 
 
 def _one_plane(job: Job) -> bool:

@@ -1,0 +1,68 @@
+"""Boxes by running sums."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from imgconv.compute import bands, box, filtering, plan
+from imgconv.compute.filtering import filter_image
+from tests.samples import draw
+from tests.test_filtering import maps_by_definition
+
+
+@pytest.fixture(autouse=True)
+def only_box(monkeypatch):
+    monkeypatch.setattr(plan, "ALGORITHMS", ("box",))
+    monkeypatch.setattr(plan, "SMALL", 0)
+
+
+def test_boxes_of_every_shape_are_exact_for_integers():
+    generator = np.random.default_rng(3)
+    sizes = ((1, 1), (1, 7), (6, 1), (3, 3), (9, 4), (31, 21))
+    for (kh, kw), channels, dtype in itertools.product(sizes, (1, 3), (np.uint8, np.uint16)):
+        pixels = draw(generator, (37, 43, channels), dtype)
+        ones = np.ones((1, 1, kh, kw))
+        for mode in ("reflect", "zeros", "circular"):
+            got = filter_image(pixels, ones / ones.size, padding_mode=mode)
+            want = maps_by_definition(pixels, ones, mode=mode) / ones.size
+            np.testing.assert_array_equal(got, want.astype(np.float32))
+
+
+def test_strips_bands_and_threads_do_not_change_a_bit(monkeypatch):
+    pixels = draw(np.random.default_rng(4), (201, 330, 3), np.uint8)
+    results = []
+    for threads, strip in ((1, 4096), (2, 100), (5, 7)):
+        monkeypatch.setattr(box, "STRIP", strip)
+        bands.set_num_threads(threads)
+        try:
+            results.append(
+                filter_image(pixels, np.full((1, 1, 9, 11), -2.0), np.array([7.0])).tobytes()
+            )
+        finally:
+            bands.set_num_threads(0)
+    assert len(set(results)) == 1
+
+
+def test_only_integers_take_running_sums():
+    ones = np.ones((1, 1, 5, 5))
+    image = np.zeros((50, 50, 3), np.uint8)
+    assert plan.offers(filtering.make_job(image, ones))
+    assert not plan.offers(filtering.make_job(image.astype(np.float32), ones))
+    assert not plan.offers(filtering.make_job(image, ones * 0.3 + np.eye(5)))
+    assert not plan.offers(filtering.make_job(image, ones, stride=2, padding=2))
+
+
+def test_what_was_chosen_can_be_heard(monkeypatch):
+    monkeypatch.setattr(plan, "ALGORITHMS", ("direct", "box"))
+    heard = []
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    with plan.telling(lambda job, offers: heard.append(plan.described(job, offers))):
+        filter_image(pixels, np.ones((1, 1, 31, 31)))
+    filter_image(pixels, np.ones((1, 1, 31, 31)))
+    (text,) = heard
+    lines = text.splitlines()
+    assert lines[0].startswith("20×30×3 samples, uint8 to float32, 1 map(s) of 1×31×31 taps")
+    assert lines[1].startswith(" * box")
+    assert "running sums over 31×31 (exact)" in lines[1]
+    assert lines[2].startswith("   direct")

@@ -87,7 +87,7 @@ def test_padding_stride_dilation_and_flip_are_named_and_seen():
     for row, weights in zip(rows, ("8 7 6", "5 4 3", "2 1 0"), strict=False):
         assert f"   {weights}" in row
     colored = as_text(found, found.steps[0], color=True)
-    assert "\x1b[7;2m  0 \x1b[0m" in colored
+    assert "\x1b[7;90m  0 \x1b[0m" in colored
     assert "\x1b[7m  6 \x1b[0m" in colored
 
 

@@ -71,7 +71,7 @@ def _factor(value: float) -> str:
 def as_text(explanation: Explanation, step: Step, color: bool) -> str:
     """One step for a terminal: the padded input with its window, the kernel, the output so far.
 
-    With `color` the window is in reverse video and padding is dim; without, the window is
+    With `color` the window is in reverse video and padding is gray; without, the window is
     in [brackets] and padding in (parentheses).
     """
     window = {(cell.row, cell.column) for cell in step.cells}
@@ -116,7 +116,7 @@ def _input_lines(explanation: Explanation, window: set[tuple[int, int]], color: 
             chosen = (row, column) in window
             padding = not explanation.inside(row, column)
             if color:
-                codes = ["7"] * chosen + ["2"] * padding
+                codes = ["7"] * chosen + ["90"] * padding
                 parts.append(f"\x1b[{';'.join(codes)}m {text} \x1b[0m" if codes else f" {text} ")
             else:
                 marks = "[]" if chosen else "()" if padding else "  "

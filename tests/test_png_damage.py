@@ -11,6 +11,8 @@ from PIL import Image as Pillow
 
 from imgconv.errors import ImageError
 from imgconv.images import png
+from imgconv.images.png_chunks import Damaged
+from imgconv.images.reading import read_images
 from tests import png_maker as maker
 
 RNG = np.random.default_rng(21)
@@ -20,10 +22,14 @@ SMALL = maker.make(SAMPLES, 8, 2, (4, 1, 3), before=maker.chunk(b"gAMA", b"\0\0\
 
 
 def reason(data):
-    """Why the reader leaves a file to Pillow."""
-    assert png.decode(data) is None
+    """Why the reader leaves a file to Pillow, or refuses it because its pixels are damaged."""
     with pytest.raises(png.Unusual) as caught:
         png.Reader(data).read()
+    if isinstance(caught.value, Damaged):
+        with pytest.raises(ImageError, match="damaged"):
+            png.decode(data)
+    else:
+        assert png.decode(data) is None
     return str(caught.value)
 
 
@@ -102,6 +108,8 @@ def test_wrong_checksums_are_named():
     data = bytearray(SMALL)
     data[start + 5] ^= 1
     assert reason(data) == f"damaged PNG: wrong checksum of chunk IDAT at byte {start}"
+    with pytest.raises(ImageError, match="a file: damaged PNG: wrong checksum"):
+        list(read_images(bytes(data), name="a file"))
     wrong_adler = zlib.compress(LINES)[:-1] + b"\0"
     assert "cannot be inflated" in reason(maker.make(SAMPLES, 8, 2, data=wrong_adler))
 

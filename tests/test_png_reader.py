@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
 from imgconv.compute import bands
-from imgconv.errors import LimitError
+from imgconv.errors import ImageError, LimitError
 from imgconv.images import png, png_chunks, png_inflate
 from tests import png_maker as maker
 
@@ -110,11 +110,16 @@ def test_pngsuite_reads_as_in_pillow():
 
 
 @pytest.mark.skipif(not CORPORA.exists(), reason="no corpora beside the checkout")
-def test_broken_and_foreign_files_are_left_to_pillow():
+@pytest.mark.skipif(not CORPORA.is_dir(), reason="no corpora beside us")
+def test_broken_and_foreign_files_are_left_to_pillow_unless_their_pixels_are_damaged():
     files = [*(CORPORA / "pngsuite").glob("x*.png"), *(CORPORA / "hostile").iterdir()]
     assert len(files) > 50
     for path in files:
-        assert png.decode(path.read_bytes()) is None, path.name
+        try:
+            assert png.decode(path.read_bytes()) is None, path.name
+        except ImageError as error:
+            assert path.name.startswith("x"), path.name
+            assert str(error).startswith("damaged PNG")  # noqa: PT017 - most files raise nothing
 
 
 @pytest.fixture(params=["isal 2", "isal 1", "zlib 2"])

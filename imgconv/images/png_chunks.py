@@ -34,6 +34,10 @@ class Unusual(ImageError):
     """A PNG that is left to Pillow; the message says what is unusual about it."""
 
 
+class Damaged(Unusual):
+    """The pixels' own data is damaged: Pillow would show what it can guess of them in silence."""
+
+
 class Header(NamedTuple):
     """The IHDR chunk. color: 0 gray, 2 RGB, 3 palette, 4 gray + alpha, 6 RGB + alpha."""
 
@@ -121,7 +125,9 @@ def check(data: memoryview, start: int, stop: int) -> None:
     stored = int.from_bytes(data[stop : stop + 4], "big")
     if codec.crc32(data[start - 4 : stop]) != stored:
         kind = bytes(data[start - 4 : start]).decode()
-        raise Unusual(f"damaged PNG: wrong checksum of chunk {kind} at byte {start - 4}")
+        raise (Damaged if kind[0].isupper() else Unusual)(
+            f"damaged PNG: wrong checksum of chunk {kind} at byte {start - 4}"
+        )
 
 
 def parse_header(data: memoryview) -> Header:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.images.png_chunks import CODEC_ERRORS, Unusual, check, codec, walk
+from imgconv.images.png_chunks import CODEC_ERRORS, Damaged, Unusual, check, codec, walk
 
 _PIECE = 64 << 10  # compressed bytes fed at a time; what a call leaves over is copied
 
@@ -44,16 +44,16 @@ class Inflater:
     def _pull(self, limit: int) -> bytes:
         """At most `limit` further bytes; none only when new input is needed."""
         if self._stream.eof:
-            raise Unusual("damaged PNG: its image data ends too early")
+            raise Damaged("damaged PNG: its image data ends too early")
         if not self._more:
             piece = next(self._pieces, None)
             if piece is None:
-                raise Unusual("damaged PNG: its image data ends too early")
+                raise Damaged("damaged PNG: its image data ends too early")
             self._left = piece
         try:
             content: bytes = self._stream.decompress(self._left, limit)
         except CODEC_ERRORS as error:
-            raise Unusual(f"damaged PNG: image data cannot be inflated ({error})") from None
+            raise Damaged(f"damaged PNG: image data cannot be inflated ({error})") from None
         self._left = self._stream.unconsumed_tail
         # isal keeps up to 8 bytes of input to itself, so after a full result more may come
         # although nothing is left over (pycompression/python-isal issue 248).

@@ -23,7 +23,15 @@ import numpy.typing as npt
 from imgconv.compute import bands, png_rows
 from imgconv.errors import ImageError, LimitError
 from imgconv.images.image import Image
-from imgconv.images.png_chunks import CHANNELS, Facts, Header, Unusual, parse_facts, parse_header
+from imgconv.images.png_chunks import (
+    CHANNELS,
+    Damaged,
+    Facts,
+    Header,
+    Unusual,
+    parse_facts,
+    parse_header,
+)
 from imgconv.images.png_inflate import Ahead, Blocks, Inflater, Inline
 
 _BLOCK = 256 << 10  # bytes inflated at a time: still in the second-level cache when unfiltered
@@ -105,7 +113,7 @@ class _Rows:
         bad = np.zeros(1, np.int64)
         self._unfilter(samples, self._scanlines, self._above, count, width, bad)
         if bad[0]:
-            raise Unusual(f"damaged PNG: filter type {bad[0] - 1}")
+            raise Damaged(f"damaged PNG: filter type {bad[0] - 1}")
         self._above[:] = samples[-1]
         if self._expand:
             self._expand(samples, out)
@@ -319,15 +327,17 @@ def decode(data: Any, *, max_pixels: int | None = None, name: str = "") -> Image
 
     data: bytes or any buffer. max_pixels: LimitError beyond. name: what messages call the image.
     The image has format "PNG", the file's profile and `Reader.info`; its orientation is
-    info["orientation"], not applied. Raises ImageError for a truncated file.
+    info["orientation"], not applied. Raises ImageError for a truncated file and for damaged image
+    data.
     """
     try:
         reader = Reader(data, max_pixels=max_pixels)
         pixels = reader.read()
-    except Unusual:
-        return None
     except (ImageError, LimitError) as error:
-        raise type(error)(f"{name}: {error}" if name else str(error)) from None
+        if isinstance(error, Unusual) and not isinstance(error, Damaged):
+            return None
+        kind = LimitError if isinstance(error, LimitError) else ImageError
+        raise kind(f"{name}: {error}" if name else str(error)) from None
     return Image(
         pixels,
         alpha=reader.alpha,

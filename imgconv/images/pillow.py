@@ -18,6 +18,8 @@ A profile of CMYK or LAB does not describe the RGB that comes out and is dropped
 """
 
 import contextlib
+import ctypes
+import functools
 import importlib
 import struct
 import threading
@@ -112,6 +114,8 @@ def open_image(file: IO[bytes], kind: str, name: str) -> Any:
     from PIL import Image as Pillow
 
     importlib.import_module(f"PIL.{PILLOW_PLUGINS[kind]}")
+    if kind == "TIFF":
+        silence_libtiff()
     factory, accept = Pillow.OPEN[kind]
     file.seek(0)
     if accept is not None and accept(file.read(16)) is not True:
@@ -119,6 +123,24 @@ def open_image(file: IO[bytes], kind: str, name: str) -> Any:
     file.seek(0)
     # Not Image.open: it warns of images that our own limit allows, and imports every plugin.
     return factory(file, "")
+
+
+@functools.cache
+def silence_libtiff() -> None:
+    """Keep libtiff from printing to standard error what Pillow raises anyway.
+
+    Pillow has no switch for it; the library that it has loaded is asked itself.
+    """
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            path = next(line.split(maxsplit=5)[5].rstrip() for line in maps if "/libtiff" in line)
+        library = ctypes.CDLL(path)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            function = getattr(library, name)
+            function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
+            function(None)
+    except (AttributeError, OSError, StopIteration):
+        return
 
 
 def frame_count(opened: Any) -> int:

@@ -200,6 +200,10 @@ def _by_libtiff(raw: bytes, layout: Layout, rows: int, row_bytes: int) -> bytes:
     """Decompress a chunk as the only strip of an 8-bit gray TIFF."""
     from PIL import TiffImagePlugin
 
+    from imgconv.images.pillow import silence_libtiff
+
+    silence_libtiff()
+
     entries = [
         (tags.WIDTH, row_bytes), (tags.HEIGHT, rows), (tags.BITS, 8),
         (tags.COMPRESSION, layout.compression), (tags.PHOTOMETRIC, 1),

@@ -5,7 +5,8 @@ Formulas are those of torch.nn.Conv2d and torch.nn.MaxPool2d (PyTorch documentat
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 from imgconv.errors import ShapeError
 
@@ -29,11 +30,12 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> Pair:
 
     Raises ShapeError when it is not one or two integers of at least `minimum`.
     """
-    values = (value, value) if isinstance(value, int) else tuple(value)
+    values: tuple[Any, ...]
+    values = (value, value) if isinstance(value, (int, Real)) else tuple(value)
     if len(values) != 2:
         raise ShapeError(f"{name}={value}: expected one integer or a (vertical, horizontal) pair")
     for number in values:
-        if int(number) != number or number < minimum:
+        if not isinstance(number, Real) or number % 1 != 0 or number < minimum:
             raise ShapeError(f"{name}={value}: expected integers of at least {minimum}")
     return int(values[0]), int(values[1])
 

@@ -34,8 +34,8 @@ def load_kernel_file(path: str | os.PathLike[str], name: str | None = None) -> K
                 f"{path}: {size} bytes, expected a kernel file of at most {MAX_BYTES}"
             )
         data = path.read_bytes()
-    except OSError as error:
-        raise KernelError(f"{path}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise KernelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     kernel = _parse(path, data, name)
     if kernel.combine not in COMBINE_RULES:
         raise KernelError(

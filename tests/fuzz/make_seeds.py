@@ -1,0 +1,139 @@
+"""Write the first inputs of every target: python -m tests.fuzz.make_seeds FOLDER"""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imgconv.images import netpbm, png
+from imgconv.npy import encode_npz
+from imgconv.safetensors import write_safetensors
+from tests import png_maker
+
+RAMP = np.arange(6 * 7 * 3, dtype=np.uint8).reshape(6, 7, 3)
+KERNEL = np.array([[0.0, -1, 0], [-1, 5, -1], [0, -1, 0]])
+
+
+def saved(picture, form, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def joined(pieces):
+    return b"".join(bytes(piece) for piece in pieces)
+
+
+def saved_array(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def tensors(**named):
+    buffer = io.BytesIO()
+    write_safetensors(buffer, named, {"about": "seed"})
+    return buffer.getvalue()
+
+
+def made(color, depth):
+    samples = png_maker.random_samples(np.random.default_rng(depth), 5, 6, color, depth)
+    palette = png_maker.chunk(b"PLTE", bytes(range(48)) * 16) if color == 3 else b""
+    return png_maker.make(
+        samples, depth, color, (0, 1, 2, 3, 4), interlaced=depth == 4, before=palette
+    )
+
+
+NETWORKS = [
+    """input = [3, 8, 8]
+labels = ["cat", "dog"]
+[preprocess]
+resize = [8, 8]
+mean = [0.5, 0.5, 0.5]
+[[layers]]
+name = "conv1"
+layer = "conv2d 4 3 padding=1"
+[[layers]]
+layer = "relu"
+inputs = ["conv1"]
+""",
+    'input = [1, 8, 8]\nsteps = ["conv2d 4 3", "relu", "maxpool 2", "flatten", "linear 3"]\n',
+]
+
+
+def models():
+    """ONNX models of a few operators."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float32), "w")
+    nodes = [
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2])],
+        [helper.make_node("Relu", ["x"], ["z"]), helper.make_node("Flatten", ["z"], ["y"])],
+    ]
+    for chain in nodes:
+        source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])
+        result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        kept = [weight] if chain[0].op_type == "Conv" else []
+        graph = helper.make_graph(chain, "seed", [source], [result], kept)
+        yield helper.make_model(graph).SerializeToString()
+
+
+def seeds():
+    """Target → inputs."""
+    picture = Image.fromarray(RAMP)
+    palette = picture.quantize(8)
+    npy = saved_array(KERNEL)
+    npz = joined(encode_npz({"a": KERNEL, "b": KERNEL[:2]}, compress=True))
+    own = [
+        joined(png.encode(RAMP, compress=level, text={"imgconv": "{}"})) for level in ("fast", 9)
+    ]
+    own += [saved(palette, "PNG", transparency=3), saved(picture.convert("1"), "PNG")]
+    own += [saved(Image.fromarray(RAMP[..., 0].astype(np.uint16) * 257), "PNG")]
+    pictures = [
+        saved(picture, form)
+        for form in ("JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "QOI", "SGI", "PCX", "DDS")
+    ]
+    pictures += [saved(picture, "TIFF", compression="tiff_lzw"), *own]
+    pictures += [joined(netpbm.encode(RAMP[..., :1].astype(np.float32), "pfm"))]
+    pictures += [b"P2 2 2 9\n1 2 3 4\n", b"1 2 3\n4 5 6\n", npy, npz]
+    texts = [
+        "sobel", "gaussian:sigma=2", "gabor:theta=30,lambda=8", "box:size=5", "dog:1,2",
+        "0 -1 0; -1 5 -1; 0 -1 0", "1/9 1/9 1/9\n1/9 1/9 1/9\n1/9 1/9 1/9", "3x3: 1,2,1 nan 1 2 1",
+        "3 3 9 0\n1 1 1\n1 1 1\n1 1 1", "motion:length=9,angle=30", "disk:radius=3", "log:1.4",
+    ]  # fmt: skip
+    toml = "[edge]\nmatrix = [[0, 1], [1, 0]]\ndivisor = 2\ndescription = 'seed'\n"
+    files = [b"\0" + toml.encode(), b"\1[[1, 2], [3, 4]]", b"\x021,2\n3,4\n", b"\x031 2\n3 4\n"]
+    files += [b"\4" + npy, b"\5" + npz, b"\6" + tensors(weight=KERNEL[None, None])]
+    files += [b"\7" + b"3 3 9 0\n1 1 1\n1 1 1\n1 1 1\n"]
+    chains = [
+        "gray | conv gaussian:sigma=1 | conv sobel | relu | maxpool 2",
+        "conv sobel-x stride=2 | abs | avgpool 3 stride=2 padding=1",
+        "conv '1 2; 3 4' padding=1,2 dilation=2 mode=circular | softmax",
+        "leaky-relu:0.2 | global-avgpool", "adaptive-avgpool 3 | lppool 2", "minpool 2 | gelu",
+    ]  # fmt: skip
+    return {
+        "png": own + [made(color, depth) for color, depth in png_maker.TYPES],
+        "image": pictures,
+        "kernel": [text.encode() for text in texts],
+        "kernel_file": files,
+        "chain": [text.encode() for text in chains],
+        "safetensors": [tensors(), tensors(a=KERNEL, b=RAMP), tensors(c=KERNEL.astype(np.float32))],
+        "network": [text.encode() for text in NETWORKS],
+        "onnx": list(models()),
+        "arrays": [npy, npz, saved_array(RAMP), saved_array(KERNEL.T)],
+    }
+
+
+def main():
+    for name, inputs in seeds().items():
+        folder = Path(sys.argv[1]) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(inputs):
+            (folder / f"seed-{number:02}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What is fuzzed: each target takes bytes and either works or raises an ImgconvError of one line.
+
+Any other exception, a hang or too much memory is a finding. Targets that read a path get it from
+a file in memory, so that a run leaves nothing behind.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+from imgconv.errors import ImgconvError
+
+MAX_PIXELS = 1 << 18
+TARGETS: dict[str, Callable[[bytes], None]] = {}
+
+
+def target(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Register a function as a target under its name."""
+
+    def guarded(data: bytes) -> None:
+        message = "none"
+        try:
+            function(data)
+        except ImgconvError as error:
+            message = str(error)
+        assert message.strip(), "an error that says nothing"
+
+    TARGETS[function.__name__] = guarded
+    return guarded
+
+
+@contextlib.contextmanager
+def file_of(data: bytes, suffix: str) -> Iterator[str]:
+    """A path that ends in `suffix` and reads as `data`."""
+    descriptor = os.memfd_create("fuzz")
+    path = f"/tmp/imgconv-fuzz-{os.getpid()}{suffix}"
+    try:
+        os.write(descriptor, data)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.symlink(f"/proc/{os.getpid()}/fd/{descriptor}", path)
+        yield path
+    finally:
+        os.unlink(path)
+        os.close(descriptor)
+
+
+@target
+def png(data: bytes) -> None:
+    """Our own PNG reader, with checksums made right so that mutations reach behind them."""
+    from imgconv.images import png as codec
+
+    for candidate in (data, with_right_checksums(data)):
+        with contextlib.suppress(ImgconvError):
+            codec.decode(candidate, max_pixels=MAX_PIXELS, name="fuzz")
+
+
+def with_right_checksums(data: bytes) -> bytes:
+    """The same chunks, each with the checksum of what it holds."""
+    import zlib
+
+    pieces, position = [data[:8]], 8
+    while position + 8 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        end = position + 8 + length
+        if end > len(data):
+            break
+        body = data[position + 4 : end]
+        pieces.append(data[position : position + 4] + body + zlib.crc32(body).to_bytes(4, "big"))
+        position = end + 4
+    return b"".join(pieces) + data[position:]
+
+
+@target
+def image(data: bytes) -> None:
+    """Everything that `read_images` sniffs, every frame up to the fourth."""
+    from imgconv.images.reading import read_images
+
+    for number, _ in enumerate(read_images(data, frame="all", max_pixels=MAX_PIXELS)):
+        if number == 3:
+            break
+
+
+@target
+def kernel(data: bytes) -> None:
+    """What stands after -k, and what is read from standard input."""
+    from imgconv.bank import get_kernel, parse_kernel_text
+
+    text = data.decode("utf-8", "surrogateescape")
+    with contextlib.suppress(ImgconvError):
+        parse_kernel_text(text, "-")
+    if "/" not in text:  # no file of this machine
+        get_kernel(text)
+
+
+@target
+def kernel_file(data: bytes) -> None:
+    """The first byte picks the kind of file."""
+    from imgconv.bank import load_kernel_file
+
+    suffixes = (".toml", ".json", ".csv", ".txt", ".npy", ".npz", ".safetensors", ".mat")
+    with file_of(data[1:], suffixes[data[0] % len(suffixes)] if data else ".txt") as path:
+        load_kernel_file(path)
+
+
+@target
+def chain(data: bytes) -> None:
+    """The chain of `imgconv run`, and its run on a tiny image when it parses."""
+    import numpy as np
+
+    from imgconv.networks.chain import parse_chain, trace
+
+    text = data.decode("utf-8", "surrogateescape")
+    if "/" in text or text.endswith(".toml"):
+        return
+    steps = parse_chain(text)
+    pixels = np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)
+    for _, maps in trace(pixels, steps[:4]):
+        assert maps.ndim == 3
+
+
+@target
+def safetensors(data: bytes) -> None:
+    """Arrays behind a header; all of them are touched."""
+    from imgconv.safetensors import read_metadata, read_safetensors
+
+    with file_of(data, ".safetensors") as path:
+        for array in read_safetensors(path).values():
+            array.sum()
+        read_metadata(path)
+
+
+@target
+def arrays(data: bytes) -> None:
+    """NPY and NPZ images, whatever their first bytes say."""
+    from imgconv.images.reading import read_images
+
+    kind = "npz" if data[:2] == b"PK" else "npy"
+    for number, _ in enumerate(
+        read_images(data, format=kind, frame="all", max_pixels=MAX_PIXELS, name="fuzz")
+    ):
+        if number == 3:
+            break
+
+
+@target
+def network(data: bytes) -> None:
+    """A network described in TOML, as far as its shapes."""
+    from imgconv.networks.user import file_network
+
+    with file_of(data, ".toml") as path:
+        file_network(path).graph.shapes()
+
+
+@target
+def onnx(data: bytes) -> None:
+    """An ONNX model, as far as its shapes."""
+    from imgconv.networks.onnx import load_onnx
+
+    with file_of(data, ".onnx") as path:
+        load_onnx(path).shapes()

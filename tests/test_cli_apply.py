@@ -185,11 +185,11 @@ def test_the_sharpen_mask_of_24_saturates_and_never_wraps(photo):
 
 
 def test_every_sample_can_be_filtered_and_a_wrong_one_is_named(tmp_path):
-    for name in ("chart", "chart:64", "star", "zoneplate", "ramp", "noise", "edges"):
+    for name in ("chart", "chart:64", "star", "zoneplate", "ramp", "noise", "edges", "chart:16"):
         source, out = f"sample:{name}", ["-o", "out.png", "--overwrite"]
         result = imgconv("apply", "-k", "sobel", source, *out, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
-        side = 64 if ":" in name else 512
+        side = int(name.partition(":")[2] or 512)
         assert pixels(tmp_path / "out.png").shape[:2] == (side, side)
     result = imgconv("apply", "-k", "sobel", "sample:cat", cwd=tmp_path)
     assert (result.returncode, result.stderr.count(b"\n")) == (2, 1)

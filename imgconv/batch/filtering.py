@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from imgconv.bank import Kernel
 from imgconv.compute.filtering import filter_image
-from imgconv.errors import UsageError
+from imgconv.errors import LimitError, UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
-from imgconv.networks.chain import Step, Window, trace
+from imgconv.images.reading import MAX_PIXELS
+from imgconv.networks.chain import Step, Window, sizes_of, trace
 from imgconv.pictures.colormaps import default_rule
 from imgconv.pictures.layout import Layout
-from imgconv.shapes import ReceptiveField, pair, resolve_padding
+from imgconv.shapes import ReceptiveField, output_size, pair, resolve_padding
 
 if TYPE_CHECKING:
     from imgconv.compute.pool_text import Pool
@@ -39,6 +40,7 @@ class Recipe:
     colormap: str | None = None
     sheet: Layout | None = None
     only_report: bool = False
+    max_pixels: int | None = None
 
     def needs_gray(self) -> bool:
         """Whether colours become gray first: asked for, or because a map is shown in colours."""
@@ -145,6 +147,9 @@ def _chain_maps(
     dtype: np.dtype[Any], raw: bool,
 ) -> Iterator[Map]:  # fmt: skip
     named = {index: (kernel, name) for kernel, index, name in recipe.names()}
+    sizes = sizes_of(pixels, list(recipe.steps))
+    for step, size in zip(recipe.steps, sizes, strict=True):
+        _check_size(f"{image.name}: {step.name}", size, recipe)
     for index, (_, maps) in enumerate(trace(pixels, list(recipe.steps))):
         if index in named:
             wide = maps.astype(np.float64 if maps.dtype == np.float64 else np.float32)
@@ -197,6 +202,14 @@ def _responses(
         and dtype == pixels.dtype
         and dtype in (np.uint8, np.uint16)
     )
+    padding = window.padding_for(kernel.size)
+    size = output_size(
+        pixels.shape[:2], kernel.size, pair(window.stride, "stride"),
+        resolve_padding(padding, kernel.size, pair(window.dilation, "dilation"),
+                        pair(window.stride, "stride")),
+        pair(window.dilation, "dilation"),
+    )  # fmt: skip
+    _check_size(f"{image.name}: {kernel.name}", size, recipe)
     white = image.full_scale
     wide = np.float64 if pixels.dtype == np.float64 else np.float32
     return filter_image(
@@ -204,7 +217,7 @@ def _responses(
         kernel.effective_weights(),
         kernel.bias,
         stride=window.stride,
-        padding=window.padding_for(kernel.size),
+        padding=padding,
         dilation=window.dilation,
         padding_mode=window.padding_mode,
         pad_value=window.pad_value,
@@ -215,6 +228,16 @@ def _responses(
         offset=np.floor(white / 2) + 1 if fused else 0.0,
         out_dtype=dtype if fused else wide,
     )
+
+
+def _check_size(what: str, size: tuple[int, ...], recipe: Recipe) -> None:
+    """Refuse a map beyond the limit from its computed size, before it is allocated."""
+    limit = recipe.max_pixels or MAX_PIXELS
+    if size[0] * size[1] > limit:
+        raise LimitError(
+            f"{what}: a map of {size[1]}×{size[0]} pixels is more than the limit of {limit}; "
+            "--max-pixels raises it"
+        )
 
 
 def _finished(

@@ -51,6 +51,7 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
         given["scale"],
         given["colormap"],
         layout_of(given),
+        max_pixels=given["max_pixels"],
     )
     if not given.pop("explain_plan"):
         return write_all(Request(inputs, recipe, given))

@@ -90,11 +90,12 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
     except OSError as error:
         if debug:
             raise
-        if error.filename is None:  # files have names: this is what we print
+        if error.filename is None and error.errno:  # files have names: this is what we print
             drop_stdout()
             say(f"imgconv: standard output: {reason(error)}")
         else:
-            say(f"imgconv: {os.fsdecode(error.filename)}: {error.strerror or error}")
+            name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            say(f"imgconv: {name}{error.strerror or error}")
         return 1
 
 

@@ -49,5 +49,6 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
         kernels=(), gray=given["gray"], channels=given["channels"], linear=given["linear"],
         alpha=given["alpha"], scale=given["scale"], colormap=given["colormap"],
         sheet=layout_of(given), steps=tuple(steps), kept=tuple(kept),
+        max_pixels=given["max_pixels"],
     )  # fmt: skip
     return write_all(Request(inputs, recipe, given))

@@ -93,7 +93,7 @@ def letters(size: int) -> Plane:
     top, height = size * 0.04, size / 5.5
     for line in ("imgconv", "convolve", "pool · activate", "stride dilation groups",
                  "the quick brown fox jumps over", "a lazy dog, 0123456789"):  # fmt: skip
-        draw.text((size * 0.05, top), line, fill=15, font=ImageFont.load_default(height))
+        draw.text((size * 0.05, top), line, fill=15, font=ImageFont.load_default(max(height, 1)))
         top, height = top + height * 1.15, height * 0.72
     return np.asarray(picture, np.float64) / 255
 

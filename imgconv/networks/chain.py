@@ -78,6 +78,14 @@ def trace(pixels: Array, steps: list[Step]) -> Iterator[tuple[Step, Array]]:
         yield step, interleaved(maps[0])
 
 
+def sizes_of(pixels: Array, steps: list[Step]) -> list[tuple[int, int]]:
+    """The (height, width) of every step's maps, before anything is computed."""
+    from imgconv.networks.layers.image import planar
+
+    shapes = graph_of(steps, planar(pixels).shape).shapes()
+    return [(shapes[step.name][-2], shapes[step.name][-1]) for step in steps]
+
+
 def graph_of(steps: list[Step], shape: tuple[int, ...]) -> "Graph":
     """The graph of the steps for an image of shape (1, C, H, W), the value `image`."""
     from imgconv.networks.graph import Graph, Node

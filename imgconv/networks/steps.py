@@ -173,7 +173,7 @@ def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
         raise UsageError(f"chain: {text!r}: {missing[0]} is missing")
 
     def make(shape: Shape) -> Layer:
-        channels = {name: shape[1] for name in given}
+        channels = dict.fromkeys(given, shape[1] if given else 0)
         try:
             return maker(**channels, **options)
         except (TypeError, ValueError) as error:

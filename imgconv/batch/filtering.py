@@ -202,14 +202,7 @@ def _responses(
         and dtype == pixels.dtype
         and dtype in (np.uint8, np.uint16)
     )
-    padding = window.padding_for(kernel.size)
-    size = output_size(
-        pixels.shape[:2], kernel.size, pair(window.stride, "stride"),
-        resolve_padding(padding, kernel.size, pair(window.dilation, "dilation"),
-                        pair(window.stride, "stride")),
-        pair(window.dilation, "dilation"),
-    )  # fmt: skip
-    _check_size(f"{image.name}: {kernel.name}", size, recipe)
+    check_map_of(kernel, recipe, pixels.shape[:2], image.name)
     white = image.full_scale
     wide = np.float64 if pixels.dtype == np.float64 else np.float32
     return filter_image(
@@ -217,7 +210,7 @@ def _responses(
         kernel.effective_weights(),
         kernel.bias,
         stride=window.stride,
-        padding=padding,
+        padding=window.padding_for(kernel.size),
         dilation=window.dilation,
         padding_mode=window.padding_mode,
         pad_value=window.pad_value,
@@ -228,6 +221,15 @@ def _responses(
         offset=np.floor(white / 2) + 1 if fused else 0.0,
         out_dtype=dtype if fused else wide,
     )
+
+
+def check_map_of(kernel: Kernel, recipe: Recipe, size: tuple[int, ...], name: str) -> None:
+    """Raise LimitError where a kernel's map of an image (height, width) is beyond the limit."""
+    window = recipe.window
+    stride, dilation = pair(window.stride, "stride"), pair(window.dilation, "dilation")
+    sides = resolve_padding(window.padding_for(kernel.size), kernel.size, dilation, stride)
+    out = output_size((size[0], size[1]), kernel.size, stride, sides, dilation)
+    _check_size(f"{name}: {kernel.name}", out, recipe)
 
 
 def _check_size(what: str, size: tuple[int, ...], recipe: Recipe) -> None:

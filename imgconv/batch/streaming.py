@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank import Kernel
-from imgconv.batch.filtering import ChainRecipe, Recipe, rule_of
+from imgconv.batch.filtering import ChainRecipe, Recipe, check_map_of, rule_of
 from imgconv.compute.rows import FilteredRows, band_rows
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
@@ -39,6 +39,7 @@ def map_rows(
         source = prepared = _Prepared(image, recipe)
         alpha = prepared.alpha
     kernel, window = recipe.kernels[0], recipe.window
+    check_map_of(kernel, recipe, (source.height, source.width), image.name)
     filtered = FilteredRows(
         source, kernel.effective_weights(), kernel.bias, colors=source.channels - alpha,
         stride=window.stride, padding=window.padding_for(kernel.size), dilation=window.dilation,

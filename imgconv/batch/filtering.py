@@ -147,9 +147,7 @@ def _chain_maps(
     dtype: np.dtype[Any], raw: bool,
 ) -> Iterator[Map]:  # fmt: skip
     named = {index: (kernel, name) for kernel, index, name in recipe.names()}
-    sizes = sizes_of(pixels, list(recipe.steps))
-    for step, size in zip(recipe.steps, sizes, strict=True):
-        _check_size(f"{image.name}: {step.name}", size, recipe)
+    check_chain(recipe, pixels.shape, image.name)
     for index, (_, maps) in enumerate(trace(pixels, list(recipe.steps))):
         if index in named:
             wide = maps.astype(np.float64 if maps.dtype == np.float64 else np.float32)
@@ -230,6 +228,14 @@ def check_map_of(kernel: Kernel, recipe: Recipe, size: tuple[int, ...], name: st
     sides = resolve_padding(window.padding_for(kernel.size), kernel.size, dilation, stride)
     out = output_size((size[0], size[1]), kernel.size, stride, sides, dilation)
     _check_size(f"{name}: {kernel.name}", out, recipe)
+
+
+def check_chain(recipe: ChainRecipe, shape: tuple[int, ...], name: str) -> None:
+    """Raise LimitError where a step's maps of an image (H, W, C) are beyond the limit."""
+    height, width, channels = shape
+    sizes = sizes_of(list(recipe.steps), (1, channels, height, width))
+    for step, size in zip(recipe.steps, sizes, strict=True):
+        _check_size(f"{name}: {step.name}", size, recipe)
 
 
 def _check_size(what: str, size: tuple[int, ...], recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank import Kernel
-from imgconv.batch.filtering import ChainRecipe, Recipe, check_map_of, rule_of
+from imgconv.batch.filtering import ChainRecipe, Recipe, check_chain, check_map_of, rule_of
 from imgconv.compute.rows import FilteredRows, band_rows
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
@@ -70,6 +70,7 @@ def _chain(
         source = prepared = _Prepared(image, recipe)
         if prepared.alpha:
             return None
+    check_chain(recipe, (source.height, source.width, source.channels), image.name)
     found = chain_rows(source, recipe.steps)
     if found is None or (raw and dtype != found.dtype):
         return None

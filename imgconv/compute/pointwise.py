@@ -235,7 +235,7 @@ def activate(x: Array, activation: "str | Activation", out: Array | None = None)
 
 def softmax(x: Array, axis: int = -3) -> Array:
     """Return exp(x) / Σ exp(x) over an axis, shifted by the maximum so that nothing overflows."""
-    if not -x.ndim <= axis < x.ndim:
+    if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
         raise ShapeError(f"softmax: axis {axis} of an array of {x.ndim} axes")
     dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
     axis %= x.ndim

@@ -78,11 +78,9 @@ def trace(pixels: Array, steps: list[Step]) -> Iterator[tuple[Step, Array]]:
         yield step, interleaved(maps[0])
 
 
-def sizes_of(pixels: Array, steps: list[Step]) -> list[tuple[int, int]]:
-    """The (height, width) of every step's maps, before anything is computed."""
-    from imgconv.networks.layers.image import planar
-
-    shapes = graph_of(steps, planar(pixels).shape).shapes()
+def sizes_of(steps: list[Step], shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """The (height, width) of every step's maps for an image of shape (1, C, H, W)."""
+    shapes = graph_of(steps, shape).shapes()
     return [(shapes[step.name][-2], shapes[step.name][-1]) for step in steps]
 
 

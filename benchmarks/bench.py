@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import files, loops, networks
 from benchmarks.measure import Case, Result, measure
@@ -19,50 +20,73 @@ GROUPS = (
 )  # fmt: skip
 
 
-def cases(group: str, folder: Path) -> Iterator[Case]:
+class Extent(NamedTuple):
+    """How much is measured: image sizes in megapixels, files of a batch, rounds a case."""
+
+    sizes: tuple[str, ...]
+    files: tuple[int, ...]
+    rounds: int
+    budget: float
+
+    @property
+    def photo(self) -> str:
+        """The size of the tables that have one."""
+        return "12" if "12" in self.sizes else self.sizes[-1]
+
+
+FULL = Extent(("0.25", "1", "12", "100", "400"), (10, 100, 1000), 11, 20)
+SHORT = Extent(("0.25", "1", "12", "100"), (10, 100), 5, 6)
+QUICK = Extent(("0.25", "1"), (10,), 3, 1)
+
+
+def cases(group: str, folder: Path, extent: Extent) -> Iterator[Case]:
     """The cases of one group, made lazily so that only one table's images are in memory."""
     if group == "loops":
-        yield from loops.filters()
+        yield from loops.filters(extent.photo)
     elif group == "gaussians":
-        yield from loops.gaussians()
+        yield from loops.gaussians(extent.photo)
     elif group == "pools":
-        yield from loops.pools()
+        yield from loops.pools(extent.photo)
     elif group == "layers":
         yield from networks.layers()
     elif group == "networks":
         yield from networks.networks()
     elif group == "png":
-        yield from files.codec()
+        yield from files.codec(("0.25", extent.photo))
     elif group == "start":
         yield from files.starts(folder)
     elif group == "process":
-        yield from files.processes(folder)
+        yield from files.processes(folder, ("0.25", extent.photo))
     elif group == "batch":
-        yield from files.batches(folder)
+        yield from files.batches(folder, extent.files)
     elif group == "growth":
-        yield from loops.growth()
+        yield from loops.growth(extent.sizes)
+        yield from files.growth(folder, extent.sizes)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=GROUPS, help="run this group")
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--quick", action="store_true", help="3 rounds a case")
+    parser.add_argument("--short", action="store_true", help="up to 100 MP and 100 files, 5 rounds")
+    parser.add_argument("--quick", action="store_true", help="up to 1 MP and 10 files, 3 rounds")
+    parser.add_argument("--no-report", action="store_true", help="print and write nothing")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    extent = QUICK if options.quick else SHORT if options.short else FULL
     generator = random.Random(options.seed)
     stored = HERE / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for group in options.only or GROUPS:
             measured: list[Result] = []
-            for case in cases(group, Path(folder)):
-                result = measure(case, 3 if options.quick else options.rounds, generator)
+            for case in cases(group, Path(folder), extent):
+                result = measure(case, extent.rounds, generator, extent.budget)
                 print(line(result), flush=True)
                 measured.append(result)
             results[group] = [asdict(result) for result in measured]
-    stored.write_text(json.dumps(results, indent=1) + "\n")
-    write_report(results, HERE)
+            if not (options.quick or options.no_report):
+                stored.write_text(json.dumps(results, indent=1) + "\n")
+                write_report(results, HERE)
 
 
 def line(result: Result) -> str:

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ image.sobel().write_to_file(sys.argv[2], **options)
 """
 
 
-def codec() -> Iterator[Case]:
+def codec(sizes: Sequence[str]) -> Iterator[Case]:
     import cv2
     import pyvips
     from PIL import Image
 
-    for megapixels in ("0.25", "12"):
+    for megapixels in sizes:
         pixels = photo(megapixels)
         picture = Image.fromarray(pixels)
         buffer = io.BytesIO()
@@ -62,13 +63,19 @@ def codec() -> Iterator[Case]:
 def process(*command: str | Path, **environment: str) -> Callable[[], Any]:
     """A callable that runs a command to its end and insists on success."""
 
+    # Installed tools as their users have them: with the bytecode that pip compiled.
+    inherited = {
+        key: value for key, value in os.environ.items()
+        if key not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    }  # fmt: skip
+
     def run() -> None:
         subprocess.run(
             [os.fspath(part) for part in command],
             check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **environment},
+            env={**inherited, **environment},
         )
 
     return run
@@ -83,21 +90,27 @@ def imgconv(*arguments: str | Path) -> Callable[[], Any]:
     return process(SCRIPTS / "imgconv", *arguments, "--overwrite", "-q")
 
 
-def processes(folder: Path) -> Iterator[Case]:
-    for megapixels, suffix, goal in (
-        ("0.25", ".png", {"libvips": 2.0, "Numba's cache": 0.3}),
-        ("12", ".png", {"libvips": 1.0, "ImageMagick": 0.1}),
-        ("12", ".ppm", {}),
-    ):
+def processes(folder: Path, sizes: Sequence[str]) -> Iterator[Case]:
+    goals: dict[str, dict[str, float]] = {
+        "0.25": {"libvips": 2.0, "Numba's cache": 0.3}, "12": {"libvips": 1.0, "ImageMagick": 0.1}
+    }  # fmt: skip
+    for megapixels, suffix in [*((size, ".png") for size in sizes), ("12", ".ppm")]:
+        goal = goals.get(megapixels, {}) if suffix == ".png" else {}
         source = photo_file(folder, megapixels, suffix)
         peers = {
-            "imgconv": imgconv("apply", "-k", "sobel", source, "-o", folder / f"ours{suffix}"),
+            "imgconv": imgconv(
+                "apply", "-k", "sobel", source, "-o", folder / f"ours{suffix}",
+                "--max-pixels", "1000000000",
+            ),
             "libvips": process(sys.executable, "-c", VIPS_SOBEL, source, folder / f"vips{suffix}"),
-            **optional("ImageMagick", "convert", source, "-define", "convolve:scale=!",
-                       "-morphology", "Convolve", "Sobel:0", folder / f"magick{suffix}"),
-            **optional("GraphicsMagick", "gm", "convert", source, "-convolve",
-                       "1,0,-1,2,0,-2,1,0,-1", folder / f"gm{suffix}"),
         }  # fmt: skip
+        if float(megapixels) <= 12:  # beyond, they take minutes
+            peers |= {
+                **optional("ImageMagick", "convert", source, "-define", "convolve:scale=!",
+                           "-morphology", "Convolve", "Sobel:0", folder / f"magick{suffix}"),
+                **optional("GraphicsMagick", "gm", "convert", source, "-convolve",
+                           "1,0,-1,2,0,-2,1,0,-1", folder / f"gm{suffix}"),
+            }  # fmt: skip
         if megapixels == "0.25":
             peers["Numba's cache"] = process(
                 sys.executable, Path(__file__).with_name("numba_cache.py"), source,
@@ -105,6 +118,23 @@ def processes(folder: Path) -> Iterator[Case]:
             )  # fmt: skip
         row = f"{megapixels} MP {suffix[1:].upper()} → sobel → {suffix[1:].upper()}"
         yield Case("whole process", row, peers, target=goal)
+
+
+def growth(folder: Path, sizes: Sequence[str]) -> Iterator[Case]:
+    """Time per pixel of whole processes against pixels."""
+    for megapixels in sizes:
+        source = photo_file(folder, megapixels)
+        yield Case(
+            "growth of whole processes with pixels", f"{megapixels} MP PNG → sobel → PNG",
+            {
+                "imgconv": imgconv(
+                    "apply", "-k", "sobel", source, "-o", folder / "ours.png",
+                    "--max-pixels", "1000000000",
+                ),
+                "libvips": process(sys.executable, "-c", VIPS_SOBEL, source, folder / "vips.png"),
+            },
+            x=float(megapixels),
+        )  # fmt: skip
 
 
 def starts(folder: Path) -> Iterator[Case]:
@@ -127,21 +157,39 @@ def starts(folder: Path) -> Iterator[Case]:
     yield Case("start", "first run ever on 0.25 MP", {"imgconv": cold, "warm run": warm})
 
 
-def batches(folder: Path) -> Iterator[Case]:
-    source = folder / "batch"
-    source.mkdir(exist_ok=True)
+def batches(folder: Path, counts: Sequence[int]) -> Iterator[Case]:
+    """Time per file against files; the largest number also with one process a file."""
     one = photo_file(folder, "0.25")
-    for number in range(1000):
-        if not (source / f"{number:04}.png").exists():
-            shutil.copy(one, source / f"{number:04}.png")
-    target = folder / "batch-out"
-    vips_loop = process(sys.executable, Path(__file__).with_name("vips_batch.py"), source, target)
-    target.mkdir(exist_ok=True)
-    yield Case(
-        "batch", "1,000 files of 512×512",
-        {
+    for count in counts:
+        source, target = folder / f"batch-{count}", folder / f"batch-{count}-out"
+        target.mkdir(parents=True, exist_ok=True)
+        if not source.exists():
+            source.mkdir()
+            for number in range(count):
+                shutil.copy(one, source / f"{number:04}.png")
+        loop = Path(__file__).with_name("vips_batch.py")
+        peers = {
             "imgconv": imgconv("apply", "-k", "sobel", source, "--recursive", "-o", f"{target}/"),
-            "pyvips, two workers": vips_loop,
-        },
-        target={"pyvips, two workers": 0.8},
-    )  # fmt: skip
+            "pyvips, two workers": process(sys.executable, loop, source, target),
+        }
+        goal = {"pyvips, two workers": 0.8}
+        if count == max(counts):
+            peers["a libvips process a file, two at once"] = each(source, target)
+            goal["a libvips process a file, two at once"] = 0.2
+        yield Case(
+            "growth with files", f"{count:,} files of 512×512", peers, target=goal, x=float(count)
+        )
+
+
+def each(source: Path, target: Path) -> Callable[[], Any]:
+    """One process a file, two at once."""
+
+    def run() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            for _ in pool.map(
+                lambda path: process(sys.executable, "-c", VIPS_SOBEL, path, target / path.name)(),
+                source.iterdir(),
+            ):
+                pass
+
+    return run

@@ -1,6 +1,6 @@
 """Filtering, blurring and pooling in memory against OpenCV, SciPy and PyTorch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,11 @@ def dense(size: int) -> Any:
     return weights / np.abs(weights).sum()
 
 
-def filters(megapixels: str = "12") -> Iterator[Case]:
+def filters(megapixels: str, kernels: Sequence[int] = KERNELS) -> Iterator[Case]:
     import cv2
 
     image = photo(megapixels)
-    for size in KERNELS:
+    for size in kernels:
         weights = dense(size)
         for name, (source, target) in TYPES.items():
             pixels = image.astype(source)
@@ -48,7 +48,7 @@ def filters(megapixels: str = "12") -> Iterator[Case]:
             yield Case("dense kernels", f"{size}×{size} {name}", peers, target=goal, x=size)
 
 
-def gaussians(megapixels: str = "12") -> Iterator[Case]:
+def gaussians(megapixels: str) -> Iterator[Case]:
     import cv2
 
     from imgconv.bank import get_kernel
@@ -73,7 +73,7 @@ def gaussians(megapixels: str = "12") -> Iterator[Case]:
             )  # fmt: skip
 
 
-def pools(megapixels: str = "12") -> Iterator[Case]:
+def pools(megapixels: str) -> Iterator[Case]:
     import torch
     import torch.nn.functional as functional
 
@@ -94,13 +94,22 @@ def pools(megapixels: str = "12") -> Iterator[Case]:
             )  # fmt: skip
 
 
-def growth() -> Iterator[Case]:
+def growth(sizes: Sequence[str]) -> Iterator[Case]:
     """Time per pixel against pixels."""
-    for megapixels in ("0.25", "1", "12", "100", "400"):
-        image = photo(megapixels, gray=True)[..., None]
-        weights = dense(5)[None, None]
+    import cv2
+
+    for megapixels in sizes:
+        image = photo(megapixels, gray=True)
+        weights = dense(5)
         yield Case(
-            "growth with pixels", f"{megapixels} MP gray, 5×5",
-            {"imgconv": lambda p=image, w=weights: filter_image(p, w, out_dtype=np.uint8)},
+            "growth with pixels", f"{megapixels} MP gray, 5×5 u8→u8",
+            {
+                "imgconv": lambda p=image[..., None], w=weights[None, None]: filter_image(
+                    p, w, out_dtype=np.uint8
+                ),
+                "OpenCV": lambda p=image, w=weights: cv2.filter2D(
+                    p, cv2.CV_8U, w, borderType=cv2.BORDER_REFLECT_101
+                ),
+            },
             x=float(megapixels),
         )  # fmt: skip

@@ -6,6 +6,7 @@ median of these ratios and their quartiles.
 
 import gc
 import random
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -28,19 +29,30 @@ class Case:
 
 @dataclass
 class Result:
-    """What a case measured; times in milliseconds."""
+    """What a case measured; times in milliseconds.
+
+    ratios: quartiles of the paired ratios of elapsed times; work: median ratio of CPU times.
+    """
 
     table: str
     row: str
     best: dict[str, float]
     ratios: dict[str, tuple[float, float, float]]
+    work: dict[str, float]
     target: dict[str, float]
     x: float | None
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of those that it waited for, all threads."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def measure(case: Case, rounds: int, generator: random.Random, budget: float = 20.0) -> Result:
     """Time a case for `rounds` rounds, or fewer once `budget` seconds are spent (never under 3)."""
     times: dict[str, list[float]] = {name: [] for name in case.peers}
+    spent: dict[str, list[float]] = {name: [] for name in case.peers}
     for work in case.peers.values():
         work()
     begun = time.perf_counter()
@@ -49,16 +61,21 @@ def measure(case: Case, rounds: int, generator: random.Random, budget: float = 2
         generator.shuffle(names)
         for name in names:
             gc.collect()
+            before = cpu_seconds()
             start = time.perf_counter()
             case.peers[name]()
+            spent[name].append(max(cpu_seconds() - before, 1e-6))
             times[name].append((time.perf_counter() - start) * 1000)
         if turn >= 2 and time.perf_counter() - begun > budget:
             break
-    ratios = {}
+    ratios, efforts = {}, {}
     for name, values in times.items():
         if name != case.ours:
             paired = [a / b for a, b in zip(times[case.ours], values, strict=True)]
             low, middle, high = statistics.quantiles(paired, n=4)
             ratios[name] = (low, middle, high)
+            efforts[name] = statistics.median(
+                a / b for a, b in zip(spent[case.ours], spent[name], strict=True)
+            )
     best = {name: min(values) for name, values in times.items()}
-    return Result(case.table, case.row, best, ratios, case.target, case.x)
+    return Result(case.table, case.row, best, ratios, efforts, case.target, case.x)

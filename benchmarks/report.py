@@ -17,9 +17,12 @@ def write_report(results: dict[str, list[dict[str, Any]]], folder: Path) -> None
         "",
         "Every round runs all tools once in random order; a ratio is imgconv's time divided by "
         "the peer's in the same round, shown as the median with its quartiles. Below 1 imgconv "
-        "is faster. Milliseconds are the best of all rounds.",
+        "is faster. CPU is the same of the processor time, all threads: elapsed time "
+        "means little where other work shares the machine. Milliseconds are the best of all "
+        "rounds.",
         "",
-        "Run them all with `benchmarks/run`, one group with `benchmarks/run --only png`.",
+        "`benchmarks/run` measures all of it (hours), `benchmarks/run --short` up to 100 MP and "
+        "100 files, `benchmarks/run --only png` one group.",
         "",
         f"Machine: {machine()}. Versions: {versions()}.",
     ]
@@ -47,7 +50,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         for name in peers:
             if name in row["ratios"]:
                 low, middle, high = row["ratios"][name]
-                cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f})")
+                effort = row.get("work", {}).get(name)
+                shown = f", CPU {effort:.2f}" if effort else ""
+                cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f}){shown}")
             else:
                 cells.append("")
         goals = [
@@ -81,8 +86,9 @@ def plot(title: str, rows: list[dict[str, Any]], folder: Path) -> str | None:
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("megapixels" if growth else "σ" if "Gauss" in title else "kernel size")
-    axes.set_ylabel("ms per megapixel" if growth else "ms")
+    unit = "file" if "files" in title else "megapixel"
+    axes.set_xlabel(f"{unit}s" if growth else "σ" if "Gauss" in title else "kernel size")
+    axes.set_ylabel(f"ms per {unit}" if growth else "ms")
     axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
     name = title.replace(" ", "-").lower() + ".svg"

@@ -33,6 +33,7 @@ _FLAT, _OBJECT = b"F", b"O"  # how an entry's code is to be loaded: as an image,
 _lock = threading.RLock()
 _keep: list[Any] = []  # execution engines own the loaded machine code
 _announced: set[str] = set()
+compiled = 0  # loops that this process had to compile
 
 
 def folder() -> str | None:
@@ -148,6 +149,8 @@ def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
             address = _link(code, symbol)
             if address:
                 return address
+        global compiled
+        compiled += 1
         _say_compiling()
         made = _make_object(*compile_ir(), symbol)
         flat = machine_code.flatten(made, symbol)

@@ -92,7 +92,7 @@ def main() -> None:
 def line(result: Result) -> str:
     """One result as one line for the terminal."""
     ratios = [
-        f"{middle:.2f}× {name} ({low:.2f}–{high:.2f})"
+        f"{middle:.2f}× {name} ({low:.2f}–{high:.2f}, CPU {result.work[name]:.2f})"
         for name, (low, middle, high) in result.ratios.items()
     ]
     best = ", ".join(f"{name} {value:.1f} ms" for name, value in result.best.items())

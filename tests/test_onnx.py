@@ -127,7 +127,11 @@ HUGE = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=(1 << 20, 1 << 20
         (make([node("MaxPool", ["x"], kernel_shape=[2, 2, 2])]), r"the_MaxPool\): kernel_shape"),
         (make([node("Cast", ["x"], to=TensorProto.STRING)]), r"the_Cast\): to STRING"),
         (make([node("Split", ["x"], ["y", "z"], axis=1)], opset=5), "opset 5, expected 6 to"),
-        (make([node("Relu", [])]), r"the_Relu\): malformed|the_Relu\): operand 0 is missing"),
+        (make([node("Relu", [])]), r"the_Relu\): 0 operands, expected at least 1"),
+        (make([node("Relu", ["x", "x"])]), r"the_Relu\): 2 operands, expected at most 1"),
+        (make([node("Flatten", ["x"], axis=1.5)]), r"the_Flatten\): attribute 'axis' is not"),
+        (make([node("Split", ["x"], axis=1, num_outputs=1 << 40)], opset=18), r"num_outputs=1099"),
+        (make([node("SpaceToDepth", ["x"], blocksize=0)]), r"the_SpaceToDepth\): .*blocksize=0"),
     ],
 )  # fmt: skip
 def test_a_model_that_cannot_run_is_refused_by_operator_and_node(model, message, tmp_path):

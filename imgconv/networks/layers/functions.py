@@ -1,7 +1,8 @@
 """Functions without weights beyond the usual activations: arithmetic, reductions, products."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,15 @@ from imgconv.errors import ShapeError
 from imgconv.networks.layers.base import Array, Layer, Shape
 from imgconv.networks.layers.pointwise import Elementwise
 from imgconv.networks.layers.tensors import axis_of
+
+
+@contextmanager
+def reported(name: str) -> Iterator[None]:
+    """Turn what NumPy says of types and shapes into a ShapeError."""
+    try:
+        yield
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ShapeError(f"{name}: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +39,7 @@ class Function(Elementwise):
         return self.name
 
     def forward(self, *inputs: Array) -> Array:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), reported(self.name):
             result = np.asarray(self.function(*inputs))
             return result.astype(inputs[0].dtype, copy=False) if self.same_type else result
 
@@ -62,11 +72,8 @@ class Reduce(Layer):
     def forward(self, *inputs: Array) -> Array:
         x = inputs[0]
         axes = self._axes(x.ndim)
-        with np.errstate(all="ignore"):
-            try:
-                result = np.asarray(self.function(x, axis=axes, keepdims=self.keepdims))
-            except ValueError as error:  # the maximum of nothing
-                raise ShapeError(f"{self.name}: input {x.shape}: {error}") from None
+        with np.errstate(all="ignore"), reported(self.name):
+            result = np.asarray(self.function(x, axis=axes, keepdims=self.keepdims))
         return result.astype(x.dtype, copy=False) if self.same_type else result
 
 

@@ -47,6 +47,8 @@ class Resize(Layer):
         ):  # fmt: skip
             if value not in known:
                 raise ShapeError(f"Resize: {value!r}, expected one of {', '.join(known)}")
+        if not math.isfinite(self.cubic_a):
+            raise ShapeError(f"Resize: cubic_coeff_a={self.cubic_a}, expected a number")
         if min(self.scales, default=1) <= 0 or not all(map(math.isfinite, self.scales)):
             raise ShapeError(f"Resize: scales {self.scales}, expected positive numbers")
 
@@ -58,6 +60,10 @@ class Resize(Layer):
     def forward(self, *inputs: Array) -> Array:
         x = inputs[0]
         self.output_shape(x.shape)
+        with np.errstate(all="ignore"):
+            return self._resized(x)
+
+    def _resized(self, x: Array) -> Array:
         kept = self.coordinates != "tf_crop_and_resize"
         for axis, (size, made) in enumerate(zip(x.shape, self.shape, strict=True)):
             if kept and size == made and self.scales[axis] == 1:

@@ -132,7 +132,7 @@ def fold(model: Model, shapes: Mapping[str, Shape]) -> Graph:
             folding.add(operation)
         except (ModelError, ShapeError) as error:
             raise ModelError(f"{model.path}: {operation.title}: {error}") from None
-        except (ValueError, TypeError, IndexError, OverflowError, KeyError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
             # Attributes of the wrong type or length, which builders take as they are.
             line = " ".join(str(error).split())
             raise ModelError(f"{model.path}: {operation.title}: malformed: {line}") from None

@@ -6,12 +6,12 @@ from pathlib import Path
 from imgconv.errors import ShapeError
 from imgconv.networks.graph import Graph
 from imgconv.networks.layers import Array, Shape
-from imgconv.networks.onnx import pointwise, tensors, windows
+from imgconv.networks.onnx import pointwise, reductions, tensors, windows
 from imgconv.networks.onnx.folding import fold
 from imgconv.networks.onnx.reading import Model, read_model
 
 # Importing them registers their operators.
-BUILDERS = (pointwise, tensors, windows)
+BUILDERS = (pointwise, reductions, tensors, windows)
 FREE_SIZE = 224  # what a free height or width is taken for, until an image comes
 
 

@@ -99,7 +99,9 @@ def read_initializers(path: str | Path) -> dict[str, Array]:
 
     Raises ModelError as `read_model` does.
     """
-    arrays = _initializers(_parse(path).graph, path)
+    graph = _parse(path).graph
+    _check_names(graph, path)
+    arrays = _initializers(graph, path)
     return {name: array for name, array in arrays if array.dtype.kind == "f"}
 
 
@@ -131,6 +133,7 @@ def model_of(proto: Any, path: str | Path) -> Model:
         raise ModelError(f"{path}: {len(graph.node)} nodes, expected at most {MAX_NODES}")
     if graph.sparse_initializer:
         raise ModelError(f"{path}: sparse initialisers, expected dense ones")
+    _check_names(graph, path)
     constants = dict(_initializers(graph, path))
     onnx = import_onnx()
     inputs = {
@@ -138,17 +141,32 @@ def model_of(proto: Any, path: str | Path) -> Model:
         for value in graph.input
         if value.name not in constants
     }
-    operations = tuple(_operations(graph.node, path))
+    operations = tuple(_operations(graph.node, opset, path))
     outputs = tuple(value.name for value in graph.output)
-    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    metadata = {
+        entry.key: entry.value
+        for entry in proto.metadata_props
+        if isinstance(entry.key, str) and isinstance(entry.value, str)
+    }
     return Model(str(path), opset, operations, constants, inputs, outputs, metadata)
+
+
+def _check_names(graph: Any, path: str | Path) -> None:
+    """Raise ModelError for names that are not UTF-8, which protobuf hands out as bytes."""
+    held = [value.name for value in (*graph.initializer, *graph.input, *graph.output)]
+    for node in graph.node:
+        held += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        held += [attribute.name for attribute in node.attribute]
+    for name in held:
+        if isinstance(name, bytes):
+            raise ModelError(f"{path}: the name {name!r} is not UTF-8")
 
 
 def _opset(proto: Any, path: str | Path) -> int:
     versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     opset = versions.get("ai.onnx")
     if opset is None:
-        raise ModelError(f"{path}: opsets of {', '.join(versions)}, expected ONNX's own")
+        raise ModelError(f"{path}: opsets of {', '.join(map(str, versions))}, expected ONNX's own")
     if not OLDEST <= opset <= NEWEST:
         raise ModelError(f"{path}: opset {opset}, expected {OLDEST} to {NEWEST}")
     return int(opset)
@@ -177,7 +195,7 @@ def _declared(value: Any, onnx: Any, path: str | Path) -> tuple[str, tuple[Dimen
     )
 
 
-def _operations(nodes: Iterable[Any], path: str | Path) -> Iterator[Operation]:
+def _operations(nodes: Iterable[Any], opset: int, path: str | Path) -> Iterator[Operation]:
     taken: set[str] = set()
     for number, node in enumerate(nodes):
         named = node.name or next((name for name in node.output if name), f"{number}")
@@ -190,17 +208,43 @@ def _operations(nodes: Iterable[Any], path: str | Path) -> Iterator[Operation]:
         if node.domain not in ("", "ai.onnx"):
             kind = f"{node.domain}.{kind}"
         attributes = {}
-        for attribute in node.attribute:
-            try:
+        try:
+            _check_form(node, kind, opset)
+            for attribute in node.attribute:
                 attributes[attribute.name] = _attribute(attribute, path)
-            except ModelError as error:
-                raise ModelError(f"{path}: {kind} (node {name}): {error}") from None
+        except ModelError as error:
+            raise ModelError(f"{path}: {kind} (node {name}): {error}") from None
         yield Operation(kind, name, tuple(node.input), tuple(node.output), attributes)
+
+
+def _check_form(node: Any, kind: str, opset: int) -> None:
+    """Raise ModelError where the operands' number or an attribute's type is not the operator's."""
+    defs = import_onnx().defs
+    # Exporters wrote later operators into older opsets, and opset 6 with the forms of 7.
+    if not defs.has(kind):
+        return
+    try:
+        schema = defs.get_schema(kind, max(opset, 7))
+    except defs.SchemaError:
+        return
+    count = len(node.input)
+    if not schema.min_input <= count <= schema.max_input:
+        expected = schema.min_input if count < schema.min_input else schema.max_input
+        limit = "at least" if count < schema.min_input else "at most"
+        raise ModelError(f"{count} operands, expected {limit} {expected}")
+    for attribute in node.attribute:
+        known = schema.attributes.get(attribute.name)
+        if known is not None and int(known.type) != attribute.type:
+            wanted = str(known.type).rpartition(".")[2]
+            raise ModelError(f"attribute {attribute.name!r} is not of type {wanted}")
 
 
 def _attribute(attribute: Any, path: str | Path) -> Any:
     """An attribute as a number, text, list or array; graphs and what else there is as protos."""
-    value = import_onnx().helper.get_attribute_value(attribute)
+    try:
+        value = import_onnx().helper.get_attribute_value(attribute)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"attribute {attribute.name!r}: {_line(error)}") from None
     if attribute.type == attribute.TENSOR:
         return _array(value, path)
     if isinstance(value, bytes):
@@ -264,7 +308,7 @@ def _external(tensor: Any, dtype: np.dtype[Any], shape: tuple[int, ...], path: s
         declared = int(entries.get("length", str(length)))
         inside = target.is_relative_to(folder) and target.is_file()
         size = target.stat().st_size if inside else 0
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise ModelError(f"external data {location!r}: {_line(error)}") from None
     if not location or not inside:
         raise ModelError(

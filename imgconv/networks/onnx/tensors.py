@@ -187,7 +187,9 @@ def _split(call: Call) -> Use:
     axis = axis_of(call.attribute("axis", 0), len(shape), "Split")
     sizes = call.numbers(1, "split")
     if not sizes:
-        count = call.attribute("num_outputs") or len(call.operation.results)
+        count = len(call.operation.results)
+        if call.attribute("num_outputs", count) != count:
+            raise ModelError(f"num_outputs={call.attribute('num_outputs')} for {count} outputs")
         each = -(-shape[axis] // count)
         sizes = [min(each, max(shape[axis] - each * i, 0)) for i in range(count)]
     if len(sizes) < len(call.operation.results):
@@ -247,8 +249,8 @@ def _pad(call: Call) -> Use:
 @operator("DepthToSpace", "SpaceToDepth")
 def _blocks(call: Call) -> Use:
     shape, block = call.shape(), call.attribute("blocksize")
-    if len(shape) != 4:
-        raise ModelError(f"input {shape}, expected (N, C, H, W)")
+    if len(shape) != 4 or block < 1:
+        raise ModelError(f"input {shape}, blocksize={block}, expected (N, C, H, W) and 1 or more")
     n, c, h, w = shape
     if call.kind == "SpaceToDepth":
         if h % block or w % block:

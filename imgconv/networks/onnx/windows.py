@@ -3,6 +3,7 @@
 Source: ONNX operator documentation (github.com/onnx/onnx, docs/Operators.md).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,12 @@ from imgconv.networks.layers import (
 )
 from imgconv.networks.layers.functions import Function
 from imgconv.networks.layers.normalization import GroupNorm, LayerNorm
+from imgconv.networks.layers.tensors import axis_of
 from imgconv.networks.layers.wrappers import Fed, Viewed
 from imgconv.networks.onnx.folding import Call, Use, operator
 from imgconv.shapes import extent
+
+LARGEST = 1 << 16  # kernel, stride or dilation: more than any map that fits
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ def _window(call: Call, kernel: tuple[int, ...] | None = None) -> _Window:
     stride = call.attribute("strides") or [1] * axes
     dilation = call.attribute("dilations") or [1] * axes
     for name, numbers in (("kernel_shape", found), ("strides", stride), ("dilations", dilation)):
-        if len(numbers) != axes or min(numbers) < 1:
-            raise ModelError(f"{name}={list(numbers)}, expected {axes} numbers of at least 1")
+        if len(numbers) != axes or not 1 <= min(numbers) <= max(numbers) <= LARGEST:
+            raise ModelError(f"{name}={list(numbers)}, expected {axes} numbers of 1 to {LARGEST}")
     if kernel is not None and found != kernel:
         raise ModelError(f"kernel_shape={list(found)}, expected that of its weights, {kernel}")
     auto = call.attribute("auto_pad", "NOTSET")
@@ -266,6 +270,13 @@ def _global_max(call: Call) -> Use:
     return _as_planes(call, AdaptiveMaxPool2d(1), False)
 
 
+def _epsilon(call: Call) -> float:
+    epsilon = call.attribute("epsilon", 1e-5)
+    if not 0 <= epsilon < math.inf:
+        raise ModelError(f"epsilon={epsilon}, expected a number from 0")
+    return float(epsilon)
+
+
 @operator("BatchNormalization")
 def _batch_norm(call: Call) -> Use:
     if call.attribute("training_mode", 0):
@@ -273,7 +284,7 @@ def _batch_norm(call: Call) -> Use:
     if not call.attribute("spatial", 1):
         raise ModelError("spatial=0, expected statistics by channel")
     names = ("weight", "bias", "running_mean", "running_var")
-    layer = BatchNorm2d(call.shape()[1], call.attribute("epsilon", 1e-5))
+    layer = BatchNorm2d(call.shape()[1], _epsilon(call))
     arrays = [call.constant(place) for place in range(1, 5)]
     if any(array is None for array in arrays):
         for place in range(1, 5):
@@ -289,7 +300,7 @@ def _batch_norm(call: Call) -> Use:
 @operator("InstanceNormalization", fixed=(1, 2))
 def _instance_norm(call: Call) -> Use:
     channels = call.shape()[1]
-    layer = InstanceNorm2d(channels, call.attribute("epsilon", 1e-5), affine=True)
+    layer = InstanceNorm2d(channels, _epsilon(call), affine=True)
     named = {"weight": call.fixed(1, "scale"), "bias": call.fixed(2, "bias")}
     for name, array in named.items():
         if array.shape != (channels,):
@@ -304,7 +315,7 @@ def _group_norm(call: Call) -> Use:
     if call.opset < 21:  # one number a group
         weight, bias = (np.repeat(v, channels // groups) for v in (weight, bias))
     named = {"weight": weight, "bias": bias}
-    layer = GroupNorm(groups, channels, call.attribute("epsilon", 1e-5), parameters=named)
+    layer = GroupNorm(groups, channels, _epsilon(call), parameters=named)
     return Use(layer)
 
 
@@ -317,7 +328,7 @@ def _layer_norm(call: Call) -> Use:
     named = {"weight": np.broadcast_to(call.fixed(1, "scale"), normal)}
     if call.has(2):
         named["bias"] = np.broadcast_to(call.fixed(2, "bias"), normal)
-    epsilon = call.attribute("epsilon", 1e-5)
+    epsilon = _epsilon(call)
     return Use(LayerNorm(normal, epsilon, call.has(2), parameters=named))
 
 
@@ -336,6 +347,7 @@ def _lrn(call: Call) -> Use:
 @operator("LpNormalization")
 def _lp_normalization(call: Call) -> Use:
     axis, power = call.attribute("axis", -1), call.attribute("p", 2)
+    axis = axis_of(axis, len(call.shape()), call.kind)
 
     def normalize(x: Array) -> Array:
         total = (np.abs(x) ** power).sum(axis=axis, keepdims=True) ** (1 / power)
@@ -347,7 +359,8 @@ def _lp_normalization(call: Call) -> Use:
 
 @operator("MeanVarianceNormalization")
 def _mean_variance(call: Call) -> Use:
-    axes = tuple(call.attribute("axes") or (0, 2, 3))
+    given = call.attribute("axes") or (0, 2, 3)
+    axes = tuple(axis_of(axis, len(call.shape()), call.kind) for axis in given)
 
     def normalize(x: Array) -> Array:
         centred: Array = x - x.mean(axis=axes, keepdims=True)

@@ -53,6 +53,24 @@ def test_the_digit_is_read_out_of_the_box(net):
     assert all(len(row["top"]) == 2 and row["top"][0]["probability"] > 0.8 for row in rows)
 
 
+def test_classes_do_not_depend_on_the_batch_and_a_bad_image_stops_no_other(net, photo, tmp_path):
+    digits = [f"sample:digit-{number}" for number in range(6)]
+    names = [*digits[:3], "missing.png", photo, *digits[3:]]
+    outs = {net("predict", "lenet5", *names, "--json", "--batch", size)[:2] for size in (1, 4, 9)}
+    assert len(outs) == 1
+    code, out = outs.pop()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert [row["input"] for row in rows] == [str(name) for name in names]
+    assert "error" in rows[3]
+    (tmp_path / "labels.txt").write_text("zero\none\n")
+    code, _, err = net("predict", "lenet5", photo, "--labels", "labels.txt")
+    assert (code, err) == (2, "imgconv: 2 labels for 10 classes, expected as many\n")
+    code, _, err = net("predict", "lenet5", photo, "--resize", "none")
+    assert code == 2
+    assert err.startswith(f"imgconv: {photo}: f6: Linear: input (1, 41400), expected")
+
+
 def test_a_list_names_every_network_once(net):
     code, out, _ = net("list", "--json")
     rows = [json.loads(line) for line in out.splitlines()]

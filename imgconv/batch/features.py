@@ -12,6 +12,7 @@ import numpy as np
 
 from imgconv import __version__
 from imgconv.batch.reporting import Reports
+from imgconv.batch.runner import naming
 from imgconv.errors import ModelError, OutputError, UsageError
 from imgconv.images import scaling
 from imgconv.images.complete import is_complete
@@ -160,8 +161,9 @@ class Features:
         results = []
         for image in self._images(source):
             frame = image.frame if request.frame == "all" else 0
-            tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
-            shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
+            with naming(source):
+                tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
+                shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
             rows = list(self._outputs(source, index, frame, shapes))
             paths = [path for row in rows for path in row["paths"]]
             page = self.reports.path(source, index, frame) if self.reports else None

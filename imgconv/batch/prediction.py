@@ -1,60 +1,112 @@
 """Classes of images, the likeliest first."""
 
+import math
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from imgconv.errors import UsageError
+from imgconv.batch.runner import Outcome, naming
+from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.reading import read_images
 from imgconv.networks.architectures import Network
 from imgconv.networks.fusion import FusedGraph
-from imgconv.networks.layers import Array, Softmax
+from imgconv.networks.layers import Array, Shape, Softmax
 
 
 class Prediction:
-    """Predicts the classes of one image after the other; `batch.runner.run` calls it."""
+    """Predicts the classes of many images, `batch` of them in one walk.
+
+    Large networks are bound by reading their weights, which a walk does once. Numbers do not depend
+    on the batch. Raises UsageError for labels that are not as many as the classes.
+    """
 
     def __init__(
-        self, network: Network, top: int, frame: int | str | None, max_pixels: int | None
-    ) -> None:
+        self, network: Network, top: int, frame: int | str | None = None,
+        max_pixels: int | None = None, batch: int = 1,
+    ) -> None:  # fmt: skip
         self.network, self.top, self.frame, self.max_pixels = network, top, frame, max_pixels
+        self.batch = batch
         self.fused = FusedGraph(network.graph)
         self.output = network.graph.outputs[0]
         maker = network.graph.producers.get(self.output)
         self.normalized = maker is not None and isinstance(maker.layer, Softmax)
+        classes = math.prod(network.graph.shapes()[self.output][1:])
+        named = len(network.labels)
+        if named and named != classes:
+            raise UsageError(f"{named} labels for {classes} classes, expected as many")
 
-    def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
-        """A row an image with its `top` classes. Raises ImgconvError."""
+    def outcomes(self, sources: Iterable[str | ImageError]) -> Iterator[Outcome]:
+        """Yield what became of every image, in order; one that cannot be read stops no other."""
+        remaining = iter(sources)
+        while group := list(islice(remaining, self.batch)):
+            outcomes = [self._read(source) for source in group]
+            rows = [row for outcome in outcomes for row in outcome.results]
+            by_shape: dict[Shape, list[dict[str, Any]]] = {}
+            for row in rows:
+                by_shape.setdefault(row["tensor"].shape, []).append(row)
+            for alike in by_shape.values():
+                self._classify(alike)
+            for outcome in outcomes:
+                errors = [row["error"] for row in outcome.results if "error" in row]
+                if errors:
+                    yield Outcome(outcome.source, error=errors[0])
+                else:
+                    yield outcome
+
+    def _read(self, source: str | ImageError) -> Outcome:
+        """An outcome with a row, and its tensor, for each frame that is wanted."""
+        if isinstance(source, ImageError):
+            return Outcome(str(source).partition(":")[0], error=source)
         data: Any = sys.stdin.buffer.read() if source == "-" else source
         name = "standard input" if source == "-" else ""
         rows = []
-        for image in read_images(
-            data, frame=self.frame, max_pixels=self.max_pixels, name=name
-        ):  # fmt: skip
-            tensor = self.network.preprocess(image.pixels, image.full_scale, image.alpha)
-            row: dict[str, Any] = {"input": source}
-            if self.frame == "all":
-                row["frame"] = image.frame
-            rows.append(row | {"top": self.classes(tensor)})
-        return rows
+        try:
+            for image in read_images(
+                data, frame=self.frame, max_pixels=self.max_pixels, name=name
+            ):  # fmt: skip
+                with naming(source):
+                    tensor = self.network.preprocess(image.pixels, image.full_scale, image.alpha)
+                row: dict[str, Any] = {"input": source, "tensor": tensor}
+                if self.frame == "all":
+                    row["frame"] = image.frame
+                rows.append(row)
+        except ImgconvError as error:
+            return Outcome(source, error=error)
+        return Outcome(source, rows)
 
-    def classes(self, tensor: Array) -> list[dict[str, Any]]:
-        """The likeliest classes of (1, C, H, W): class, label, probability."""
-        graph = self.fused.at(tensor.shape)
-        scores = graph.run(tensor)[self.output].reshape(-1).astype(np.float64)
+    def _classify(self, rows: list[dict[str, Any]]) -> None:
+        """Replace the tensors of rows by their classes, or by the error that they meet."""
+        try:
+            tensor = np.concatenate([row["tensor"] for row in rows])
+            with naming(rows[0]["input"]):
+                scores = self.fused.at(tensor.shape).run(tensor)[self.output]
+            scores = scores.reshape(len(rows), -1)
+        except ImgconvError as error:
+            if len(rows) > 1:
+                # A model may be made for a batch of one.
+                for row in rows:
+                    self._classify([row])
+                return
+            rows[0]["error"] = error
+            return
+        for row, one in zip(rows, scores, strict=True):
+            del row["tensor"]
+            row["top"] = self._top(one.astype(np.float64))
+
+    def _top(self, scores: Array) -> list[dict[str, Any]]:
+        """The likeliest classes: class, label, probability."""
         if not self.normalized:
             powers = np.exp(scores - scores.max())
             scores = powers / powers.sum()
         labels = self.network.labels
-        if labels and len(labels) != len(scores):
-            raise UsageError(f"{len(labels)} labels for {len(scores)} classes, expected as many")
-        order = np.argsort(-scores, kind="stable")[: self.top]
         return [
             {
                 "class": int(index),
                 "label": labels[index] if labels else None,
                 "probability": float(scores[index]),
             }
-            for index in order
-        ]  # fmt: skip
+            for index in np.argsort(-scores, kind="stable")[: self.top]
+        ]

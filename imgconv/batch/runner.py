@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imgconv.compute import bands
-from imgconv.errors import ImageError, ImgconvError
+from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.publish import while_waiting
 
 _WAITING = 6  # files that may wait for the disk while others are worked on
@@ -48,6 +48,15 @@ def shares(jobs: int | None, threads: int | None, total: int | None) -> int:
     working = min(jobs, total) if total else jobs
     bands.set_num_threads(threads or max(1, cpus // max(1, working)))
     return max(1, working)
+
+
+@contextlib.contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Put the input's name before errors of the body that speak of its size or channels alone."""
+    try:
+        yield
+    except UsageError as error:
+        raise type(error)(f"{source}: {error}") from None
 
 
 def run(

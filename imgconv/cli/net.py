@@ -115,8 +115,7 @@ net.add_command(receptive)
     help="Write an HTML page of each image; without -o only that.",
 )  # fmt: skip
 @options.many
-@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
-@click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone.")
+@options.replacing
 @click.option("--dry-run", is_flag=True, help="Say how many maps and bytes, and stop.")
 def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
     """Write the feature maps of a network's layers.
@@ -155,6 +154,10 @@ def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
     "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to name."
 )
 @click.option("--labels", metavar="FILE", help="Names of the classes, one a line.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True,
+    help="Images in one walk through the network.",
+)  # fmt: skip
 @options.preprocess
 @options.many
 def predict(network: str, inputs: tuple[str, ...], **given: Any) -> int:
@@ -172,7 +175,9 @@ def predict(network: str, inputs: tuple[str, ...], **given: Any) -> int:
     found, _ = options.ready(network, given)
     if given["labels"]:
         found = replace(found, labels=read_labels(given["labels"]))
-    work = Prediction(found, given["top"], given["frame"], given["max_pixels"])
+    work = Prediction(
+        found, given["top"], given["frame"], given["max_pixels"], given["batch"]
+    )  # fmt: skip
     return run_predictions(work, options.sources_of(inputs, given), given)
 
 

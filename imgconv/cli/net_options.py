@@ -111,27 +111,17 @@ preprocess = together(
         click.option("--mean", type=Floats(), help="Subtracted, in the channels' order."),
         click.option("--std", type=Floats(), help="Divides, after --mean."),
         click.option("--invert/--no-invert", default=None, help="White becomes 0, black --white."),
-        click.option("--frame", metavar="N|all", help="Frame or page of a file of several."),
-        click.option(
-            "--max-pixels",
-            type=click.IntRange(1),
-            help="Refuse larger images; default 179 million.",
-        ),
+        options.frame,
+        options.max_pixels,
     )
 )
 many = together(
     (
-        click.option("--recursive", is_flag=True, help="Take the images in folders and below."),
-        click.option(
-            "--files-from", metavar="FILE|-", help="Read input names from a file, one a line."
-        ),
-        click.option("-0", "--null", is_flag=True, help="Names in --files-from end with NUL."),
-        click.option("--threads", type=click.IntRange(1), help="Threads; default: the CPUs."),
-        click.option("--json", "as_json", is_flag=True, help="One JSON object a result."),
-        click.option("-q", "--quiet", is_flag=True, help="Only errors."),
-        click.option("--debug", is_flag=True, help="Show tracebacks."),
+        options.recursive, options.files_from, options.null, options.threads, options.as_json,
+        options.quiet, options.debug,
     )
-)
+)  # fmt: skip
+replacing = together((options.overwrite, options.skip_existing))
 
 
 pictured = together(
@@ -141,11 +131,11 @@ pictured = together(
             metavar="RULE",
             help="How maps become pictures: minmax, clip, abs, signed, symmetric, percentile=P.",
         ),
-        click.option("--colormap", type=options.COLORMAP, help="Show maps in these colours."),
+        options.colormap,
         click.option("--depth", type=click.Choice(["8", "16"]), help="Bits of a gray picture."),
         click.option("--sheet", is_flag=True, help="One contact sheet a layer."),
-        click.option("--columns", type=click.IntRange(1, 256), help="Columns of the sheet."),
-        click.option("--tile", type=click.IntRange(16, 4096), help="Long side of a sheet's tiles."),
+        options.columns,
+        options.tile,
         click.option("--share-scale", is_flag=True, help="One scale for all maps of a layer."),
     )
 )

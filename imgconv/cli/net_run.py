@@ -31,7 +31,8 @@ def run_features(work: Any, sources: Any, given: dict[str, Any]) -> int:
                     f"{printable(row['output'])}"
                 )
 
-    code = _all(work, sources, given, show)
+    # One image after the other: each takes all threads.
+    code = _all(run(sources, work, 1), sources, given, show)
     if given["dry_run"] and not given["as_json"]:
         print(f"{totals[0]:,} maps of {totals[2]:,} layers, {totals[1]:,} bytes as float32")
     return code
@@ -62,17 +63,16 @@ def run_predictions(work: Any, sources: Any, given: dict[str, Any]) -> int:
             frame = f" frame {row['frame']}" if "frame" in row else ""
             print(f"{printable(row['input'])}{frame}: {classes}", flush=True)
 
-    return _all(work, sources, given, show)
+    return _all(work.outcomes(sources), sources, given, show)
 
 
-def _all(work: Any, sources: Any, given: dict[str, Any], show: Any) -> int:
+def _all(outcomes: Any, sources: Any, given: dict[str, Any], show: Any) -> int:
     total = len(sources) if isinstance(sources, list) else None
     talks = given["quiet"] or given["as_json"] or given.get("dry_run", True)
     progress = Progress(total, talks)
     failed = 0
     try:
-        # One image after the other: each takes all threads.
-        for outcome in run(sources, work, 1):
+        for outcome in outcomes:
             progress.step()
             if outcome.error is not None:
                 failed = max(failed, outcome.error.exit_code if total == 1 else 1)

@@ -180,6 +180,37 @@ _AFTER = (
         help="max:2, avg:3,stride=2, min:2, lp:2, global-avg, adaptive-max:7, …",
     ),
 )
+# Options that commands with fewer of them take one by one.
+frame = click.option("--frame", metavar="N|all", help="Frame or page of a file of several.")
+max_pixels = click.option(
+    "--max-pixels", type=click.IntRange(1), help="Refuse larger images; default 179 million."
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+skip_existing = click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone.")
+colormap = click.option(
+    "--colormap",
+    type=COLORMAP,
+    help="Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
+)
+columns = click.option("--columns", type=click.IntRange(1, 256), help="Columns of the sheet.")
+tile = click.option(
+    "--tile", type=click.IntRange(16, 4096), help="Long side of the sheet's tiles in pixels."
+)
+recursive = click.option("--recursive", is_flag=True, help="Take the images in folders and below.")
+files_from = click.option(
+    "--files-from", metavar="FILE|-", help="Read input names from a file, one a line."
+)
+null = click.option("-0", "--null", is_flag=True, help="Names in --files-from end with NUL.")
+threads = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads within one image; default: its share of the CPUs.",
+)
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a result on standard output."
+)
+quiet = click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+debug = click.option("--debug", is_flag=True, help="Show tracebacks.")
 _READ = (
     click.option("--gray", is_flag=True, help="Turn colours into gray first."),
     click.option("--channels", metavar="LIST", help="Keep these channels: r,g,b,a or 0,2."),
@@ -191,10 +222,8 @@ _READ = (
         show_default=True,
         help="Opacity: copy it, drop it, or filter premultiplied colours.",
     ),
-    click.option("--frame", metavar="N|all", help="Frame or page of a file of several."),
-    click.option(
-        "--max-pixels", type=click.IntRange(1), help="Refuse larger images; default 179 million."
-    ),
+    frame,
+    max_pixels,
 )
 _WRITE = (
     click.option(
@@ -220,36 +249,28 @@ _WRITE = (
         help="PNG compression.",
     ),
     click.option("--no-metadata", is_flag=True, help="Leave out what was applied."),
-    click.option("--overwrite", is_flag=True, help="Replace existing outputs."),
-    click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone."),
+    overwrite,
+    skip_existing,
     click.option("--in-place", is_flag=True, help="Replace every input by its result."),
 )
 _SHOW = (
-    click.option(
-        "--colormap",
-        type=COLORMAP,
-        help="Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
-    ),
+    colormap,
     click.option(
         "--report",
         metavar="PATH",
         help="Write an HTML page: input, kernels, all maps, statistics; without -o only that.",
     ),
     click.option("--sheet", is_flag=True, help="One contact sheet of all maps of an image."),
-    click.option("--columns", type=click.IntRange(1, 256), help="Columns of the sheet."),
-    click.option(
-        "--tile", type=click.IntRange(16, 4096), help="Long side of the sheet's tiles in pixels."
-    ),
+    columns,
+    tile,
     click.option(
         "--share-scale", is_flag=True, help="One scale for all maps of the sheet, with a bar."
     ),
 )
 _BATCH = (
-    click.option("--recursive", is_flag=True, help="Take the images in folders and below."),
-    click.option(
-        "--files-from", metavar="FILE|-", help="Read input names from a file, one a line."
-    ),
-    click.option("-0", "--null", is_flag=True, help="Names in --files-from end with NUL."),
+    recursive,
+    files_from,
+    null,
     click.option(
         "--jobs", type=click.IntRange(1), help="Files worked on at once; default: the CPUs."
     ),
@@ -258,11 +279,7 @@ _BATCH = (
         type=Size(),
         help="Memory that one image may take, such as 500M; larger ones go in bands.",
     ),
-    click.option(
-        "--threads",
-        type=click.IntRange(1),
-        help="Threads within one image; default: its share of the CPUs.",
-    ),
+    threads,
     click.option(
         "--since", metavar="TIME", help="Only inputs changed since a date, an age (12h) or last."
     ),
@@ -278,12 +295,10 @@ _BATCH = (
         help="Work on a Dask cluster: tcp://HOST:PORT, or N processes here.",
     ),
     click.option("--dry-run", is_flag=True, help="Say what would be written and stop."),
-    click.option(
-        "--json", "as_json", is_flag=True, help="One JSON object a result on standard output."
-    ),
-    click.option("-q", "--quiet", is_flag=True, help="Only errors."),
+    as_json,
+    quiet,
     click.option("-v", "--verbose", count=True, help="Say more."),
-    click.option("--debug", is_flag=True, help="Show tracebacks."),
+    debug,
 )
 
 

@@ -39,8 +39,9 @@ class FusedGraph:
     def at(self, shape: Shape) -> Graph:
         """The graph, weights folded. Raises ShapeError naming the layer that does not fit."""
         if shape != self._shape:
-            self._fused = fuse(self.graph.at({self.input: shape}), self.wanted)
-            self._fused.shapes({self.input: shape})
+            graph = self.graph.at({self.input: shape})
+            graph.shapes({self.input: shape})  # by the names that the user knows
+            self._fused = fuse(graph, self.wanted)
             self._shape = shape
         return self._fused
 

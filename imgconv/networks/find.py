@@ -11,10 +11,9 @@ from imgconv.shapes import Pair
 def find_network(text: str, size: Pair | None = None) -> Network:
     """Return the network of `resnet50`, `vgg16:classes=10`, a file, or `conv sobel | relu`.
 
-    Files are `mine.toml` and `model.onnx`.
-    size: height and width of its input, for another than the usual; crop and resize follow it.
-    Raises ModelError with a suggestion for a name that is not known, ShapeError where a layer does
-    not fit the size.
+    Files are `mine.toml` and `model.onnx`. size: height and width of its input, for another than
+    the usual; crop and resize follow it. Raises ModelError with a suggestion for a name that is
+    not known, ShapeError where a layer does not fit the size.
     """
     if text.endswith(".toml"):
         from imgconv.networks.user import file_network

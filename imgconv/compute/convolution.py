@@ -46,8 +46,9 @@ def conv2d(
     activation: a name with parameters as `pointwise.parse_activation` takes it, applied last.
 
     Sums are float32 unless x is float64 or int32; integer images under integer weights are exact
-    while |sum| < 2⁵³ (the sums turn to float64 where float32's 2²⁴ may be passed). Taps of
-    weight zero are skipped, so a NaN under them does not spread.
+    while |sum| < 2⁵³ (the sums turn to float64 where float32's 2²⁴ may be passed). In
+    small banks taps of weight zero are skipped, so a NaN under them does not spread; in a
+    network's layer (`matmul.offer`) every tap counts.
     Raises ShapeError for sizes that do not fit together, naming both numbers.
     """
     if _is_point(x, weight, bias) and (stride, padding, dilation, groups) == (1, 0, 1, 1):

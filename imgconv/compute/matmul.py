@@ -25,6 +25,7 @@ from imgconv.compute.matmul_layout import Layout
 from imgconv.compute.plan import Offer
 from imgconv.compute.tiles import Job, convert_row
 
+LINE = 64  # bytes
 WIDEST = 4096  # output columns; beyond them a row of a tile leaves the cache
 
 
@@ -282,7 +283,10 @@ class _Scratch(threading.local):
     def _buffer(self, name: str, size: int, dtype: Any) -> npt.NDArray[Any]:
         found = self._buffers.get(name)
         if found is None or found.size < size:
-            found = self._buffers[name] = np.empty(size, dtype)
+            # NumPy aligns to 16 bytes; at a cache line's start no vector of sums lies across two.
+            room = np.empty(size * np.dtype(dtype).itemsize + LINE, np.uint8)
+            skip = -room.ctypes.data % LINE
+            found = self._buffers[name] = room[skip : room.size - LINE + skip].view(dtype)
         return found
 
 

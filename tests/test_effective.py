@@ -16,7 +16,11 @@ from imgconv.networks.layers import (
     Flatten,
     Linear,
     MaxPool2d,
+    Mul,
 )
+from imgconv.networks.layers.functions import Reduce
+from imgconv.networks.layers.tensors import Slice
+from imgconv.networks.layers.wrappers import Bound
 from imgconv.networks.receptive import region
 from imgconv.networks.weights import draw_weights
 from imgconv.pictures.receptive import draw_fields, spread_of
@@ -29,28 +33,32 @@ def small_network():
     first = net.add("first", Conv2d(2, 4, 3, stride=2, padding=1, bias=False))
     left = net.add("left", Conv2d(4, 4, 3, padding=2, dilation=2, groups=2, bias=False), first)
     right = net.add("right", Conv2d(4, 4, (1, 3), padding=(0, 1), bias=False), first)
-    joined = net.add("sum", Add(), left, first)
+    half = net.add("half", Bound(Mul(), {1: (1, 4, 1, 1)}), left)
+    joined = net.add("sum", Add(), half, first)
     both = net.add("both", Concat(), joined, right)
     pooled = net.add("pool", AvgPool2d(2, padding=1), both)
-    net.add("last", Conv2d(8, 3, 2, bias=False), pooled)
+    some = net.add("some", Slice(((None, None, 1), (1, None, 1), (0, 4, 1), (0, 4, 1))), pooled)
+    last = net.add("last", Conv2d(7, 3, 2, bias=False), some)
+    net.add("mean", Reduce("ReduceMean", np.mean, (3,)), last)
     return net.graph()
 
 
 def test_it_is_the_expected_gradient_over_random_signs():
-    graph = draw_weights(small_network(), 1)
+    drawn = np.random.default_rng(1).normal
+    weights = {name: drawn(size=parameter.shape).astype(np.float32)
+               for name, parameter in small_network().parameters().items()}  # fmt: skip
+    graph = small_network().with_parameters(weights)
     shapes = graph.shapes()
-    unit = (1, 2)
-    found = effective_field(graph, "last", unit, shapes)
+    unit = (1, 0)
+    found = effective_field(graph, "mean", unit, shapes)
     count, height, width = shapes["input"][1:]
     # The network is linear: the gradient of a pixel is the response to that pixel alone.
     pulses = np.eye(count * height * width, dtype=np.float32).reshape(-1, count, height, width)
     generator, rounds, total = np.random.default_rng(2), 300, 0
-    weights = {name: node.layer.parameters["weight"] for name, node in graph.producers.items()
-               if "weight" in node.layer.parameters}  # fmt: skip
     for _ in range(rounds):
-        signed = {f"{name}.weight": w * generator.choice([-1, 1], w.shape).astype(np.float32)
+        signed = {name: w * generator.choice([-1, 1], w.shape).astype(np.float32)
                   for name, w in weights.items()}  # fmt: skip
-        ((_, out),) = graph.with_parameters(signed).trace(pulses, ["last"])
+        ((_, out),) = graph.with_parameters(signed).trace(pulses, ["mean"])
         total = total + np.square(out[:, :, unit[0], unit[1]]).sum(axis=1)
     expected = np.sqrt((total / rounds).reshape(count, height, width).sum(axis=0))
     np.testing.assert_array_equal(found > 0, expected > 0)

@@ -120,6 +120,10 @@ def test_a_model_that_holds_its_weights_needs_no_option_for_the_effective_field(
     code, out, err = net("receptive", "m.onnx", "photo.png", "--layer", "r", "--at", "4,4")
     assert (code, err) == (0, "")
     assert "effective: within two deviations rows 3 to 5" in out
+    assert (
+        net("receptive", "m.onnx", "--layer", "s", "--at", "4,4")[1].splitlines()[2]
+        == (out.splitlines()[2])
+    )
     assert net("draw", "m.onnx")[0] == 0
     assert "Slice" in (tmp_path / "m.svg").read_text()
 

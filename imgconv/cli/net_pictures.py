@@ -85,37 +85,42 @@ def receptive(
     shapes = found.graph.at(inputs).shapes(inputs)
     box = region(found.graph.at(inputs), layer, unit, shapes)
     weights = _effective(found, layer, unit, inputs, given)
+    field = fields(found.graph.at(inputs), shapes)[layer]
     facts = {
         "network": found.name, "layer": layer, "unit": list(unit), "input": list(shape[2:]),
-        "rows": list(box[:2]), "columns": list(box[2:]),
+        "rows": list(box[:2]), "columns": list(box[2:]), "size": [axis.size for axis in field.axes],
     }  # fmt: skip
-    field = fields(found.graph.at(inputs), shapes)[layer]
-    facts["size"] = [axis.size for axis in field.axes]
     if weights is not None:
         from imgconv.pictures.receptive import spread_of
 
         inner = spread_of(weights).region((shape[2], shape[3]))
         facts["effective"] = {"rows": list(inner[:2]), "columns": list(inner[2:])}
     if picture:
-        facts["output"] = _drawn(found, picture, box, weights, f"{layer} at {unit[0]},{unit[1]}",
-                                 given)  # fmt: skip
-    if given["as_json"]:
-        click.echo(json.dumps(facts))
-        return
-    top, bottom, left, right = box
-    sizes = "×".join(f"{axis.size:g}" for axis in field.axes)
-    everywhere = " and, through gates, the whole image" if field.everywhere else ""
-    click.echo(
-        f"{layer} at {unit[0]},{unit[1]} sees rows {top} to {bottom} and columns {left} to {right} "
-        f"of {shape[2]}×{shape[3]}: {bottom - top + 1}×{right - left + 1} pixels\n"
-        f"its field, before the image's edges cut it: {sizes}{everywhere}"
-    )
-    if weights is not None:
-        top, bottom, left, right = inner
-        click.echo(
-            f"effective: within two deviations rows {top} to {bottom} and columns {left} to "
-            f"{right}: {bottom - top + 1}×{right - left + 1} pixels"
-        )
+        title = f"{layer} at {unit[0]},{unit[1]}"
+        facts["output"] = _drawn(found, picture, box, weights, title, given)
+    click.echo(json.dumps(facts) if given["as_json"] else _said(facts, field.everywhere))
+
+
+def _said(facts: dict[str, Any], everywhere: bool) -> str:
+    """The facts as sentences."""
+
+    def place(part: dict[str, Any]) -> tuple[str, str]:
+        (top, bottom), (left, right) = part["rows"], part["columns"]
+        words = f"rows {top} to {bottom} and columns {left} to {right}"
+        return words, f"{bottom - top + 1}×{right - left + 1} pixels"
+
+    words, size = place(facts)
+    unit, image = ",".join(map(str, facts["unit"])), "×".join(map(str, facts["input"]))
+    field = "×".join(f"{length:g}" for length in facts["size"])
+    more = " and, through gates, the whole image" if everywhere else ""
+    lines = [
+        f"{facts['layer']} at {unit} sees {words} of {image}: {size}",
+        f"its field, before the image's edges cut it: {field}{more}",
+    ]
+    if "effective" in facts:
+        words, size = place(facts["effective"])
+        lines.append(f"effective: within two deviations {words}: {size}")
+    return "\n".join(lines)
 
 
 def _read(image: str, given: dict[str, Any]) -> Any:

@@ -6,6 +6,8 @@ root of that gradient's expected square if the weights' signs were independent o
 needs no image: squares of weights are added up backwards along all paths.
 """
 
+import math
+from dataclasses import replace
 from functools import singledispatch
 
 import numpy as np
@@ -14,7 +16,10 @@ from imgconv.errors import ModelError
 from imgconv.networks import layers
 from imgconv.networks.graph import Graph
 from imgconv.networks.layers.base import Array, Layer, Shape
+from imgconv.networks.layers.functions import Reduce
 from imgconv.networks.layers.image import Gray, KernelFilter
+from imgconv.networks.layers.tensors import Reshape, Slice, Split
+from imgconv.networks.layers.wrappers import Bound
 
 # An activation that is 0 for half of its inputs lets half of the squares through.
 _HALVING = ("relu", "relu6", "leaky-relu", "elu", "silu", "gelu", "hard-swish")
@@ -37,17 +42,31 @@ def effective_field(
         start[...] = 1.0
     squares: dict[str, Array] = {value: start}
     for node in reversed(graph.needed([value])):
-        after = [squares.pop(name, None) for name in node.outputs]
-        if after[0] is None:
+        given = [squares.pop(name, None) for name in node.outputs]
+        if all(part is None for part in given):
             continue
+        after = _whole(node.layer, given, [shapes[name] for name in node.outputs])
         before = [shapes[name] for name in node.inputs]
-        for name, found in zip(node.inputs, _back(node.layer, after[0], before), strict=True):
+        for name, found in zip(node.inputs, _back(node.layer, after, before), strict=True):
             if found is not None:
                 squares[name] = squares[name] + found if name in squares else found
     inputs = [squares[name] for name in graph.inputs if name in squares]
     if not inputs:
         raise ModelError(f"{value}: sees no pixel of the input")
     return np.asarray(np.sqrt(inputs[0][0].sum(axis=0)))
+
+
+def _whole(layer: Layer, given: list[Array | None], after: list[Shape]) -> Array:
+    """The squares of a layer's outputs as one: those of a Split side by side."""
+    if isinstance(layer, Split):
+        parts = [
+            np.zeros((1, *shape[1:]), np.float32) if part is None else part
+            for part, shape in zip(given, after, strict=True)
+        ]
+        return np.concatenate(parts, axis=layer.axis)
+    if given[0] is None or len(given) > 1:
+        raise ModelError(f"{layer.kind}: the effective field of this layer is not known")
+    return given[0]
 
 
 @singledispatch
@@ -137,6 +156,41 @@ def _(layer: layers.AdaptiveAvgPool2d, after: Array, before: list[Shape]) -> lis
             count = (down.stop - down.start) * (across.stop - across.start)
             out[:, :, down, across] += after[:, :, i : i + 1, j : j + 1] / count**power
     return [out]
+
+
+@_back.register
+def _(layer: Slice, after: Array, before: list[Shape]) -> list[Array | None]:
+    out = np.zeros((1, *before[0][1:]), np.float32)
+    out[tuple(slice(*part) for part in layer.parts)] = after
+    return [out]
+
+
+@_back.register
+def _(layer: Split, after: Array, before: list[Shape]) -> list[Array | None]:
+    return [after]
+
+
+@_back.register
+def _(layer: Reshape, after: Array, before: list[Shape]) -> list[Array | None]:
+    return [after.reshape(1, *before[0][1:])]
+
+
+@_back.register
+def _(layer: Reduce, after: Array, before: list[Shape]) -> list[Array | None]:
+    kept = replace(layer, keepdims=True).output_shape(before[0])
+    count = math.prod(before[0]) / math.prod(kept)
+    power = {"ReduceMean": 2, "ReduceSum": 0}.get(layer.name, 1)
+    return [np.broadcast_to(after.reshape(1, *kept[1:]) / count**power, (1, *before[0][1:]))]
+
+
+@_back.register
+def _(layer: Bound, after: Array, before: list[Shape]) -> list[Array | None]:
+    if isinstance(layer.layer, layers.Mul):
+        for name in layer.parameter_shapes():
+            after = after * np.square(layer.parameter(name), dtype=np.float32)
+    elif not isinstance(layer.layer, layers.Add):
+        return _back(layer.layer, after, before)
+    return [_folded(after, shape) for shape in before]
 
 
 @_back.register

@@ -18,8 +18,9 @@ from imgconv.networks.layers.tensors import Constant
 from imgconv.networks.layers.wrappers import Bound
 from imgconv.networks.onnx.reading import MAX_ELEMENTS, Model, Operation
 
-# Elements of all constants that folding may make: 8 GiB of float32.
-MAX_CONSTANTS = 1 << 31
+# Elements of all constants that folding may make: 2 GiB of float32, four times VGG-19's weights,
+# which ONNX's own models fill in so.
+MAX_CONSTANTS = 1 << 29
 
 
 @dataclass(frozen=True)

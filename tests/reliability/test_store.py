@@ -1,0 +1,215 @@
+"""Rows 23 to 25 and 27: the store of compiled loops, and outputs that depend on nothing else."""
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+import imgconv as package
+from tests.reliability.support import COMMAND, imgconv, save_photo
+
+APPLY = ("apply", "-q", "-k", "sobel-x", "photo.png", "-o", "npy:-")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="dropping privileges needs root")
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A warm store of its own, the photo and the right output."""
+    monkeypatch.delenv("IMGCONV_QUIET")
+    monkeypatch.setenv("IMGCONV_STORE", str(tmp_path / "store"))
+    save_photo(tmp_path / "photo.png")
+    result = imgconv(*APPLY, cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr.count(b"compiling loops") == 1
+    again = imgconv(*APPLY, cwd=tmp_path)
+    assert (again.stdout, again.stderr) == (result.stdout, b"")
+    return tmp_path, result.stdout
+
+
+# Row 23
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("apply", "--help")])
+def test_row_23_help_works_without_home_and_store(tmp_path, arguments):
+    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    for home in ({}, {"HOME": ""}, {"HOME": "/nonexistent"}, {"IMGCONV_STORE": "/proc/none"}):
+        result = imgconv(*arguments, cwd=tmp_path, env=bare | home)
+        assert (result.returncode, result.stderr) == (0, b"")
+
+
+@as_root
+def test_row_23_a_store_that_cannot_be_written_is_one_warning(store):
+    folder, expected = store
+    (folder / "store").chmod(0o555)
+    folder.chmod(0o755)
+    for parent in folder.parents[:2]:
+        parent.chmod(0o755)
+    environment = {**os.environ, "IMGCONV_STORE": str(folder / "other")}
+    result = imgconv(
+        *APPLY, cwd=folder, env=environment,
+        under=("setpriv", "--reuid=65534", "--clear-groups"),
+    )  # fmt: skip
+    assert result.returncode == 0
+    assert result.stdout == expected
+    assert result.stderr.count(b"not kept") == 1
+    assert result.stderr.count(b"\n") == 2
+
+
+@as_root
+def test_row_23_a_full_store_is_one_warning(store):
+    folder, expected = store
+    full = folder / "full"
+    full.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "none", full]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("cannot mount a tmpfs")
+    try:
+        environment = {**os.environ, "IMGCONV_STORE": str(full)}
+        result = imgconv(*APPLY, cwd=folder, env=environment)
+        assert (result.returncode, result.stdout) == (0, expected)
+        assert result.stderr.count(b"not kept: No space left on device") == 1
+        assert os.listdir(full) == []
+    finally:
+        subprocess.run(["umount", full], check=True)
+
+
+# Row 24
+
+
+def entries(folder):
+    return sorted((folder / "store").glob("*.o"))
+
+
+def damage(kind, folder):
+    """Spoil every entry of a store."""
+    found = entries(folder)
+    assert found
+    contents = [path.read_bytes() for path in found]
+    for number, path in enumerate(found):
+        content = bytearray(contents[number])
+        if kind == "flipped":
+            content[-50] ^= 1
+        elif kind == "foreign":
+            content = bytearray(contents[number - 1]) + b"\0"
+        elif kind == "truncated":
+            del content[len(content) // 2 :]
+        elif kind == "empty":
+            content = bytearray()
+        elif kind == "rubbish":
+            content = bytearray(os.urandom(len(content)))
+        path.unlink()
+        if kind == "folders":
+            path.mkdir()
+        else:
+            path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["flipped", "foreign", "truncated", "empty", "rubbish"])
+def test_row_24_a_spoilt_entry_is_compiled_again(store, kind):
+    folder, expected = store
+    damage(kind, folder)
+    result = imgconv(*APPLY, cwd=folder)
+    assert (result.returncode, result.stdout) == (0, expected)
+    assert b"compiling loops" in result.stderr
+    again = imgconv(*APPLY, cwd=folder)
+    assert (again.stdout, again.stderr) == (expected, b"")
+
+
+def test_row_24_an_edited_source_never_meets_its_old_code(store):
+    folder, expected = store
+    before = {path.name for path in entries(folder)}
+    copy = folder / "copy"
+    copy.mkdir()
+    source = Path(package.__file__).parent
+    shutil.copytree(source, copy / "imgconv", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(source.parent / "kernels", copy / "kernels")
+    with open(copy / "imgconv" / "compute" / "direct.py", "a") as file:
+        file.write("\n# edited\n")
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    result = imgconv(*APPLY, cwd=folder, env=environment)
+    assert (result.returncode, result.stdout) == (0, expected)
+    assert b"compiling loops" in result.stderr
+    assert before < {path.name for path in entries(folder)}
+
+
+@pytest.mark.parametrize("how", ["others may write", "another owner"])
+def test_row_24_a_store_that_is_not_ours_alone_is_neither_read_nor_written(store, how):
+    folder, expected = store
+    place = folder / "store"
+    if how == "others may write":
+        place.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(place, 1234, -1)
+    else:
+        pytest.skip("chown needs root")
+    stamps = [path.stat().st_mtime_ns for path in entries(folder)]
+    result = imgconv(*APPLY, cwd=folder)
+    assert (result.returncode, result.stdout) == (0, expected)
+    assert b"compiling loops" in result.stderr
+    assert result.stderr.count(b"not kept") == 1
+    assert [path.stat().st_mtime_ns for path in entries(folder)] == stamps
+
+
+# Row 25
+
+
+@pytest.mark.slow
+def test_row_25_32_processes_that_start_cold_on_one_store_agree(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMGCONV_STORE", str(tmp_path / "store"))
+    save_photo(tmp_path / "photo.png")
+
+    def start(_):
+        result = subprocess.run([*COMMAND, *APPLY], cwd=tmp_path, capture_output=True, timeout=600)
+        return result.returncode, result.stdout, result.stderr
+
+    with ThreadPoolExecutor(32) as pool:
+        outcomes = set(pool.map(start, range(32)))
+    assert len(outcomes) == 1
+    ((code, out, said),) = outcomes
+    assert (code, said) == (0, b"")
+    assert out == imgconv(*APPLY, cwd=tmp_path).stdout
+    assert not [name for name in os.listdir(tmp_path / "store") if not name.endswith(".o")]
+
+
+# Row 27
+
+
+@pytest.mark.parametrize("kernel", ["sobel", "gaussian:sigma=2", "box:size=15", "log:1.4"])
+def test_row_27_threads_jobs_and_order_leave_every_bit_alone(tmp_path, kernel):
+    names = []
+    for number in range(4):
+        names.append(f"{number}.png")
+        crop = data.astronaut()[number * 16 : number * 16 + 300 + number, :257]
+        Image.fromarray(crop).save(tmp_path / names[-1])
+    made = {}
+    for threads, jobs, order in ((1, 1, names), (2, 4, names[::-1]), (7, 2, names)):
+        out = f"{threads}-{jobs}/"
+        result = imgconv(
+            "apply", "-q", "-k", kernel, *order, "-o", out, "--depth", "16",
+            "--threads", str(threads), "--jobs", str(jobs), cwd=tmp_path,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        made[out] = [(tmp_path / out / name).read_bytes() for name in names]
+    assert made["1-1/"] == made["2-4/"] == made["7-2/"]
+
+
+def test_row_27_a_piece_of_any_size_is_filtered_as_in_the_whole():
+    """A pixel never knows where its tile began: what padding adds at a piece's edges aside."""
+    from imgconv.bank import get_kernel
+    from imgconv.compute.filtering import filter_image
+
+    image = data.astronaut()[:200, :230].astype(np.float32) / 7
+    weights = get_kernel("sobel-x").effective_weights()
+    reach = max(weights.shape[-2:])
+    whole = filter_image(image, weights)
+    for top, left, height, width in ((0, 0, 64, 64), (37, 51, 100, 33), (120, 101, 80, 129)):
+        tile = filter_image(image[top : top + height, left : left + width], weights)
+        inner = np.s_[:, reach:-reach, reach:-reach]
+        piece = whole[:, top : top + height, left : left + width]
+        assert np.array_equal(tile[inner], piece[inner])

@@ -1,0 +1,221 @@
+"""Rows 13 to 16, the network, the terminal: kernels, weights and names are untrusted too."""
+
+import io
+import json
+import os
+import pickle
+import pty
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from tests.reliability import broken
+from tests.reliability.forked import Forker
+from tests.reliability.support import COMMAND, imgconv, save_photo
+
+KERNELS = {
+    "ragged.txt": (b"1 2 3\n4 5\n", "row 2 has 2 numbers, expected 3"),
+    "nan.npy": (broken.npy((1, 2), "<f4", b"\0\0\xc0\x7f" * 2), "NaN or infinity"),
+    "words.csv": (b"1,two\n3,4\n", "two"),
+    "empty.txt": (b"", "empty"),
+    "wide.txt": (b"1 " * 2_000_000, "expected"),
+    "broken.toml": (b"[a]\nmatrix = [[1,\n", "broken.toml"),
+    "no-matrix.toml": (b"[a]\ndivisor = 2\n", "no-matrix.toml"),
+    "broken.json": (b"[[1, 2], [3", "broken.json"),
+    "ragged.json": (b"[[1, 2], [3]]", "ragged.json"),
+    "not-utf-8.txt": (b"\xff\xfe\x00", "not-utf-8.txt"),
+    "huge.npy": (broken.npy((1_000_000_000, 1)), "huge.npy"),
+    "truncated.npy": (broken.npy((5, 5), "<f4", bytes(9)), "truncated.npy"),
+    "huge.npz": (broken.npz(a=broken.npy((2**15, 2**15))), "huge.npz"),
+    "bomb.npz": (broken.npz(a=broken.npy((2**13, 2**13), "<f8") + bytes(64 << 20)), "bomb.npz"),
+    "cut.npz": (broken.npz(a=broken.npy((3, 3), "<f4", bytes(36)))[:-30], "cut.npz"),
+    "short.safetensors": (b"\xff" * 4, "short.safetensors"),
+    "long.safetensors": ((1 << 60).to_bytes(8, "little") + b"{}", "header of"),
+    "overlap.safetensors": (None, "overlap"),
+    "wrong-channels.npy": (broken.npy((1, 7, 3, 3), "<f4", bytes(252)), "7"),
+}
+
+
+def overlapping():
+    entry = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    text = json.dumps({"a": entry, "b": entry}).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(16)
+
+
+@pytest.fixture(scope="module")
+def forker():
+    made = Forker()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_row_13_and_15_bad_kernel_files_are_exit_code_2_within_memory(forker, tmp_path, name):
+    content, words = KERNELS[name]
+    (tmp_path / name).write_bytes(overlapping() if content is None else content)
+    ended = forker.run("apply", "-k", name, "sample:chart:32", "-o", "a.png", cwd=tmp_path)
+    assert ended.code == 2, ended
+    assert ended.is_clean(), ended
+    assert words in ended.said, ended
+    assert ended.peak < 512 << 20, ended
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "1 2; 3", "a b", "1 nan x", "1/0", "0 -1 0; -1 5 -1; 0 -1", "9" * 400,
+             "3x3:1,2", "gaussian:sigma=-1", "gaussian:sigma=nan", "gabor:lambda=0", "box:size=0",
+             "sobl"]
+)  # fmt: skip
+def test_row_13_bad_kernel_text_is_exit_code_2(forker, tmp_path, text):
+    ended = forker.run("apply", "-k", text, "sample:chart:32", "-o", "a.png", cwd=tmp_path)
+    assert ended.code == 2, ended
+    assert ended.is_clean(), ended
+
+
+class Payload:
+    """Pickles as a call that makes a file."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return (open, (self.canary, "w"))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "pth", "pt", "pkl"])
+@pytest.mark.parametrize("role", ["image", "kernel", "weights"])
+def test_row_14_a_pickle_is_refused_and_its_payload_not_run(forker, tmp_path, suffix, role):
+    canary, name = tmp_path / "canary", f"a.{suffix}"
+    value = np.array([Payload(str(canary))], dtype=object)
+    buffer = io.BytesIO()
+    if suffix == "npy":
+        np.save(buffer, value, allow_pickle=True)
+    elif suffix == "npz":
+        np.savez(buffer, a=value)
+    elif suffix == "pkl":
+        buffer.write(pickle.dumps(Payload(str(canary))))
+    else:
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps(Payload(str(canary))))
+            archive.writestr("archive/version", "3\n")
+    (tmp_path / name).write_bytes(buffer.getvalue())
+    arguments = {
+        "image": ("apply", "-k", "sobel", name, "-o", "out.png"),
+        "kernel": ("apply", "-k", f"./{name}", "sample:chart:32", "-o", "out.png"),
+    }
+    if role == "weights":
+        result = imgconv(
+            "net", "features", "lenet5", "--weights", name, "sample:chart:32", cwd=tmp_path
+        )
+        assert result.returncode in (1, 2)
+        assert b"Traceback" not in result.stderr
+    else:
+        ended = forker.run(*arguments[role], cwd=tmp_path)
+        assert ended.code in (1, 2), ended
+        assert ended.is_clean(), ended
+    assert os.listdir(tmp_path) == [name]
+
+
+NO_NETWORK = """
+import sys
+seen = []
+def audit(event, arguments):
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto")):
+        seen.append((event, arguments))
+sys.addaudithook(audit)
+from imgconv.cli import main
+from imgconv.cli.boundary import run
+code = run(main)
+assert not seen, seen
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("apply", "-q", "-k", "sobel", "photo.png", "-o", "a.png"), ("kernels", "list"),
+     ("run", "gray | conv sobel | relu", "photo.png", "-o", "b.png"), ("doctor",), ("--help",),
+     ("compare", "photo.png", "photo.png"), ("completion", "bash"), ("net", "list")],
+)  # fmt: skip
+def test_nothing_opens_a_network_connection(photo, arguments):
+    result = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, *arguments], cwd=photo, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
+# The terminal
+
+
+def on_a_terminal(arguments, cwd, **environment):
+    """(exit code, what came on the terminal that is stderr, stdout)."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=slave,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(master, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    out = process.stdout.read()
+    process.stdout.close()
+    os.close(master)
+    return process.wait(), shown, out
+
+
+def test_the_progress_bar_is_on_a_terminals_stderr_only(photo):
+    names = [f"{number}.png" for number in range(4)]
+    for name in names:
+        save_photo(photo / name)
+    base = ("apply", "-k", "identity", *names, "--overwrite", "-o", "out/")
+    code, shown, out = on_a_terminal(base, photo)
+    assert (code, out) == (0, b"")
+    assert b"4/4 [########################]" in shown
+    assert shown.endswith(b"\r\x1b[K")
+    for quiet in (("-q",), ("--json",)):
+        assert on_a_terminal((*base, *quiet), photo)[1] == b""
+    assert b"\x1b[3" not in on_a_terminal(base, photo, NO_COLOR="1")[1]
+    assert imgconv(*base, cwd=photo).stderr == b""
+
+
+def completions(shell, words, cwd):
+    variables = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    if shell == "fish":
+        variables["COMP_CWORD"] = words[-1]
+    environment = {**os.environ, "_IMGCONV_COMPLETE": f"{shell}_complete", **variables}
+    script = "from imgconv.__main__ import entry; entry()"
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    return result.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_kernels_modes_and_formats(tmp_path, shell):
+    for option, start, word in (
+        ("-k", "sob", "sobel-x"), ("--padding-mode", "refl", "reflect"), ("--format", "pn", "png"),
+    ):  # fmt: skip
+        found = completions(shell, ["imgconv", "apply", option, start], tmp_path)
+        assert word in found.replace(",", "\n").split("\n"), found
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_valid_for_their_shell(tmp_path, shell):
+    script = imgconv("completion", shell, cwd=tmp_path)
+    assert script.returncode == 0
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
+    (tmp_path / "script").write_bytes(script.stdout)
+    checked = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True)
+    assert (checked.returncode, checked.stderr) == (0, b"")

@@ -106,6 +106,7 @@ def test_row_18_a_fault_at_any_call_of_publishing_leaves_the_old_file_whole(phot
     assert run("-e", traced).returncode == 0
     new = out.read_bytes()
     calls = calls_of_publishing(photo / "log")
+    assert {("fsync", False), ("fsync", True)} <= {(name, late) for name, _, late in calls}
     names = {name for name, _, _ in calls}
     assert {"openat", "write", "fsync", "close", "rename" if existing else "link"} <= names
     for name, number, renamed in calls:

@@ -1,6 +1,7 @@
 """Object code mapped without LLVM does what LLVM's own linker makes of it."""
 
 import math
+import os
 import subprocess
 import sys
 
@@ -94,3 +95,23 @@ def test_a_warm_apply_imports_neither_numba_nor_llvm_nor_pillow(tmp_path):
             [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
         )
     assert (last.stdout, last.stderr) == ("[]\n", "")
+
+
+@pytest.mark.slow
+def test_after_a_warmup_the_usual_filters_compile_nothing(tmp_path):
+    from PIL import Image
+    from skimage import data
+
+    Image.fromarray(data.astronaut()).save(tmp_path / "a.png")
+    environment = {**os.environ, "IMGCONV_STORE": str(tmp_path / "store")}
+
+    def imgconv(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "imgconv", *arguments],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        ).stderr  # fmt: skip
+
+    assert "loops compiled into" in imgconv("warmup")
+    assert imgconv("warmup").startswith("0 loops compiled")
+    for kernel in ("sobel", "gaussian:sigma=2", "sharpen", "box-3"):
+        assert "compiling" not in imgconv("apply", "-k", kernel, "a.png", "-o", f"{kernel[:3]}.png")

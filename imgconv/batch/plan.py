@@ -14,7 +14,7 @@ _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 _UNSAFE = re.compile(r"[/\0]")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Plan:
     """Output names for results.
 

@@ -14,7 +14,7 @@ from imgconv.images.publish import while_waiting
 _WAITING = 6  # files that may wait for the disk while others are worked on
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Outcome:
     """What became of one input: results for `--json`, or the error."""
 

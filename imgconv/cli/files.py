@@ -34,7 +34,7 @@ from imgconv.pictures.colormaps import check_colormap
 from imgconv.pictures.layout import Layout
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Request:
     """A command line: input names, the recipe and the other options by name."""
 

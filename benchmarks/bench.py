@@ -45,6 +45,7 @@ def cases(group: str, folder: Path, extent: Extent) -> Iterator[Case]:
         yield from loops.filters(extent.photo)
     elif group == "gaussians":
         yield from loops.gaussians(extent.photo)
+        yield from loops.boxes(extent.photo)
     elif group == "pools":
         yield from loops.pools(extent.photo)
     elif group == "layers":

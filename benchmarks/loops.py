@@ -94,6 +94,26 @@ def pools(megapixels: str) -> Iterator[Case]:
             )  # fmt: skip
 
 
+def boxes(megapixels: str) -> Iterator[Case]:
+    """Time against size, which running sums do not know; OpenCV's filter2D and its own box."""
+    import cv2
+
+    image = photo(megapixels)
+    for size in (5, 15, 31, 63):
+        weights = np.full((size, size), 1 / size**2)
+        yield Case(
+            "box", f"{size}×{size} u8→u8",
+            {
+                "imgconv": lambda w=weights: filter_image(
+                    image, w[None, None], out_dtype=np.uint8
+                ),
+                "OpenCV filter2D": lambda w=weights: cv2.filter2D(image, cv2.CV_8U, w),
+                "OpenCV blur": lambda k=size: cv2.blur(image, (k, k)),
+            },
+            target={"OpenCV filter2D": 0.5}, x=size,
+        )  # fmt: skip
+
+
 def growth(sizes: Sequence[str]) -> Iterator[Case]:
     """Time per pixel against pixels."""
     import cv2

@@ -84,10 +84,11 @@ def main() -> None:
                 result = measure(case, extent.rounds, generator, extent.budget)
                 print(line(result), flush=True)
                 measured.append(result)
-            results[group] = [asdict(result) for result in measured]
-            if not (options.quick or options.no_report):
-                stored.write_text(json.dumps(results, indent=1) + "\n")
-                write_report(results, HERE)
+                # After every case, so that an interrupted run leaves what it measured.
+                results[group] = [asdict(result) for result in measured]
+                if not (options.quick or options.no_report):
+                    stored.write_text(json.dumps(results, indent=1) + "\n")
+                    write_report(results, HERE)
 
 
 def line(result: Result) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,22 +105,50 @@ def run(
 
 
 class Progress:
-    """A bar on a terminal's stderr, nothing anywhere else."""
+    """A bar and the time left, on a terminal's stderr; nothing anywhere else.
+
+    total: inputs, if that is known. Where there is one input, its rows are what advances.
+    """
 
     def __init__(self, total: int | None, quiet: bool) -> None:
         self.total, self.done = total, 0
-        self.shown = not quiet and total != 1 and sys.stderr is not None and sys.stderr.isatty()
+        self.shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._drawn = False
+        self._next = self._began + 1.0 if total == 1 else self._began
 
     def step(self) -> None:
         """One input is finished."""
         self.done += 1
-        if self.shown:
+        if self.total != 1:
             share = f"/{self.total}" if self.total else ""
-            filled = 24 * self.done // self.total if self.total else 0
-            bar = f" [{'#' * filled:<24}]" if self.total else ""
-            print(f"\r{self.done}{share}{bar}", end="", file=sys.stderr, flush=True)
+            self._draw(f"{self.done}{share}", self.done, self.total)
+
+    def rows(self, done: int, height: int) -> None:
+        """So many rows of the only input are finished."""
+        if self.total == 1:
+            self._draw(f"{100 * done // height}%", done, height)
+
+    def _draw(self, text: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if not self.shown or (now < self._next and done != total):
+            return
+        self._next, self._drawn = now + 0.1, True
+        bar = f" [{'#' * (24 * done // total):<24}]" if total else ""
+        elapsed = now - self._began
+        if total and elapsed > 1:
+            bar += f" {_clock(elapsed * (total - done) / done)} left"
+        elif elapsed > 1:
+            bar += f" {done / elapsed:.1f}/s"
+        print(f"\r{text}{bar}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Clear the line."""
-        if self.shown:
+        if self._drawn:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

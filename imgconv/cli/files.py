@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import Any
@@ -21,6 +21,7 @@ from imgconv.batch.reporting import Reports
 from imgconv.batch.streaming import map_rows
 from imgconv.cli import recording
 from imgconv.cli.boundary import drop_stdout, printable, reason, say
+from imgconv.compute.rows import WatchedRows
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.complete import is_complete
@@ -106,11 +107,14 @@ def write_all(request: Request) -> int:
     if not given["cluster"]:
         jobs = runner.shares(given["jobs"], given["threads"], 1 if target == "-" else total)
     progress = runner.Progress(total, given["quiet"] or given["as_json"])
+    if total == 1 and not given["cluster"]:
+        work.tell = progress.rows
     failed = 0
     try:
         for outcome in recording.run(sources, work, jobs, total, recipe, given):
             progress.step()
             if outcome.error is not None:
+                progress.end()
                 failed = max(failed, outcome.error.exit_code if total == 1 else 1)
                 say(f"imgconv: {outcome.error}")
             if given["as_json"]:
@@ -175,6 +179,7 @@ class Work:
     ) -> None:  # fmt: skip
         self.request, self.target, self.made, self.plan = request, target, made, plan
         self.reports = reports
+        self.tell: Callable[[int, int], None] | None = None  # of rows done, for one large image
         self.replacing = any(
             request.given[option] for option in ("overwrite", "in_place", "skip_existing")
         )
@@ -300,8 +305,9 @@ class Work:
         if rows is None:
             return None
         scale = "none" if raw else rows.rule
+        watched = WatchedRows(rows, self.tell) if self.tell else rows
         size = self._publish(path, encode_rows(
-            rows, made, alpha=rows.alpha, compress=_level(given["compress"]),
+            watched, made, alpha=rows.alpha, compress=_level(given["compress"]),
             quality=given["quality"], metadata=self._metadata(name, scale),
             icc=image.icc if recipe.keeps_colors() else None, patched=path != "-",
         ), replace)  # fmt: skip

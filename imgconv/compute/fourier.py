@@ -367,6 +367,11 @@ def _frequencies(weights: npt.NDArray[np.float64], dilation: tuple[int, int], n:
     return np.stack([panels.real, panels.imag]).reshape(-1)
 
 
+def rows_of_tiles(job: Job, choice: Offer) -> int:
+    """Output rows of a pair of tiles: where those of a band begin, its own grid must begin too."""
+    return 2 * int(choice.detail.n - job.extent[0] + 1)
+
+
 def run(job: Job, choice: Offer) -> None:
     """Compute the job's outputs, threads over pairs of tiles."""
     detail: _Plan = choice.detail

@@ -113,5 +113,15 @@ def run_by(job: Job, offer: Offer) -> None:
     _module(offer.algorithm).run(job, offer)
 
 
+def band_unit(job: Job, offer: Offer) -> int:
+    """Bands of an image give the bits of the whole if they begin at multiples of so many rows.
+
+    0 where they do not.
+    """
+    if offer.algorithm == "fourier":
+        return int(_module("fourier").rows_of_tiles(job, offer))
+    return 1 if offer.algorithm in BANDED else 0
+
+
 def _module(name: str) -> Any:
     return importlib.import_module(f"imgconv.compute.{name}")

@@ -6,6 +6,7 @@ which decoding, filtering and encoding overlap. Its values are those of `filter_
 bit, whatever the bands.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -55,6 +56,25 @@ class ArrayRows:
 
     def close(self) -> None:
         return None
+
+
+class WatchedRows:
+    """The rows of a source; `tell` is called with how many were read and how many there are."""
+
+    def __init__(self, source: RowSource, tell: Callable[[int, int], None]) -> None:
+        self._source, self._tell, self._done = source, tell, 0
+        self.height, self.width, self.channels = source.height, source.width, source.channels
+        self.dtype = source.dtype
+
+    def rows_into(self, out: Array, count: int | None = None) -> int:
+        """Write the next rows; see `RowSource`."""
+        got = self._source.rows_into(out, count)
+        self._done += got
+        self._tell(self._done, self.height)
+        return got
+
+    def close(self) -> None:
+        self._source.close()
 
 
 def read_rows(source: RowSource, out: Array) -> None:
@@ -121,12 +141,13 @@ class FilteredRows:
             raise ValueError(f"{maps} maps, expected one")
         self.dtype = job.out.dtype
         self._next = 0
-        self._whole: Array | None = None
+        self._ready = np.empty((0, 0, 0), self.dtype)  # rows computed before they are asked for
         # Channels that are not filtered, opacity, belong to the outputs where they stand.
         self._beside = run < source.channels and self.height == source.height
         if not job.out.size:
             return
         self._offer = plan.choose(job)
+        self._unit = plan.band_unit(job, self._offer)
         self.band = self._rows_of_band()
         self._see()
         self._window = _Window(source, self._room())
@@ -136,16 +157,33 @@ class FilteredRows:
         count = min(len(out) if count is None else count, self.height - self._next)
         if not out.size:
             return count
-        if self._whole is None and self.band == self.height and count < self.height:
-            self._whole = np.empty((self.height, self.width, self.channels), self.dtype)
-            self._compute(self._whole)
-            self._next = 0
-        if self._whole is not None:
-            out[:count] = self._whole[self._next : self._next + count]
-            self._next += count
-            return count
+        if self._unit != 1:
+            return self._hand_out(out, count)
         for start in range(0, count, self.band):
-            self._compute(out[start : min(start + self.band, count)])
+            rows = min(self.band, count - start)
+            self._compute(out[start : start + rows])
+            self._next += rows
+        return count
+
+    def _hand_out(self, out: Array, count: int) -> int:
+        """Give rows of bands that are computed whole, whatever is asked for."""
+        done = 0
+        while done < count:
+            at = self._next % self.band
+            if at == 0:
+                rows = min(self.band, self.height - self._next)
+                if count - done >= rows:
+                    self._compute(out[done : done + rows])
+                    self._next += rows
+                    done += rows
+                    continue
+                if len(self._ready) != rows:
+                    self._ready = np.empty((rows, self.width, self.channels), self.dtype)
+                self._compute(self._ready)
+            part = self._ready[at : at + count - done]
+            out[done : done + len(part)] = part
+            self._next += len(part)
+            done += len(part)
         return count
 
     def close(self) -> None:
@@ -172,7 +210,6 @@ class FilteredRows:
             out_map=count * job.out_row,
         )
         plan.run_by(band, self._offer)
-        self._next += count
 
     def _see(self) -> None:
         """Find the rows of the source from which on, and up to which, each output needs them."""
@@ -184,7 +221,9 @@ class FilteredRows:
         high = seen.max(axis=1) + 1
         if self._beside:
             own = np.arange(self.height)
-            low, high = np.minimum(low, own), np.maximum(high, own + 1)
+            # Rows handed out together may be of two bands, when the second is computed.
+            kept = np.maximum(0, own - self.band) if self._unit != 1 else own
+            low, high = np.minimum(low, kept), np.maximum(high, own + 1)
         # Rows above are kept as long as any later output sees them: circular padding keeps all.
         low = np.minimum.accumulate(low[::-1])[::-1]
         self._high: npt.NDArray[np.int64] = np.maximum.accumulate(high)
@@ -193,15 +232,19 @@ class FilteredRows:
         self._low: npt.NDArray[np.int64] = np.minimum(low, before)
 
     def _rows_of_band(self) -> int:
-        if self._offer.algorithm not in plan.BANDED:
+        if not self._unit:
             return self.height
         rows = band_rows(self._source, self._job.extent[0]) // self._job.stride[0]
-        return min(self.height, max(1, rows))
+        return min(self.height, max(1, rows // self._unit) * self._unit)
 
     def _room(self) -> int:
-        """Rows of the window: what any band sees, and as much again, so that few are moved."""
+        """Rows of the window: what any band sees, and as much again while that is little.
+
+        The more there are, the fewer are moved; of large bands few are moved anyway.
+        """
         last = np.minimum(np.arange(self.height) + self.band, self.height) - 1
-        return 2 * max(1, int((self._high[last] - self._low).max()))
+        seen = max(1, int((self._high[last] - self._low).max()))
+        return seen + min(seen, 2 * band_rows(self._source, self._job.extent[0]))
 
 
 def _virtual(source: RowSource, colors: int) -> Array:

@@ -10,6 +10,7 @@ from imgconv.errors import ImageError, UsageError
 from imgconv.images import remote
 from imgconv.images.formats import READABLE_SUFFIXES
 from imgconv.images.remote import is_url
+from imgconv.images.source import is_zarr
 
 STDIN = "-"
 SAMPLE = "sample:"
@@ -32,7 +33,7 @@ def expand(
 
 
 def _one(name: str, recursive: bool) -> Iterator[str | ImageError]:
-    if name == STDIN or name.startswith(SAMPLE) or os.path.isfile(name):
+    if name == STDIN or name.startswith(SAMPLE) or os.path.isfile(name) or is_zarr(name):
         yield name
     elif is_url(name):
         yield from _objects(name, recursive)
@@ -62,7 +63,9 @@ def _objects(url: str, recursive: bool) -> Iterator[str | ImageError]:
 
 def _folder(folder: str, recursive: bool) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
-        folders.sort()
+        images = [name for name in sorted(folders) if is_zarr(os.path.join(place, name))]
+        yield from (os.path.join(place, name) for name in images)
+        folders[:] = sorted(set(folders) - set(images))
         if not recursive:
             folders.clear()
         for file in sorted(files):

@@ -91,13 +91,20 @@ class Plan:
                 "index": f"{index:04d}",
             }
             return _FIELD.sub(lambda match: values[match[1]], self.output)
-        if self.output.endswith(("/", os.sep)) or os.path.isdir(self.output):
+        if names_folder(self.output):
             name = stem + (f"-{map_name}" if map_name else "") + self.suffix
             return os.path.join(self.output, name)
         if map_name and self.several:
             root, suffix = os.path.splitext(self.output)
             return f"{root}-{_UNSAFE.sub('_', map_name)}{suffix}"
         return self.output
+
+
+def names_folder(output: str) -> bool:
+    """Whether `-o` means a folder to put files into; a Zarr image is one, but not for that."""
+    if output.endswith(("/", os.sep)):
+        return True
+    return os.path.isdir(output) and not output.lower().endswith(".zarr")
 
 
 def check_against_input(path: str, source: str, in_place: bool) -> None:

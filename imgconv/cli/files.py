@@ -16,7 +16,7 @@ from imgconv.batch import inputs as naming
 from imgconv.batch import runner
 from imgconv.batch.filtering import Recipe, rule_of
 from imgconv.batch.pictured import names_of, results_of
-from imgconv.batch.plan import Plan, check_against_input
+from imgconv.batch.plan import Plan, check_against_input, names_folder
 from imgconv.batch.reporting import Reports
 from imgconv.batch.streaming import map_rows
 from imgconv.cli import recording
@@ -29,6 +29,7 @@ from imgconv.images.image import Image
 from imgconv.images.publish import EXISTS, exists, held, leads_to_a_stream, publish, publish_or_same
 from imgconv.images.reading import parse_frame, read_images
 from imgconv.images.remote import is_url
+from imgconv.images.source import is_zarr
 from imgconv.images.streamed import Streamed, open_rows, rows_of
 from imgconv.images.writing import encode, encode_archive, encode_rows
 from imgconv.pictures.colormaps import check_colormap
@@ -148,7 +149,7 @@ def _target(given: dict[str, Any]) -> tuple[str | None, formats.Format | None]:
         if made is None:
             raise UsageError("-o - needs --format, or a name such as png:-")
         return "-", made
-    if made is None and not (target.endswith(os.sep) or os.path.isdir(target)):
+    if made is None and not names_folder(target):
         suffix = os.path.splitext(target)[1]
         if not suffix.startswith(".{") and (suffix or "{" not in target):
             made = formats.format_of(target)
@@ -401,7 +402,9 @@ class Work:
 
 def _in_files(source: str, path: str) -> bool:
     """Whether both are files: a pipe is read once, and takes back nothing of a damaged image."""
-    return os.path.isfile(source) and path != "-" and not leads_to_a_stream(path)
+    return (
+        (os.path.isfile(source) or is_zarr(source)) and path != "-" and not leads_to_a_stream(path)
+    )
 
 
 def _skipped(source: str, path: str, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 
 from imgconv.errors import ImgconvError, LimitError
 from imgconv.images.formats import sniff
+from imgconv.images.source import is_zarr
 
 _WALKED = ("PNG", "JPEG", "GIF", "WEBP")
 _EXTENSION, _DESCRIPTOR, _TRAILER = 0x21, 0x2C, 0x3B
@@ -27,6 +28,8 @@ def is_complete(path: str, kind: str) -> bool:
     which cost little more than their bytes, are decoded.
     """
     container = kind.upper()
+    if kind == "zarr":
+        return is_zarr(path)
     try:
         with open(path, "rb") as file:
             prefix = file.read(16)

@@ -43,6 +43,7 @@ FORMATS: dict[str, Format] = {
         Format("pfm", (".pfm",), (F32,), raw=True),
         Format("bmp", (".bmp", ".dib")),
         Format("gif", (".gif",), channels=(1, 3)),
+        Format("zarr", (".zarr",), _ARRAYS, (), alpha=True),
         Format("npy", (".npy",), _ARRAYS, (), alpha=True, raw=True),
         Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True, archive=True),
         Format("safetensors", (".safetensors",), _ARRAYS, (), alpha=True, raw=True, archive=True),

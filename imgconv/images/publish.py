@@ -10,12 +10,13 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
-from imgconv.errors import ImgconvError, OutputError
+from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import remote
 from imgconv.images.remote import is_url
 
@@ -31,6 +32,16 @@ class Patch(NamedTuple):
 
     offset: int
     content: bytes
+
+
+class Folder:
+    """An output that is a folder: `write` fills a new one. It has no pieces to send anywhere."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.write = write
+
+    def __iter__(self) -> Iterator[Any]:
+        raise UsageError("a Zarr image is a folder, expected -o with a path on this machine")
 
 
 def joined(pieces: Iterable[Any]) -> bytes:
@@ -57,6 +68,8 @@ def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
     folder cannot be synchronised after the rename is the new file, whole, already in place.
     A URL is one PUT to its store. Raises OutputError naming the file.
     """
+    if isinstance(pieces, Folder):
+        return _publish_folder(path, pieces, overwrite)
     if is_url(path):
         return remote.publish(path, pieces, overwrite)
     try:
@@ -76,18 +89,61 @@ def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
         raise OutputError(f"{path}: {error.strerror or error}") from None
 
 
+def _publish_folder(path: str, made: Folder, overwrite: bool) -> int:
+    """Write a folder whole, then rename it; return the size of its files."""
+    if is_url(path):
+        list(made)
+    target = os.path.realpath(path)
+    temporary = os.path.join(os.path.dirname(target), f"{TEMPORARY}{os.urandom(8).hex()}")
+    old = f"{temporary}-old"
+    try:
+        if os.path.lexists(target) and not overwrite:
+            raise FileExistsError(errno.EEXIST, EXISTS)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        made.write(temporary)
+        size = 0
+        for place, _, names in os.walk(temporary):
+            for name in names:
+                with open(os.path.join(place, name), "rb") as file:
+                    size += os.fstat(file.fileno()).st_size
+                    os.fsync(file.fileno())
+            _synchronise(place)
+        # Folders do not replace each other: for a moment there is neither, never half of one.
+        if os.path.lexists(target):
+            os.rename(target, old)
+        os.rename(temporary, target)
+        _synchronise(os.path.dirname(target))
+        return size
+    except OSError as error:
+        if os.path.lexists(old) and not os.path.lexists(target):
+            os.rename(old, target)
+        raise OutputError(f"{path}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if os.path.isdir(old):
+            shutil.rmtree(old, ignore_errors=True)
+        elif os.path.lexists(old):
+            os.unlink(old)
+
+
 def publish_or_same(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
     """As `publish`, but an output that exists with these very bytes is as good as written.
 
     So the same task may run twice, one after the other or at once, and no other file is lost.
     """
+    if isinstance(pieces, Folder):
+        return publish(path, pieces, overwrite)
     content = joined(pieces)
+    # Published at once: what another run of the task made meanwhile is found here.
+    waiting, _thread.staged = getattr(_thread, "staged", None), None
     try:
         return publish(path, [content], overwrite)
     except OutputError:
         if not _holds(path, content):
             raise
         return len(content)
+    finally:
+        _thread.staged = waiting
 
 
 def exists(path: str) -> bool:

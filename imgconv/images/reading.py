@@ -20,7 +20,7 @@ from imgconv.images.complete import missing_end
 from imgconv.images.formats import sniff
 from imgconv.images.image import Image
 from imgconv.images.remote import is_url
-from imgconv.images.source import Source
+from imgconv.images.source import Source, is_zarr
 
 # Pillow raises above twice its warning limit of 2³⁰ / 4 / 3 pixels; so do we.
 MAX_PIXELS = 2 * (1024 * 1024 * 1024 // 4 // 3)
@@ -66,6 +66,14 @@ def read_images(
 
         name = name or source
         origin = fetch(source, _BYTES_PER_PIXEL * limit + _SLACK)
+    if not isinstance(origin, (bytes, bytearray, memoryview)) and is_zarr(os.fspath(origin)):
+        from imgconv.images import zarr_arrays
+
+        path = os.fspath(origin)
+        yield from zarr_arrays.images(
+            path, wanted, lambda height, width: check_size(path, height, width, limit)
+        )
+        return
     with Source(origin, name) as opened:
         kind = sniff(opened.prefix, opened.name, format)
         if kind is None:

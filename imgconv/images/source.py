@@ -11,6 +11,12 @@ PREFIX = 4096
 _PIECE = 1 << 20
 
 
+def is_zarr(path: str) -> bool:
+    """Whether a path is a folder that holds a Zarr array or group: an image, unlike others."""
+    marks = ("zarr.json", ".zarray", ".zgroup")
+    return os.path.isdir(path) and any(os.path.isfile(os.path.join(path, name)) for name in marks)
+
+
 class Source:
     """One input file, opened once.
 

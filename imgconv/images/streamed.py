@@ -11,7 +11,7 @@ from imgconv.errors import ImageError, LimitError
 from imgconv.images.formats import sniff
 from imgconv.images.image import Image
 from imgconv.images.reading import MAX_PIXELS, check_size, file_limit, first_of
-from imgconv.images.source import Source
+from imgconv.images.source import Source, is_zarr
 
 MEMORY = 1 << 28  # bytes that an image may take by default before it goes in bands
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -42,12 +42,20 @@ def open_rows(
 ) -> Streamed | None:
     """Open a file whose rows can be read in order, or return None: `read_images` reads the rest.
 
-    These are PNGs that are not interlaced, and TIFFs that would take more than `memory` bytes
-    (256 MB by default) to filter whole; neither may need turning. Where `memory` is given, any
-    size is read this way unless `max_pixels` says otherwise. Raises ImageError and LimitError as
-    `read_images` does; `Unusual` from the rows means that `read_images` is to read the file.
+    These are Zarr images, PNGs that are not interlaced, and TIFFs that would take more than
+    `memory` bytes (256 MB by default) to filter whole; none may need turning. Where `memory` is
+    given, any size is read this way unless `max_pixels` says otherwise. Raises ImageError and
+    LimitError as `read_images` does; `Unusual` from the rows means that `read_images` is to read
+    the file.
     """
     limit = max_pixels or (MAX_PIXELS if memory is None else sys.maxsize)
+    if is_zarr(os.fspath(path)):
+        from imgconv.images.zarr_arrays import ZarrRows
+
+        name = os.fspath(path)
+        rows = ZarrRows(name)
+        check_size(name, rows.height, rows.width, limit)
+        return Streamed(rows, False, name, None, first_of(name, rows.frames))
     with Source(path) as source:
         if source.size is None:
             return None

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.rows import RowSource, read_rows
+from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
+from imgconv.images.publish import Folder
 
 KEYWORD = "imgconv"
 _LARGE = 1 << 26  # bytes of samples from which on a TIFF is written in bands
@@ -54,6 +55,8 @@ def encode(
         from imgconv import npy
 
         return npy.encode_npy(samples)
+    if made.name == "zarr":
+        return _zarr(ArrayRows(samples), metadata)
     if made.name == "tiff":
         from imgconv.images import tiff_writer
 
@@ -87,6 +90,8 @@ def encode_rows(
         from imgconv.images import netpbm
 
         return netpbm.encode_rows(source, made.name)
+    if made.name == "zarr":
+        return _zarr(source, metadata)
     if made.name == "tiff" and patched and math.prod(shape) * source.dtype.itemsize > _LARGE:
         from imgconv.images import tiff_writer
 
@@ -96,6 +101,15 @@ def encode_rows(
     read_rows(source, samples)
     return encode(samples, made, alpha=alpha, compress=compress, quality=quality,
                   metadata=metadata, icc=icc)  # fmt: skip
+
+
+def _zarr(source: RowSource, metadata: dict[str, Any] | None) -> Folder:
+    def write(folder: str) -> None:
+        from imgconv.images import zarr_arrays
+
+        zarr_arrays.write(folder, source, metadata)
+
+    return Folder(write)
 
 
 def _check(shape: tuple[int, ...], made: Format) -> None:

@@ -226,6 +226,8 @@ def outputs():
     """(format, the bytes of a small finished output) of every output format."""
     grid = np.arange(120).reshape(8, 15, 1) / 7
     for name, made in formats.FORMATS.items():
+        if name == "zarr":  # a folder, published by one rename
+            continue
         samples = grid.astype(made.dtypes[0])
         yield name, b"".join(bytes(piece) for piece in encode(samples, made, metadata={"a": 1}))
 

@@ -218,12 +218,13 @@ def test_an_input_that_kills_its_worker_is_given_up_alone(batch, cluster):
     site = batch / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "import os, imgconv.images.reading as r\n"
-        "old = r.read_images\n"
-        "def read(source, **k):\n"
-        "    if str(source).endswith('/13.png'): os._exit(9)\n"
-        "    return old(source, **k)\n"
-        "r.read_images = read\n"
+        "import os\n"
+        "from imgconv.images.source import Source\n"
+        "old = Source.__init__\n"
+        "def read(self, origin, *rest):\n"
+        "    if str(origin).endswith('/13.png'): os._exit(9)\n"
+        "    old(self, origin, *rest)\n"
+        "Source.__init__ = read\n"
     )
     path = f"{site}:{os.environ.get('PYTHONPATH', '')}"
     command = [

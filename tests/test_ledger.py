@@ -244,3 +244,16 @@ def test_digests_tell_values_apart_and_are_the_same_in_another_process():
     code = "from imgconv.batch.ledger import digest_of; print(digest_of({'b': (1, 'x')}).hex())"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == ledgers.digest_of({"b": (1, "x")}).hex()
+
+
+def test_collisions_in_a_streamed_list_are_found_without_holding_its_names(batch):
+    (batch / "other").mkdir()
+    (batch / "other" / "03.png").write_bytes((batch / "in" / "05.png").read_bytes())
+    names = b"in/03.png\nin/04.png\nother/03.png\n"
+    run = ["apply", *INVERT, "--files-from", "-", "-o", "out/", "--overwrite"]
+    result = imgconv(*run, cwd=batch, stdin=names)
+    assert (result.returncode, result.stderr.count(b"\n")) == (1, 1)
+    assert b"output of both in/03.png and other/03.png" in result.stderr
+    assert sorted(path.name for path in (batch / "out").iterdir()) == ["03.png", "04.png"]
+    first = np.asarray(Image.open(batch / "in" / "03.png"))
+    np.testing.assert_array_equal(np.asarray(Image.open(batch / "out" / "03.png")), 255 - first)

@@ -1,6 +1,7 @@
 """What runs on a cluster's workers. Imports Dask: only the cluster runner imports this."""
 
 import asyncio
+import time
 from typing import Any
 
 from distributed import Worker, WorkerPlugin, get_worker
@@ -36,10 +37,15 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]
         await asyncio.to_thread(self.work.warm)
 
 
-def do(parts: list[tuple[int, str, bool]]) -> list[Row]:
-    """Do a group's inputs: (index, source, whether its outputs may be replaced)."""
+def do(parts: list[tuple[int, str, bool]]) -> tuple[float, list[Row]]:
+    """Do a group's inputs: (index, source, whether its outputs may be replaced).
+
+    Return the seconds that it took and what became of each.
+    """
     work: Work = get_worker().plugins[NAME].work
-    return [_one(work, *part) for part in parts]
+    began = time.perf_counter()
+    rows = [_one(work, *part) for part in parts]
+    return time.perf_counter() - began, rows
 
 
 def _one(work: Work, index: int, source: str, replace: bool) -> Row:

@@ -3,11 +3,14 @@
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgconv.errors import UsageError
 from imgconv.images.publish import leads_to_a_stream
 from imgconv.images.remote import is_url
+
+if TYPE_CHECKING:
+    from imgconv.batch.names import SpilledNames
 
 FIELDS = ("stem", "kernel", "map", "parent", "ext", "index")
 _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
@@ -20,7 +23,8 @@ class Plan:
 
     output: `-o`: None, a file, a folder (existing or ending in /), or a template with fields.
     suffix: of names that we make, with its dot. several: whether more than one result may come,
-    so that a plain file name cannot serve. archive: the format holds many arrays, so that the maps
+    so that a plain file name cannot serve. taken: what each output path
+    belongs to; None finds no collisions. archive: the format holds many arrays, so that the maps
     of an image go into one file unless the template has {map}.
     """
 
@@ -29,7 +33,7 @@ class Plan:
     in_place: bool = False
     several: bool = False
     archive: bool = False
-    taken: dict[str, str] | None = field(default_factory=dict)
+    taken: "dict[str, str] | SpilledNames | None" = field(default_factory=dict)
     base: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -60,9 +64,9 @@ class Plan:
             return path
         key = path if is_url(path) else os.path.realpath(path)
         origin = f"{source} {map_name}".strip()
-        if self.taken.setdefault(key, origin) != origin:
+        if (owner := self.taken.setdefault(key, origin)) != origin:
             raise UsageError(
-                f"{path}: output of both {self.taken[key]} and {origin}, expected one; "
+                f"{path}: output of both {owner} and {origin}, expected one; "
                 "use a template such as -o '{stem}-{kernel}-{map}.png'"
             )
         return path

@@ -90,6 +90,10 @@ def write_all(request: Request) -> int:
     sources: Any = naming.expand(
         request.inputs, given["recursive"], given["files_from"], given["null"]
     )
+    if given["files_from"] is not None:
+        from imgconv.batch.names import SpilledNames
+
+        plan.taken = SpilledNames()
     sources = recording.recent(sources, given)
     total = None
     if given["files_from"] is None:

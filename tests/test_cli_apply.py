@@ -268,3 +268,15 @@ def test_explain_plan_says_what_filtered_and_what_else_could_have(photo):
     assert offers[0].startswith(" * ")
     assert sum(" * " in line for line in offers) == 1
     assert any(line.split()[0] == "sparse" and " ns " in line for line in offers[1:])
+
+
+def test_a_rule_of_scaling_holds_for_float_files_too(photo):
+    for rule, low, high in (("minmax", 0, 255), ("symmetric", 0, 255), ("abs", 0, 1021)):
+        out = f"{rule}.tif"
+        arguments = ["-k", "sobel-x", "--gray", "photo.png", "--depth", "32f", "--scale", rule]
+        assert imgconv("apply", *arguments, "-o", out, cwd=photo).returncode == 0
+        samples = pixels(photo / out)
+        assert samples.dtype == np.float32
+        assert low <= samples.min()
+        assert samples.max() <= high
+        assert rule != "minmax" or (samples.min(), samples.max()) == (0, 255)

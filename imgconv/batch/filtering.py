@@ -264,7 +264,7 @@ def _finished(
     if recipe.linear and not raw:
         response = color.from_linear(response)
     warning = None
-    if response.dtype != dtype and not raw:
+    if not raw and response.dtype.kind == "f":
         response, warning = scaling.scale_map(response, rule, image.full_scale, dtype)
     elif raw:
         response = response.astype(dtype, copy=False)

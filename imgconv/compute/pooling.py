@@ -337,6 +337,11 @@ def _means(source: Array) -> Array:
 def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
     source = _planes(x, f"adaptive_{kind}_pool2d")
     size = pair(output_size, "output_size")
+    if size[0] * size[1] >= 1 << 31:
+        raise ShapeError(
+            f"adaptive_{kind}_pool2d: output_size={size[0]},{size[1]}, "
+            "expected fewer than 2147483648 elements"
+        )
     if kind == "avg" and size == (1, 1):
         return _means(source)
     spans = []

@@ -174,8 +174,8 @@ def test_each_algorithm_alone_agrees_with_the_definition(generator, algorithm, m
         pixels = draw(generator, (*size, channels), source)
         weights = generator.normal(size=(2, 1, kh, 1)) * generator.normal(size=(2, 1, 1, kw))
         if algorithm == "box":
-            weights = np.ones_like(weights) / weights[0].size
-        bias = generator.normal(size=2)
+            weights = np.ones((1, 1, kh, kw)) / (kh * kw)
+        bias = generator.normal(size=len(weights))
         options = {"padding_mode": mode, "pad_value": 3.0}
         if not plan.offers(filtering.make_job(pixels, weights, bias, **options)):
             continue

@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
+NOBODY = ("setpriv", "--reuid=65534", "--clear-groups")
 COMMAND = (sys.executable, "-m", "imgconv")
 TEMPORARY = ".imgconv-"
 
@@ -51,3 +52,10 @@ def corpus(folder):
         reason = f"no corpus {folder!r} in ../shared/corpora"
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
     return [pytest.param(path, id=path.name[:40]) for path in found]
+
+
+def skip_unless_nobody_can_run():
+    """Skip where a user without privileges cannot read the checkout or its environment."""
+    probe = [*NOBODY, sys.executable, "-c", "import imgconv.cli"]
+    if os.geteuid() or subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("dropping privileges needs root, and a checkout that others may read")

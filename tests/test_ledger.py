@@ -15,7 +15,7 @@ from skimage import data
 
 from imgconv.batch import ledger as ledgers
 
-COUNT = 16
+COUNT = 40
 INVERT = ["-k", "-1", "--bias", "255"]
 
 
@@ -76,7 +76,8 @@ def test_a_batch_killed_again_and_again_ends_whole_and_redoes_nothing_that_was_r
         process.send_signal(signal.SIGKILL)
         process.communicate()
     state = json.loads(imgconv("jobs", "status", "--json", cwd=batch).stdout)
-    assert 2 * COUNT // 3 - 4 <= state["done"] < COUNT
+    # Up to 8 files were under way at a kill, made perhaps and not recorded.
+    assert 2 * COUNT // 3 - 16 <= state["done"] < COUNT
     assert [r["state"] for r in state["runs"]] == ["interrupted"] * 3
     times = {p.name: p.stat().st_mtime_ns for p in (batch / "out").glob("[!.]*.png")}
     last = imgconv(*run, "--json", cwd=batch)

@@ -4,6 +4,7 @@ Source: ONNX operator documentation (github.com/onnx/onnx, docs/Operators.md).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,14 +221,17 @@ def _ceil(call: Call, window: _Window) -> bool:
     return bool(call.attribute("ceil_mode", 0)) and not window.auto
 
 
+def _summed(call: Call, layer: Callable[..., Layer], last: Any) -> Use:
+    """A pool that sums its windows; `last` is the argument that makes it a mean or a norm."""
+    window = _window(call)
+    ceil = _ceil(call, window)
+    made = layer(window.kernel, window.stride, window.padding, ceil, window.dilation, last)
+    return Use(_viewed(call, made))
+
+
 @operator("AveragePool")
 def _average_pool(call: Call) -> Use:
-    window = _window(call)
-    layer = AvgPool2d(
-        window.kernel, window.stride, window.padding, _ceil(call, window), window.dilation,
-        bool(call.attribute("count_include_pad", 0)),
-    )  # fmt: skip
-    return Use(_viewed(call, layer))
+    return _summed(call, AvgPool2d, bool(call.attribute("count_include_pad", 0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,12 +244,7 @@ class AbsoluteLPPool2d(LPPool2d):
 
 @operator("LpPool")
 def _lp_pool(call: Call) -> Use:
-    window = _window(call)
-    layer = AbsoluteLPPool2d(
-        window.kernel, window.stride, window.padding, _ceil(call, window), window.dilation,
-        float(call.attribute("p", 2)),
-    )  # fmt: skip
-    return Use(_viewed(call, layer))
+    return _summed(call, AbsoluteLPPool2d, float(call.attribute("p", 2)))
 
 
 def _as_planes(call: Call, layer: Layer, whole: bool) -> Use:

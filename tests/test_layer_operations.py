@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgconv.compute import bands
-from imgconv.compute.arithmetic import add
+from imgconv.compute.arithmetic import add, multiply
 from imgconv.compute.linear import linear
 from imgconv.compute.normalization import (
     batch_norm,
@@ -14,6 +14,7 @@ from imgconv.compute.normalization import (
     local_response_norm,
     scale_shift,
 )
+from imgconv.compute.pointwise import activate
 from imgconv.compute.transposed import conv_transpose2d
 from imgconv.errors import ShapeError
 
@@ -147,3 +148,40 @@ def test_nan_stays_in_its_own_output():
 def test_shapes_that_do_not_fit_are_named(call, message):
     with pytest.raises(ShapeError, match=message):
         call()
+
+
+@SETTINGS
+@given(
+    st.tuples(*[st.integers(0, 5)] * 4), st.sampled_from([np.float32, np.float64, np.int32]),
+    st.sampled_from(["plane", "same", "row", "scalar"]), st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_a_product_is_numpys_however_it_is_broadcast(shape, dtype, kind, swapped, clipped):
+    x = (draw(*shape) * 9).astype(dtype)
+    other = {"plane": (*shape[:2], 1, 1), "same": shape, "row": shape[3:], "scalar": ()}[kind]
+    factors = np.asarray(draw(*other, seed=1) * 9).astype(dtype)
+    a, b = (factors, x) if swapped else (x, factors)
+    expected = np.maximum(x * factors, 0) if clipped else x * factors
+    got = multiply(a, b, "relu" if clipped else None)
+    assert got.shape == expected.shape
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_a_products_bits_do_not_depend_on_threads():
+    x, factors = draw(2, 70, 31, 33), draw(2, 70, 1, 1, seed=1)
+    bands.set_num_threads(1)
+    try:
+        one = multiply(x, factors, "silu")
+        bands.set_num_threads(2)
+        np.testing.assert_array_equal(multiply(x, factors, "silu"), one)
+    finally:
+        bands.set_num_threads(0)
+
+
+def test_tanh_is_right_to_three_units_in_the_last_place():
+    x = np.concatenate([np.linspace(-12, 12, 200_001), np.geomspace(1e-38, 1, 20_000)])
+    x = np.concatenate([x, [0.0, -0.0, np.inf, -np.inf, 0.625, -0.625]]).astype(np.float32)
+    exact = np.tanh(x.astype(np.float64))
+    got = activate(x, "tanh")
+    assert (np.abs(got - exact) <= 3 * np.spacing(np.abs(exact).astype(np.float32))).all()
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(x))
+    assert np.isnan(activate(np.full(9, np.nan, np.float32), "tanh")).all()

@@ -92,3 +92,19 @@ def test_lp_is_the_norm_of_the_window():
 def test_padding_beyond_half_the_window_names_both():
     with pytest.raises(ShapeError, match=r"padding=2 .*expected at most 1"):
         pooling.max_pool2d(np.zeros((1, 5, 5), np.float32), 3, padding=2)
+
+
+def test_a_pool_seen_before_still_refuses_what_does_not_fit():
+    x = np.ones((1, 6, 6), np.float32)
+    first = pooling.avg_pool2d(x, [2, 2], divisor_override=1)
+    assert (first == 4).all()
+    assert (pooling.avg_pool2d(x, (2, 2)) == 1).all()
+    assert pooling.avg_pool2d(x[:, :4], (2, 2)).shape == (1, 2, 3)
+    with pytest.raises(ShapeError, match="divisor_override=0"):
+        pooling.avg_pool2d(x, (2, 2), divisor_override=0)
+
+
+def test_means_of_maps_are_those_of_float64():
+    x = np.random.default_rng(5).normal(3, 1, size=(2, 7, 97, 101)).astype(np.float32)
+    expected = x.astype(np.float64).mean(axis=(2, 3), keepdims=True)
+    np.testing.assert_allclose(pooling.global_avg_pool2d(x), expected, rtol=2e-6)

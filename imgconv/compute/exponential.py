@@ -1,7 +1,10 @@
-"""exp of float32 in arithmetic that compilers turn into vectors; the C library's takes 3 ns each.
+"""exp and tanh of float32 in arithmetic that compilers turn into vectors.
+
+The C library's exp takes 3 ns each, its tanh 20.
 
 x = n·ln 2 + r with |r| ≤ ln 2 / 2; exp r by a polynomial, 2ⁿ by its exponent's bits. Constants
 are those of expf in S. L. Moshier's Cephes library (1989), whose relative error is under 2e-7.
+tanh is Cephes' tanhf: an odd polynomial below 0.625, and 1 − 2 / (exp 2|x| + 1) from there on.
 """
 
 import numpy as np
@@ -20,7 +23,13 @@ _P0, _P1, _P2, _P3, _P4, _P5 = (
 )  # fmt: skip
 # Beyond these the result is infinity or zero.
 _TOP, _BOTTOM = np.float32(89), np.float32(-104)
-_ONE = np.float32(1)
+_ONE, _TWO = np.float32(1), np.float32(2)
+_T0, _T1, _T2, _T3, _T4 = (
+    np.float32(term)
+    for term in (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
+                 -3.33332819422e-1)
+)  # fmt: skip
+_BEND = np.float32(0.625)
 
 
 def _power(n):  # type: ignore[no-untyped-def]
@@ -47,3 +56,17 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 exp = Helper(_exp)
+
+
+def _tanh(x):  # type: ignore[no-untyped-def]
+    size = abs(x)
+    z = x * x
+    near = ((((_T0 * z + _T1) * z + _T2) * z + _T3) * z + _T4) * z * x + x
+    near = x if z == np.float32(0) else near  # the sum would lose the sign of −0
+    far = _ONE - _TWO / (exp(size + size) + _ONE)
+    far = -far if x < np.float32(0) else far
+    # False for NaN, which came through exp.
+    return near if size < _BEND else far
+
+
+tanh = Helper(_tanh)

@@ -75,7 +75,7 @@ def _hard_swish(one: Any) -> Scalar:
 
 
 def _tanh(one: Any) -> Scalar:
-    return lambda v: math.tanh(v)
+    return exponential.tanh.function if isinstance(one, np.float32) else lambda v: math.tanh(v)
 
 
 def _silu(one: Any) -> Scalar:

@@ -3,6 +3,7 @@
 Source of formulas: PyTorch documentation, MaxPool2d, AvgPool2d, LPPool2d, AdaptiveAvgPool2d.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit
 from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.linear import linear
 from imgconv.errors import ShapeError
 from imgconv.shapes import Pair, Sides, extent, output_size, pair, resolve_padding
 
@@ -212,7 +214,7 @@ class _Window(NamedTuple):
 
 
 def _window(
-    x: Array, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
+    shape: Pair, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
     ceil_mode: bool, operation: str,
 ) -> _Window:  # fmt: skip
     kernel = pair(kernel_size, "kernel_size")
@@ -228,8 +230,41 @@ def _window(
             raise ShapeError(
                 f"{operation}: padding={pad} with kernel_size={k}, expected at most {most}"
             )
-    size = output_size((x.shape[-2], x.shape[-1]), kernel, step, sides, spread, ceil_mode)
+    size = output_size(shape, kernel, step, sides, spread, ceil_mode)
     return _Window(kernel, step, sides, spread, size)
+
+
+class _Plan(NamedTuple):
+    """What a pool over maps of one size needs: `pool_rows`' rows, columns and geometry."""
+
+    window: _Window
+    rows: Array
+    columns: Array
+    geometry: Array
+
+
+@functools.lru_cache(256, typed=True)
+def _plan(
+    shape: Pair, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
+    ceil_mode: bool, operation: str, include_pad: bool, divisor: int | None,
+) -> _Plan:  # fmt: skip
+    """Kept: working it out takes 0.1 ms, twenty times what a small network's map does."""
+    window = _window(shape, kernel_size, stride, padding, dilation, ceil_mode, operation)
+    rows, columns = (window.counts(a, shape[a], include_pad) for a in (0, 1))
+    if divisor is not None:
+        if divisor == 0:
+            raise ShapeError("divisor_override=0: expected another number")
+        rows, columns = np.full_like(rows, divisor), np.ones_like(columns)
+    near = window.sides.top, window.sides.left
+    geometry = np.array(
+        [*shape, *window.size, *window.stride, *near, *window.dilation, *window.kernel], np.int64
+    )
+    return _Plan(window, rows, columns, geometry)
+
+
+def _fixed(value: Any) -> Any:
+    """A sequence as a tuple, which can be looked up."""
+    return tuple(value) if isinstance(value, Sequence | np.ndarray) else value
 
 
 def _pool(
@@ -238,25 +273,21 @@ def _pool(
 ) -> tuple[Array, Array]:  # fmt: skip
     operation = f"{kind}_pool2d"
     source = _planes(x, operation)
-    window = _window(source, kernel_size, stride, padding, dilation, ceil_mode, operation)
+    height, width = source.shape[-2:]
+    window, rows, columns, geometry = _plan(
+        (height, width), _fixed(kernel_size), _fixed(stride), _fixed(padding), _fixed(dilation),
+        ceil_mode, operation, include_pad, divisor,
+    )  # fmt: skip
     keep = kind in _PICKS
     dtype = source.dtype if keep or source.dtype == np.float64 else np.dtype(np.float32)
     out = np.empty((*source.shape[:-2], *window.size), dtype)
-    rows, columns = (window.counts(a, source.shape[a - 2], include_pad) for a in (0, 1))
-    if divisor is not None:
-        if divisor == 0:
-            raise ShapeError("divisor_override=0: expected another number")
-        rows, columns = np.full_like(rows, divisor), np.ones_like(columns)
-    near = window.sides.top, window.sides.left
-    geometry = np.array(
-        [*source.shape[-2:], *window.size, *window.stride, *near, *window.dilation, *window.kernel],
-        np.int64,
-    )
     constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
     names = jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype]
     work = pool_rows(*names, kind, *constants, float(power))
     total = out.size // window.size[1]
-    band = max(1, -(-total // (4 * num_threads())))
+    taps = window.kernel[0] * window.kernel[1]
+    least = _FEW // max(1, window.size[1] * taps)
+    band = max(1, least, -(-total // (4 * num_threads())))
     if out.size:
         over_bands(total, band, lambda a, b: work(out, source, rows, columns, geometry, a, b))
     return out, geometry
@@ -324,8 +355,12 @@ def lp_pool2d(
 def _means(source: Array) -> Array:
     """The mean of every plane, (…, 1, 1)."""
     dtype = source.dtype if source.dtype == np.float64 else np.dtype(np.float32)
-    out = np.empty((*source.shape[:-2], 1, 1), dtype)
     size = source.shape[-2] * source.shape[-1]
+    if source.dtype == np.float32:
+        # A sum is a dot product with ones, whose registers hold the sums of several planes.
+        sums = linear(np.ones((1, size), np.float32), source.reshape(-1, size))
+        return (sums / np.float32(size)).reshape(*source.shape[:-2], 1, 1)
+    out = np.empty((*source.shape[:-2], 1, 1), dtype)
     work = plane_means(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype])
     band = max(1, _FEW // size, -(-out.size // (4 * num_threads())))
     over_bands(

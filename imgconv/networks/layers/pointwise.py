@@ -117,10 +117,14 @@ class Mul(Elementwise):
     """The product of its inputs."""
 
     def forward(self, *inputs: Array) -> Array:
-        result = inputs[0] * inputs[1] if len(inputs) > 1 else inputs[0].copy()
-        for more in inputs[2:]:
+        from imgconv.compute.arithmetic import multiply
+
+        if len(inputs) == 1:
+            return self._finish(inputs[0].copy())
+        result = inputs[0]
+        for more in inputs[1:-1]:
             result = result * more
-        return self._finish(result)
+        return multiply(result, inputs[-1], self.activation)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,13 +6,13 @@ import threading
 import pytest
 
 from imgconv.compute import bands
+from tests.running import num_threads
 
 
 @pytest.fixture
 def three_threads():
-    bands.set_num_threads(3)
-    yield
-    bands.set_num_threads(0)
+    with num_threads(3):
+        yield
 
 
 @pytest.mark.usefixtures("three_threads")

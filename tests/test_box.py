@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from imgconv.compute import bands, box, filtering, plan
+from imgconv.compute import box, filtering, plan
 from imgconv.compute.filtering import filter_image
+from tests.running import num_threads
 from tests.samples import draw
 from tests.test_filtering import maps_by_definition
 
@@ -34,13 +35,10 @@ def test_strips_bands_and_threads_do_not_change_a_bit(monkeypatch):
     results = []
     for threads, strip in ((1, 4096), (2, 100), (5, 7)):
         monkeypatch.setattr(box, "STRIP", strip)
-        bands.set_num_threads(threads)
-        try:
+        with num_threads(threads):
             results.append(
                 filter_image(pixels, np.full((1, 1, 9, 11), -2.0), np.array([7.0])).tobytes()
             )
-        finally:
-            bands.set_num_threads(0)
     assert len(set(results)) == 1
 
 

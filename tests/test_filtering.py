@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from imgconv.compute import bands, filtering, plan
+from imgconv.compute import filtering, plan
 from imgconv.compute.filtering import filter_image
 from imgconv.errors import ShapeError, UsageError
 from tests import reference
+from tests.running import bytes_by_threads
 from tests.samples import draw
 
 DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
@@ -131,17 +132,10 @@ def test_strides_are_every_nth_value_of_the_full_result(generator, stride):
 
 def test_the_number_of_threads_and_the_band_do_not_change_a_bit(generator):
     pixels = draw(generator, (257, 300, 3), np.float32)
-    results = []
     for size in (3, 5, 9, 17):
         weights = generator.normal(size=(1, 1, size, size))
-        results.clear()
-        try:
-            for count in (1, 2, 5):
-                bands.set_num_threads(count)
-                results.append(filter_image(pixels, weights).tobytes())
-        finally:
-            bands.set_num_threads(0)
-        assert len(set(results)) == 1
+        results = bytes_by_threads(lambda w=weights: filter_image(pixels, w))
+        assert len(results) == 1
 
 
 def test_any_memory_layout_gives_the_same_result(generator):

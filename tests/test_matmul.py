@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import bands, convolution, matmul_layout, plan
+from imgconv.compute import convolution, matmul_layout, plan
 from imgconv.compute.convolution import conv2d
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
 from tests import reference
+from tests.running import bytes_by_threads
 
 # (N, C, H, W), maps, kernel, stride, padding, dilation, groups: a network's layers, made small.
 LAYERS = {
@@ -92,12 +93,7 @@ def test_any_window_agrees_with_the_definition(size, kernel, stride, dilation, s
 def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
     x, weight, bias, options = make(LAYERS[name])
     want = conv2d(x, weight, bias, **options).tobytes()
-    try:
-        for threads in (1, 3, 8):
-            bands.set_num_threads(threads)
-            assert conv2d(x, weight, bias, **options).tobytes() == want
-    finally:
-        bands.set_num_threads(0)
+    assert bytes_by_threads(lambda: conv2d(x, weight, bias, **options), (1, 3, 8)) == {want}
     alone = [conv2d(image, weight, bias, **options).tobytes() for image in x]
     assert b"".join(alone) == want
     convolution._layers.clear()

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
-from imgconv.compute import bands
 from imgconv.errors import ImageError, LimitError
 from imgconv.images import png, png_chunks, png_inflate
 from tests import png_maker as maker
+from tests.running import num_threads
 
 CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 RNG = np.random.default_rng(20)
@@ -129,9 +129,8 @@ def machinery(request, monkeypatch):
     if codec == "zlib":
         monkeypatch.setattr(png_chunks, "codec", zlib)
         monkeypatch.setattr(png_inflate, "codec", zlib)
-    bands.set_num_threads(int(threads))
-    yield
-    bands.set_num_threads(0)
+    with num_threads(int(threads)):
+        yield
 
 
 def large(dtype=np.uint8, channels=3):

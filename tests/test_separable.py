@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from imgconv.bank import get_kernel
-from imgconv.compute import bands, filtering, plan, separable
+from imgconv.compute import filtering, plan, separable
 from imgconv.compute.filtering import filter_image
+from tests.running import num_threads
 from tests.samples import draw
 
 
@@ -77,11 +78,8 @@ def test_bands_strips_and_threads_do_not_change_a_bit(generator, monkeypatch):
     results = []
     for threads, ring in ((1, 48_000), (5, 48_000), (2, 2_000), (3, 500_000)):
         monkeypatch.setattr(separable, "RING", ring)
-        bands.set_num_threads(threads)
-        try:
+        with num_threads(threads):
             results.append(filter_image(pixels, weights).tobytes())
-        finally:
-            bands.set_num_threads(0)
     assert len(set(results)) == 1
 
 

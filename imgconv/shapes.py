@@ -23,12 +23,13 @@ class Sides(NamedTuple):
 
 
 NO_PADDING = Sides(0, 0, 0, 0)
+LARGEST = 2**31 - 1  # of a stride, dilation or size: products of two still fit the loops' int64
 
 
 def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> Pair:
     """Return `value` as a (vertical, horizontal) pair.
 
-    Raises ShapeError when it is not one or two integers of at least `minimum`.
+    Raises ShapeError when it is not one or two integers from `minimum` to LARGEST.
     """
     values: tuple[Any, ...]
     values = (value, value) if isinstance(value, (int, Real)) else tuple(value)
@@ -37,7 +38,10 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> Pair:
     for number in values:
         if not isinstance(number, Real) or number % 1 != 0 or number < minimum:
             raise ShapeError(f"{name}={value}: expected integers of at least {minimum}")
-    return int(values[0]), int(values[1])
+    vertical, horizontal = int(values[0]), int(values[1])
+    if max(vertical, horizontal) > LARGEST:
+        raise ShapeError(f"{name}={value}: expected integers of at most {LARGEST}")
+    return vertical, horizontal
 
 
 def extent(kernel: int, dilation: int) -> int:

@@ -228,6 +228,9 @@ def check_map_of(kernel: Kernel, recipe: Recipe, size: tuple[int, ...], name: st
     sides = resolve_padding(window.padding_for(kernel.size), kernel.size, dilation, stride)
     out = output_size((size[0], size[1]), kernel.size, stride, sides, dilation)
     _check_size(f"{name}: {kernel.name}", out, recipe)
+    if recipe.pool and "output_size" in recipe.pool.options:
+        pooled = pair(recipe.pool.options["output_size"], "output_size")
+        _check_size(f"{name}: {recipe.pool.text}", pooled, recipe)
 
 
 def check_chain(recipe: ChainRecipe, shape: tuple[int, ...], name: str) -> None:

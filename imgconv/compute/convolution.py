@@ -157,11 +157,14 @@ def _keep(key: Any, layer: _Layer) -> None:
     _layers[key] = layer
 
 
+MOST_PADDED = 1 << 27  # rows or columns with padding: an index of 1 GB
+
+
 class Window:
     """Stride, padding and dilation resolved against an image's and a kernel's size.
 
     Attributes: stride, dilation (pairs), sides (the four pads), out_size, fill, and row_map,
-    col_map: the source row and column of every padded one.
+    col_map: the source row and column of every padded one. Raises ShapeError.
     """
 
     def __init__(
@@ -184,6 +187,17 @@ class Window:
         )
         self.fill = float(pad_value) if mode == "constant" else 0.0
         top, bottom, left, right = self.sides
+        padded = height + top + bottom, width + left + right
+        if max(padded) > MOST_PADDED:
+            raise ShapeError(
+                f"padding and dilation={self.dilation[0]},{self.dilation[1]} make the input "
+                f"{padded[0]}×{padded[1]}, expected at most {MOST_PADDED} a side"
+            )
+        # Steps beyond the padded image, and gaps between the taps of one, are never taken; as
+        # numbers without a limit they would make the spare columns as long.
+        self.stride = min(self.stride[0], padded[0]), min(self.stride[1], padded[1])
+        rows, cols = kernel_size
+        self.dilation = self.dilation[0] if rows > 1 else 1, self.dilation[1] if cols > 1 else 1
         self.row_map = index_map(height, top, bottom, mode)
         # A strided tile may read, and then ignore, a few columns beyond the last tap.
         spare = 2 * self.stride[1] + (kernel_size[1] - 1) * self.dilation[1]

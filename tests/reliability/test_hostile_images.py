@@ -161,6 +161,44 @@ def test_row_05_padding_beyond_the_limit_is_refused_from_the_computed_size(
     assert "limit of 300" in ended.said
 
 
+@pytest.mark.parametrize("pool", ["adaptive-max:20000", "adaptive-avg:1x200000000"])
+def test_row_05_pooled_maps_beyond_the_limit_are_refused_from_the_computed_size(
+    forker, tmp_path, pool
+):
+    (tmp_path / "a.png").write_bytes(broken.whole("png"))
+    arguments = ("apply", "-q", "-k", "sobel-x", "--pool", pool, "a.png", "-o", "out.npy")
+    ended = forker.run(*arguments, cwd=tmp_path)
+    assert ended.code == 1, ended
+    assert ended.is_clean(), ended
+    assert f"{pool}: a map of" in ended.said
+    assert "more than the limit of 178956970; --max-pixels raises it" in ended.said
+    assert taken(forker, tmp_path, ended) < 32 << 20
+
+
+@pytest.mark.parametrize("number", [10**9, 10**23])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("apply", "-k", "sobel-x", "--stride", "{n}"),
+        ("apply", "-k", "sobel-x", "--dilation", "{n}"),
+        ("apply", "-k", "sobel-x", "--pool", "max:2,stride={n}"),
+        ("run", "conv sobel-x stride={n}"),
+        ("run", "conv sobel-x dilation={n}"),
+        ("run", "lppool 2 stride={n}"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_row_05_steps_without_end_take_no_memory(forker, tmp_path, arguments, number):
+    """A stride of 10⁹ is one window; it had taken 16 GB of spare columns."""
+    (tmp_path / "a.png").write_bytes(broken.whole("png"))
+    words = [word.replace("{n}", str(number)) for word in arguments]
+    ended = forker.run(*words, "-q", "a.png", "-o", "out.npy", cwd=tmp_path)
+    assert ended.code in (0, 1, 2), ended
+    assert ended.is_clean(), ended
+    assert (ended.code == 0) == (number == 10**9 and "dilation" not in "".join(arguments)), ended
+    assert ended.peak < 512 << 20  # with a compiler at work where the store is cold
+
+
 @pytest.mark.parametrize("kernel", ["gaussian:sigma=1e9", "box:size=1000000", "disk:radius=1e8",
                                     "gabor:sigma=1e7", "motion:length=1e9"])  # fmt: skip
 def test_row_05_kernels_beyond_the_limit_are_refused_from_their_parameters(

@@ -3,7 +3,9 @@
 import argparse
 import json
 import random
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +37,7 @@ class Extent(NamedTuple):
 
 
 FULL = Extent(("0.25", "1", "12", "100", "400"), (10, 100, 1000), 11, 20)
-SHORT = Extent(("0.25", "1", "12", "100"), (10, 100), 5, 6)
+SHORT = Extent(("0.25", "1", "12", "100"), (10, 100, 1000), 5, 3)
 QUICK = Extent(("0.25", "1"), (10,), 3, 1)
 
 
@@ -68,7 +70,7 @@ def cases(group: str, folder: Path, extent: Extent) -> Iterator[Case]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=GROUPS, help="run this group")
-    parser.add_argument("--short", action="store_true", help="up to 100 MP and 100 files, 5 rounds")
+    parser.add_argument("--short", action="store_true", help="up to 100 MP, 5 rounds")
     parser.add_argument("--quick", action="store_true", help="up to 1 MP and 10 files, 3 rounds")
     parser.add_argument("--no-report", action="store_true", help="print and write nothing")
     parser.add_argument("--seed", type=int, default=1)
@@ -79,6 +81,7 @@ def main() -> None:
     results = json.loads(stored.read_text()) if stored.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for group in options.only or GROUPS:
+            begun = time.perf_counter()
             measured: list[Result] = []
             for case in cases(group, Path(folder), extent):
                 result = measure(case, extent.rounds, generator, extent.budget)
@@ -88,7 +91,8 @@ def main() -> None:
                 results[group] = [asdict(result) for result in measured]
                 if not (options.quick or options.no_report):
                     stored.write_text(json.dumps(results, indent=1) + "\n")
-                    write_report(results, HERE)
+                    write_report(results, HERE, " ".join(["benchmarks/run", *sys.argv[1:]]))
+            print(f"{group}: {time.perf_counter() - begun:.0f} s", flush=True)
 
 
 def line(result: Result) -> str:
@@ -97,7 +101,10 @@ def line(result: Result) -> str:
         f"{middle:.2f}× {name} ({low:.2f}–{high:.2f}, CPU {result.work[name]:.2f})"
         for name, (low, middle, high) in result.ratios.items()
     ]
-    best = ", ".join(f"{name} {value:.1f} ms" for name, value in result.best.items())
+    best = ", ".join(
+        f"{name} {value:.1f} ms" + (f", {result.peak[name]:.0f} MiB" if name in result.peak else "")
+        for name, value in result.best.items()
+    )
     return f"{result.table}: {result.row}: {'; '.join(ratios)} [{best}]"
 
 

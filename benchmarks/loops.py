@@ -12,7 +12,7 @@ from imgconv.compute.pooling import avg_pool2d, max_pool2d
 
 KERNELS = (3, 5, 7, 11, 15, 31, 63)
 TYPES = {"u8→u8": (np.uint8, np.uint8), "u8→f32": (np.uint8, np.float32),
-         "f32→f32": (np.float32, np.float32)}  # fmt: skip
+         "u16→u16": (np.uint16, np.uint16), "f32→f32": (np.float32, np.float32)}  # fmt: skip
 
 
 def dense(size: int) -> Any:
@@ -29,7 +29,7 @@ def filters(megapixels: str, kernels: Sequence[int] = KERNELS) -> Iterator[Case]
         weights = dense(size)
         for name, (source, target) in TYPES.items():
             pixels = image.astype(source)
-            depth = cv2.CV_8U if target == np.uint8 else cv2.CV_32F
+            depth = {np.uint8: cv2.CV_8U, np.uint16: cv2.CV_16U}.get(target, cv2.CV_32F)
             peers = {
                 "imgconv": lambda p=pixels, w=weights, t=target: filter_image(
                     p, w[None, None], padding_mode="reflect", out_dtype=t

@@ -11,27 +11,37 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Peak(NamedTuple):
+    """What a peer returns that ran as a process: the most memory it held at once."""
+
+    mebibytes: float
 
 
 @dataclass
 class Case:
-    """One row of a table: the same work by several tools; `ours` is the numerator."""
+    """One row of a table: the same work by several tools; `ours` is the numerator.
+
+    target: the ratio to a peer that is aimed at; limit: milliseconds that are, whatever the peers.
+    """
 
     table: str
     row: str
     peers: dict[str, Callable[[], Any]]
     ours: str = "imgconv"
     target: dict[str, float] = field(default_factory=dict)
+    limit: float | None = None
     x: float | None = None
-    unit: str = "ms"
 
 
 @dataclass
 class Result:
     """What a case measured; times in milliseconds.
 
-    ratios: quartiles of the paired ratios of elapsed times; work: median ratio of CPU times.
+    ratios: quartiles of the paired ratios of elapsed times; work: median ratio of CPU times;
+    peak: MiB of whole processes.
     """
 
     table: str
@@ -40,7 +50,9 @@ class Result:
     ratios: dict[str, tuple[float, float, float]]
     work: dict[str, float]
     target: dict[str, float]
+    limit: float | None
     x: float | None
+    peak: dict[str, float]
 
 
 def cpu_seconds() -> float:
@@ -53,6 +65,7 @@ def measure(case: Case, rounds: int, generator: random.Random, budget: float = 2
     """Time a case for `rounds` rounds, or fewer once `budget` seconds are spent (never under 3)."""
     times: dict[str, list[float]] = {name: [] for name in case.peers}
     spent: dict[str, list[float]] = {name: [] for name in case.peers}
+    peak: dict[str, float] = {}
     for work in case.peers.values():
         work()
     begun = time.perf_counter()
@@ -63,9 +76,11 @@ def measure(case: Case, rounds: int, generator: random.Random, budget: float = 2
             gc.collect()
             before = cpu_seconds()
             start = time.perf_counter()
-            case.peers[name]()
-            spent[name].append(max(cpu_seconds() - before, 1e-6))
+            outcome = case.peers[name]()
             times[name].append((time.perf_counter() - start) * 1000)
+            spent[name].append(max(cpu_seconds() - before, 1e-6))
+            if isinstance(outcome, Peak):
+                peak[name] = max(peak.get(name, 0.0), outcome.mebibytes)
         if turn >= 2 and time.perf_counter() - begun > budget:
             break
     ratios, efforts = {}, {}
@@ -78,4 +93,6 @@ def measure(case: Case, rounds: int, generator: random.Random, budget: float = 2
                 a / b for a, b in zip(spent[case.ours], spent[name], strict=True)
             )
     best = {name: min(values) for name, values in times.items()}
-    return Result(case.table, case.row, best, ratios, efforts, case.target, case.x)
+    return Result(
+        case.table, case.row, best, ratios, efforts, case.target, case.limit, case.x, peak
+    )

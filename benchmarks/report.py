@@ -10,7 +10,7 @@ PACKAGES = ("imgconv", "numpy", "numba", "pillow", "isal", "opencv-python-headle
             "pyvips-binary", "scipy", "torch", "onnxruntime")  # fmt: skip
 
 
-def write_report(results: dict[str, list[dict[str, Any]]], folder: Path) -> None:
+def write_report(results: dict[str, list[dict[str, Any]]], folder: Path, command: str) -> None:
     """Write README.md and one plot a table that has an x axis."""
     parts = [
         "# Benchmarks",
@@ -19,10 +19,12 @@ def write_report(results: dict[str, list[dict[str, Any]]], folder: Path) -> None
         "the peer's in the same round, shown as the median with its quartiles. Below 1 imgconv "
         "is faster. CPU is the same of the processor time, all threads: elapsed time "
         "means little where other work shares the machine. Milliseconds are the best of all "
-        "rounds.",
+        "rounds; MiB is the most memory that a whole process held (where there are several, the "
+        "largest).",
         "",
-        "`benchmarks/run` measures all of it (hours), `benchmarks/run --short` up to 100 MP and "
-        "100 files, `benchmarks/run --only png` one group.",
+        f"Measured by `{command}`. `benchmarks/run` measures all of it (hours), "
+        "`benchmarks/run --short` up to 100 MP in half an hour, `benchmarks/run --only png` one "
+        "group.",
         "",
         f"Machine: {machine()}. Versions: {versions()}.",
     ]
@@ -46,12 +48,14 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         "|---" * (len(peers) + 3) + "|",
     ]
     for row in rows:
-        cells = [row["row"], f"{row['best']['imgconv']:.1f}"]
+        held = row.get("peak", {})
+        cells = [row["row"], f"{row['best']['imgconv']:.1f}{mebibytes(held, 'imgconv')}"]
         for name in peers:
             if name in row["ratios"]:
                 low, middle, high = row["ratios"][name]
                 effort = row.get("work", {}).get(name)
                 shown = f", CPU {effort:.2f}" if effort else ""
+                shown += mebibytes(held, name)
                 cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f}){shown}")
             else:
                 cells.append("")
@@ -60,8 +64,16 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             for name, goal in row["target"].items()
             if name in row["ratios"]
         ]
+        limit = row.get("limit")
+        if limit is not None:
+            goals.append(f"{'✓' if row['best']['imgconv'] <= limit else '✗'} ≤ {limit:.0f} ms")
         lines.append("| " + " | ".join([*cells, ", ".join(goals)]) + " |")
     return lines
+
+
+def mebibytes(held: dict[str, float], name: str) -> str:
+    """The memory of a tool as a cell shows it."""
+    return f", {held[name]:.0f} MiB" if name in held else ""
 
 
 def plot(title: str, rows: list[dict[str, Any]], folder: Path) -> str | None:

@@ -26,11 +26,13 @@ then vectorises a loop over ten rows, for which it otherwise makes no more than 
 checks, and keeps what it read from one array across stores to another.
 """
 
+import contextlib
 import ctypes
 import functools
+import gc
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -219,8 +221,23 @@ def _compile(signature: str, body: Callable[..., None]) -> tuple[str, str]:
         )
 
     pipeline = _disjoint_pipeline() if signature.startswith(_DISJOINT) else None
-    compiled = numba.cfunc(nb.void(*arguments), pipeline_class=pipeline, **options)(rebuild(body))
-    return compiled.native_name, compiled.inspect_llvm()
+    with _uncollected():
+        compiled = numba.cfunc(nb.void(*arguments), pipeline_class=pipeline, **options)(
+            rebuild(body)
+        )
+        return compiled.native_name, compiled.inspect_llvm()
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without searching for garbage: a tenth of a compilation goes into going through its IR."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _numba_types(kinds: list[str]) -> list[Any]:

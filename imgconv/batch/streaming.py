@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe, check_chain, check_map_of, rule_of
+from imgconv.compute import png_rows
 from imgconv.compute.rows import FilteredRows, band_rows
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
@@ -156,6 +157,16 @@ class MapRows:
                 self._opacity.write(seen, target[..., -1:])
             self._next += rows
         return count
+
+    def rehearse(self, png: bool) -> None:
+        """Ask for the loops of these rows and of writing them, for `ahead.expect`."""
+        if isinstance(self._filtered, FilteredRows):
+            self._filtered.rehearse()
+        if self._scaling is not None and self._band.size:
+            sample = np.zeros((1, *self._band.shape[1:]), self._band.dtype)
+            self._scaling.write(sample, np.empty(sample.shape, self.dtype))
+        if png:
+            png_rows.filter_rows()
 
     def warning(self) -> str | None:
         """What to tell of the clipped samples, once all rows were written."""

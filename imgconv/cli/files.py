@@ -1,6 +1,7 @@
 """What commands share that turn image files into image files."""
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from imgconv.batch.reporting import Reports
 from imgconv.batch.streaming import map_rows
 from imgconv.cli import recording
 from imgconv.cli.boundary import drop_stdout, printable, reason, say
+from imgconv.compute import jit
 from imgconv.compute.rows import WatchedRows
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
@@ -310,6 +312,7 @@ class Work:
         if rows is None:
             return None
         scale = "none" if raw else rows.rule
+        jit.expect(functools.partial(rows.rehearse, made.name == "png"))
         watched = WatchedRows(rows, self.tell) if self.tell else rows
         size = self._publish(path, encode_rows(
             watched, made, alpha=rows.alpha, compress=_level(given["compress"]),

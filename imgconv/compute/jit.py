@@ -33,7 +33,7 @@ import gc
 import threading
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -63,6 +63,45 @@ DTYPES: dict[str, np.dtype[Any]] = {
 ELEMENT_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _DISJOINT = "disjoint "
 _lock = threading.RLock()
+
+
+class _Noting(threading.local):
+    loops: "list[tuple[Loop, tuple[Any, ...]]] | None" = None
+
+
+_noting = _Noting()
+_rehearsal: Callable[[], None] | None = None
+
+
+def expect(rehearsal: Callable[[], None]) -> None:
+    """Say what the work to come does: `rehearsal` asks for its loops and runs none of them.
+
+    It is called only where a loop is missing in the store: the others are then compiled with it,
+    on two cores (`ahead`).
+    """
+    global _rehearsal
+    _rehearsal = rehearsal
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[tuple["Loop", tuple[Any, ...]]]]:
+    """Note the loops that this thread asks for; what it gets does nothing when called."""
+    noted: list[tuple[Loop, tuple[Any, ...]]] = []
+    _noting.loops = noted
+    try:
+        yield noted
+    finally:
+        _noting.loops = None
+
+
+class _Idle:
+    """Stands for a loop while loops are noted."""
+
+    def __call__(self, *arguments: Any) -> None:
+        return None
+
+    def fix(self, *leading: Any) -> "_Idle":
+        return self
 
 
 class Helper:
@@ -153,6 +192,9 @@ class Loop:
         Loop.registry.append(self)
 
     def __call__(self, *constants: Any) -> Function:
+        if _noting.loops is not None:
+            _noting.loops.append((self, constants))
+            return cast(Function, _Idle())
         ready = self._ready.get(constants)
         if ready is None:
             with _lock:
@@ -164,14 +206,43 @@ class Loop:
     def address(self, *constants: Any) -> int:
         """Where the loop for these constants begins, for other loops to call (`vectors.Call`)."""
         self(*constants)
-        return self._addresses[constants]
+        return self._addresses.get(constants, 0)
+
+    def kept(self, constants: tuple[Any, ...]) -> bool:
+        """Whether the store has the loop for these constants."""
+        return store.has(self._identity(constants, self.builder(*constants)[0]))
+
+    def _identity(self, constants: tuple[Any, ...], signature: str) -> str:
+        return f"{self.name}{constants!r}:{signature}"
 
     def _load(self, constants: tuple[Any, ...]) -> Function:
         signature, body = self.builder(*constants)
-        identity = f"{self.name}{constants!r}:{signature}"
-        address = store.load(identity, lambda: _compile(signature, body))
+        finish: Callable[[bool], None] | None = None
+
+        def compiled() -> tuple[str, str]:
+            nonlocal finish
+            finish = _compile_ahead((self, constants))
+            return _compile(signature, body)
+
+        done = False
+        try:
+            address = store.load(self._identity(constants, signature), compiled)
+            done = True
+        finally:
+            if finish:
+                finish(done)
         self._addresses[constants] = address
         return Function(address, signature.removeprefix(_DISJOINT).split())
+
+
+def _compile_ahead(missed: tuple[Loop, tuple[Any, ...]]) -> Callable[[bool], None] | None:
+    global _rehearsal
+    rehearsal, _rehearsal = _rehearsal, None
+    if rehearsal is None:
+        return None
+    from imgconv.compute import ahead
+
+    return ahead.begin(missed, rehearsal)
 
 
 def loop(builder: Callable[..., Built]) -> Loop:

@@ -211,6 +211,19 @@ class FilteredRows:
         )
         plan.run_by(band, self._offer)
 
+    def rehearse(self) -> None:
+        """Ask for the loops of a band without reading any row (under `jit.noting`)."""
+        job = self._job
+        if not job.out.size or self._unit != 1:
+            return
+        source = np.zeros((1, self._source.width, self._source.channels), job.source.dtype)
+        band = replace(
+            job, source=source, row_map=np.zeros(job.extent[0], np.int64),
+            out=np.empty((1, self.width, self.channels), self.dtype),
+            out_size=(1, self.width), out_map=job.out_row,
+        )  # fmt: skip
+        plan.run_by(band, self._offer)
+
     def _see(self) -> None:
         """Find the rows of the source from which on, and up to which, each output needs them."""
         job = self._job

@@ -137,13 +137,24 @@ def _engine() -> Any:
     return engine
 
 
+def has(identity: str) -> bool:
+    """Whether there is an entry for a loop, whatever is in it."""
+    path = _placed(identity)[1]
+    return path is not None and os.path.exists(path)
+
+
+def _placed(identity: str) -> tuple[str, str | None]:
+    """Return (a loop's digest, its entry's path or None where nothing is kept)."""
+    digest = blake2b(_machine_digest() + identity.encode(), digest_size=20).hexdigest()
+    place = folder()
+    return digest, os.path.join(place, f"{digest}.o") if place else None
+
+
 def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
     """Return the address of a loop's machine code, from the store or freshly compiled."""
     with _lock:
-        digest = blake2b(_machine_digest() + identity.encode(), digest_size=20).hexdigest()
+        digest, path = _placed(identity)
         symbol = f"imgconv_{digest}"
-        place = folder()
-        path = os.path.join(place, f"{digest}.o") if place else None
         code = _read(path) if path else None
         if code is not None:
             address = _link(code, symbol)

@@ -31,6 +31,8 @@ def first_run(photo: Path, store: Path, out: Path, threads: int) -> subprocess.P
         [sys.executable, "-m", "imgconv", "apply", "-k", "sobel", str(photo), "-o", str(out)],
         env={**os.environ, "IMGCONV_STORE": str(store), "IMGCONV_NUM_THREADS": str(threads)},
         stderr=subprocess.PIPE, text=True,
+        # A background shell has its children ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 Needs the extra `fuzz`. For example ten minutes on the PNG reader, new inputs kept in /tmp/png:
 
-    mkdir -p /tmp/png && python -m tests.fuzz.run png -max_total_time=600 /tmp/png \
-        tests/fuzz/corpus/png
+    python -m tests.fuzz.make_seeds /tmp/seeds && mkdir -p /tmp/png
+    python -m tests.fuzz.run png -max_total_time=600 /tmp/png /tmp/seeds/png
 
-Minimise what was found with `-merge=1 EMPTY_FOLDER /tmp/png`.
+Minimise what was found with `-merge=1 EMPTY_FOLDER /tmp/png`, and keep it by `tests.fuzz.corpus`.
 """
 
 import os
@@ -44,7 +44,9 @@ def main() -> None:
         sys.exit(f"expected one of {', '.join(TARGETS)}")
     name = sys.argv.pop(1)
     options = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=4096"]
-    atheris.Setup([sys.argv[0], *options, *sys.argv[1:]], TARGETS[name])
+    # What libFuzzer starts for -merge and -jobs, by a shell.
+    again = f"{sys.executable} -m tests.fuzz.run {name}"
+    atheris.Setup([again, *options, *sys.argv[1:]], TARGETS[name])
     atheris.Fuzz()
 
 

@@ -1,4 +1,4 @@
-"""A short run of every fuzz target: its seeds, what was once found, and mutations of both."""
+"""A short run of every fuzz target: seeds, corpora, what was once found, and mutations of them."""
 
 import importlib.util
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.corpus import inputs_of
 from tests.fuzz.make_seeds import seeds
 from tests.fuzz.targets import TARGETS
 
@@ -45,7 +46,8 @@ def mutated(generator, data, others):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_seeds_and_mutations_work_or_are_refused_in_a_line(name):
-    inputs = [*SEEDS[name], *(path.read_bytes() for path in sorted(FOUND.glob(f"{name}-*")))]
+    found = (path.read_bytes() for path in sorted(FOUND.glob(f"{name}-*")))
+    inputs = [*SEEDS[name], *inputs_of(name), *found]
     generator = random.Random(name)
     for data in inputs:
         TARGETS[name](data)
@@ -60,10 +62,10 @@ def test_a_short_run_of_atheris_finds_nothing(name, tmp_path):
         pytest.skip("no atheris: the extra `fuzz` is not installed")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    for number, data in enumerate(SEEDS[name]):
+    for number, data in enumerate([*SEEDS[name], *inputs_of(name)]):
         (corpus / str(number)).write_bytes(data)
     result = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.run", name, "-runs=2000", "-max_total_time=60", corpus],
+        [sys.executable, "-m", "tests.fuzz.run", name, "-max_total_time=20", corpus],
         cwd=Path(__file__).parents[2], capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip

@@ -193,6 +193,9 @@ class Soak:
         if code != JOBS[number].code:
             self.fault(number, f"exit code {code} {how}")
         if self.first.setdefault(number, digest) != digest:
+            odd = self.folder.parent / f"odd-{len(self.faults)}"
+            if how != "in one process":
+                shutil.copytree(self.folder / "out", odd)
             self.fault(number, f"digest {digest[:12]} {how}, at first {self.first[number][:12]}")
 
     def fault(self, number, what):

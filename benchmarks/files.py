@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import photo, photo_file
-from benchmarks.measure import Case, Peak
+from benchmarks.measure import Case
 from imgconv.images import png
 
 SCRIPTS = Path(sys.executable).parent
@@ -69,32 +69,48 @@ def codec(sizes: Sequence[str]) -> Iterator[Case]:
         )  # fmt: skip
 
 
-def process(*command: str | Path, **environment: str) -> Callable[[], Any]:
-    """A callable that runs a command to its end and insists on success."""
+# A process counts the memory of the one that it was forked from, and this one holds photos.
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
-    # Installed tools as their users have them: with the bytecode that pip compiled.
-    inherited = {
-        key: value for key, value in os.environ.items()
-        if key not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-    }  # fmt: skip
 
-    arguments = [os.fspath(part) for part in command]
+class Process:
+    """Runs a command to its end when called, and insists on success."""
 
-    def run() -> Peak:
-        child = subprocess.Popen(
-            arguments,
+    def __init__(self, command: Sequence[str | Path], environment: dict[str, str]) -> None:
+        self._command = [os.fspath(part) for part in command]
+        # Installed tools as their users have them: with the bytecode that pip compiled.
+        self._environment = {
+            key: value for key, value in os.environ.items()
+            if key not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+        } | environment  # fmt: skip
+
+    def __call__(self) -> None:
+        subprocess.run(
+            self._command,
+            check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**inherited, **environment},
+            env=self._environment,
         )
-        # wait4 tells this child's memory; getrusage would tell the largest child's so far.
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise subprocess.CalledProcessError(child.returncode, arguments)
-        return Peak(usage.ru_maxrss / 1024)
 
-    return run
+    def peak(self) -> float:
+        """MiB that the command, or the largest of its processes, holds at most."""
+        told = subprocess.run(
+            [sys.executable, "-S", "-c", PEAK, *self._command],
+            check=True,
+            stdout=subprocess.PIPE,
+            env=self._environment,
+        )
+        return int(told.stdout) / 1024
+
+
+def process(*command: str | Path, **environment: str) -> Process:
+    """A command to measure."""
+    return Process(command, environment)
 
 
 def optional(name: str, *command: str | Path) -> dict[str, Callable[[], Any]]:

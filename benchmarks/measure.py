@@ -11,13 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-
-class Peak(NamedTuple):
-    """What a peer returns that ran as a process: the most memory it held at once."""
-
-    mebibytes: float
+from typing import Any
 
 
 @dataclass
@@ -66,8 +60,10 @@ def measure(case: Case, rounds: int, generator: random.Random, budget: float = 2
     times: dict[str, list[float]] = {name: [] for name in case.peers}
     spent: dict[str, list[float]] = {name: [] for name in case.peers}
     peak: dict[str, float] = {}
-    for work in case.peers.values():
+    for name, work in case.peers.items():
         work()
+        if hasattr(work, "peak"):
+            peak[name] = work.peak()
     begun = time.perf_counter()
     for turn in range(rounds):
         names = list(case.peers)
@@ -76,11 +72,9 @@ def measure(case: Case, rounds: int, generator: random.Random, budget: float = 2
             gc.collect()
             before = cpu_seconds()
             start = time.perf_counter()
-            outcome = case.peers[name]()
+            case.peers[name]()
             times[name].append((time.perf_counter() - start) * 1000)
             spent[name].append(max(cpu_seconds() - before, 1e-6))
-            if isinstance(outcome, Peak):
-                peak[name] = max(peak.get(name, 0.0), outcome.mebibytes)
         if turn >= 2 and time.perf_counter() - begun > budget:
             break
     ratios, efforts = {}, {}

@@ -194,7 +194,7 @@ class Soak:
             self.fault(number, f"exit code {code} {how}")
         if self.first.setdefault(number, digest) != digest:
             odd = self.folder.parent / f"odd-{len(self.faults)}"
-            if how != "in one process":
+            if how != "in one process" and (self.folder / "out").exists():
                 shutil.copytree(self.folder / "out", odd)
             self.fault(number, f"digest {digest[:12]} {how}, at first {self.first[number][:12]}")
 

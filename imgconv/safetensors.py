@@ -22,12 +22,13 @@ DTYPES = {
     "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
+_READ = DTYPES | {"BF16": "<u2"}  # the upper half of a float32, which NumPy has no type for
 
 
 def read_safetensors(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """Return the file's arrays by name, memory-mapped and read-only.
 
-    Raises ModelError for a malformed or truncated file.
+    BF16 becomes float32, a copy of twice its size; every number is kept exactly. Raises ModelError for a malformed or truncated file.
     """
     try:
         size = Path(path).stat().st_size
@@ -47,12 +48,16 @@ def read_safetensors(path: str | Path) -> dict[str, npt.NDArray[Any]]:
         )
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from None
-    return {
+    arrays = {
         name: body[start:stop].view(dtype).reshape(shape)
         if start % dtype.itemsize == 0 and (8 + length) % dtype.itemsize == 0
         else body[start:stop].copy().view(dtype).reshape(shape)
         for name, (dtype, shape, start, stop) in entries.items()
     }
+    for name, array in arrays.items():
+        if header[name]["dtype"] == "BF16":
+            arrays[name] = (array.astype(np.uint32) << 16).view(np.float32)
+    return arrays
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -108,12 +113,12 @@ def _entries(
         if name == "__metadata__":
             continue
         try:
-            dtype = np.dtype(DTYPES[entry["dtype"]])
+            dtype = np.dtype(_READ[entry["dtype"]])
             shape = tuple(entry["shape"])
             start, stop = entry["data_offsets"]
         except (TypeError, KeyError, ValueError):
             raise ModelError(
-                f"{path}: {name}: expected dtype (one of {', '.join(DTYPES)}), shape and "
+                f"{path}: {name}: expected dtype (one of {', '.join(_READ)}), shape and "
                 "data_offsets"
             ) from None
         numbers = (*shape, start, stop)

@@ -1,6 +1,7 @@
 """Weights: what fits, what is refused, and that fusing changes nothing but rounding."""
 
 import io
+import json
 import pickle
 import zipfile
 
@@ -21,7 +22,7 @@ from imgconv.networks.layers import (
     Linear,
 )
 from imgconv.networks.weights import draw_weights, fits, load_weights, loaded
-from imgconv.safetensors import write_safetensors
+from imgconv.safetensors import read_safetensors, write_safetensors
 
 CLASSES = 3
 
@@ -78,6 +79,31 @@ def test_safetensors_stay_mapped_and_are_not_copied(tmp_path):
     while isinstance(base.base, np.ndarray):
         base = base.base
     assert isinstance(base, np.memmap)
+
+
+def test_bfloat16_is_the_upper_half_of_a_float32(tmp_path):
+    # Bits and values by the format's definition: 1 sign, 8 exponent and 7 fraction bits.
+    known = {
+        0x3F80: 1.0, 0xC049: -3.140625, 0x0001: 2.0**-133, 0x7F7F: 2.0**128 - 2.0**120,
+        0x8000: -0.0, 0xFF80: -np.inf,
+    }  # fmt: skip
+    data = np.array([*known, 0x7FC0, 0x3F80], "<u2").tobytes()
+    header = {
+        "w": {"dtype": "BF16", "shape": [2, 4], "data_offsets": [0, 16]},
+        "empty": {"dtype": "BF16", "shape": [0], "data_offsets": [16, 16]},
+        "b": {"dtype": "F32", "shape": [], "data_offsets": [16, 20]},
+    }
+    for spaces in range(4):  # data that is and is not aligned
+        text = json.dumps(header).encode() + b" " * spaces
+        body = len(text).to_bytes(8, "little") + text + data + np.float32(7).tobytes()
+        (tmp_path / "w.safetensors").write_bytes(body)
+        found = read_safetensors(tmp_path / "w.safetensors")
+        assert found["w"].dtype == np.float32
+        expected = np.array([*known.values(), np.nan, 1], np.float32).reshape(2, 4)
+        np.testing.assert_array_equal(found["w"], expected)
+        assert np.signbit(found["w"][1, 0])
+        assert found["empty"].shape == (0,)
+        assert found["b"] == 7
 
 
 def test_half_and_double_precision_are_converted(tmp_path):

@@ -28,7 +28,8 @@ _READ = DTYPES | {"BF16": "<u2"}  # the upper half of a float32, which NumPy has
 def read_safetensors(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """Return the file's arrays by name, memory-mapped and read-only.
 
-    BF16 becomes float32, a copy of twice its size; every number is kept exactly. Raises ModelError for a malformed or truncated file.
+    BF16 becomes float32, a copy of twice its size; every number is kept exactly. Raises
+    ModelError for a malformed or truncated file.
     """
     try:
         size = Path(path).stat().st_size

@@ -30,6 +30,13 @@ def num_threads() -> int:
     return os.cpu_count() or 1
 
 
+def band_of(rows: int, least: int = 1) -> int:
+    """Rows a band, of which every thread gets four: at least `least`, at least 1."""
+    if least >= rows:
+        return max(1, rows)  # asking the system for its CPUs takes 5 µs, as much as a small map
+    return max(1, least, -(-rows // (4 * num_threads())))
+
+
 def over_bands(rows: int, band: int, work: Callable[[int, int], Any]) -> None:
     """Call `work(start, stop)` for every band of `band` rows of range(rows).
 
@@ -38,7 +45,7 @@ def over_bands(rows: int, band: int, work: Callable[[int, int], Any]) -> None:
     """
     band = max(1, band)
     count = -(-rows // band)
-    workers = min(num_threads(), count)
+    workers = min(num_threads(), count) if count > 1 else 1
     if workers <= 1:
         for start in range(0, rows, band):
             work(start, min(start + band, rows))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit, microkernel, store
-from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.bands import band_of, over_bands
 from imgconv.errors import ShapeError
 
 Array = npt.NDArray[Any]
@@ -97,8 +97,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any =
     out = np.empty((len(items), outputs), dtype)
     key = epilogue.activation_key(activation)
     sizes = len(items), features, outputs
-    least = max(1, _FEW // max(1, features * len(items)))
-    band = max(least, -(-outputs // (4 * num_threads())))
+    band = band_of(outputs, _FEW // max(1, features * len(items)))
     if dtype == np.float64 or features == 0:
         work = linear_rows(jit.ELEMENT_NAMES[dtype], key)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import exponential, jit
-from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.bands import band_of, over_bands
 from imgconv.errors import ShapeError, UsageError
 
 Array = npt.NDArray[Any]
@@ -228,8 +228,9 @@ def activate(x: Array, activation: "str | Activation", out: Array | None = None)
         raise ShapeError(f"activate: out {out.dtype}{out.shape}, expected {dtype}{source.shape}")
     work = pointwise_rows(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype], key)
     flat, target = source.reshape(-1), out.reshape(-1)
-    band = max(_FEW, -(-flat.size // (4 * num_threads())))
-    over_bands(flat.size, band, lambda a, b: work(target[a:b], flat[a:b], b - a))
+    over_bands(
+        flat.size, band_of(flat.size, _FEW), lambda a, b: work(target[a:b], flat[a:b], b - a)
+    )
     return out
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit
-from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.bands import band_of, over_bands
 from imgconv.compute.linear import linear
 from imgconv.errors import ShapeError
 from imgconv.shapes import Pair, Sides, extent, output_size, pair, resolve_padding
@@ -286,8 +286,7 @@ def _pool(
     work = pool_rows(*names, kind, *constants, float(power))
     total = out.size // window.size[1]
     taps = window.kernel[0] * window.kernel[1]
-    least = _FEW // max(1, window.size[1] * taps)
-    band = max(1, least, -(-total // (4 * num_threads())))
+    band = band_of(total, _FEW // max(1, window.size[1] * taps))
     if out.size:
         over_bands(total, band, lambda a, b: work(out, source, rows, columns, geometry, a, b))
     return out, geometry
@@ -362,7 +361,7 @@ def _means(source: Array) -> Array:
         return (sums / np.float32(size)).reshape(*source.shape[:-2], 1, 1)
     out = np.empty((*source.shape[:-2], 1, 1), dtype)
     work = plane_means(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype])
-    band = max(1, _FEW // size, -(-out.size // (4 * num_threads())))
+    band = band_of(out.size, _FEW // size)
     over_bands(
         out.size, band, lambda a, b: work(out, source, np.empty(LANES, dtype), size, a, b)
     )  # fmt: skip
@@ -389,7 +388,7 @@ def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
     geometry = np.array([*source.shape[-2:], *size], np.int64)
     work = adaptive_rows(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype], kind)
     total = out.size // size[1]
-    band = max(1, -(-total // (4 * num_threads())))
+    band = band_of(total)
     over_bands(total, band, lambda a, b: work(out, source, *spans, geometry, a, b))
     return out
 

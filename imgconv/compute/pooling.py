@@ -248,7 +248,7 @@ def _plan(
     shape: Pair, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
     ceil_mode: bool, operation: str, include_pad: bool, divisor: int | None,
 ) -> _Plan:  # fmt: skip
-    """Kept: working it out takes 0.1 ms, twenty times what a small network's map does."""
+    """Kept: working it out takes 0.06 ms of the 0.09 that a pool of 6×28×28 took."""
     window = _window(shape, kernel_size, stride, padding, dilation, ceil_mode, operation)
     rows, columns = (window.counts(a, shape[a], include_pad) for a in (0, 1))
     if divisor is not None:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit
-from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.bands import band_of, over_bands
 
 Array = npt.NDArray[Any]
 
@@ -52,9 +52,9 @@ def add(a: Array, b: Array, activation: Any = None) -> Array:
     out = np.empty_like(a)
     work = add_elements(jit.ELEMENT_NAMES[a.dtype], epilogue.activation_key(activation))
     left, right, target = a.reshape(-1), b.reshape(-1), out.reshape(-1)
-    band = max(_FEW, -(-out.size // num_threads()))
     over_bands(
-        out.size, band, lambda i, j: work(target[i:j], left[i:j], right[i:j], j - i)
+        out.size, band_of(out.size, _FEW),
+        lambda i, j: work(target[i:j], left[i:j], right[i:j], j - i),
     )  # fmt: skip
     return out
 
@@ -75,8 +75,10 @@ def multiply(a: Array, b: Array, activation: Any = None) -> Array:
     work = scale_planes(jit.ELEMENT_NAMES[x.dtype], epilogue.activation_key(activation))
     scales = np.ascontiguousarray(factors)
     count = scales.size
-    band = max(1, _FEW // size, -(-count // num_threads()))
-    over_bands(count, band, lambda first, last: work(out, x, scales, size, first, last))
+    over_bands(
+        count, band_of(count, _FEW // size),
+        lambda first, last: work(out, x, scales, size, first, last),
+    )  # fmt: skip
     return out
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit
-from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.bands import band_of, over_bands
 from imgconv.errors import ShapeError
 
 Array = npt.NDArray[Any]
@@ -150,4 +150,4 @@ def _checked(x: Array, operation: str) -> Array:
 
 
 def _band(planes: int, area: int) -> int:
-    return max(-(-_FEW // max(area, 1)), -(-planes // (4 * num_threads())))
+    return band_of(planes, -(-_FEW // max(area, 1)))

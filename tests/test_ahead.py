@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,6 @@ def first_run(photo: Path, store: Path, out: Path, threads: int) -> subprocess.P
         [sys.executable, "-m", "imgconv", "apply", "-k", "sobel", str(photo), "-o", str(out)],
         env={**os.environ, "IMGCONV_STORE": str(store), "IMGCONV_NUM_THREADS": str(threads)},
         stderr=subprocess.PIPE, text=True,
-        # A background shell has its children ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
@@ -109,6 +108,19 @@ def test_no_companion_starts_for_a_store_that_keeps_nothing(
     monkeypatch.setenv("IMGCONV_STORE", "")
     missed = (png_rows.filter_rows, ())
     assert ahead.begin(missed, lambda: pytest.fail("rehearsed for nothing")) is None
+
+
+def test_what_is_expected_is_let_go_with_the_work() -> None:
+    class Rows:
+        def rehearse(self) -> None:
+            pytest.fail("rehearsed for nothing")
+
+    rows = Rows()
+    held = weakref.ref(rows)
+    with jit.expecting(rows.rehearse):
+        del rows
+        assert held() is not None
+    assert held() is None
 
 
 def test_noting_asks_for_loops_and_runs_none() -> None:

@@ -159,7 +159,7 @@ class MapRows:
         return count
 
     def rehearse(self, png: bool) -> None:
-        """Ask for the loops of these rows and of writing them, for `ahead.expect`."""
+        """Ask for the loops of these rows and of writing them, for `jit.expecting`."""
         if isinstance(self._filtered, FilteredRows):
             self._filtered.rehearse()
         if self._scaling is not None and self._band.size:

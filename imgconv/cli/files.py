@@ -312,13 +312,13 @@ class Work:
         if rows is None:
             return None
         scale = "none" if raw else rows.rule
-        jit.expect(functools.partial(rows.rehearse, made.name == "png"))
         watched = WatchedRows(rows, self.tell) if self.tell else rows
-        size = self._publish(path, encode_rows(
-            watched, made, alpha=rows.alpha, compress=_level(given["compress"]),
-            quality=given["quality"], metadata=self._metadata(name, scale),
-            icc=image.icc if recipe.keeps_colors() else None, patched=path != "-",
-        ), replace)  # fmt: skip
+        with jit.expecting(functools.partial(rows.rehearse, made.name == "png")):
+            size = self._publish(path, encode_rows(
+                watched, made, alpha=rows.alpha, compress=_level(given["compress"]),
+                quality=given["quality"], metadata=self._metadata(name, scale),
+                icc=image.icc if recipe.keeps_colors() else None, patched=path != "-",
+            ), replace)  # fmt: skip
         self._warn(source, rows.warning())
         return {"input": source, "output": path, "kernel": kernel.name, "map": name,
                 "width": rows.width, "height": rows.height, "channels": rows.channels,

@@ -73,14 +73,19 @@ _noting = _Noting()
 _rehearsal: Callable[[], None] | None = None
 
 
-def expect(rehearsal: Callable[[], None]) -> None:
-    """Say what the work to come does: `rehearsal` asks for its loops and runs none of them.
+@contextlib.contextmanager
+def expecting(rehearsal: Callable[[], None]) -> Iterator[None]:
+    """Say what the work within does: `rehearsal` asks for its loops and runs none of them.
 
     It is called only where a loop is missing in the store: the others are then compiled with it,
-    on two cores (`ahead`).
+    on two cores (`ahead`). Afterwards it is let go, and with it the image that it knows.
     """
     global _rehearsal
     _rehearsal = rehearsal
+    try:
+        yield
+    finally:
+        _rehearsal = None
 
 
 @contextlib.contextmanager

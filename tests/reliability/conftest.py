@@ -1,12 +1,6 @@
-import signal
-
 import pytest
 
 from tests.reliability.support import save_photo
-
-# A shell's background job ignores SIGINT and so would every command that is started here; what
-# has a handler here has the system's default there.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 class Process:
     """Runs a command to its end when called, and insists on success."""
 
-    def __init__(self, command: Sequence[str | Path], environment: dict[str, str]) -> None:
+    def __init__(self, *command: str | Path, **environment: str) -> None:
         self._command = [os.fspath(part) for part in command]
         # Installed tools as their users have them: with the bytecode that pip compiled.
         self._environment = {
@@ -108,18 +108,13 @@ class Process:
         return int(told.stdout) / 1024
 
 
-def process(*command: str | Path, **environment: str) -> Process:
-    """A command to measure."""
-    return Process(command, environment)
-
-
 def optional(name: str, *command: str | Path) -> dict[str, Callable[[], Any]]:
     """A peer that takes part where it is installed."""
-    return {name: process(*command)} if shutil.which(os.fspath(command[0])) else {}
+    return {name: Process(*command)} if shutil.which(os.fspath(command[0])) else {}
 
 
 def imgconv(*arguments: str | Path) -> Callable[[], Any]:
-    return process(SCRIPTS / "imgconv", *arguments, "--overwrite", "-q")
+    return Process(SCRIPTS / "imgconv", *arguments, "--overwrite", "-q")
 
 
 def processes(folder: Path, sizes: Sequence[str]) -> Iterator[Case]:
@@ -136,7 +131,7 @@ def processes(folder: Path, sizes: Sequence[str]) -> Iterator[Case]:
             ),
         }  # fmt: skip
         if suffix == ".png":  # the binary wheel of libvips has no PNM
-            peers["libvips"] = process(
+            peers["libvips"] = Process(
                 sys.executable, "-c", VIPS_SOBEL, source, folder / f"vips{suffix}"
             )
         if float(megapixels) <= 12:  # beyond, they take minutes
@@ -147,7 +142,7 @@ def processes(folder: Path, sizes: Sequence[str]) -> Iterator[Case]:
                            "1,0,-1,2,0,-2,1,0,-1", folder / f"gm{suffix}"),
             }  # fmt: skip
         if megapixels == "0.25":
-            peers["Numba's cache"] = process(
+            peers["Numba's cache"] = Process(
                 sys.executable, Path(__file__).with_name("numba_cache.py"), source,
                 folder / "cached.png", NUMBA_CACHE_DIR=str(folder / "numba"),
             )  # fmt: skip
@@ -161,7 +156,7 @@ def processes(folder: Path, sizes: Sequence[str]) -> Iterator[Case]:
                 "apply", "-k", "sobel-x", "-k", "sobel-y", "-k", "laplacian", "--scale", "clip",
                 source, "-o", f"{folder}/three/",
             ),
-            "libvips": process(sys.executable, "-c", VIPS_THREE, source, folder / "three-vips"),
+            "libvips": Process(sys.executable, "-c", VIPS_THREE, source, folder / "three-vips"),
         },
     )  # fmt: skip
 
@@ -177,22 +172,22 @@ def growth(folder: Path, sizes: Sequence[str]) -> Iterator[Case]:
                     "apply", "-k", "sobel", source, "-o", folder / "ours.png",
                     "--max-pixels", "1000000000",
                 ),
-                "libvips": process(sys.executable, "-c", VIPS_SOBEL, source, folder / "vips.png"),
+                "libvips": Process(sys.executable, "-c", VIPS_SOBEL, source, folder / "vips.png"),
             },
             x=float(megapixels),
         )  # fmt: skip
 
 
 def starts(folder: Path) -> Iterator[Case]:
-    bare = process(sys.executable, "-c", "import click")
+    bare = Process(sys.executable, "-c", "import click")
     yield Case(
         "start", "imgconv --help",
-        {"imgconv": process(SCRIPTS / "imgconv", "--help"), "python + click": bare},
+        {"imgconv": Process(SCRIPTS / "imgconv", "--help"), "python + click": bare},
     )  # fmt: skip
     store = folder / "cold-store"
     source = photo_file(folder, "0.25")
 
-    run = process(
+    run = Process(
         SCRIPTS / "imgconv", "apply", "-k", "sobel", source, "-o", folder / "cold.png",
         "--overwrite", IMGCONV_STORE=str(store),
     )  # fmt: skip
@@ -220,7 +215,7 @@ def batches(folder: Path, counts: Sequence[int]) -> Iterator[Case]:
         loop = Path(__file__).with_name("vips_batch.py")
         peers = {
             "imgconv": imgconv("apply", "-k", "sobel", source, "--recursive", "-o", f"{target}/"),
-            "pyvips, two workers": process(sys.executable, loop, source, target),
+            "pyvips, two workers": Process(sys.executable, loop, source, target),
         }
         goal = {"pyvips, two workers": 0.8}
         if count == max(number for number in counts if number <= 100):
@@ -237,7 +232,7 @@ def each(source: Path, target: Path) -> Callable[[], Any]:
     def run() -> None:
         with ThreadPoolExecutor(2) as pool:
             for _ in pool.map(
-                lambda path: process(sys.executable, "-c", VIPS_SOBEL, path, target / path.name)(),
+                lambda path: Process(sys.executable, "-c", VIPS_SOBEL, path, target / path.name)(),
                 source.iterdir(),
             ):
                 pass

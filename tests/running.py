@@ -1,4 +1,4 @@
-"""How tests run imgconv: on so many threads, or by one algorithm."""
+"""How tests run imgconv: on so many threads."""
 
 from contextlib import contextmanager
 

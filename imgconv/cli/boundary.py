@@ -8,11 +8,15 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from imgconv.errors import ImgconvError
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 
 class Stopped(BaseException):
@@ -22,6 +26,7 @@ class Stopped(BaseException):
     """
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self.exit_code = 128 + number
 
 
@@ -56,6 +61,7 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs have
                 signal.signal(number, _stop)
+        sys.unraisablehook = _unraisable
         _hold_standard_streams()
     try:
         result: Any = group.main(words, prog_name="imgconv", standalone_mode=False)
@@ -133,8 +139,30 @@ def _hold_standard_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _stop(number: int, _: object) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
+    # importlib takes the import lock a line before its `try`: raised between the two, the lock
+    # would stay taken and every thread that imports something would wait for ever.
+    if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        _stop_soon(number)
+        return
     raise Stopped(number)
+
+
+def _unraisable(what: "UnraisableHookArgs") -> None:
+    """Stop after all when the interpreter has dropped `Stopped`, as in a weak reference's callback.
+
+    It would otherwise print a traceback and go on with the work.
+    """
+    if isinstance(what.exc_value, Stopped):
+        _stop_soon(what.exc_value.number)
+    else:
+        sys.__unraisablehook__(what)
+
+
+def _stop_soon(number: int) -> None:
+    """Call `_stop` a millisecond later, where the main thread then is."""
+    signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame))
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
 
 
 def _flush() -> int:

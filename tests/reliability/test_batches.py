@@ -97,6 +97,59 @@ def test_row_19_a_signal_leaves_whole_outputs_and_the_rest_can_be_finished(batch
     assert any(codes), "every run was over before its signal"
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        pytest.param(
+            """
+class Referent: pass
+referent = Referent()
+reference = weakref.ref(referent, lambda _: signal.raise_signal(signal.SIGTERM))
+del referent
+""",
+            id="a weak reference's callback, whose exceptions are dropped",
+        ),
+        pytest.param(
+            """
+class Finder:
+    def find_spec(*_):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        try:
+            boundary._stop(signal.SIGTERM, sys._getframe(1))
+        except boundary.Stopped:
+            os._exit(1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+sys.meta_path.insert(0, Finder())
+try:
+    import no_such_module
+except ModuleNotFoundError:
+    pass
+""",
+            id="importlib, which would keep its lock",
+        ),
+    ],
+)
+def test_row_19_a_signal_stops_the_run_wherever_it_meets_it(work):
+    program = f"""
+import os, signal, sys, time, weakref
+import click
+from imgconv.cli import boundary
+
+@click.command
+def busy():
+    exec({work!r}, globals())
+    print("went on", flush=True)
+    time.sleep(30)
+
+sys.argv = ["imgconv"]
+sys.exit(boundary.run(busy))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, "")
+
+
 @pytest.mark.slow
 def test_row_19_at_100_random_moments_outputs_are_old_absent_or_complete(batch):
     generator = random.Random(19)

@@ -7,6 +7,7 @@ numpy.lib.format.
 
 import contextlib
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
@@ -18,6 +19,8 @@ from imgconv.errors import ImgconvError
 
 _MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 1 << 16
+# What no header of numbers holds, and of which Python's parser warns on standard error.
+_ODD = re.compile(r"[\d.][A-Za-z]|\\")
 _KINDS = frozenset(["b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"])
 
 
@@ -79,7 +82,10 @@ def parse_header(prefix: bytes, name: str) -> Declared:
     if length > HEADER_LIMIT or len(text) < length:
         raise ArrayFileError(f"{name}: NPY header of {length} bytes is truncated or too long")
     try:
-        fields = ast.literal_eval(text.decode("latin-1"))
+        written = text.decode("latin-1")
+        if _ODD.search(written):
+            raise ValueError
+        fields = ast.literal_eval(written)
         shape, dtype = tuple(fields["shape"]), np.dtype(fields["descr"])
         fortran = bool(fields["fortran_order"])
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):

@@ -1,16 +1,19 @@
 """What is fuzzed: each target takes bytes and either works or raises an ImgconvError of one line.
 
-Any other exception, a hang or too much memory is a finding. Targets that read a path get it from
-a file in memory, so that a run leaves nothing behind.
+Any other exception, a warning that Python would print, a hang or too much memory is a finding.
+Targets that read a path get it from a file in memory, so that a run leaves nothing behind.
 """
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 
 from imgconv.errors import ImgconvError
 
 MAX_PIXELS = 1 << 18
+# Python prints these only when it is told to.
+SILENT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 TARGETS: dict[str, Callable[[bytes], None]] = {}
 
 
@@ -19,11 +22,16 @@ def target(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
 
     def guarded(data: bytes) -> None:
         message = "none"
-        try:
-            function(data)
-        except ImgconvError as error:
-            message = str(error)
+        # Not made errors: Python's parser turns those into a SyntaxError, which is caught.
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            try:
+                function(data)
+            except ImgconvError as error:
+                message = str(error)
         assert message.strip(), "an error that says nothing"
+        for warning in warned:
+            assert issubclass(warning.category, SILENT), f"a second line: {warning.message}"
 
     TARGETS[function.__name__] = guarded
     return guarded

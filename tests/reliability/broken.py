@@ -148,6 +148,7 @@ def lying():
         "objects.npy": npy((2, 2), "|O", bytes(100)),
         "deep-header.npy": b"\x93NUMPY\1\0" + struct.pack("<H", 60_000) + b"(" * 60_000,
         "long-header.npy": b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + b"{" * 100,
+        "word-after-digit.npy": npy("(2if 1else 2, 2)", "<f4", bytes(16)),
         "truncated.npy": npy((64, 64), "<f4", bytes(100)),
         "bomb.npz": npz(a=npy((2**14, 2**14, 1), "<f4", bytes(1 << 20))),
         "honest-bomb.npz": npz(a=npy((2**13, 2**15), "<f8", b"")[:128] + bytes(64 << 20)),

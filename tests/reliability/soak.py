@@ -5,8 +5,9 @@
 Two things run in turns. One process that lives for the whole time does every command again and
 again; after each round its resident memory, open files and threads are taken. Beside it each
 command is a process of its own, whose peak is taken, one in six ended by a signal at a random
-moment. Every output has to have the digest that it had the first time. The report is one JSON
-object; the exit code is 1 when it holds a fault.
+moment. Every output has to have the digest that it had the first time: the first outputs are kept
+in `first/`, each that differs in `odd/` with what the command was. The report is one JSON object;
+the exit code is 1 when it holds a fault.
 """
 
 import argparse
@@ -107,6 +108,15 @@ def digest_of(folder, said):
     return found.hexdigest()
 
 
+def keep(made, folder):
+    """Copy the folder of outputs and the file of what was printed, those that are there."""
+    out, said = made
+    folder.mkdir(parents=True)
+    if out.exists():
+        shutil.copytree(out, folder / "out")
+    shutil.copy(said, folder / "said")
+
+
 def arguments_of(job, out):
     return [word.replace("{out}", out) for word in job.arguments]
 
@@ -121,15 +131,16 @@ def worker():
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for _ in orders:
         digests = []
-        for job in JOBS:
-            with open("worker.out", "w+b") as said, open(job.stdin, "rb") as stdin:
+        for number, job in enumerate(JOBS):
+            with open(f"said-{number}", "w+b") as said, open(job.stdin, "rb") as stdin:
                 os.dup2(stdin.fileno(), 0)
                 os.dup2(said.fileno(), 1)
                 sys.stdin = open(0, closefd=False)  # noqa: SIM115
                 code = run(main, arguments_of(job, "out"))
                 said.seek(0)
                 digests.append([code, digest_of(Path("out"), said.read())])
-            shutil.rmtree("out", ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename("out", f"out-{number}")  # until the digests are compared
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         files = len(os.listdir("/proc/self/fd"))
         figures = {"resident": resident, "files": files, "digests": digests,
@@ -156,7 +167,8 @@ class Soak:
         job, out = JOBS[number], self.folder / "out"
         ending = self.generator.random() < 1 / 6 and number in self.seconds
         start = time.monotonic()
-        with open(self.folder / job.stdin, "rb") as stdin, tempfile.TemporaryFile() as said:
+        said_path = self.folder / "said"
+        with open(self.folder / job.stdin, "rb") as stdin, open(said_path, "w+b") as said:
             process = subprocess.Popen(
                 [*COMMAND, *arguments_of(job, "out")],
                 cwd=self.folder, stdin=stdin, stdout=said, stderr=subprocess.DEVNULL,
@@ -178,7 +190,7 @@ class Soak:
         elif left:
             self.fault(number, f"left {left}")
         if sent is None or (code == job.code and sent != signal.SIGINT):
-            self.same(number, code, digest, f"after signal {sent}")
+            self.same(number, code, digest, f"after signal {sent}", (out, said_path))
         elif code not in (job.code, 130, 143, -sent, 1):
             self.fault(number, f"exit code {code} after signal {sent}")
         self.counts["ended_by_signals"] += sent is not None
@@ -187,16 +199,20 @@ class Soak:
             self.peaks[number].append(usage.ru_maxrss * 1024)
         shutil.rmtree(out, ignore_errors=True)
 
-    def same(self, number, code, digest, how):
-        """Compare an outcome with the first one of its job."""
+    def same(self, number, code, digest, how, made):
+        """Compare an outcome with the first one of its job; keep what it made if it differs."""
         self.counts["outputs"] += 1
         if code != JOBS[number].code:
             self.fault(number, f"exit code {code} {how}")
-        if self.first.setdefault(number, digest) != digest:
-            odd = self.folder.parent / f"odd-{len(self.faults)}"
-            if how != "in one process" and (self.folder / "out").exists():
-                shutil.copytree(self.folder / "out", odd)
-            self.fault(number, f"digest {digest[:12]} {how}, at first {self.first[number][:12]}")
+        if number not in self.first:
+            self.first[number] = digest
+            keep(made, self.folder.parent / "first" / str(number))
+        elif self.first[number] != digest:
+            what = f"digest {digest[:12]} {how}, at first {self.first[number][:12]}"
+            odd = self.folder.parent / "odd" / f"{number}-{self.counts['outputs']}"
+            keep(made, odd)
+            (odd / "what").write_text(f"{' '.join(JOBS[number].arguments)}: {what}\n")
+            self.fault(number, what)
 
     def fault(self, number, what):
         self.faults.append(f"{' '.join(JOBS[number].arguments)}: {what}")
@@ -224,7 +240,9 @@ class Soak:
                     break
                 figures = json.loads(line)
                 for number, (code, digest) in enumerate(figures.pop("digests")):
-                    self.same(number, code, digest, "in one process")
+                    made = self.lived / f"out-{number}", self.lived / f"said-{number}"
+                    self.same(number, code, digest, "in one process", made)
+                    shutil.rmtree(made[0], ignore_errors=True)
                 self.counts["in_one_process"] += len(JOBS)
                 self.rounds.append(figures)
                 if left := temporaries(self.lived):

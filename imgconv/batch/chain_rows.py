@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.rows import FilteredRows, RowSource, band_rows, read_rows
+from imgconv.compute.rows import FilteredRows, RowSource, band_rows, read_rows, start_at
 from imgconv.networks import layers
 from imgconv.networks.chain import Step
 from imgconv.networks.layers.base import Layer
@@ -77,6 +77,10 @@ class PointRows:
             out[:got] = _computed(self._layer, self._band[:got])
         return got
 
+    def start_at(self, row: int) -> None:
+        """Begin at a row; see `start_at` of `compute.rows`."""
+        start_at(self._source, row)
+
     def close(self) -> None:
         self._source.close()
 
@@ -112,6 +116,12 @@ class PoolRows:
         out[:count] = _computed(replace(self._layer, padding=pads), self._rows)
         self._next += count
         return count
+
+    def start_at(self, row: int) -> None:
+        """Begin at a row; see `start_at` of `compute.rows`."""
+        self._next = row
+        self._first = min(max(0, row * self._stride - self._top), self._source.height)
+        start_at(self._source, self._first)
 
     def _have(self, low: int, high: int) -> None:
         """Hold the source's rows low…high − 1 and no others."""
@@ -150,6 +160,11 @@ class Wide:
             out[:count] = rows
         self._next += count
         return count
+
+    def start_at(self, row: int) -> None:
+        """Begin at a row; see `start_at` of `compute.rows`."""
+        self._next = row
+        start_at(self._source, row)
 
     def close(self) -> None:
         self._source.close()

@@ -23,9 +23,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgconv.batch.cluster_parts import PartRows
+from imgconv.batch.division import Division
 from imgconv.batch.ledger import Finished, Taken
 from imgconv.batch.resuming import Recorder, skipped
-from imgconv.batch.runner import Outcome
+from imgconv.batch.runner import Outcome, attempt
 from imgconv.compute import bands
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.remote import is_url
@@ -87,11 +89,11 @@ def run(
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    with _Cluster(address, recorder.work, threads) as cluster:
+    with Cluster(address, recorder.work, threads) as cluster:
         yield from _Batch(cluster, recorder, total).run(sources)
 
 
-class _Cluster:
+class Cluster:
     """A connection to the scheduler, with the work on every worker."""
 
     def __init__(self, address: str, work: Any, threads: int | None) -> None:
@@ -99,7 +101,7 @@ class _Cluster:
         self.client: Any = None
         self._local: Any = None
 
-    def __enter__(self) -> "_Cluster":
+    def __enter__(self) -> "Cluster":
         try:
             self.connect(self._start_local() or self.address)
         except BaseException:
@@ -169,7 +171,7 @@ class _Cluster:
 class _Batch:
     """The loop that keeps a bounded number of groups under way."""
 
-    def __init__(self, cluster: _Cluster, recorder: Recorder, total: int | None) -> None:
+    def __init__(self, cluster: Cluster, recorder: Recorder, total: int | None) -> None:
         self.cluster, self.recorder = cluster, recorder
         self.room = AHEAD * cluster.threads()
         self.total = total
@@ -177,6 +179,7 @@ class _Batch:
         self.groups: set[Group] = set()
         self.retries: list[Group] = []
         self.suspects: list[Group] = []
+        self.divided: list[tuple[Item, Division]] = []
         self.done: queue.SimpleQueue[tuple[Group, Any]] = queue.SimpleQueue()
         self.seconds, self.finished = 0.0, 0
         self.looked = time.monotonic()
@@ -185,7 +188,10 @@ class _Batch:
         """Yield an outcome for every source."""
         manifest = self._claimed(sources)
         self.more = True
-        while self.more or self.groups or self.retries or self.suspects:
+        while self.more or self.groups or self.retries or self.suspects or self.divided:
+            # One large image at a time: its parts are work for all.
+            while self.divided:
+                yield self._in_parts(*self.divided.pop())
             left = self.more or self.retries
             if self.suspects and not (left and len(self.suspects) < SUSPECTS):
                 self._isolate()
@@ -309,12 +315,27 @@ class _Batch:
         for other in group.futures:
             other.cancel()
         for item, (results, message, code) in zip(group.items, rows, strict=True):
+            if isinstance(results, Division):
+                self.divided.append((item, results))
+                continue
             error = None
             if message is not None:
                 error = ImgconvError(message)
                 error.exit_code = code
             named = [{**row, "input": item.source} for row in results]
             yield self.recorder.end(item.claim, Outcome(item.source, named, error))
+
+    def _in_parts(self, item: Item, division: Division) -> Outcome:
+        """Make one large image of parts, and say what became of it."""
+        replace = bool(item.claim and item.claim.replace)
+        with contextlib.closing(
+            PartRows(self.cluster, item, _anywhere(item.source), division)
+        ) as rows:
+            outcome = attempt(
+                lambda source, _: [self.recorder.work.assembled(source, division, rows, replace)],
+                item.source, item.index,
+            )  # fmt: skip
+        return self.recorder.end(item.claim, outcome)
 
     def _died(self, group: Group) -> Iterator[Outcome]:
         """Suspect the inputs of a group whose worker is gone; give up what had its turns."""

@@ -2,18 +2,20 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from distributed import Worker, WorkerPlugin, get_worker
 
 from imgconv import __version__
+from imgconv.batch.division import Divided, Division
 from imgconv.batch.resuming import Work
 from imgconv.compute import bands
 from imgconv.errors import ImgconvError
 
 NAME = "imgconv"
-# One input's results, or its error's message and exit code.
-Row = tuple[list[dict[str, Any]], str | None, int]
+# One input's results or how it is divided, or its error's message and exit code.
+Row = tuple[list[dict[str, Any]] | Division, str | None, int]
 
 
 class Plugin(WorkerPlugin):  # type: ignore[misc]
@@ -48,12 +50,30 @@ def do(parts: list[tuple[int, str, bool]]) -> tuple[float, list[Row]]:
     return time.perf_counter() - began, rows
 
 
+def do_part(source: str, index: int, start: int, stop: int, folder: str | None) -> Any:
+    """Make rows start…stop − 1 of an input's map, in a folder's Zarr image where one is given.
+
+    Return (samples or None, how many were clipped, an error's message or None, its exit code).
+    """
+    work: Work = get_worker().plugins[NAME].work
+    found, message, code = _attempted(source, lambda: work.part(source, index, start, stop, folder))
+    return *(found or (None, 0)), message, code
+
+
 def _one(work: Work, index: int, source: str, replace: bool) -> Row:
+    found, message, code = _attempted(source, lambda: work(source, index, replace))
+    return found or [], message, code
+
+
+def _attempted(source: str, work: Callable[[], Any]) -> tuple[Any, str | None, int]:
+    """What work returns, or None with its error's message and exit code."""
     try:
-        return work(source, index, replace), None, 0
+        return work(), None, 0
+    except Divided as divided:
+        return divided.division, None, 0
     except ImgconvError as error:
-        return [], str(error), error.exit_code
+        return None, str(error), error.exit_code
     except MemoryError:
-        return [], f"{source}: out of memory", 1
+        return None, f"{source}: out of memory", 1
     except Exception as error:  # one input's failure, whatever it is, is not its group's
-        return [], f"{source}: {type(error).__name__}: {error}".partition("\n")[0], 1
+        return None, f"{source}: {type(error).__name__}: {error}".partition("\n")[0], 1

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from imgconv.batch import runner
+from imgconv.batch.division import Division
 from imgconv.batch.ledger import Claim, Finished, Ledger, Taken
 from imgconv.batch.runner import Outcome
+from imgconv.compute.rows import RowSource
 from imgconv.errors import ImageError, ImgconvError
 
 _ASIDE = 256
@@ -16,13 +18,24 @@ _POLL_SECONDS = 0.05
 
 
 class Work(Protocol):
-    """Makes the outputs of one input; `outputs` names them beforehand."""
+    """Makes the outputs of one input; `outputs` names them beforehand.
+
+    Under a cluster an image may be Divided: `part` makes rows of it, `assembled` its file.
+    """
 
     def outputs(self, source: str, index: int) -> list[str]: ...
 
     def warm(self) -> None: ...
 
     def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]: ...
+
+    def part(
+        self, source: str, index: int, start: int, stop: int, folder: str | None
+    ) -> tuple[Any, int]: ...
+
+    def assembled(
+        self, source: str, division: Division, rows: RowSource, replace: bool
+    ) -> dict[str, Any]: ...
 
 
 @dataclass

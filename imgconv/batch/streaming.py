@@ -12,7 +12,7 @@ import numpy.typing as npt
 from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe, check_chain, check_map_of, rule_of
 from imgconv.compute import png_rows
-from imgconv.compute.rows import FilteredRows, band_rows
+from imgconv.compute.rows import FilteredRows, band_rows, start_at
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
@@ -113,6 +113,9 @@ class _Prepared:
         out[:got] = self._changed(self._band[:got]).pixels
         return got
 
+    def start_at(self, row: int) -> None:
+        start_at(self._image.rows, row)
+
     def close(self) -> None:
         self._image.rows.close()
 
@@ -132,7 +135,7 @@ class MapRows:
         self.dtype = dtype
         self.lost = 0
         self._next = 0
-        self._scaling = None if raw else scaling.Scaling.of(rule, white, dtype)
+        self.scaling = None if raw else scaling.Scaling.of(rule, white, dtype)
         self._opacity = scaling.Scaling.of("clip", white, dtype)
         self._band = np.empty((0, 0, 0), filtered.dtype)
         if not raw and self.height:
@@ -142,7 +145,7 @@ class MapRows:
     def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write the next rows; see `RowSource`."""
         count = min(len(out) if count is None else count, self.height - self._next)
-        if self._scaling is None:
+        if self.scaling is None:
             self._next += count
             return self._filtered.rows_into(out, count)
         for start in range(0, count, len(self._band)):
@@ -150,7 +153,7 @@ class MapRows:
             band = self._band[:rows]
             self._filtered.rows_into(band)
             target = out[start : start + rows]
-            self.lost += self._scaling.write(band, target[..., : band.shape[2]])
+            self.lost += self.scaling.write(band, target[..., : band.shape[2]])
             if self.alpha:
                 assert isinstance(self._filtered, FilteredRows)
                 seen = self._filtered.input_rows(self._next, rows)[..., -1:]
@@ -158,21 +161,26 @@ class MapRows:
             self._next += rows
         return count
 
+    def start_at(self, row: int) -> None:
+        """Begin at a row; see `start_at` of `compute.rows`."""
+        self._next = row
+        start_at(self._filtered, row)
+
     def rehearse(self, png: bool) -> None:
         """Ask for the loops of these rows and of writing them, for `jit.expecting`."""
         if isinstance(self._filtered, FilteredRows):
             self._filtered.rehearse()
-        if self._scaling is not None and self._band.size:
+        if self.scaling is not None and self._band.size:
             sample = np.zeros((1, *self._band.shape[1:]), self._band.dtype)
-            self._scaling.write(sample, np.empty(sample.shape, self.dtype))
+            self.scaling.write(sample, np.empty(sample.shape, self.dtype))
         if png:
             png_rows.filter_rows()
 
     def warning(self) -> str | None:
         """What to tell of the clipped samples, once all rows were written."""
-        if self._scaling is None:
+        if self.scaling is None:
             return None
-        return self._scaling.warning(self.lost, self.height * self.width * self._filtered.channels)
+        return self.scaling.warning(self.lost, self.height * self.width * self._filtered.channels)
 
     def close(self) -> None:
         self._filtered.close()

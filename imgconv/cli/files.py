@@ -8,23 +8,24 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imgconv import __version__
 from imgconv.batch import inputs as naming
 from imgconv.batch import runner
+from imgconv.batch.division import Divided, Division, rows_of_part
 from imgconv.batch.filtering import Recipe, rule_of
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.batch.plan import Plan, check_against_input, names_folder
 from imgconv.batch.reporting import Reports
-from imgconv.batch.streaming import map_rows
+from imgconv.batch.streaming import MapRows, map_rows
 from imgconv.cli import recording
 from imgconv.cli.boundary import drop_stdout, printable, reason, say
 from imgconv.compute import jit
-from imgconv.compute.rows import WatchedRows
-from imgconv.errors import ImgconvError, OutputError, UsageError
+from imgconv.compute.rows import WatchedRows, read_rows
+from imgconv.errors import ImageError, ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.complete import is_complete
 from imgconv.images.image import Image
@@ -114,7 +115,7 @@ def write_all(request: Request) -> int:
     if not given["cluster"]:
         jobs = runner.shares(given["jobs"], given["threads"], 1 if target == "-" else total)
     progress = runner.Progress(total, given["quiet"] or given["as_json"])
-    if total == 1 and not given["cluster"]:
+    if total == 1:
         work.tell = progress.rows
     failed = 0
     try:
@@ -177,6 +178,15 @@ def _plan_ahead(sources: list[Any], plan: Plan, recipe: Recipe, reports: Reports
             reports.path(source, index)
 
 
+class _Output(NamedTuple):
+    """A map as rows, the format to write, the options of `encode_rows` and the --json line."""
+
+    rows: MapRows
+    made: formats.Format
+    options: dict[str, Any]
+    result: dict[str, Any]
+
+
 class Work:
     """Read, filter, encode and publish one input."""
 
@@ -190,6 +200,10 @@ class Work:
         self.replacing = any(
             request.given[option] for option in ("overwrite", "in_place", "skip_existing")
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy for another process, which has no bar to move."""
+        return {**self.__dict__, "tell": None}
 
     def outputs(self, source: str, index: int) -> list[str]:
         """The paths of an input's results, of the first frame."""
@@ -299,30 +313,90 @@ class Work:
         self, source: str, index: int, image: Streamed, frame: int, replace: bool
     ) -> dict[str, Any] | None:
         """Write the one map of an image whose rows come in order; None where there is none."""
-        given, recipe = self.request.given, self.request.recipe
+        given = self.request.given
         if not self._has_one_map():
             return None
-        kernel, _, name = names_of(recipe)[0]
+        kernel, _, name = names_of(self.request.recipe)[0]
         path = self._path(source, kernel.name, name, index, frame)
         if self._finished(path, replace):
             return _skipped(source, path, name)
+        output = self._output(source, path, image)
+        if output is None:
+            return None
+        rows, made = output.rows, output.made
+        if given["cluster"] and (part := rows_of_part(image, rows, made, given["memory"])):
+            shape = rows.height, rows.width, rows.channels
+            raise Divided(Division(
+                shape, rows.dtype, part, path, made, output.options, output.result, rows.scaling
+            ))  # fmt: skip
+        watched = WatchedRows(rows, self.tell) if self.tell else rows
+        with jit.expecting(functools.partial(rows.rehearse, made.name == "png")):
+            size = self._publish(
+                path, encode_rows(watched, made, **output.options, patched=path != "-"), replace
+            )
+        self._warn(source, rows.warning())
+        return output.result | {"bytes": size}
+
+    def _output(self, source: str, path: str, image: Streamed) -> "_Output | None":
+        """The one map of an image as rows to write to a path; None where it has no rows."""
+        recipe = self.request.recipe
+        kernel, _, name = names_of(recipe)[0]
         made = self._format(path)
         dtype, raw = self._samples(made, image.rows.dtype)
         rows = map_rows(image, recipe, dtype, raw, made.alpha)
         if rows is None:
             return None
         scale = "none" if raw else rows.rule
-        watched = WatchedRows(rows, self.tell) if self.tell else rows
-        with jit.expecting(functools.partial(rows.rehearse, made.name == "png")):
-            size = self._publish(path, encode_rows(
-                watched, made, alpha=rows.alpha, compress=_level(given["compress"]),
-                quality=given["quality"], metadata=self._metadata(name, scale),
-                icc=image.icc if recipe.keeps_colors() else None, patched=path != "-",
-            ), replace)  # fmt: skip
-        self._warn(source, rows.warning())
-        return {"input": source, "output": path, "kernel": kernel.name, "map": name,
-                "width": rows.width, "height": rows.height, "channels": rows.channels,
-                "dtype": str(rows.dtype), "scale": scale, "bytes": size}  # fmt: skip
+        given = self.request.given
+        options = {
+            "alpha": rows.alpha, "compress": _level(given["compress"]),
+            "quality": given["quality"], "metadata": self._metadata(name, scale),
+            "icc": image.icc if recipe.keeps_colors() else None,
+        }  # fmt: skip
+        result = {"input": source, "output": path, "kernel": kernel.name, "map": name,
+                  "width": rows.width, "height": rows.height, "channels": rows.channels,
+                  "dtype": str(rows.dtype), "scale": scale}  # fmt: skip
+        return _Output(rows, made, options, result)
+
+    def part(
+        self, source: str, index: int, start: int, stop: int, folder: str | None
+    ) -> tuple[Any, int]:
+        """Make rows start…stop − 1 of a divided image, in a folder's Zarr image if one is given.
+
+        Return (the samples, or None where they were written; how many were clipped).
+        """
+        given, recipe = self.request.given, self.request.recipe
+        kernel, _, name = names_of(recipe)[0]
+        image = open_rows(source, given["max_pixels"], given["memory"])
+        path = self._path(source, kernel.name, name, index, 0)
+        output = image and self._output(source, path, image)
+        if not image or not output:
+            raise ImageError(f"{source}: changed while it was read")
+        with contextlib.closing(image.rows):
+            rows = output.rows
+            rows.start_at(start)
+            if folder is not None:
+                from imgconv.images import zarr_arrays
+
+                zarr_arrays.write_rows(folder, rows, start, stop)
+                return None, rows.lost
+            samples = np.empty((stop - start, rows.width, rows.channels), rows.dtype)
+            read_rows(rows, samples)
+            return samples, rows.lost
+
+    def assembled(
+        self, source: str, division: Division, rows: Any, replace: bool
+    ) -> dict[str, Any]:
+        """Write the file of a divided image whose rows come from workers."""
+        watched = rows
+        if self.tell and division.made.name != "zarr":
+            watched = WatchedRows(rows, self.tell)
+        size = self._publish(
+            division.path,
+            encode_rows(watched, division.made, **division.options, patched=True), replace,
+        )  # fmt: skip
+        self._warn(source, division.warning(rows.lost))
+        return division.result | {"input": source, "bytes": size}
 
     def _has_one_map(self) -> bool:
         return not self.plan.together and len(names_of(self.request.recipe)) == 1

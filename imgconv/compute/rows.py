@@ -6,6 +6,7 @@ which decoding, filtering and encoding overlap. Its values are those of `filter_
 bit, whatever the bands.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -54,6 +55,9 @@ class ArrayRows:
         self._next += count
         return count
 
+    def start_at(self, row: int) -> None:
+        self._next = row
+
     def close(self) -> None:
         return None
 
@@ -86,6 +90,23 @@ def read_rows(source: RowSource, out: Array) -> None:
         done += count
 
 
+def start_at(source: RowSource, row: int) -> None:
+    """Make `row` the next one of a source that no row was read of.
+
+    Sources that can do that without reading what is above have a method of this name.
+    """
+    jump = getattr(source, "start_at", None)
+    (jump or functools.partial(pass_over, source))(row)
+
+
+def pass_over(source: RowSource, count: int) -> None:
+    """Read rows and forget them."""
+    rows = max(1, min(count, band_rows(source)))
+    scratch = np.empty((rows, source.width, source.channels), source.dtype)
+    for done in range(0, count, rows):
+        read_rows(source, scratch[: count - done])
+
+
 def band_rows(source: RowSource, seen: int = 1) -> int:
     """Rows of a band: about BAND bytes, and several times the rows that one output sees."""
     row = max(1, source.width * source.channels * source.dtype.itemsize)
@@ -104,6 +125,12 @@ class _Window:
         else:
             shape = (min(room, source.height), source.width, source.channels)
             self.rows = np.empty(shape, source.dtype)
+
+    def start_at(self, row: int) -> None:
+        """Pass over the rows above one that are never needed."""
+        if not isinstance(self._source, ArrayRows):
+            start_at(self._source, row)
+            self.first = self._have = row
 
     def need(self, low: int, high: int) -> None:
         """Have the rows low…high − 1 at hand; rows before `low` may go."""
@@ -185,6 +212,15 @@ class FilteredRows:
             self._next += len(part)
             done += len(part)
         return count
+
+    def start_at(self, row: int) -> None:
+        """Begin at a row; the samples are those that come when all above are computed."""
+        if row >= self.height or not self._job.out.size:
+            self._next = row
+            return
+        self._next = row if self._unit == 1 else row // self.band * self.band
+        self._window.start_at(int(self._low[self._next]))
+        pass_over(self, row - self._next)
 
     def close(self) -> None:
         self._source.close()

@@ -50,6 +50,13 @@ class TiffRows:
         self._band = ArrayRows(self._decoded())
         return self._band.rows_into(out, count)
 
+    def start_at(self, row: int) -> None:
+        """Begin at a row; chunks that end above it are not decoded."""
+        self._next = row // self._layout.rows * self._layout.rows
+        above = row - self._next
+        if above and row < self.height:
+            self._band = ArrayRows(self._decoded()[above:])
+
     def _decoded(self) -> npt.NDArray[Any]:
         """Decode the next band."""
         layout, top = self._layout, self._next

@@ -18,7 +18,7 @@ from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import ImageError, UsageError
 from imgconv.images.image import Image
 
-_CHUNK = 512
+CHUNK = 512  # rows and columns of a written chunk
 _RESULT = {
     "uint8": np.uint8, "uint16": np.uint16, "int8": np.int16, "int16": np.int16,
     "int32": np.int32, "uint32": np.float64, "int64": np.float64, "uint64": np.float64,
@@ -67,9 +67,18 @@ class ZarrRows:
         given = self._band.rows_into(out, count)
         if given or self._next == self.height:
             return given
-        top, self._next = self._next, min(self._next + self._step, self.height)
+        end = min(self.height, self._next - self._next % self._step + self._step)
+        self._band = ArrayRows(self._decoded(self._next, end))
+        self._next = end
+        return self._band.rows_into(out, count)
+
+    def start_at(self, row: int) -> None:
+        """Begin at a row; chunks that end above it are not read."""
+        self._next = row
+
+    def _decoded(self, top: int, end: int) -> npt.NDArray[Any]:
         place: list[Any] = [slice(None)] * self._array.ndim
-        place[self._order[0]] = slice(top, self._next)
+        place[self._order[0]] = slice(top, end)
         for axis, index in self._fixed.items():
             place[axis] = slice(index, index + 1)
         try:
@@ -78,9 +87,8 @@ class ZarrRows:
             raise ImageError(f"{self.name}: {_line(error)}") from None
         rest = [axis for axis in range(block.ndim) if axis not in self._order]
         pixels = block.transpose(*self._order, *rest)
-        pixels = pixels.reshape(self._next - top, self.width, self.channels)
-        self._band = ArrayRows(pixels.astype(self.dtype, order="C", copy=False))
-        return self._band.rows_into(out, count)
+        pixels = pixels.reshape(end - top, self.width, self.channels)
+        return pixels.astype(self.dtype, order="C", copy=False)
 
     def close(self) -> None:
         return None
@@ -104,7 +112,20 @@ def images(path: str, wanted: int | None, check: Any) -> Iterator[Image]:
 
 def write(folder: str, source: RowSource, metadata: dict[str, Any] | None) -> None:
     """Write rows as an OME-Zarr image into a new folder. Raises OSError, UsageError."""
-    zarr = _package()
+    create(folder, (source.height, source.width, source.channels), source.dtype, metadata)
+    # Rows that are made elsewhere are written there.
+    elsewhere = getattr(source, "write_into", None)
+    if elsewhere is not None:
+        elsewhere(folder)
+    else:
+        write_rows(folder, source, 0, source.height)
+
+
+def create(
+    folder: str, shape: tuple[int, int, int], dtype: np.dtype[Any], metadata: dict[str, Any] | None
+) -> None:
+    """Make the OME-Zarr image of (H, W, C) samples whose rows are written later."""
+    height, width, channels = shape
     axes = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"},
             {"name": "x", "type": "space"}]  # fmt: skip
     level = {
@@ -115,17 +136,24 @@ def write(folder: str, source: RowSource, metadata: dict[str, Any] | None) -> No
     }
     if metadata:
         attributes["imgconv"] = metadata
-    group = zarr.create_group(store=folder, zarr_format=3, attributes=attributes)
-    array = group.create_array(
-        "0", shape=(source.channels, source.height, source.width), dtype=source.dtype,
-        chunks=(1, min(_CHUNK, source.height), min(_CHUNK, source.width)),
-        dimension_names=("c", "y", "x"),
+    group = _package().create_group(store=folder, zarr_format=3, attributes=attributes)
+    group.create_array(
+        "0", shape=(channels, height, width), dtype=dtype,
+        chunks=(1, min(CHUNK, height), min(CHUNK, width)), dimension_names=("c", "y", "x"),
     )  # fmt: skip
-    band = np.empty((min(_CHUNK, source.height), source.width, source.channels), source.dtype)
-    for top in range(0, source.height, len(band)):
-        rows = band[: min(len(band), source.height - top)]
+
+
+def write_rows(folder: str, source: RowSource, top: int, end: int) -> None:
+    """Write the source's next rows as rows top…end − 1 of an image made by `create`.
+
+    Parts of one image may be written by several processes if they begin at multiples of CHUNK.
+    """
+    array = _package().open_array(store=folder, path="0", mode="r+")
+    band = np.empty((min(CHUNK, end - top), source.width, source.channels), source.dtype)
+    for first in range(top, end, CHUNK):
+        rows = band[: min(CHUNK, end - first)]
         read_rows(source, rows)
-        array[:, top : top + len(rows), :] = rows.transpose(2, 0, 1)
+        array[:, first : first + len(rows), :] = rows.transpose(2, 0, 1)
 
 
 def _opened(path: str) -> tuple[Any, list[str]]:

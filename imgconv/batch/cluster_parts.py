@@ -1,0 +1,138 @@
+"""The rows of one large image that workers of a cluster make, a part each."""
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.batch.division import Division
+from imgconv.compute.rows import ArrayRows
+from imgconv.errors import ImageError, ImgconvError
+
+if TYPE_CHECKING:
+    from imgconv.batch.cluster import Cluster, Item
+
+# Parts under way for each thread: finished ones wait on their workers until their turn comes.
+AHEAD = 3
+ATTEMPTS = 3
+SLOW_SECONDS = 30.0
+SLOW_FACTOR = 8.0
+_POLL_SECONDS = 0.5
+
+
+class PartRows:
+    """A source of rows, as they are after filtering; see `RowSource`.
+
+    lost: samples that were clipped in the parts so far. Raises ImgconvError where a part cannot
+    be made.
+    """
+
+    def __init__(self, cluster: "Cluster", item: "Item", source: str, division: Division) -> None:
+        self._cluster, self._item, self._source = cluster, item, source
+        self._division = division
+        self.height, self.width, self.channels = division.shape
+        self.dtype = division.dtype
+        self.lost = 0
+        self._folder: str | None = None
+        self._futures: dict[int, list[Any]] = {}
+        self._next = 0
+        self._seconds, self._made = 0.0, 0
+        self._band = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
+
+    def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
+        """Write the next rows; see `RowSource`."""
+        count = len(out) if count is None else count
+        given = self._band.rows_into(out, count)
+        if given or self._next == self._division.parts:
+            return given
+        self._band = ArrayRows(self._following())
+        return self._band.rows_into(out, count)
+
+    def write_into(self, folder: str) -> None:
+        """Let the workers write every part into a Zarr image."""
+        self._folder = folder
+        while self._next < self._division.parts:
+            self._following()
+
+    def _following(self) -> Any:
+        """The samples of the next part, or None where the worker wrote them."""
+        room = AHEAD * self._cluster.threads()
+        for part in range(self._next, min(self._next + room, self._division.parts)):
+            if part not in self._futures:
+                self._futures[part] = [self._submitted(part)]
+        samples, lost, message, code = self._result(self._next)
+        if message is not None:
+            error = ImgconvError(message)
+            error.exit_code = code
+            raise error
+        del self._futures[self._next]
+        self._next += 1
+        self.lost += lost
+        return samples
+
+    def _submitted(self, part: int, places: list[str] | None = None) -> Any:
+        from imgconv.batch.cluster_worker import do_part
+
+        start, stop = self._division.bounds(part)
+        return self._cluster.client.submit(
+            do_part, self._source, self._item.index, start, stop, self._folder, pure=False,
+            workers=places, allow_other_workers=bool(places),
+        )  # fmt: skip
+
+    def _result(self, part: int) -> Any:
+        """What became of a part, made again where its worker died or takes far too long."""
+        from distributed import wait
+
+        began = time.monotonic()
+        for _ in range(ATTEMPTS):
+            while self._futures[part]:
+                futures = self._futures[part]
+                with contextlib.suppress(Exception):  # not yet, or lost: the futures say which
+                    wait(futures, timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
+                for future in list(futures):
+                    if future.status == "finished":
+                        try:
+                            found = future.result(timeout=30)
+                        except Exception:  # its worker went with the result
+                            futures.remove(future)
+                            continue
+                        self._seconds += time.monotonic() - began
+                        self._made += 1
+                        return found
+                    if future.status != "pending":
+                        futures.remove(future)
+                if not self._cluster.connected:
+                    self._begin_again()
+                self._help(part, began)
+            self._futures[part] = [self._submitted(part)]
+        start, stop = self._division.bounds(part)
+        raise ImageError(
+            f"{self._item.source}: given up: the worker of rows {start} to {stop - 1} died in "
+            f"{ATTEMPTS} attempts (often: out of memory)"
+        )
+
+    def _help(self, part: int, began: float) -> None:
+        """Give a part that takes far longer than others to another worker too."""
+        limit = max(SLOW_SECONDS, SLOW_FACTOR * self._seconds / max(1, self._made))
+        futures = self._futures[part]
+        if len(futures) != 1 or time.monotonic() - began < limit:
+            return
+        places = self._cluster.client.processing()
+        busy = {place for place, keys in places.items() if futures[0].key in keys}
+        if others := list(set(places) - busy):
+            futures.append(self._submitted(part, others))
+
+    def _begin_again(self) -> None:
+        """Find a lost scheduler and hand it the parts under way, or raise ImgconvError."""
+        if not self._cluster.reconnect():
+            raise ImgconvError(f"{self._item.source}: not done: the scheduler is lost")
+        self._futures = {part: [self._submitted(part)] for part in self._futures}
+
+    def close(self) -> None:
+        """Let go of the parts under way."""
+        for futures in self._futures.values():
+            for future in futures:
+                future.cancel()
+        self._futures.clear()

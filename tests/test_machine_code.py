@@ -87,7 +87,8 @@ def test_a_warm_apply_imports_neither_numba_nor_llvm_nor_pillow(tmp_path):
         "main(['apply', '-k', 'sobel', 'a.png', '-o', 'b.png', '--overwrite', '-q'],"
         " standalone_mode=False)\n"
         "heavy = ('numba', 'llvmlite.binding', 'PIL', 'scipy', 'onnx', 'asyncio', 'logging',"
-        " 'multiprocessing', 'concurrent', 'pathlib', 'tempfile', 'hashlib')\n"
+        " 'multiprocessing', 'concurrent', 'pathlib', 'tempfile', 'hashlib', 'difflib', 'shutil',"
+        " 'glob')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     for _ in range(2):
@@ -95,6 +96,18 @@ def test_a_warm_apply_imports_neither_numba_nor_llvm_nor_pillow(tmp_path):
             [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
         )
     assert (last.stdout, last.stderr) == ("[]\n", "")
+
+
+def test_numpy_without_its_documentation_still_has_it_for_who_asks():
+    program = (
+        "import sys; from imgconv.cli import lean; lean.skip_documentation()\n"
+        "import numpy as np\n"
+        "docs = sys.modules['numpy._core._add_newdocs']\n"
+        "print(np.linalg.norm([3.0, 4.0]), np.ndarray.sum.__doc__)\n"
+        "print(callable(docs.add_newdoc), np.ndarray.sum.__doc__.split()[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("5.0 None\nTrue a.sum(axis=None,\n", "")
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)  # frozen takes 0.6 ms more of every start
 class Recipe:
     """Everything that `apply` does to an image, apart from reading and writing files."""
 
@@ -78,7 +78,7 @@ class Recipe:
         return {key: value for key, value in facts.items() if value not in (None, False)}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class ChainRecipe(Recipe):
     """A chain of layers instead of kernels; `kept` are the steps whose maps are written too."""
 

@@ -1,6 +1,5 @@
 """Which images a command line names: files, folders, globs, lists of names, `-` and `sample:`."""
 
-import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -41,10 +40,13 @@ def _one(name: str, recursive: bool) -> Iterator[str | ImageError]:
         yield from _folder(name, recursive)
     elif os.path.lexists(name) and os.path.exists(name):
         yield name
-    elif glob.has_magic(name) and (found := sorted(glob.glob(name, recursive=True))):
-        yield from (path for path in found if os.path.isfile(path))
     else:
-        yield ImageError(f"{name}: no such file")
+        import glob
+
+        if glob.has_magic(name) and (found := sorted(glob.glob(name, recursive=True))):
+            yield from (path for path in found if os.path.isfile(path))
+        else:
+            yield ImageError(f"{name}: no such file")
 
 
 def _objects(url: str, recursive: bool) -> Iterator[str | ImageError]:

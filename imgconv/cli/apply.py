@@ -7,7 +7,7 @@ import click
 from imgconv.cli import options
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.kernel
 @options.inputs
 @options.kernel_changes

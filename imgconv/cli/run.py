@@ -8,7 +8,7 @@ import click
 from imgconv.cli import options
 
 
-@click.command()
+@click.command(cls=options.Command)
 @click.argument("chain")
 @options.inputs
 @click.option(

@@ -11,7 +11,7 @@ Small kernels read the image where it lies, in its own type; only borders go thr
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -99,8 +99,7 @@ def adder(real: str, height: int, across: int, stride: int, dilation: int, fresh
     return Helper(start if fresh else add)
 
 
-@dataclass(frozen=True)
-class Passes:
+class Passes(NamedTuple):
     """How the taps are cut into passes: compile-time constants of the loop.
 
     height: taps a column of the first passes; second: of the others, or 0 where there are none.
@@ -279,7 +278,7 @@ def run(job: Job, choice: Offer) -> None:
     over_bands(per_unit * len(job.starts_in), 1, work)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Taps:
     """The passes' tables; `places` is (plane, element offset) of each column of taps."""
 

@@ -11,8 +11,7 @@ might overflow is summed tap by tap, so that they spread no further than the ker
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -293,8 +292,7 @@ def fourier_tiles(
     return arguments, body
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """The transform's length and type, and whether sums are rounded to integers."""
 
     n: int

@@ -10,7 +10,7 @@ an exact factorisation into integers: then every sum is an exact integer.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -104,8 +104,7 @@ def separable_rows(
     return arguments, body
 
 
-@dataclass(frozen=True)
-class Factors:
+class Factors(NamedTuple):
     """A kernel as Σ down[r] ⊗ across[r]; exact where all of them are integers."""
 
     down: npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Image:
     """One decoded frame.
 

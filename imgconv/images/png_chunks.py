@@ -62,7 +62,7 @@ class Header(NamedTuple):
         return (width * self.bits + 7) // 8
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Facts:
     """What ancillary chunks say.
 

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import io
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -119,6 +118,8 @@ def _publish_folder(path: str, made: Folder, overwrite: bool) -> int:
             os.rename(old, target)
         raise OutputError(f"{path}: {error.strerror or error}") from None
     finally:
+        import shutil  # with its archivers 2 ms of a start
+
         shutil.rmtree(temporary, ignore_errors=True)
         if os.path.isdir(old):
             shutil.rmtree(old, ignore_errors=True)

@@ -1,10 +1,9 @@
 """How a contact sheet is laid out; apart from `sheet`, so that recipes need not load it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Layout:
+class Layout(NamedTuple):
     """columns, and tile: the long side of a tile in pixels; None is chosen by the count.
 
     shared: all maps on one scale, with a colour bar, instead of each on its own.

@@ -38,11 +38,14 @@ def response_planes(element: str, beta: float) -> jit.Built:
     def body(out, x, channels, area, near, far, factor, k, first, last):  # type: ignore[no-untyped-def]
         for c in range(first, last):
             low, high = max(c - near, 0), min(c + far, channels - 1)
+            # The sums are put by in the output: plane by plane they are vectors of pixels.
             for i in range(area):
-                total = scalar(0)
-                for j in range(low, high + 1):
-                    total += x[j * area + i] * x[j * area + i]
-                base = k + factor * total
+                out[c * area + i] = scalar(0)
+            for j in range(low, high + 1):
+                for i in range(area):
+                    out[c * area + i] += x[j * area + i] * x[j * area + i]
+            for i in range(area):
+                base = k + factor * out[c * area + i]
                 if rooted:
                     half = np.sqrt(base)
                     out[c * area + i] = x[c * area + i] / (half * np.sqrt(half))

@@ -134,7 +134,10 @@ class Concat(Layer):
     axis: int = 1
 
     def output_shape(self, *given: Shape) -> Shape:
-        axis = self.axis % len(given[0])
+        axes = len(given[0])
+        if not isinstance(self.axis, int) or not -axes <= self.axis < axes:
+            raise ShapeError(f"Concat: axis={self.axis!r}, expected {-axes} to {axes - 1}")
+        axis = self.axis % axes
         others = {shape[:axis] + shape[axis + 1 :] for shape in given}
         if len(others) != 1:
             names = " and ".join(map(str, given))

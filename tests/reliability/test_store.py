@@ -167,6 +167,7 @@ def test_row_24_a_store_that_is_not_ours_alone_is_neither_read_nor_written(store
 
 @pytest.mark.slow
 def test_row_25_32_processes_that_start_cold_on_one_store_agree(tmp_path, monkeypatch):
+    monkeypatch.delenv("IMGCONV_QUIET")
     monkeypatch.setenv("IMGCONV_STORE", str(tmp_path / "store"))
     save_photo(tmp_path / "photo.png")
 
@@ -175,11 +176,13 @@ def test_row_25_32_processes_that_start_cold_on_one_store_agree(tmp_path, monkey
         return result.returncode, result.stdout, result.stderr
 
     with ThreadPoolExecutor(32) as pool:
-        outcomes = set(pool.map(start, range(32)))
-    assert len(outcomes) == 1
-    ((code, out, said),) = outcomes
-    assert (code, said) == (0, b"")
-    assert out == imgconv(*APPLY, cwd=tmp_path).stdout
+        outcomes = list(pool.map(start, range(32)))
+    again = imgconv(*APPLY, cwd=tmp_path)
+    assert again.stderr == b""
+    assert {outcome[:2] for outcome in outcomes} == {(0, again.stdout)}
+    # The last of them may find the others' loops; that a loop is not kept is said of none.
+    for _, _, said in outcomes:
+        assert said.count(b"\n") == said.count(b"compiling loops") <= 1, said
     assert not [name for name in os.listdir(tmp_path / "store") if not name.endswith(".o")]
 
 

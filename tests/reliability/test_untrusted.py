@@ -35,7 +35,7 @@ KERNELS = {
     "cut.npz": (broken.npz(a=broken.npy((3, 3), "<f4", bytes(36)))[:-30], "cut.npz"),
     "short.safetensors": (b"\xff" * 4, "short.safetensors"),
     "long.safetensors": ((1 << 60).to_bytes(8, "little") + b"{}", "header of"),
-    "overlap.safetensors": (None, "overlap"),
+    "overlap.safetensors": (None, "overlap or gap"),
     "wrong-channels.npy": (broken.npy((1, 7, 3, 3), "<f4", bytes(252)), "7"),
 }
 

@@ -76,14 +76,14 @@ def resolve_padding(
             top, left = spans[0] // 2, spans[1] // 2
             return Sides(top, spans[0] - top, left, spans[1] - left)
         raise ShapeError(f"padding={padding!r}: expected same, valid, full or numbers")
-    values: tuple[Any, ...] = (padding,) * 4 if isinstance(padding, Real) else tuple(padding)
+    values: tuple[Any, ...] = (padding,) * 4 if isinstance(padding, (int, Real)) else tuple(padding)
     if len(values) == 2:
         values = values[0], values[0], values[1], values[1]
     if len(values) != 4:
         raise ShapeError(
             f"padding={padding}: expected one number, vertical,horizontal or top,bottom,left,right"
         )
-    if not all(isinstance(side, Real) and side % 1 == 0 and side >= 0 for side in values):
+    if not all(isinstance(side, Real) and side % 1 == 0 and not side < 0 for side in values):
         raise ShapeError(f"padding={padding}: expected integers of at least 0")
     return Sides(*map(int, values))
 

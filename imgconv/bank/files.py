@@ -105,6 +105,7 @@ def _from_table(table: dict[str, Any], name: str, source: str) -> Kernel:
         raise KernelError(f"{source}: {name}: {error!r} cannot be used") from None
 
 
+@np.errstate(invalid="ignore")
 def _from_arrays(arrays: dict[str, Any], source: str) -> Kernel:
     weights = arrays.get("weight", arrays.get("weights"))
     others = [name for name in arrays if name != "bias"]

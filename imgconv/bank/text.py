@@ -56,6 +56,8 @@ def parse_kernel_text(text: str, source: str = "kernel") -> Kernel:
     return from_array(rows, source)
 
 
+# A signalling NaN's conversion, and a sum of huge weights, are no news on standard error.
+@np.errstate(invalid="ignore", over="ignore")
 def from_array(values: object, source: str) -> Kernel:
     """Return a kernel from an array of (kH, kW), (C_out, kH, kW) or (C_out, C_in, kH, kW).
 

@@ -1,8 +1,20 @@
-"""How tests run imgconv: on so many threads."""
+"""How tests run imgconv: on so many threads, or a command in this process."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from types import SimpleNamespace
 
+from imgconv.cli import main
+from imgconv.cli.boundary import run
 from imgconv.compute import bands
+
+
+def here(*arguments):
+    """Run a command in this process; return its returncode, stdout and stderr as text."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = run(main, [str(argument) for argument in arguments])
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 @contextmanager

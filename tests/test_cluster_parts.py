@@ -7,15 +7,14 @@ import signal
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from skimage import data
 
 from imgconv.batch.division import Divided
 from imgconv.batch.runner import Outcome
-from imgconv.cli import main
 from imgconv.compute.rows import ArrayRows
 from tests import test_cluster
+from tests.running import here
 from tests.test_cluster import imgconv, rows, start, until
 
 pytest.importorskip("distributed")
@@ -92,12 +91,6 @@ class PartsHere(ArrayRows):
         return super().rows_into(out, count)
 
 
-def invoke(*arguments):
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    return result
-
-
 @pytest.mark.parametrize("source", ["photo.tif", "photo.zarr"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_parts_of_an_image_are_the_image(large, monkeypatch, source, name):
@@ -105,11 +98,12 @@ def test_parts_of_an_image_are_the_image(large, monkeypatch, source, name):
     monkeypatch.chdir(large)
     stem = f"{source}-{name.replace(' ', '-')}"
     run = [*command, source, "--memory", "1M", "--json", "-o"]
-    alone = invoke(*run, f"{stem}-alone.{suffix}")
-    here = Here()
-    monkeypatch.setattr("imgconv.batch.cluster.run", here.run)
-    divided = invoke(*run, f"{stem}.{suffix}", "--cluster", "here")
-    assert here.parts > (2 if suffix == "zarr" else 8)
+    alone = here(*run, f"{stem}-alone.{suffix}")
+    cluster = Here()
+    monkeypatch.setattr("imgconv.batch.cluster.run", cluster.run)
+    divided = here(*run, f"{stem}.{suffix}", "--cluster", "here")
+    assert alone.returncode == divided.returncode == 0, alone.stderr + divided.stderr
+    assert cluster.parts > (2 if suffix == "zarr" else 8)
     assert content(large / f"{stem}.{suffix}") == content(large / f"{stem}-alone.{suffix}")
     (expected,), (got,) = rows(alone.stdout), rows(divided.stdout)
     assert got | {"output": ""} == expected | {"output": ""}

@@ -2,6 +2,9 @@
 
 import io
 import json
+import struct
+import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +16,7 @@ from skimage import data
 from imgconv.errors import OutputError, UsageError
 from imgconv.images import tiff_writer
 from imgconv.images.formats import FORMATS
+from imgconv.images.publish import Patch, publish
 from imgconv.images.reading import read_images
 from imgconv.images.writing import encode
 from tests.samples import draw
@@ -119,3 +123,62 @@ def test_what_a_format_cannot_hold_is_refused_by_its_name():
         written(np.zeros((4, 4, 5), np.uint8), "jpeg")
     with pytest.raises(OutputError, match="png cannot hold an image of 0×4"):
         written(np.zeros((4, 0, 3), np.uint8), "png")
+
+
+def deflated_otherwise(content):
+    """A PNG of the same chunks whose rows are deflated by zlib at its best."""
+    found, rows, place = [], b"", 8
+    while place < len(content):
+        length, kind = struct.unpack(">I4s", content[place : place + 8])
+        if kind == b"IDAT":
+            rows += content[place + 8 : place + 8 + length]
+        else:
+            found.append((kind, content[place + 8 : place + 8 + length]))
+        place += length + 12
+    found.insert(-1, (b"IDAT", zlib.compress(zlib.decompress(rows), 9)))
+    chunks = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in found
+    ]
+    return content[:8] + b"".join(chunks)
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_an_output_that_is_there_counts_as_made_if_its_pixels_and_notes_are_the_same(
+    tmp_path, place
+):
+    fsspec = pytest.importorskip("fsspec")
+    photo = data.astronaut()[:90, :70]
+
+    def made(pixels, note):
+        return b"".join(bytes(p) for p in encode(pixels, FORMATS["png"], metadata={"map": note}))
+
+    path = str(tmp_path / "a.png") if place == "file" else "memory://same/a.png"
+    first, other = made(photo, "a"), deflated_otherwise(made(photo, "a"))
+    assert first != other
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(other))), photo)
+    for there in (first, other):
+        with fsspec.open(path, "wb") as file:
+            file.write(there)
+        assert publish(path, [first], or_same=True) == len(first)
+        with pytest.raises(OutputError, match="exists"):
+            publish(path, [first])
+        changed = photo.copy()
+        changed[40, 30, 1] ^= 1
+        for content in (made(changed, "a"), made(photo, "b"), first[:-3], b"text", b""):
+            with pytest.raises(OutputError, match="exists"):
+                publish(path, [content], or_same=True)
+        with fsspec.open(path, "rb") as file:
+            assert file.read() == there
+    assert [name.name for name in tmp_path.iterdir()] == ["a.png"] * (place == "file")
+
+
+def test_an_upload_is_not_joined_in_memory(monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    sent = []
+    monkeypatch.setattr(type(system), "put_file", lambda _, a, b: sent.append(Path(a).read_bytes()))
+    monkeypatch.setattr(type(system), "pipe_file", None)
+    pieces = [b"header", *(bytes([n]) * (1 << 20) for n in range(9)), Patch(0, b"HEADER")]
+    assert publish("memory://large/a.tif", iter(pieces)) == 6 + 9 * (1 << 20)
+    assert sent == [b"HEADER" + b"".join(pieces[1:-1])]

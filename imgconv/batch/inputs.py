@@ -9,7 +9,7 @@ from imgconv.errors import ImageError, UsageError
 from imgconv.images import remote
 from imgconv.images.formats import READABLE_SUFFIXES
 from imgconv.images.remote import is_url
-from imgconv.images.source import is_zarr
+from imgconv.images.source import ZARR_MARKS, is_zarr
 
 STDIN = "-"
 SAMPLE = "sample:"
@@ -57,8 +57,11 @@ def _objects(url: str, recursive: bool) -> Iterator[str | ImageError]:
         return
     try:
         for name in remote.listed(url, prefix):
+            folder, _, mark = name.rpartition("/")
             if not prefix or os.path.splitext(name)[1].lower() in READABLE_SUFFIXES:
                 yield name
+            elif mark in ZARR_MARKS and is_zarr(folder):
+                yield folder
     except ImageError as error:
         yield error
 

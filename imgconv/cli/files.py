@@ -29,7 +29,7 @@ from imgconv.errors import ImageError, ImgconvError, OutputError, UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.complete import is_complete
 from imgconv.images.image import Image
-from imgconv.images.publish import EXISTS, exists, held, leads_to_a_stream, publish, publish_or_same
+from imgconv.images.publish import EXISTS, exists, held, leads_to_a_stream, publish
 from imgconv.images.reading import parse_frame, read_images
 from imgconv.images.remote import is_url
 from imgconv.images.source import is_zarr
@@ -477,8 +477,8 @@ class Work:
         if path == "-":
             return _to_stdout(pieces)
         # A cluster may run a task twice: what the first run left is then found done.
-        write = publish_or_same if self.request.given["cluster"] else publish
-        return write(path, pieces, replace or self.replacing)
+        or_same = bool(self.request.given["cluster"])
+        return publish(path, pieces, replace or self.replacing, or_same)
 
 
 def _in_files(source: str, path: str) -> bool:

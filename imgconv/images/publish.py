@@ -11,13 +11,15 @@ import errno
 import io
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
-from imgconv.errors import ImgconvError, OutputError, UsageError
+from imgconv.errors import OutputError, UsageError
 from imgconv.images import remote
 from imgconv.images.remote import is_url
+from imgconv.images.same import same_file, same_folder
 
 EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
 TEMPORARY = ".imgconv-"
@@ -34,13 +36,13 @@ class Patch(NamedTuple):
 
 
 class Folder:
-    """An output that is a folder: `write` fills a new one. It has no pieces to send anywhere."""
+    """An output that is a folder: `write` fills a new one, at a path or URL. It has no pieces."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.write = write
 
     def __iter__(self) -> Iterator[Any]:
-        raise UsageError("a Zarr image is a folder, expected -o with a path on this machine")
+        raise UsageError("a Zarr image is a folder, expected -o with a path or URL")
 
 
 def joined(pieces: Iterable[Any]) -> bytes:
@@ -60,26 +62,33 @@ def _put(file: Any, piece: Any) -> None:
         file.write(piece)
 
 
-def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
+def publish(
+    path: str, pieces: Iterable[Any], overwrite: bool = False, or_same: bool = False
+) -> int:
     """Write pieces of bytes to a file by rename; return its size.
 
     On any exception the temporary is removed and an older file stays whole; only where the
     folder cannot be synchronised after the rename is the new file, whole, already in place.
-    A URL is one PUT to its store. Raises OutputError naming the file.
+    A URL is one PUT to its store. or_same: an output that exists and is the same is as good as
+    written, so that a task may run twice, one after the other or at once, and no other file is
+    lost; then it is published at once. Raises OutputError naming the file.
     """
+    local = remote.on_disk(path) if is_url(path) else path
     if isinstance(pieces, Folder):
-        return _publish_folder(path, pieces, overwrite)
-    if is_url(path):
-        return remote.publish(path, pieces, overwrite)
+        if local is None:
+            return _publish_prefix(path, pieces, overwrite, or_same)
+        return _publish_folder(local, pieces, overwrite, or_same)
+    if local is None:
+        return _publish_object(path, pieces, overwrite, or_same)
     try:
-        old = _status(path)
+        old = _status(local)
         if old and not stat.S_ISREG(old.st_mode):
-            return _write_into(path, old, pieces)
-        if old and not overwrite:
+            return _write_into(local, old, pieces)
+        if old and not (overwrite or or_same):
             raise FileExistsError(errno.EEXIST, EXISTS)
-        staged = _Staged(path, old, pieces, overwrite)
+        staged = _Staged(local, old if overwrite else None, pieces, overwrite, or_same)
         waiting: list[_Staged] | None = getattr(_thread, "staged", None)
-        if waiting is None:
+        if waiting is None or or_same:
             staged.publish()
         else:
             waiting.append(staged)
@@ -88,15 +97,13 @@ def publish(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
         raise OutputError(f"{path}: {error.strerror or error}") from None
 
 
-def _publish_folder(path: str, made: Folder, overwrite: bool) -> int:
+def _publish_folder(path: str, made: Folder, overwrite: bool, or_same: bool) -> int:
     """Write a folder whole, then rename it; return the size of its files."""
-    if is_url(path):
-        list(made)
     target = os.path.realpath(path)
     temporary = os.path.join(os.path.dirname(target), f"{TEMPORARY}{os.urandom(8).hex()}")
     old = f"{temporary}-old"
     try:
-        if os.path.lexists(target) and not overwrite:
+        if os.path.lexists(target) and not (overwrite or or_same):
             raise FileExistsError(errno.EEXIST, EXISTS)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         made.write(temporary)
@@ -109,6 +116,10 @@ def _publish_folder(path: str, made: Folder, overwrite: bool) -> int:
             _synchronise(place)
         # Folders do not replace each other: for a moment there is neither, never half of one.
         if os.path.lexists(target):
+            if not overwrite:
+                if same_folder(temporary, target):
+                    return size
+                raise FileExistsError(errno.EEXIST, EXISTS)
             os.rename(target, old)
         os.rename(temporary, target)
         _synchronise(os.path.dirname(target))
@@ -116,6 +127,8 @@ def _publish_folder(path: str, made: Folder, overwrite: bool) -> int:
     except OSError as error:
         if os.path.lexists(old) and not os.path.lexists(target):
             os.rename(old, target)
+        if or_same and os.path.isdir(temporary) and same_folder(temporary, target):
+            return size  # another run of the task was quicker by a moment
         raise OutputError(f"{path}: {error.strerror or error}") from None
     finally:
         import shutil  # with its archivers 2 ms of a start
@@ -127,39 +140,66 @@ def _publish_folder(path: str, made: Folder, overwrite: bool) -> int:
             os.unlink(old)
 
 
-def publish_or_same(path: str, pieces: Iterable[Any], overwrite: bool = False) -> int:
-    """As `publish`, but an output that exists with these very bytes is as good as written.
-
-    So the same task may run twice, one after the other or at once, and no other file is lost.
-    """
-    if isinstance(pieces, Folder):
-        return publish(path, pieces, overwrite)
-    content = joined(pieces)
-    # Published at once: what another run of the task made meanwhile is found here.
-    waiting, _thread.staged = getattr(_thread, "staged", None), None
+def _publish_prefix(url: str, made: Folder, overwrite: bool, or_same: bool) -> int:
+    """Write a folder as objects; what makes an image of them comes last."""
+    place = url.rstrip("/")
+    there = remote.exists(place)
+    if there and not (overwrite or or_same):
+        raise OutputError(f"{url}: {EXISTS}")
+    written = place
+    if there and not overwrite:  # to compare with
+        parent, _, name = place.rpartition("/")
+        written = f"{parent}/{TEMPORARY}{os.urandom(8).hex()}-{name}"
+    if there and overwrite:
+        remote.remove_tree(place)
     try:
-        return publish(path, [content], overwrite)
-    except OutputError:
-        if not _holds(path, content):
-            raise
-        return len(content)
+        with remote.reported(url, OutputError):
+            made.write(written)
+        found = remote.tree(written)
+        if written != place:
+            same = found == remote.tree(place) and all(
+                remote.fetch(f"{written}/{name}", size) == remote.fetch(f"{place}/{name}", size)
+                for name, size in found.items()
+            )
+            if not same:
+                raise OutputError(f"{url}: {EXISTS}")
+    except BaseException:
+        if not there or overwrite:
+            with contextlib.suppress(Exception):
+                remote.remove_tree(place)
+        raise
     finally:
-        _thread.staged = waiting
+        if written != place:
+            remote.remove_tree(written)
+    return sum(found.values())
+
+
+def _publish_object(url: str, pieces: Iterable[Any], overwrite: bool, or_same: bool) -> int:
+    """Write an object from a temporary file, since its size is not known before."""
+    there = not overwrite and remote.exists(url)
+    if there and not or_same:
+        raise OutputError(f"{url}: {EXISTS}")
+    try:
+        with tempfile.NamedTemporaryFile(prefix=TEMPORARY) as file:
+            for piece in pieces:
+                _put(file, piece)
+            file.flush()
+            size = file.tell()
+            if not there:
+                remote.publish(url, file, size)
+                return size
+            with tempfile.NamedTemporaryFile(prefix=TEMPORARY) as other:
+                remote.fetch_file(url, other.name)
+                if not same_file(file.name, other.name):
+                    raise OutputError(f"{url}: {EXISTS}")
+            return size
+    except OSError as error:
+        raise OutputError(f"{url}: {error.strerror or error}") from None
 
 
 def exists(path: str) -> bool:
     """Whether a file or object is there, or a broken symlink."""
     return remote.exists(path) if is_url(path) else os.path.lexists(path)
-
-
-def _holds(path: str, content: bytes) -> bool:
-    try:
-        if is_url(path):
-            return remote.fetch(path, len(content)) == content
-        with open(path, "rb") as file:
-            return file.read(len(content) + 1) == content
-    except (ImgconvError, OSError):
-        return False
 
 
 def leads_to_a_stream(path: str) -> bool:
@@ -194,9 +234,10 @@ class _Staged:
     """A whole temporary beside its target, not yet published."""
 
     def __init__(
-        self, path: str, old: os.stat_result | None, pieces: Iterable[Any], overwrite: bool
-    ) -> None:
-        self._path, self._overwrite = path, overwrite
+        self, path: str, old: os.stat_result | None, pieces: Iterable[Any], overwrite: bool,
+        or_same: bool = False,
+    ) -> None:  # fmt: skip
+        self._path, self._overwrite, self._or_same = path, overwrite, or_same
         self._target = os.path.realpath(path)
         self._folder = os.path.dirname(self._target)
         os.makedirs(self._folder, exist_ok=True)
@@ -228,7 +269,14 @@ class _Staged:
             else:
                 _rename_to_new(self._temporary, self._target)
         except BaseException as error:
+            same = (
+                self._or_same
+                and isinstance(error, FileExistsError)
+                and same_file(self._temporary, self._target)
+            )
             self.discard()
+            if same:
+                return
             if isinstance(error, OSError):
                 raise self._failed(error) from None
             raise

@@ -61,19 +61,19 @@ def read_images(
         yield image
         return
     origin = source
-    if isinstance(source, str) and is_url(source):
-        from imgconv.images.remote import fetch
-
-        name = name or source
-        origin = fetch(source, _BYTES_PER_PIXEL * limit + _SLACK)
-    if not isinstance(origin, (bytes, bytearray, memoryview)) and is_zarr(os.fspath(origin)):
+    path = "" if isinstance(source, (bytes, bytearray, memoryview)) else os.fspath(source)
+    if is_zarr(path):
         from imgconv.images import zarr_arrays
 
-        path = os.fspath(origin)
         yield from zarr_arrays.images(
             path, wanted, lambda height, width: check_size(path, height, width, limit)
         )
         return
+    if is_url(path):
+        from imgconv.images.remote import fetch
+
+        name = name or path
+        origin = fetch(path, file_limit(limit))
     with Source(origin, name) as opened:
         kind = sniff(opened.prefix, opened.name, format)
         if kind is None:

@@ -6,11 +6,12 @@ Object stores make an object visible once it is whole, so publishing is one PUT.
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
 from imgconv.errors import ImageError, ImgconvError, LimitError, OutputError, UsageError
 
+_ONE_PUT = 1 << 23  # bytes: what is more goes from the file, in parts where the store has them
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -25,7 +26,7 @@ def fetch(url: str, limit: int) -> bytes:
     Raises ImageError naming the URL, LimitError beyond `limit` bytes, UsageError where the
     package for its kind of store is missing.
     """
-    with _reported(url, ImageError):
+    with reported(url, ImageError):
         system, path = _open(url)
         data: bytes = system.cat_file(path, start=0, end=limit + 1)
     if len(data) > limit:
@@ -33,19 +34,45 @@ def fetch(url: str, limit: int) -> bytes:
     return data
 
 
-def publish(url: str, pieces: Iterable[Any], overwrite: bool) -> int:
-    """Write an object whole; return its size. Raises OutputError where it exists, UsageError."""
-    from imgconv.images.publish import EXISTS, joined
+def on_disk(url: str) -> str | None:
+    """The path that a file:// URL means, None for other stores."""
+    with reported(url, OutputError):
+        return str(_open(url)[1]) if url.startswith(("file://", "local://")) else None
 
-    content = joined(pieces)
-    with _reported(url, OutputError):
+
+def publish(url: str, content: IO[bytes], size: int) -> None:
+    """Write an object whole from a file of `size` bytes. Raises OutputError, UsageError."""
+    with reported(url, OutputError):
         system, path = _open(url)
-        if not overwrite and system.exists(path):
-            raise OutputError(f"{url}: {EXISTS}")
-        if getattr(system, "protocol", None) in ("file", ("file", "local")):
-            system.makedirs(system._parent(path), exist_ok=True)
-        system.pipe_file(path, content)
-    return len(content)
+        content.seek(0)
+        if size <= _ONE_PUT:
+            system.pipe_file(path, content.read())
+        else:
+            system.put_file(content.name, path)
+
+
+def fetch_file(url: str, target: str) -> None:
+    """Copy an object into a file. Raises ImageError, UsageError."""
+    with reported(url, ImageError):
+        system, path = _open(url)
+        system.get_file(path, target)
+
+
+def tree(url: str) -> dict[str, int]:
+    """The objects under a prefix: their names after it, and their sizes. Raises OutputError."""
+    with reported(url, OutputError):
+        system, path = _open(url)
+        system.invalidate_cache()
+        found = system.find(path, detail=True)
+        return {name[len(path) :].strip("/"): int(facts["size"]) for name, facts in found.items()}
+
+
+def remove_tree(url: str) -> None:
+    """Remove all objects under a prefix, if there are any. Raises OutputError."""
+    with reported(url, OutputError):
+        system, path = _open(url)
+        if system.exists(path):
+            system.rm(path, recursive=True)
 
 
 def stamp(url: str) -> tuple[int, int, bytes] | None:
@@ -54,6 +81,8 @@ def stamp(url: str) -> tuple[int, int, bytes] | None:
         system, path = _open(url)
         system.invalidate_cache()
         facts = system.info(path)
+        if facts.get("type") == "directory":  # a Zarr image: what lies in it may change
+            return None
     except Exception:  # any store's own errors: what is not there has no stamp
         return None
     changed = facts.get("LastModified") or facts.get("mtime") or facts.get("created") or 0
@@ -64,14 +93,15 @@ def stamp(url: str) -> tuple[int, int, bytes] | None:
 
 def exists(url: str) -> bool:
     """Whether there is an object of this name. Raises OutputError, UsageError."""
-    with _reported(url, OutputError):
+    with reported(url, OutputError):
         system, path = _open(url)
+        system.invalidate_cache()
         return bool(system.exists(path))
 
 
 def listed(url: str, recursive: bool) -> Iterator[str]:
     """Yield the URLs that a pattern, or with `recursive` a prefix ending in /, stands for."""
-    with _reported(url, ImageError):
+    with reported(url, ImageError):
         system, path = _open(url)
         found = system.glob(path) if _magic(url) else system.find(path) if recursive else [path]
         names = [system.unstrip_protocol(name) for name in found]
@@ -90,14 +120,14 @@ def _open(url: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _reported(url: str, kind: type[ImgconvError]) -> Iterator[None]:
+def reported(url: str, kind: type[ImgconvError]) -> Iterator[None]:
     """Turn whatever a store raises into one line."""
     try:
         yield
     except ImgconvError:
         raise
     except ImportError as error:
-        raise UsageError(f"{url}: {error}; imgconv[cluster] reads s3:// and file://") from None
+        raise UsageError(f"{url}: {error}; imgconv[cluster] brings s3://") from None
     except FileNotFoundError:
         raise kind(f"{url}: no such object or bucket") from None
     except Exception as error:  # every store raises its own types

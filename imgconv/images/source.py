@@ -6,15 +6,21 @@ import stat
 from typing import IO
 
 from imgconv.errors import ImageError, LimitError
+from imgconv.images.remote import is_url
 
 PREFIX = 4096
+ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 _PIECE = 1 << 20
 
 
 def is_zarr(path: str) -> bool:
-    """Whether a path is a folder that holds a Zarr array or group: an image, unlike others."""
-    marks = ("zarr.json", ".zarray", ".zgroup")
-    return os.path.isdir(path) and any(os.path.isfile(os.path.join(path, name)) for name in marks)
+    """Whether a path is a folder that holds a Zarr array or group: an image, unlike others.
+
+    A URL is one if its name ends in .zarr: looking would cost up to three requests an input.
+    """
+    if is_url(path):
+        return path.rstrip("/").lower().endswith(".zarr")
+    return os.path.isdir(path) and any(os.path.isfile(os.path.join(path, m)) for m in ZARR_MARKS)
 
 
 class Source:

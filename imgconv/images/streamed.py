@@ -53,7 +53,7 @@ def open_rows(
         from imgconv.images.zarr_arrays import ZarrRows
 
         name = os.fspath(path)
-        rows = ZarrRows(name)
+        rows = ZarrRows(name, memory=memory)
         check_size(name, rows.height, rows.width, limit)
         return Streamed(rows, False, name, None, first_of(name, rows.frames))
     with Source(path) as source:

@@ -7,7 +7,9 @@ and channels; every place along others (t, z) is a frame. An array without names
 the package.
 """
 
+import contextlib
 import math
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,10 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute.rows import ArrayRows, RowSource, read_rows
-from imgconv.errors import ImageError, UsageError
+from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
+from imgconv.images import remote
 from imgconv.images.image import Image
+from imgconv.images.remote import is_url
 
 CHUNK = 512  # rows and columns of a written chunk
+_MEMORY = 1 << 28  # bytes that rows at hand may take where nobody says
 _RESULT = {
     "uint8": np.uint8, "uint16": np.uint16, "int8": np.int16, "int16": np.int16,
     "int32": np.int32, "uint32": np.float64, "int64": np.float64, "uint64": np.float64,
@@ -29,12 +34,16 @@ _RESULT = {
 class ZarrRows:
     """Rows of one frame of a Zarr array or of the first level of an OME-Zarr image.
 
-    frames: how many there are. Raises ImageError for what cannot be read.
+    frames: how many there are. memory: bytes that the samples at hand may take. Raises ImageError
+    for what cannot be read, LimitError for chunks that need more memory.
+
+    Chunks are decoded whole. Where those across the image take too much together, each is decoded
+    once, into a temporary file that the rows come from.
     """
 
     alpha = False
 
-    def __init__(self, path: str, frame: int = 0) -> None:
+    def __init__(self, path: str, frame: int = 0, memory: int | None = None) -> None:
         self.name = path
         self._array, names = _opened(path)
         shape = self._array.shape
@@ -57,7 +66,22 @@ class ZarrRows:
         if kind not in _RESULT or not self.channels:
             raise ImageError(f"{path}: Zarr of {kind}, expected whole or real numbers")
         self.dtype: np.dtype[Any] = np.dtype(_RESULT[kind])
-        self._step = self._array.chunks[self._order[0]]
+        down, across = (min(self._array.chunks[a], shape[a]) for a in self._order[:2])
+        pixel = self.channels * (self._array.dtype.itemsize + self.dtype.itemsize)
+        budget = max((memory or _MEMORY) // 4, 1)
+        self._chunk = self._step = down
+        self._columns = self.width
+        self._spool: _Spool | None = None
+        if down * self.width * pixel > budget and across < self.width:
+            self._columns = max(1, budget // (down * pixel * across)) * across
+            self._step = max(1, budget // (self.width * pixel))
+        if memory and down * min(self._columns, self.width) * pixel > memory:
+            raise LimitError(
+                f"{path}: chunks of {down}×{across} pixels are decoded whole and take more than "
+                f"--memory {memory}"
+            )
+        if self._columns < self.width:
+            self._spool = _Spool(self.width, self.channels, self.dtype)
         self._band = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
         self._next = 0
 
@@ -67,18 +91,30 @@ class ZarrRows:
         given = self._band.rows_into(out, count)
         if given or self._next == self.height:
             return given
-        end = min(self.height, self._next - self._next % self._step + self._step)
-        self._band = ArrayRows(self._decoded(self._next, end))
-        self._next = end
+        top = self._next
+        first = top - top % self._chunk
+        last = min(first + self._chunk, self.height)
+        if self._spool is None:
+            self._next = last
+            self._band = ArrayRows(self._block(top, last, 0, self.width))
+        else:
+            if not self._spool.holds(top):
+                self._spool.clear(first, last)
+                for left in range(0, self.width, self._columns):
+                    right = min(left + self._columns, self.width)
+                    self._spool.put(self._block(first, last, left, right), left)
+            self._next = min(top + self._step, last)
+            self._band = ArrayRows(self._spool.rows(top, self._next))
         return self._band.rows_into(out, count)
 
     def start_at(self, row: int) -> None:
         """Begin at a row; chunks that end above it are not read."""
         self._next = row
 
-    def _decoded(self, top: int, end: int) -> npt.NDArray[Any]:
+    def _block(self, top: int, end: int, left: int, right: int) -> npt.NDArray[Any]:
+        """Decode rows top…end − 1 of columns left…right − 1."""
         place: list[Any] = [slice(None)] * self._array.ndim
-        place[self._order[0]] = slice(top, end)
+        place[self._order[0]], place[self._order[1]] = slice(top, end), slice(left, right)
         for axis, index in self._fixed.items():
             place[axis] = slice(index, index + 1)
         try:
@@ -87,11 +123,51 @@ class ZarrRows:
             raise ImageError(f"{self.name}: {_line(error)}") from None
         rest = [axis for axis in range(block.ndim) if axis not in self._order]
         pixels = block.transpose(*self._order, *rest)
-        pixels = pixels.reshape(end - top, self.width, self.channels)
+        pixels = pixels.reshape(end - top, right - left, self.channels)
         return pixels.astype(self.dtype, order="C", copy=False)
 
     def close(self) -> None:
-        return None
+        if self._spool:
+            self._spool.close()
+
+
+class _Spool:
+    """Rows first…last − 1 of an image in a temporary file: blocks of columns, each row by row."""
+
+    def __init__(self, width: int, channels: int, dtype: np.dtype[Any]) -> None:
+        self._shape, self._dtype = (width, channels), dtype
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.clear(0, 0)
+
+    def holds(self, row: int) -> bool:
+        """Whether a row is here."""
+        return self._first <= row < self._last
+
+    def clear(self, first: int, last: int) -> None:
+        """Begin anew with other rows."""
+        self._first, self._last, self._end = first, last, 0
+        self._blocks: list[tuple[int, int, int]] = []  # first column, columns, place in the file
+
+    def put(self, block: npt.NDArray[Any], left: int) -> None:
+        """Keep the columns of a block (rows, columns, channels) from `left` on."""
+        self._file.seek(self._end)
+        self._file.write(np.ascontiguousarray(block).data.cast("B"))
+        self._blocks.append((left, block.shape[1], self._end))
+        self._end += block.nbytes
+
+    def rows(self, top: int, end: int) -> npt.NDArray[Any]:
+        """Rows top…end − 1 of the image."""
+        width, channels = self._shape
+        out = np.empty((end - top, width, channels), self._dtype)
+        for left, columns, place in self._blocks:
+            row = columns * channels * self._dtype.itemsize
+            self._file.seek(place + (top - self._first) * row)
+            part = np.frombuffer(self._file.read((end - top) * row), self._dtype)
+            out[:, left : left + columns] = part.reshape(end - top, columns, channels)
+        return out
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def images(path: str, wanted: int | None, check: Any) -> Iterator[Image]:
@@ -111,21 +187,29 @@ def images(path: str, wanted: int | None, check: Any) -> Iterator[Image]:
 
 
 def write(folder: str, source: RowSource, metadata: dict[str, Any] | None) -> None:
-    """Write rows as an OME-Zarr image into a new folder. Raises OSError, UsageError."""
-    create(folder, (source.height, source.width, source.channels), source.dtype, metadata)
+    """Write rows as an OME-Zarr image into a new folder or URL. Raises OSError, UsageError."""
+    create(folder, (source.height, source.width, source.channels), source.dtype)
     # Rows that are made elsewhere are written there.
     elsewhere = getattr(source, "write_into", None)
     if elsewhere is not None:
         elsewhere(folder)
     else:
         write_rows(folder, source, 0, source.height)
+    _complete(folder, metadata)
 
 
-def create(
-    folder: str, shape: tuple[int, int, int], dtype: np.dtype[Any], metadata: dict[str, Any] | None
-) -> None:
-    """Make the OME-Zarr image of (H, W, C) samples whose rows are written later."""
+def create(folder: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+    """Make the array of (H, W, C) samples whose rows are written later."""
     height, width, channels = shape
+    _package().create_array(
+        store=folder, name="0", shape=(channels, height, width), dtype=dtype,
+        chunks=(1, min(CHUNK, height), min(CHUNK, width)), dimension_names=("c", "y", "x"),
+        zarr_format=3,
+    )  # fmt: skip
+
+
+def _complete(folder: str, metadata: dict[str, Any] | None) -> None:
+    """Make an image of the arrays: until then the folder is none that is read."""
     axes = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"},
             {"name": "x", "type": "space"}]  # fmt: skip
     level = {
@@ -136,11 +220,7 @@ def create(
     }
     if metadata:
         attributes["imgconv"] = metadata
-    group = _package().create_group(store=folder, zarr_format=3, attributes=attributes)
-    group.create_array(
-        "0", shape=(channels, height, width), dtype=dtype,
-        chunks=(1, min(CHUNK, height), min(CHUNK, width)), dimension_names=("c", "y", "x"),
-    )  # fmt: skip
+    _package().open_group(store=folder, mode="r+").update_attributes(attributes)
 
 
 def write_rows(folder: str, source: RowSource, top: int, end: int) -> None:
@@ -160,7 +240,8 @@ def _opened(path: str) -> tuple[Any, list[str]]:
     """The array of an image and its axes' names."""
     zarr = _package()
     try:
-        node = zarr.open(path, mode="r")
+        with remote.reported(path, ImageError) if is_url(path) else contextlib.nullcontext():
+            node = zarr.open(_place(path), mode="r")
         facts = dict(node.attrs)
         scales = facts.get("ome", facts).get("multiscales")
         if not hasattr(node, "shape"):
@@ -172,10 +253,15 @@ def _opened(path: str) -> tuple[Any, list[str]]:
         if names and all(names):
             return node, [str(name).lower() for name in names]
         return node, ["y", "x", "c"][: node.ndim]
-    except ImageError:
+    except ImgconvError:
         raise
     except Exception as error:  # zarr and its codecs raise their own types
         raise ImageError(f"{path}: {_line(error)}") from None
+
+
+def _place(path: str) -> str:
+    """Where zarr finds a path or URL."""
+    return (remote.on_disk(path) or path.rstrip("/")) if is_url(path) else path
 
 
 def _axis(axis: Any) -> str:

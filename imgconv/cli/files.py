@@ -34,7 +34,7 @@ from imgconv.images.reading import parse_frame, read_images
 from imgconv.images.remote import is_url
 from imgconv.images.source import is_zarr
 from imgconv.images.streamed import Streamed, open_rows, rows_of
-from imgconv.images.writing import encode, encode_archive, encode_rows
+from imgconv.images.writing import check_pyramid, encode, encode_archive, encode_rows
 from imgconv.pictures.colormaps import check_colormap
 from imgconv.pictures.layout import Layout
 
@@ -80,6 +80,8 @@ def write_all(request: Request) -> int:
     parse_frame(frame)
     _level(given["compress"])
     target, made = _target(given)
+    if made:
+        check_pyramid(made, given["pyramid"])
     if target == "-" and given["as_json"]:
         raise UsageError("--json and image data both on standard output, expected one of them")
     reports = None
@@ -260,6 +262,7 @@ class Work:
         data: Any = sys.stdin.buffer.read() if source == "-" else source
         results = []
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
+                                 level=given["level"],
                                  name="standard input" if source == "-" else ""):  # fmt: skip
             self._tell(image.notes)
             # MPO is a camera's JPEG: its further frames are previews of the old picture.
@@ -299,7 +302,7 @@ class Work:
         """The result of a file whose rows are read while others are written, where that goes."""
         from imgconv.images.png_chunks import Unusual
 
-        image = open_rows(source, self.request.given["max_pixels"], self.request.given["memory"])
+        image = self._open(source)
         if image is None:
             return None
         self._tell(image.notes)
@@ -308,6 +311,10 @@ class Work:
                 return self._write_rows(source, index, image, 0, replace)
             except Unusual:
                 return None  # the file is damaged: the whole of it is left to Pillow
+
+    def _open(self, source: str) -> Streamed | None:
+        given = self.request.given
+        return open_rows(source, given["max_pixels"], given["memory"], given["level"])
 
     def _write_rows(
         self, source: str, index: int, image: Streamed, frame: int, replace: bool
@@ -347,12 +354,7 @@ class Work:
         if rows is None:
             return None
         scale = "none" if raw else rows.rule
-        given = self.request.given
-        options = {
-            "alpha": rows.alpha, "compress": _level(given["compress"]),
-            "quality": given["quality"], "metadata": self._metadata(name, scale),
-            "icc": image.icc if recipe.keeps_colors() else None,
-        }  # fmt: skip
+        options = self._options(path, name, scale, image.icc) | {"alpha": rows.alpha}
         result = {"input": source, "output": path, "kernel": kernel.name, "map": name,
                   "width": rows.width, "height": rows.height, "channels": rows.channels,
                   "dtype": str(rows.dtype), "scale": scale}  # fmt: skip
@@ -365,9 +367,8 @@ class Work:
 
         Return (the samples, or None where they were written; how many were clipped).
         """
-        given, recipe = self.request.given, self.request.recipe
-        kernel, _, name = names_of(recipe)[0]
-        image = open_rows(source, given["max_pixels"], given["memory"])
+        kernel, _, name = names_of(self.request.recipe)[0]
+        image = self._open(source)
         path = self._path(source, kernel.name, name, index, 0)
         output = image and self._output(source, path, image)
         if not image or not output:
@@ -398,6 +399,16 @@ class Work:
         self._warn(source, division.warning(rows.lost))
         return division.result | {"input": source, "bytes": size}
 
+    def _options(self, path: str, name: str, scale: str, icc: bytes | None) -> dict[str, Any]:
+        """The options of `encode` for one map's file."""
+        given = self.request.given
+        return {
+            "compress": _level(given["compress"]), "quality": given["quality"],
+            "metadata": self._metadata(name, scale), "pyramid": given["pyramid"],
+            "icc": icc if self.request.recipe.keeps_colors() else None,
+            "ome": path.lower().endswith((".ome.tif", ".ome.tiff")),
+        }  # fmt: skip
+
     def _has_one_map(self) -> bool:
         return not self.plan.together and len(names_of(self.request.recipe)) == 1
 
@@ -426,7 +437,7 @@ class Work:
     def _write(
         self, source: str, index: int, image: Any, all_frames: bool, replace: bool
     ) -> list[dict[str, Any]]:
-        given, recipe = self.request.given, self.request.recipe
+        recipe = self.request.recipe
         frame = image.frame * all_frames
         streamed = self._write_rows(source, index, rows_of(image), frame, replace)
         if streamed is not None:
@@ -456,17 +467,16 @@ class Work:
                    "map": result.name, "width": width, "height": height, "channels": channels,
                    "dtype": str(samples.dtype), "scale": scale}  # fmt: skip
             results.append(row)
-            metadata = self._metadata(result.name, scale)
             if self.plan.together:
+                metadata = self._metadata(result.name, scale)
                 arrays, _, rows = archives.setdefault(path, ({}, metadata, []))
                 arrays[result.name or "image"] = samples
                 rows.append(row)
                 continue
-            row["bytes"] = self._publish(path, encode(
-                samples, made, alpha=alpha, compress=_level(given["compress"]),
-                quality=given["quality"], metadata=metadata,
-                icc=image.icc if recipe.keeps_colors() else None,
-            ), replace)  # fmt: skip
+            options = self._options(path, result.name, scale, image.icc)
+            row["bytes"] = self._publish(
+                path, encode(samples, made, alpha=alpha, **options), replace
+            )
         for path, (arrays, metadata, rows) in archives.items():
             size = self._publish(path, encode_archive(arrays, made, metadata), replace)
             for row in rows:

@@ -238,6 +238,12 @@ _READ = (
         help="Opacity: copy it, drop it, or filter premultiplied colours.",
     ),
     frame,
+    click.option(
+        "--level",
+        type=click.IntRange(0),
+        default=0,
+        help="Level of a TIFF's or Zarr's pyramid: 0 is the largest, the default.",
+    ),
     max_pixels,
 )
 _WRITE = (
@@ -262,6 +268,9 @@ _WRITE = (
         default="fast",
         show_default=True,
         help="PNG compression.",
+    ),
+    click.option(
+        "--pyramid", is_flag=True, help="Write smaller levels too, each half: TIFF and Zarr."
     ),
     click.option("--no-metadata", is_flag=True, help="Leave out what was applied."),
     overwrite,

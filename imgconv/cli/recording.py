@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # What decides an output's bytes beside the recipe and its name.
 _DECIDING = (
     "format_", "depth", "scale", "quality", "compress", "frame", "no_metadata", "max_pixels",
+    "level", "pyramid",
 )  # fmt: skip
 
 

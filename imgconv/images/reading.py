@@ -19,6 +19,7 @@ from imgconv.images import pillow
 from imgconv.images.complete import missing_end
 from imgconv.images.formats import sniff
 from imgconv.images.image import Image
+from imgconv.images.pyramid import check_level
 from imgconv.images.remote import is_url
 from imgconv.images.source import Source, is_zarr
 
@@ -38,6 +39,7 @@ def read_images(
     frame: Frame = None,
     max_pixels: int | None = None,
     name: str = "",
+    level: int = 0,
 ) -> Iterator[Image]:
     """Yield the images of a file, of bytes, or of `sample:NAME`.
 
@@ -45,7 +47,7 @@ def read_images(
     frame: which frame of an animation or multi-page file: a number from 0, `"all"`, or None for
     the first, with a line in `Image.notes` when there are more. max_pixels: refuse a frame that
     declares more, before allocating; MAX_PIXELS by default. name: how messages call the image
-    (the path by default, `-` for bytes).
+    (the path by default, `-` for bytes). level: of a TIFF's or Zarr's pyramid, 0 is the largest.
 
     Raises ImageError for what cannot be read (missing, broken, truncated, not an image),
     LimitError beyond `max_pixels`, UsageError for a bad `format` or `frame`.
@@ -55,6 +57,7 @@ def read_images(
     if isinstance(source, str) and source.startswith(_SAMPLE):
         from imgconv.images.sample import sample
 
+        check_level(source, level)
         image = sample(source)
         if image.pixels.shape[0] * image.pixels.shape[1] > limit:
             raise LimitError(f"{source}: larger than the limit of {limit} pixels (--max-pixels)")
@@ -66,7 +69,7 @@ def read_images(
         from imgconv.images import zarr_arrays
 
         yield from zarr_arrays.images(
-            path, wanted, lambda height, width: check_size(path, height, width, limit)
+            path, wanted, lambda height, width: check_size(path, height, width, limit), level
         )
         return
     if is_url(path):
@@ -78,7 +81,7 @@ def read_images(
         kind = sniff(opened.prefix, opened.name, format)
         if kind is None:
             raise ImageError(f"{opened.name}: {_unknown(opened.prefix)}")
-        yield from _Reader(opened, kind, wanted, limit).images()
+        yield from _Reader(opened, kind, wanted, limit, level).images()
 
 
 def file_limit(max_pixels: int) -> int:
@@ -123,8 +126,11 @@ def _unknown(prefix: bytes) -> str:
 class _Reader:
     """Decodes the wanted frames of one source."""
 
-    def __init__(self, source: Source, kind: str, wanted: int | None, limit: int) -> None:
+    def __init__(
+        self, source: Source, kind: str, wanted: int | None, limit: int, level: int
+    ) -> None:
         self.source, self.kind, self.wanted, self.limit = source, kind, wanted, limit
+        self.level = level
         self.name = source.name
         self.byte_limit = file_limit(limit)
 
@@ -134,6 +140,8 @@ class _Reader:
             "NPY": self._npy, "NPZ": self._npz, "TEXT": self._text, "NETPBM": self._netpbm,
             "PNG": self._png, "TIFF": self._tiff,
         }.get(self.kind, self._pillow)  # fmt: skip
+        if self.level and self.kind != "TIFF":
+            check_level(self.name, self.level)
         for image in reader():
             yield _oriented(image)
 
@@ -230,11 +238,15 @@ class _Reader:
             raise ImageError(f"{self.name}: TIFF without an image")
         which, notes = self._frames(count)
         for index in which:
-            directory = directories[index]
+            directory, position = directories.level(index, self.level)
             self.check(*directory.size)
             if tiff_reader.plain_for_pillow(directory):
                 tiff_reader.check_present(directory, size, self.name)
-                image = self._pillow_frame(file, index)
+                if self.level:
+                    entered = tiff_reader.Entered(file, directories.header_to(position))
+                    image = self._pillow_frame(entered, 0)
+                else:
+                    image = self._pillow_frame(file, index)
             else:
                 with pillow.decoding(self.name, self.limit):
                     image = tiff_reader.decode(directory, file, size, self.name)

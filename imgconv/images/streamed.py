@@ -38,13 +38,17 @@ def rows_of(image: Image) -> Streamed:
 
 
 def open_rows(
-    path: str | os.PathLike[str], max_pixels: int | None = None, memory: int | None = None
+    path: str | os.PathLike[str],
+    max_pixels: int | None = None,
+    memory: int | None = None,
+    level: int = 0,
 ) -> Streamed | None:
     """Open a file whose rows can be read in order, or return None: `read_images` reads the rest.
 
     These are Zarr images, PNGs that are not interlaced, and TIFFs that would take more than
     `memory` bytes (256 MB by default) to filter whole; none may need turning. Where `memory` is
-    given, any size is read this way unless `max_pixels` says otherwise. Raises ImageError and
+    given, any size is read this way unless `max_pixels` says otherwise. level: of a pyramid, 0 is
+    the largest. Raises ImageError and
     LimitError as `read_images` does; `Unusual` from the rows means that `read_images` is to read
     the file.
     """
@@ -53,15 +57,15 @@ def open_rows(
         from imgconv.images.zarr_arrays import ZarrRows
 
         name = os.fspath(path)
-        rows = ZarrRows(name, memory=memory)
+        rows = ZarrRows(name, memory=memory, level=level)
         check_size(name, rows.height, rows.width, limit)
         return Streamed(rows, False, name, None, first_of(name, rows.frames))
     with Source(path) as source:
         if source.size is None:
             return None
         if sniff(source.prefix, source.name, None) == "TIFF":
-            return _open_tiff(os.fspath(path), source.name, limit, memory or MEMORY)
-        if not source.prefix.startswith(_PNG):
+            return _open_tiff(os.fspath(path), source.name, limit, memory or MEMORY, level)
+        if level or not source.prefix.startswith(_PNG):
             return None
         from imgconv.images import png
 
@@ -78,13 +82,13 @@ def open_rows(
     return Streamed(reader, reader.alpha, source.name, reader.facts.icc)
 
 
-def _open_tiff(path: str, name: str, limit: int, memory: int) -> Streamed | None:
+def _open_tiff(path: str, name: str, limit: int, memory: int, level: int) -> Streamed | None:
     from imgconv.images.tiff_rows import open_tiff
 
     def check(height: int, width: int) -> None:
         check_size(name, height, width, limit)
 
-    opened = open_tiff(path, name, check)
+    opened = open_tiff(path, name, check, level)
     if opened is None:
         return None
     rows, count = opened

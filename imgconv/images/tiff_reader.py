@@ -62,6 +62,32 @@ def check_present(directory: Directory, size: int, name: str) -> None:
             )
 
 
+class Entered(io.RawIOBase):
+    """A file whose first bytes are others: a header that leads to another directory."""
+
+    def __init__(self, file: IO[bytes], head: bytes) -> None:
+        self._file, self._head = file, head
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        place = self._file.tell()
+        content = self._file.read(len(buffer))
+        head = self._head[place : place + len(content)]
+        buffer[: len(content)] = head + content[len(head) :]
+        return len(content)
+
+
 class Layout:
     """How the samples of one frame lie in its chunks. Raises ImageError for the impossible."""
 

@@ -90,8 +90,8 @@ class TiffRows:
             self._file = -1
 
 
-def open_tiff(path: str, name: str, check: Any) -> tuple[TiffRows, int] | None:
-    """The rows of a file's first frame and how many frames it has.
+def open_tiff(path: str, name: str, check: Any, level: int = 0) -> tuple[TiffRows, int] | None:
+    """The rows of a level of a file's first frame and how many frames it has.
 
     check: called with (height, width), raises beyond a limit. Returns None for what has to be
     decoded whole. Raises ImageError for a broken file.
@@ -102,7 +102,7 @@ def open_tiff(path: str, name: str, check: Any) -> tuple[TiffRows, int] | None:
         count = len(directories)
         if not count:
             return None
-        directory = directories[0]
+        directory, _ = directories.level(0, level)
     if directory.one(tags.ORIENTATION, 1) != 1 or directory.one(tags.FILL_ORDER, 1) != 1:
         return None
     if tiff_reader.plain_for_pillow(directory) and not _pillow_agrees(directory):

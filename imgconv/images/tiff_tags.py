@@ -5,17 +5,21 @@ and 8; the BigTIFF design of Joris Van Damme and AWare Systems.
 """
 
 from dataclasses import dataclass, field
-from struct import unpack
+from struct import pack, unpack
 from typing import IO
 
 from imgconv.errors import ImageError
+from imgconv.images.pyramid import check_level
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 DESCRIPTION, STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP = 270, 273, 274, 277, 278
 STRIP_COUNTS, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT = 279, 284, 317, 322, 323
 TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT, ICC = 324, 325, 338, 339, 34675
+NEW_SUBFILE, SUB_IFDS = 254, 330
+REDUCED = 1  # bit of NEW_SUBFILE: a smaller version of another image
 
 _WANTED = frozenset({
+    NEW_SUBFILE, SUB_IFDS,
     WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_OFFSETS, ORIENTATION, SAMPLES,
     ROWS_PER_STRIP, STRIP_COUNTS, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS,
     TILE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT, ICC,
@@ -114,7 +118,38 @@ class Directories:
     def __getitem__(self, frame: int) -> Directory:
         if frame >= len(self._positions):
             len(self)
-        count, first = self._entries(self._positions[frame])
+        return self._at(self._positions[frame])
+
+    def level(self, frame: int, level: int) -> tuple[Directory, int]:
+        """A level of a frame's pyramid and where its directory stands; 0 is the frame itself.
+
+        Levels are SubIFDs, or the directories that follow, that say they are reduced images.
+        Raises ImageError where there is none.
+        """
+        whole = self[frame]
+        found = [(whole, self._positions[frame])]
+        for position in whole.tags.get(SUB_IFDS, ()):
+            directory = self._at(position)
+            if directory.one(NEW_SUBFILE, 0) & REDUCED:
+                found.append((directory, position))
+        following = range(frame + 1, len(self)) if len(found) == 1 else ()
+        for other in following:
+            directory = self[other]
+            if not directory.one(NEW_SUBFILE, 0) & REDUCED:
+                break
+            found.append((directory, self._positions[other]))
+        check_level(self._name, level, len(found))
+        return found[level]
+
+    def header_to(self, position: int) -> bytes:
+        """The header that the file would have if its first directory stood at `position`."""
+        head = self._read(0, 16 if self.big else 8)
+        return head[:8] + pack(self.order + "Q", position) if self.big else (
+            head[:4] + pack(self.order + "I", position)
+        )  # fmt: skip
+
+    def _at(self, position: int) -> Directory:
+        count, first = self._entries(position)
         step = 20 if self.big else 12
         found = Directory(self.order)
         entries = self._read(first, count * step)

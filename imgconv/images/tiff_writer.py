@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from imgconv.compute import bands
 from imgconv.compute.rows import RowSource, read_rows
 from imgconv.images import tiff_tags as tags
 from imgconv.images.publish import Patch
+from imgconv.images.pyramid import Cascade, level_sizes
 
 _STRIP = 1 << 20  # bytes of samples a strip: enough of them for every thread from 4 MB on
 _LEVEL = 6
@@ -44,35 +46,77 @@ def encode(
 
 
 def encode_rows(
-    source: RowSource, *, alpha: bool = False, note: str = "", icc: bytes | None = None
-) -> Iterator[Any]:
+    source: RowSource, *, alpha: bool = False, note: str = "", icc: bytes | None = None,
+    pyramid: bool = False,
+) -> Iterator[Any]:  # fmt: skip
     """Yield the pieces of a file of rows that come in order; the samples are those of `encode`.
 
-    The directory stands at the end, and the last piece is a `Patch` that makes the header point
-    to it."""
+    pyramid: with smaller levels as its SubIFDs. The directories stand at the end, and the last
+    piece is a `Patch` that makes the header point to the first."""
     height, width, channels = source.height, source.width, source.channels
+    sizes = level_sizes(height, width, pyramid)
     row = width * channels * source.dtype.itemsize
-    rows = max(1, min(height, _STRIP // max(1, row)))
-    big = height * (row + row // 1000 + 16) + (1 << 20) >= _CLASSIC_END
-    band = np.empty((rows * 4 * bands.num_threads(), width, channels), source.dtype)
+    units = [
+        max(1, min(h, _STRIP // max(1, w * channels * source.dtype.itemsize))) for h, w in sizes
+    ]
+    most = height * (row + row // 1000 + 16) * (3 if pyramid else 2) // 2
+    big = most + (1 << 20) >= _CLASSIC_END
     yield _header(big, 0)
-    offsets, counts = [], []
+    offsets: list[list[int]] = [[] for _ in sizes]
+    counts: list[list[int]] = [[] for _ in sizes]
     position = 16 if big else 8
+    cascade = Cascade(sizes, units)
+    band = np.empty((units[0] * 4 * bands.num_threads(), width, channels), source.dtype)
     for top in range(0, height, len(band)):
         part = band[: min(len(band), height - top)]
         read_rows(source, part)
-        for strip in _deflated(part, rows):
-            offsets.append(position)
-            counts.append(len(strip))
-            position += len(strip)
-            yield strip
-    entries = _entries((height, width, channels), source.dtype, rows, alpha, note, icc)
-    entries[tags.STRIP_COUNTS] = (_LONG, counts)
-    entries[tags.STRIP_OFFSETS] = (_LONG8 if big else _LONG, offsets)
+        for level, ready in cascade.add(part):
+            for strip in _deflated(ready, units[level]):
+                offsets[level].append(position)
+                counts[level].append(len(strip))
+                position += len(strip)
+                yield strip
     yield b"\0" * (position % 2)
     position += position % 2
-    yield _directory(entries, big, position)
-    yield Patch(0, _header(big, position))
+    places: list[int] = []
+    for level in (*range(1, len(sizes)), 0):
+        shape = *sizes[level], channels
+        entries = _entries(
+            shape, source.dtype, units[level], alpha, "" if level else note, None if level else icc
+        )
+        entries[tags.STRIP_COUNTS] = (_LONG, counts[level])
+        entries[tags.STRIP_OFFSETS] = (_LONG8 if big else _LONG, offsets[level])
+        if level:
+            entries[tags.NEW_SUBFILE] = (_LONG, [tags.REDUCED])
+        elif places:
+            entries[tags.SUB_IFDS] = (_LONG8 if big else _LONG, places)
+        directory = _directory(entries, big, position)
+        yield directory
+        places.append(position)
+        position += len(directory)
+    yield Patch(0, _header(big, places[-1]))
+
+
+def ome_note(shape: tuple[int, ...], dtype: np.dtype[Any], note: str) -> str:
+    """The ImageDescription that makes a file of one frame an OME-TIFF, `note` in a comment.
+
+    Source: the OME schema of 2016-06 and "OME-TIFF specification" of the Open Microscopy
+    Environment.
+    """
+    height, width, channels = shape
+    kind = "float" if dtype.kind == "f" else dtype.name
+    comment = (
+        '<StructuredAnnotations><CommentAnnotation ID="Annotation:0" Namespace="imgconv"><Value>'
+        f"{escape(note)}</Value></CommentAnnotation></StructuredAnnotations>"
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="{kind}" SizeX="{width}" '
+        f'SizeY="{height}" SizeC="{channels}" SizeZ="1" SizeT="1" BigEndian="false" '
+        f'Interleaved="true"><Channel ID="Channel:0:0" SamplesPerPixel="{channels}"/>'
+        f'<TiffData IFD="0" PlaneCount="1"/></Pixels></Image>{comment if note else ""}</OME>'
+    )
 
 
 def _entries(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
-from imgconv.images.publish import Folder
+from imgconv.images.publish import Folder, joined
 
 KEYWORD = "imgconv"
 _LARGE = 1 << 26  # bytes of samples from which on a TIFF is written in bands
@@ -27,14 +27,17 @@ def encode(
     quality: int | None = None,
     metadata: dict[str, Any] | None = None,
     icc: bytes | None = None,
+    pyramid: bool = False,
+    ome: bool = False,
 ) -> Iterable[Any]:
     """Return the pieces of a file that holds samples (H, W, C) of a dtype the format takes.
 
     metadata: what was applied; kept as JSON in PNG text, TIFF's ImageDescription, an NPZ member
-    or safetensors metadata, and left out elsewhere. Raises UsageError for channels or sizes that
-    the format cannot hold.
+    or safetensors metadata, and left out elsewhere. pyramid: with smaller levels, in TIFF and Zarr.
+    ome: a TIFF described as OME-TIFF. Raises UsageError for channels, sizes or levels that the
+    format cannot hold.
     """
-    _check(samples.shape, made)
+    _check(samples.shape, made, pyramid)
     note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
     if made.name == "png":
         from imgconv.images import png
@@ -56,10 +59,16 @@ def encode(
 
         return npy.encode_npy(samples)
     if made.name == "zarr":
-        return _zarr(ArrayRows(samples), metadata)
+        return _zarr(ArrayRows(samples), metadata, pyramid)
     if made.name == "tiff":
         from imgconv.images import tiff_writer
 
+        if ome:
+            note = tiff_writer.ome_note(samples.shape, samples.dtype, note)
+        if pyramid:
+            rows = ArrayRows(samples)
+            pieces = tiff_writer.encode_rows(rows, alpha=alpha, note=note, icc=icc, pyramid=True)
+            return [joined(pieces)]
         return tiff_writer.encode(samples, alpha=alpha, note=note, icc=icc)
     return [_by_pillow(samples, made, quality, icc)]
 
@@ -73,6 +82,8 @@ def encode_rows(
     quality: int | None = None,
     metadata: dict[str, Any] | None = None,
     icc: bytes | None = None,
+    pyramid: bool = False,
+    ome: bool = False,
     patched: bool = False,
 ) -> Iterable[Any]:
     """As `encode`, of rows that come in order: PNG and PNM need no more than a few bands.
@@ -80,7 +91,7 @@ def encode_rows(
     patched: whether a `Patch` may be among the pieces; a large TIFF needs no more either then.
     """
     shape = source.height, source.width, source.channels
-    _check(shape, made)
+    _check(shape, made, pyramid)
     if made.name == "png":
         from imgconv.images import png
 
@@ -91,29 +102,38 @@ def encode_rows(
 
         return netpbm.encode_rows(source, made.name)
     if made.name == "zarr":
-        return _zarr(source, metadata)
+        return _zarr(source, metadata, pyramid)
     if made.name == "tiff" and patched and math.prod(shape) * source.dtype.itemsize > _LARGE:
         from imgconv.images import tiff_writer
 
         note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
-        return tiff_writer.encode_rows(source, alpha=alpha, note=note, icc=icc)
+        if ome:
+            note = tiff_writer.ome_note(shape, source.dtype, note)
+        return tiff_writer.encode_rows(source, alpha=alpha, note=note, icc=icc, pyramid=pyramid)
     samples = np.empty(shape, source.dtype)
     read_rows(source, samples)
     return encode(samples, made, alpha=alpha, compress=compress, quality=quality,
-                  metadata=metadata, icc=icc)  # fmt: skip
+                  metadata=metadata, icc=icc, pyramid=pyramid, ome=ome)  # fmt: skip
 
 
-def _zarr(source: RowSource, metadata: dict[str, Any] | None) -> Folder:
+def _zarr(source: RowSource, metadata: dict[str, Any] | None, pyramid: bool) -> Folder:
     def write(folder: str) -> None:
         from imgconv.images import zarr_arrays
 
-        zarr_arrays.write(folder, source, metadata)
+        zarr_arrays.write(folder, source, metadata, pyramid)
 
     return Folder(write)
 
 
-def _check(shape: tuple[int, ...], made: Format) -> None:
+def check_pyramid(made: Format, pyramid: bool) -> None:
+    """Raise UsageError where a format holds one size of an image only."""
+    if pyramid and made.name not in ("tiff", "zarr"):
+        raise UsageError(f"--pyramid: {made.name} holds one size, expected tiff or zarr")
+
+
+def _check(shape: tuple[int, ...], made: Format, pyramid: bool) -> None:
     height, width, channels = shape
+    check_pyramid(made, pyramid)
     if made.channels and channels not in made.channels:
         raise UsageError(
             f"{made.name} holds {' or '.join(map(str, made.channels))} channels, got {channels}; "

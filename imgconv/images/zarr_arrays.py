@@ -1,10 +1,9 @@
 """Zarr and OME-Zarr: chunked arrays in folders, read and written a band of chunks at a time.
 
-Source: the OME-Zarr specification, versions 0.4 and 0.5 (NGFF), section "multiscales". Of a
-pyramid the first dataset, full resolution, is read. The axes named y, x and c are rows, columns
-and channels; every place along others (t, z) is a frame. An array without names is (H, W) or
-(H, W, C). Written are arrays (c, y, x) in an OME-Zarr 0.5 group. The extra `imgconv[big]` brings
-the package.
+Source: the OME-Zarr specification, versions 0.4 and 0.5 (NGFF), section "multiscales". The axes
+named y, x and c are rows, columns and channels; every place along others (t, z) is a frame. An
+array without names is (H, W) or (H, W, C). Written are arrays (c, y, x) in an OME-Zarr 0.5 group.
+The extra `imgconv[big]` brings the package.
 """
 
 import contextlib
@@ -20,6 +19,7 @@ from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
 from imgconv.images import remote
 from imgconv.images.image import Image
+from imgconv.images.pyramid import Cascade, check_level, level_sizes
 from imgconv.images.remote import is_url
 
 CHUNK = 512  # rows and columns of a written chunk
@@ -32,7 +32,7 @@ _RESULT = {
 
 
 class ZarrRows:
-    """Rows of one frame of a Zarr array or of the first level of an OME-Zarr image.
+    """Rows of one frame of a Zarr array or of a level of an OME-Zarr image.
 
     frames: how many there are. memory: bytes that the samples at hand may take. Raises ImageError
     for what cannot be read, LimitError for chunks that need more memory.
@@ -43,9 +43,11 @@ class ZarrRows:
 
     alpha = False
 
-    def __init__(self, path: str, frame: int = 0, memory: int | None = None) -> None:
+    def __init__(
+        self, path: str, frame: int = 0, memory: int | None = None, level: int = 0
+    ) -> None:
         self.name = path
-        self._array, names = _opened(path)
+        self._array, names = _opened(path, level)
         shape = self._array.shape
         if not {"y", "x"} <= set(names) or len(names) != len(shape):
             raise ImageError(f"{path}: Zarr of axes {', '.join(names)}, expected y and x")
@@ -170,14 +172,14 @@ class _Spool:
         self._file.close()
 
 
-def images(path: str, wanted: int | None, check: Any) -> Iterator[Image]:
+def images(path: str, wanted: int | None, check: Any, level: int = 0) -> Iterator[Image]:
     """Yield whole frames; check: called with (height, width) first, raises beyond a limit.
 
     wanted: a frame, −1 for all, None for the first.
     """
-    count = ZarrRows(path).frames
+    count = ZarrRows(path, level=level).frames
     for frame in range(count) if wanted == -1 else [wanted or 0]:
-        rows = ZarrRows(path, frame)
+        rows = ZarrRows(path, frame, level=level)
         check(rows.height, rows.width)
         pixels = np.empty((rows.height, rows.width, rows.channels), rows.dtype)
         read_rows(rows, pixels)
@@ -186,58 +188,82 @@ def images(path: str, wanted: int | None, check: Any) -> Iterator[Image]:
         yield Image(pixels, name=path, frame=frame, frames=count, format="ZARR", notes=shown)
 
 
-def write(folder: str, source: RowSource, metadata: dict[str, Any] | None) -> None:
-    """Write rows as an OME-Zarr image into a new folder or URL. Raises OSError, UsageError."""
-    create(folder, (source.height, source.width, source.channels), source.dtype)
+def write(
+    folder: str, source: RowSource, metadata: dict[str, Any] | None, pyramid: bool = False
+) -> None:
+    """Write rows as an OME-Zarr image into a new folder or URL. Raises OSError, UsageError.
+
+    pyramid: with smaller levels beside the whole image.
+    """
+    sizes = level_sizes(source.height, source.width, pyramid)
+    for level, size in enumerate(sizes):
+        _create(folder, str(level), (source.channels, *size), source.dtype)
     # Rows that are made elsewhere are written there.
     elsewhere = getattr(source, "write_into", None)
-    if elsewhere is not None:
+    if elsewhere is not None and not pyramid:
         elsewhere(folder)
     else:
-        write_rows(folder, source, 0, source.height)
-    _complete(folder, metadata)
+        write_rows(folder, source, 0, source.height, sizes)
+    _complete(folder, len(sizes), metadata)
 
 
-def create(folder: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-    """Make the array of (H, W, C) samples whose rows are written later."""
-    height, width, channels = shape
+def _create(folder: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Make an array whose samples are written later."""
+    _, height, width = shape
     _package().create_array(
-        store=folder, name="0", shape=(channels, height, width), dtype=dtype,
+        store=folder, name=name, shape=shape, dtype=dtype,
         chunks=(1, min(CHUNK, height), min(CHUNK, width)), dimension_names=("c", "y", "x"),
         zarr_format=3,
     )  # fmt: skip
 
 
-def _complete(folder: str, metadata: dict[str, Any] | None) -> None:
+def _complete(folder: str, levels: int, metadata: dict[str, Any] | None) -> None:
     """Make an image of the arrays: until then the folder is none that is read."""
     axes = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"},
             {"name": "x", "type": "space"}]  # fmt: skip
-    level = {
-        "path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0, 1.0]}],
-    }  # fmt: skip
+    datasets = []
+    for level in range(levels):
+        step = 2.0**level
+        moved = [{"type": "scale", "scale": [1.0, step, step]}]
+        if level:  # the middle of what a pixel is the mean of
+            middle = (step - 1) / 2
+            moved.append({"type": "translation", "translation": [0.0, middle, middle]})
+        datasets.append({"path": str(level), "coordinateTransformations": moved})
     attributes: dict[str, Any] = {
-        "ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+        "ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
     }
     if metadata:
         attributes["imgconv"] = metadata
     _package().open_group(store=folder, mode="r+").update_attributes(attributes)
 
 
-def write_rows(folder: str, source: RowSource, top: int, end: int) -> None:
-    """Write the source's next rows as rows top…end − 1 of an image made by `create`.
+def write_rows(
+    folder: str, source: RowSource, top: int, end: int, sizes: list[tuple[int, int]] | None = None
+) -> None:
+    """Write the source's next rows as rows top…end − 1 of an image that `write` began.
 
-    Parts of one image may be written by several processes if they begin at multiples of CHUNK.
+    sizes: of its levels, where all rows are written. Parts of one level may be written by several
+    processes if they begin at multiples of CHUNK.
     """
-    array = _package().open_array(store=folder, path="0", mode="r+")
+    sizes = sizes or [(end - top, source.width)]
+    arrays = [
+        _package().open_array(store=folder, path=str(level), mode="r+")
+        for level in range(len(sizes))
+    ]
+    tops = [top] * len(sizes)
+    cascade = Cascade(sizes, [CHUNK] * len(sizes))
     band = np.empty((min(CHUNK, end - top), source.width, source.channels), source.dtype)
     for first in range(top, end, CHUNK):
         rows = band[: min(CHUNK, end - first)]
         read_rows(source, rows)
-        array[:, first : first + len(rows), :] = rows.transpose(2, 0, 1)
+        for level, ready in cascade.add(rows):
+            place = slice(tops[level], tops[level] + len(ready))
+            arrays[level][:, place, :] = ready.transpose(2, 0, 1)
+            tops[level] += len(ready)
 
 
-def _opened(path: str) -> tuple[Any, list[str]]:
-    """The array of an image and its axes' names."""
+def _opened(path: str, level: int) -> tuple[Any, list[str]]:
+    """The array of an image's level and its axes' names."""
     zarr = _package()
     try:
         with remote.reported(path, ImageError) if is_url(path) else contextlib.nullcontext():
@@ -247,8 +273,11 @@ def _opened(path: str) -> tuple[Any, list[str]]:
         if not hasattr(node, "shape"):
             if not scales:
                 raise ImageError(f"{path}: a Zarr group without multiscales, expected an image")
-            found = node[scales[0]["datasets"][0]["path"]]
+            datasets = scales[0]["datasets"]
+            check_level(path, level, len(datasets))
+            found = node[datasets[level]["path"]]
             return found, [_axis(axis) for axis in scales[0].get("axes", "tczyx")]
+        check_level(path, level)
         names = getattr(node.metadata, "dimension_names", None)
         if names and all(names):
             return node, [str(name).lower() for name in names]

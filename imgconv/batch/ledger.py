@@ -22,34 +22,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
 from imgconv import __version__
-from imgconv.errors import OutputError, UsageError
+from imgconv.batch.ledger_file import CLAIMED, DONE, FAILED, Locks, connect
+from imgconv.errors import OutputError
 from imgconv.images import remote
 from imgconv.images.publish import exists
 from imgconv.images.remote import is_url
 
-DEFAULT = "imgconv-ledger.sqlite"
-CLAIMED, DONE, FAILED = "claimed", "done", "failed"
-_APPLICATION = 0x696D6763
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE run (
-    id INTEGER PRIMARY KEY, host TEXT NOT NULL, process INTEGER NOT NULL,
-    started REAL NOT NULL, ended REAL, recipe BLOB NOT NULL, options TEXT NOT NULL);
-CREATE TABLE entry (
-    id INTEGER PRIMARY KEY, input BLOB NOT NULL, recipe BLOB NOT NULL, run INTEGER NOT NULL,
-    state TEXT NOT NULL, digest BLOB, size INTEGER, mtime INTEGER, at REAL NOT NULL, error TEXT,
-    UNIQUE (input, recipe));
-CREATE TABLE output (
-    path BLOB PRIMARY KEY, entry INTEGER NOT NULL, size INTEGER, mtime INTEGER) WITHOUT ROWID;
-CREATE INDEX entry_state ON entry (state);
-CREATE INDEX output_entry ON output (entry);
-"""
 _PIECE = 1 << 20
 
 
@@ -144,8 +128,8 @@ class Ledger:
         self.path, self.resume, self.overwrite = path, resume, overwrite
         self.recipe = digest_of([__version__, recipe, options])
         self._mutex = threading.Lock()
-        self._db = _connect(path, create=True)
-        self._locks = _Locks(path)
+        self._db = connect(path, create=True)
+        self._locks = Locks(path)
         shown = json.dumps({k: v for k, v in options.items() if v not in (None, False, 0)})
         with self._change() as db:
             self.run = db.execute(
@@ -176,7 +160,7 @@ class Ledger:
         outputs: paths that are planned, taken to be free unless they exist.
         """
         key = _key(source)
-        entry = self._finished_without_reading(key, outputs) if self.resume else None
+        entry = self._finished_withoutreading(key, outputs) if self.resume else None
         if entry is not None:
             raise Finished(entry)
         stamp = stamp_of(source)
@@ -198,7 +182,7 @@ class Ledger:
             )
         return Claim(entry_id, stamp, replace or self.overwrite)
 
-    def _finished_without_reading(self, key: bytes, outputs: list[str]) -> list[str] | None:
+    def _finished_withoutreading(self, key: bytes, outputs: list[str]) -> list[str] | None:
         """The outputs of a done entry whose input has the size and time it had, else None."""
         status = _stat(os.fsdecode(key))
         if status is None:
@@ -296,144 +280,6 @@ class Ledger:
         with self._mutex, contextlib.suppress(sqlite3.Error):
             self._db.close()
         self._locks.close()
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as `jobs status` shows it; state: completed, running or interrupted."""
-
-    id: int
-    host: str
-    process: int
-    started: float
-    ended: float | None
-    state: str
-    options: dict[str, Any]
-    done: int
-    failed: int
-    unfinished: int
-
-
-def status(path: str) -> dict[str, Any]:
-    """Return {"done", "failed", "running", "interrupted": counts, "runs": [Run as a dict]}.
-
-    Raises UsageError where `path` is no ledger.
-    """
-    counts = {DONE: 0, FAILED: 0, "running": 0, "interrupted": 0}
-    runs = []
-    with _reading(path) as db:
-        locks = _Locks(path)
-        rows = db.execute("SELECT id, host, process, started, ended, options FROM run").fetchall()
-        states: dict[int, dict[str, int]] = {}
-        for run, state, count in db.execute("SELECT run, state, COUNT(*) FROM entry GROUP BY 1, 2"):
-            states.setdefault(run, {})[state] = count
-        for number, host, process, started, ended, options in rows:
-            alive = ended is None and locks.alive(number)
-            state = "completed" if ended else "running" if alive else "interrupted"
-            found = states.get(number, {})
-            counts[DONE] += found.get(DONE, 0)
-            counts[FAILED] += found.get(FAILED, 0)
-            counts["running" if alive else "interrupted"] += found.get(CLAIMED, 0)
-            runs.append(asdict(Run(
-                number, host, process, started, ended, state, json.loads(options),
-                found.get(DONE, 0), found.get(FAILED, 0), found.get(CLAIMED, 0),
-            )))  # fmt: skip
-        locks.close()
-    return {**counts, "runs": runs}
-
-
-def entries(path: str, state: str) -> Iterator[tuple[str, str]]:
-    """Yield (input, error) of every entry in a state, in the order of their claims."""
-    with _reading(path) as db:
-        rows = db.execute("SELECT input, error FROM entry WHERE state = ? ORDER BY id", (state,))
-        for name, error in rows:
-            yield os.fsdecode(name), error or ""
-
-
-def last_completed(path: str) -> float | None:
-    """When the last run that came to its end had begun, seconds since 1970."""
-    with _reading(path) as db:
-        row = db.execute("SELECT MAX(started) FROM run WHERE ended IS NOT NULL").fetchone()
-    return None if row is None else row[0]
-
-
-class _Locks:
-    """One byte of FILE-lock for each run, locked while its process lives.
-
-    `alive` tries the lock, so it is called within a write transaction, or on a run that nobody
-    claims from: two who tried at once would see each other. A process never asks after itself,
-    since locks of one process do not exclude each other.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._own: int | None = None
-        self._file = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-
-    def hold(self, run: int) -> None:
-        import fcntl
-
-        self._own = run
-        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, run)
-
-    def alive(self, run: int) -> bool:
-        import fcntl
-
-        if run == self._own:
-            return True
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, run)
-        except OSError:
-            return True
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, run)
-        return False
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-def _connect(path: str, create: bool) -> sqlite3.Connection:
-    if not create and not os.path.isfile(path):
-        raise UsageError(f"{path}: no such ledger; --ledger or --resume makes one")
-    try:
-        db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-        application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
-        if application != _APPLICATION:
-            if application or not create or db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                raise UsageError(f"{path}: an SQLite file of another program, expected a ledger")
-            _create(db)
-        elif version != _SCHEMA_VERSION:
-            raise UsageError(f"{path}: ledger of version {version}, expected {_SCHEMA_VERSION}")
-        # A commit without its own fsync takes 0.2 ms instead of 4.8 ms.
-        db.execute("PRAGMA synchronous = NORMAL")
-    except sqlite3.Error as error:
-        raise UsageError(f"{path}: not a ledger that can be used: {error}") from None
-    return db
-
-
-def _create(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("BEGIN IMMEDIATE")
-    if _pragma(db, "application_id") != _APPLICATION:
-        for statement in _SCHEMA.split(";"):
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id = {_APPLICATION}")
-        db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-    db.execute("COMMIT")
-
-
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-@contextlib.contextmanager
-def _reading(path: str) -> Iterator[sqlite3.Connection]:
-    db = _connect(path, create=False)
-    try:
-        yield db
-    except sqlite3.Error as error:
-        raise UsageError(f"{path}: not a ledger that can be used: {error}") from None
-    finally:
-        db.close()
 
 
 def _record_outputs(db: sqlite3.Connection, entry: int, outputs: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ def parse_since(text: str, ledger: str) -> float:
     that `ledger` saw to its end began, or 0 when there is none. Raises UsageError.
     """
     if text == "last":
-        from imgconv.batch.ledger import last_completed
+        from imgconv.batch.ledger_status import last_completed
 
         return (last_completed(ledger) or 0.0) if os.path.exists(ledger) else 0.0
     if age := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):

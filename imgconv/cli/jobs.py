@@ -28,17 +28,17 @@ def status(ledger: str | None, failed: bool, unfinished: bool, null: bool, as_js
     imgconv jobs status thumbs.sqlite --json
     imgconv jobs status --failed -0 | imgconv apply -k sobel --files-from - -0 -o out/ --resume
     """
-    from imgconv.batch import ledger as ledgers
+    from imgconv.batch import ledger_file, ledger_status
 
-    path = ledger or ledgers.DEFAULT
+    path = ledger or ledger_file.DEFAULT
     if failed or unfinished:
         end = b"\0" if null else b"\n"
         out = sys.stdout.buffer
-        for state in [ledgers.FAILED] * failed + [ledgers.CLAIMED] * unfinished:
-            for name, _ in ledgers.entries(path, state):
+        for state in [ledger_file.FAILED] * failed + [ledger_file.CLAIMED] * unfinished:
+            for name, _ in ledger_status.entries(path, state):
                 out.write(name.encode(sys.getfilesystemencoding(), "surrogateescape") + end)
         return
-    found = ledgers.status(path)
+    found = ledger_status.status(path)
     if as_json:
         click.echo(json.dumps({"ledger": path, **found}))
         return
@@ -48,7 +48,7 @@ def status(ledger: str | None, failed: bool, unfinished: bool, null: bool, as_js
 def _show(path: str, found: dict[str, Any]) -> None:
     from datetime import datetime
 
-    from imgconv.batch import ledger as ledgers
+    from imgconv.batch import ledger_file, ledger_status
     from imgconv.cli.boundary import say
 
     for name in ("done", "failed", "running", "interrupted"):
@@ -60,5 +60,5 @@ def _show(path: str, found: dict[str, Any]) -> None:
             f"run {run['id']}, {began}: {run['state']}{place}, "
             f"{run['done']} done, {run['failed']} failed, {run['unfinished']} unfinished"
         )
-    for name, error in ledgers.entries(path, ledgers.FAILED):
+    for name, error in ledger_status.entries(path, ledger_file.FAILED):
         say(f"failed: {error if name in error else f'{name}: {error}'}")

@@ -22,7 +22,7 @@ def recent(
     """Return the sources that `--since` leaves. Raises UsageError for what it cannot mean."""
     if not given["since"]:
         return sources
-    from imgconv.batch.ledger import DEFAULT
+    from imgconv.batch.ledger_file import DEFAULT
     from imgconv.batch.since import changed_since, parse_since
 
     return changed_since(sources, parse_since(given["since"], given["ledger"] or DEFAULT))
@@ -41,11 +41,12 @@ def run(
     if given["output"] == "-" or (given["output"] or "").endswith(":-"):
         raise UsageError(f"{option} and standard output, expected -o with files")
     from imgconv.batch import ledger, resuming
+    from imgconv.batch.ledger_file import DEFAULT
 
     opened = None
     if recording:
         opened = ledger.Ledger(
-            given["ledger"] or ledger.DEFAULT, recipe, {key: given[key] for key in _DECIDING},
+            given["ledger"] or DEFAULT, recipe, {key: given[key] for key in _DECIDING},
             resume=given["resume"], overwrite=given["overwrite"] or given["in_place"],
         )  # fmt: skip
     recorder = resuming.Recorder(work, opened, given["in_place"])

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from skimage import data
 
+from imgconv.batch import filtering
 from imgconv.batch.chain_rows import chain_rows
 from imgconv.compute import rows as rows_module
 from imgconv.compute.filtering import filter_image
 from imgconv.compute.rows import ArrayRows, FilteredRows, read_rows
 from imgconv.errors import ImageError
-from imgconv.images import tiff_rows, tiff_writer
+from imgconv.images import reading, streamed, tiff_rows, tiff_writer
 from imgconv.images.publish import joined
 from imgconv.images.reading import read_images
 from imgconv.images.streamed import open_rows
 from imgconv.networks.chain import parse_chain, trace
+from tests.running import here
 from tests.test_streaming import Trickle
 
 tifffile = pytest.importorskip("tifffile")
@@ -256,3 +258,21 @@ def test_a_large_image_goes_through_31x31_and_a_chain_in_little_memory(tmp_path)
     np.testing.assert_allclose(whole[:450, :1400].astype(int), expected[:450, :1400], atol=1)
     assert peak("run", "conv gaussian:sigma=2 | maxpool 4 | conv sobel", *out, cwd=tmp_path) < 300
     assert tifffile.imread(tmp_path / "out.tif").shape == (side // 4, side // 4, 3)
+
+
+def test_with_memory_an_image_and_its_maps_may_have_any_size(tmp_path, monkeypatch):
+    """The default limit stands for the gigapixel that would take too long here."""
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("large.tif", data.astronaut(), photometric="rgb", metadata=None)
+    for module in (streamed, filtering):
+        monkeypatch.setattr(module, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 100_000)
+    run = ["large.tif", "-o", "out.tif", "--overwrite", "-q"]
+    for command in (["apply", "-k", "sobel"], ["run", "conv sobel | maxpool 2"]):
+        assert here(*command, *run, "--memory", "1M").returncode == 0
+        assert here(*command, *run).returncode == 1
+        refused = here(*command, *run, "--memory", "1M", "--max-pixels", "200000")
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    wide = here("apply", "-k", "sobel", "--padding", "400", *run, "--memory", "1M")
+    assert (wide.returncode, wide.stderr.count("\n")) == (1, 1)
+    assert "--max-pixels raises it" in wide.stderr

@@ -227,10 +227,10 @@ def check_map_of(kernel: Kernel, recipe: Recipe, size: tuple[int, ...], name: st
     stride, dilation = pair(window.stride, "stride"), pair(window.dilation, "dilation")
     sides = resolve_padding(window.padding_for(kernel.size), kernel.size, dilation, stride)
     out = output_size((size[0], size[1]), kernel.size, stride, sides, dilation)
-    _check_size(f"{name}: {kernel.name}", out, recipe)
+    _check_size(f"{name}: {kernel.name}", out, recipe, size)
     if recipe.pool and "output_size" in recipe.pool.options:
         pooled = pair(recipe.pool.options["output_size"], "output_size")
-        _check_size(f"{name}: {recipe.pool.text}", pooled, recipe)
+        _check_size(f"{name}: {recipe.pool.text}", pooled, recipe, size)
 
 
 def check_chain(recipe: ChainRecipe, shape: tuple[int, ...], name: str) -> None:
@@ -238,12 +238,16 @@ def check_chain(recipe: ChainRecipe, shape: tuple[int, ...], name: str) -> None:
     height, width, channels = shape
     sizes = sizes_of(list(recipe.steps), (1, channels, height, width))
     for step, size in zip(recipe.steps, sizes, strict=True):
-        _check_size(f"{name}: {step.name}", size, recipe)
+        _check_size(f"{name}: {step.name}", size, recipe, shape)
 
 
-def _check_size(what: str, size: tuple[int, ...], recipe: Recipe) -> None:
-    """Refuse a map beyond the limit from its computed size, before it is allocated."""
-    limit = recipe.max_pixels or MAX_PIXELS
+def _check_size(what: str, size: tuple[int, ...], recipe: Recipe, image: tuple[int, ...]) -> None:
+    """Refuse a map beyond the limit from its computed size, before it is allocated.
+
+    An image beyond the default limit comes in bands, whose maps may be twice as large.
+    """
+    pixels = image[0] * image[1]
+    limit = recipe.max_pixels or (MAX_PIXELS if pixels <= MAX_PIXELS else 2 * pixels)
     if size[0] * size[1] > limit:
         raise LimitError(
             f"{what}: a map of {size[1]}×{size[0]} pixels is more than the limit of {limit}; "

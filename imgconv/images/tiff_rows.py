@@ -34,7 +34,7 @@ class TiffRows:
         self.dtype, self.alpha, self.icc = probe.pixels.dtype, probe.alpha, probe.icc
         self._step = _rows_at_once(layout)
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._band = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
+        self._band = self._none = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
         self._next = 0
 
     @property
@@ -47,6 +47,8 @@ class TiffRows:
         given = self._band.rows_into(out, count)
         if given or self._next == self.height:
             return given
+        # The last band is let go first: a row of a large scan's tiles takes 50 MB.
+        self._band = self._none
         self._band = ArrayRows(self._decoded())
         return self._band.rows_into(out, count)
 

@@ -84,7 +84,7 @@ class ZarrRows:
             )
         if self._columns < self.width:
             self._spool = _Spool(self.width, self.channels, self.dtype)
-        self._band = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
+        self._band = self._none = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
         self._next = 0
 
     def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
@@ -93,6 +93,7 @@ class ZarrRows:
         given = self._band.rows_into(out, count)
         if given or self._next == self.height:
             return given
+        self._band = self._none  # let go before the next is decoded
         top = self._next
         first = top - top % self._chunk
         last = min(first + self._chunk, self.height)

@@ -248,6 +248,40 @@ def test_an_input_that_kills_its_worker_is_given_up_alone(batch, cluster):
     assert_inverted(batch, ["13.png"])
 
 
+def test_the_work_is_sent_and_made_ready_once_a_worker(batch):
+    """However many tasks there are, each process unpickles the weights once and warms up once."""
+    site = batch / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os\n"
+        "from imgconv.cli.files import Work\n"
+        "def note(what):\n"
+        "    with open('counts', 'a') as file:\n"
+        "        file.write(f'{what} {os.getpid()}\\n')\n"
+        "def restored(self, state, old=Work.__dict__.get('__setstate__')):\n"
+        "    note('weights'); self.__dict__.update(state)\n"
+        "def warmed(self, old=Work.warm):\n"
+        "    note('warm'); old(self)\n"
+        "def worked(self, *rest, old=Work.__call__, **named):\n"
+        "    note('work'); return old(self, *rest, **named)\n"
+        "Work.__setstate__, Work.warm, Work.__call__ = restored, warmed, worked\n"
+    )
+    np.save(batch / "large.npy", np.random.default_rng(1).normal(size=(31, 31)))
+    names = b"".join(os.fsencode(path) + b"\n" for path in sorted((batch / "in").iterdir()))
+    path = f"{site}:{os.environ.get('PYTHONPATH', '')}"
+    result = subprocess.run(
+        [sys.executable, "-m", "imgconv", "apply", "-k", "large.npy", "--files-from", "-", "-q",
+         "-o", "out/", "--cluster", "local:2"],
+        cwd=batch, input=names, env={**DASK, "PYTHONPATH": path}, capture_output=True, timeout=240,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    lines = (batch / "counts").read_text().splitlines()
+    assert len([line for line in lines if line.startswith("work ")]) == COUNT
+    for what in ("weights", "warm"):
+        places = [line for line in lines if line.startswith(f"{what} ")]
+        assert len(places) == len(set(places)) == 2, places
+
+
 @pytest.mark.parametrize("address", ["local:0", "elsewhere", "tcp://127.0.0.1:1"])
 def test_no_cluster_is_said_so_before_any_work(batch, address):
     result = imgconv("apply", *INVERT, "in", "-o", "out/", "--cluster", address, cwd=batch)

@@ -28,7 +28,7 @@ SIZES = (128, 256, 512)
 HUGE = 1e30  # larger values might overflow in a sum of n² of them
 WIDEST = 16  # elements of a pixel, beyond which a tile would be too long for the caches
 # Nanoseconds a complex number of a tile: filling and forward; multiplying, inverse and storing.
-COSTS = {128: (2.6, 3.8), 256: (3.2, 4.4), 512: (5.5, 7.0)}
+COSTS = {128: (2.8, 4.0), 256: (4.2, 5.7), 512: (7.2, 9.1)}
 DOUBLE = 2.4  # times as much in float64
 
 

@@ -105,6 +105,12 @@ def _features() -> str:
     return str(_llvm().get_host_cpu_features().flatten())
 
 
+def wide_features() -> str:
+    """The CPU's features as LLVM writes them, with whole vectors preferred where they pay."""
+    features = _features()
+    return features + ",-prefer-256-bit" if "+avx512vbmi2" in features else features
+
+
 @functools.cache
 def vectors() -> tuple[int, int]:
     """Return (float32 lanes of the widest vector, vector registers) of this CPU."""

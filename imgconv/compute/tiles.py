@@ -47,7 +47,7 @@ from imgconv.compute.jit import Helper
 ) = range(23)
 
 TILE_FLOATS = 49152  # 192 kB of float32: with the output's lines it stays in a 512 kB L2
-UNROLLED = 49
+UNROLLED = 81
 TALLEST = 8
 VECTOR = 16  # lanes of the widest vector; loops run over multiples of it where they may
 

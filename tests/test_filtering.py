@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imgconv.compute import filtering, plan
-from imgconv.compute.filtering import filter_image
+from imgconv.compute.filtering import filter_banks, filter_image
 from imgconv.errors import ShapeError, UsageError
 from tests import reference
 from tests.running import bytes_by_threads
@@ -192,6 +192,58 @@ def test_direct_algorithms_give_the_same_bits(generator, monkeypatch):
             monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
             results.append(filter_image(pixels, weights, padding_mode=mode))
         np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("source", [np.uint8, np.float32])
+def test_banks_that_share_a_walk_give_the_bits_of_each_alone(generator, monkeypatch, source):
+    pixels = draw(generator, (40, 50, 3), source)
+    if source == np.float32:
+        pixels[7, 9, 1] = np.nan
+    narrow = generator.normal(size=(1, 1, 3, 3))
+    narrow[..., 2] = 0
+    banks = [
+        (generator.normal(size=(1, 1, 3, 3)), None),
+        (generator.normal(size=(2, 1, 3, 3)), np.array([1.5, -2.0])),
+        (narrow, None),
+        (np.ones((1, 1, 3, 3)) / 9, None),
+        (generator.normal(size=(1, 1, 5, 3)), None),
+        (generator.normal(size=(1, 1, 5, 3)), np.array([3.0])),
+        (generator.normal(size=(1, 3, 3, 3)), None),
+    ]
+    run_by, walks = plan.run_by, []
+    monkeypatch.setattr(plan, "run_by", lambda job, offer: walks.append(run_by(job, offer)))
+    for algorithm, mode in itertools.product(("direct", "sparse"), ("reflect", "constant")):
+        monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
+        monkeypatch.setattr(plan, "SMALL", 0)
+        options = {"padding_mode": mode, "pad_value": 5.0, "activation": "relu", "gain": 0.5}
+        alone = [filter_image(pixels, *bank, **options) for bank in banks]
+        walks.clear()
+        together = filter_banks(pixels, banks, **options)
+        # Narrower ones, exact quotients and those over all channels walk on their own.
+        assert len(walks) == 5
+        for got, want in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_banks_are_combined_each_on_its_own(generator):
+    pixels = draw(generator, (20, 30, 3), np.uint8)
+    banks = [(SOBEL, None), (SOBEL * 2, np.array([1.0, 2.0]))]
+    for got, bank in zip(filter_banks(pixels, banks, combine="magnitude"), banks, strict=True):
+        np.testing.assert_array_equal(got, filter_image(pixels, *bank, combine="magnitude"))
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "sparse", "separable"])
+def test_a_crop_of_a_float_image_has_the_bits_of_the_whole(generator, monkeypatch, algorithm):
+    pixels = draw(generator, (61, 83, 3), np.float32)
+    weights = np.outer(*generator.uniform(0.1, 1, (2, 5)))[None, None]
+    monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
+    monkeypatch.setattr(plan, "SMALL", 0)
+    whole = filter_image(pixels, weights)
+    for top, bottom, left, right in ((0, 61, 1, 83), (3, 40, 0, 70), (9, 31, 17, 38)):
+        crop = filter_image(np.ascontiguousarray(pixels[top:bottom, left:right]), weights)
+        np.testing.assert_array_equal(
+            crop[:, 2:-2, 2:-2], whole[:, top + 2 : bottom - 2, left + 2 : right - 2]
+        )
 
 
 def test_outer_rows_and_columns_of_zeros_are_cut_away(generator):

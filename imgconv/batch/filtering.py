@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank import Kernel
-from imgconv.compute.filtering import filter_image
+from imgconv.compute.filtering import filter_banks
 from imgconv.errors import LimitError, UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imgconv.compute.pool_text import Pool
 
 Array = npt.NDArray[Any]
+WALK = 1 << 29  # bytes of the maps of one walk over an image: three of 12 MP in RGB
 
 
 @dataclass(eq=False, repr=False)  # frozen takes 0.6 ms more of every start
@@ -132,14 +133,34 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
     if isinstance(recipe, ChainRecipe):
         yield from _chain_maps(pixels, image, opacity, recipe, dtype, raw)
         return
-    for kernel in recipe.kernels:
-        if kernel.combine == "direction":
-            yield _direction(pixels, kernel, image, opacity, recipe, dtype, raw)
+    for kernels in _walks(recipe, pixels):
+        if kernels[0].combine == "direction":
+            yield _direction(pixels, kernels[0], image, opacity, recipe, dtype, raw)
             continue
-        responses = _responses(pixels, kernel, recipe, dtype, raw, image)
-        names = [name for owner, _, name in recipe.names() if owner is kernel]
-        for name, response in zip(names, responses, strict=True):
-            yield _finished(response, kernel, name, image, opacity, recipe, dtype, raw)
+        found = _responses(pixels, kernels, recipe, dtype, raw, image)
+        for kernel, responses in zip(kernels, found, strict=True):
+            names = [name for owner, _, name in recipe.names() if owner is kernel]
+            for name, response in zip(names, responses, strict=True):
+                yield _finished(response, kernel, name, image, opacity, recipe, dtype, raw)
+
+
+def _walks(recipe: Recipe, pixels: Array) -> list[list[Kernel]]:
+    """The kernels in their order, those together that may share one walk over the image.
+
+    Their maps are in memory at once, so they are no more than WALK bytes.
+    """
+    found: list[list[Kernel]] = []
+    free, before = 0, None
+    for kernel in recipe.kernels:
+        needed = len(kernel.weights) * pixels.size * max(4, pixels.itemsize)
+        kind = kernel.size, kernel.weights.shape[1], rule_of(kernel, recipe)
+        if kernel.combine == "none" and kind == before and needed <= free:
+            found[-1].append(kernel)
+            free -= needed
+        else:
+            found.append([kernel])
+            free, before = WALK - needed, kind if kernel.combine == "none" else None
+    return found
 
 
 def _chain_maps(
@@ -177,9 +198,8 @@ def _direction(
         raise UsageError(
             f"--combine direction: got {pixels.shape[2]} channels, expected a gray or RGB image"
         )
-    responses = _responses(
-        pixels, replace(kernel, combine="none"), recipe, np.dtype(np.float32), True, image
-    )
+    alone = [replace(kernel, combine="none")]
+    (responses,) = _responses(pixels, alone, recipe, np.dtype(np.float32), True, image)
     degrees, strength = direction(responses[..., 0], kernel.effective_weights()[:, 0], kernel.name)
     if raw:
         both = np.stack([degrees, strength], axis=2).astype(dtype)
@@ -188,9 +208,12 @@ def _direction(
 
 
 def _responses(
-    pixels: Array, kernel: Kernel, recipe: Recipe, dtype: np.dtype[Any], raw: bool, image: Image
-) -> Array:
+    pixels: Array, kernels: list[Kernel], recipe: Recipe, dtype: np.dtype[Any], raw: bool,
+    image: Image,
+) -> list[Array]:  # fmt: skip
+    """The maps of each of some kernels of one size, rule and combination."""
     window = recipe.window
+    kernel = kernels[0]
     rule = rule_of(kernel, recipe)
     # Signed maps of the source's own depth are cast while they are in the cache; clipped ones
     # are not, since the warning of lost values needs them.
@@ -200,13 +223,13 @@ def _responses(
         and dtype == pixels.dtype
         and dtype in (np.uint8, np.uint16)
     )
-    check_map_of(kernel, recipe, pixels.shape[:2], image.name)
+    for one in kernels:
+        check_map_of(one, recipe, pixels.shape[:2], image.name)
     white = image.full_scale
     wide = np.float64 if pixels.dtype == np.float64 else np.float32
-    return filter_image(
+    return filter_banks(
         pixels,
-        kernel.effective_weights(),
-        kernel.bias,
+        [(one.effective_weights(), one.bias) for one in kernels],
         stride=window.stride,
         padding=window.padding_for(kernel.size),
         dilation=window.dilation,

@@ -1,6 +1,8 @@
 """filter_image: a bank of filters over an interleaved image, from its dtype to the output's."""
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,58 @@ def filter_image(
     )  # fmt: skip
     plan.run(job)
     return job.out
+
+
+Bank = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]  # weights and bias
+
+
+def filter_banks(
+    pixels: npt.NDArray[Any], banks: Sequence[Bank], **options: Any
+) -> list[npt.NDArray[Any]]:
+    """The maps of an image (H, W, C) under each bank: `filter_image`'s, bit for bit.
+
+    Neighbours in `banks` that the planner sums tap by tap, in one type and over one window, share
+    one walk over the image: each of its rows meets all their taps while it is in the first-level
+    cache. options: those of `filter_image`; its errors.
+    """
+    jobs = [make_job(pixels, *bank, **options, allocate=False) for bank in banks]
+    offers = [plan.choose(job) if job.out.size else None for job in jobs]
+    found: list[npt.NDArray[Any]] = []
+    while len(found) < len(jobs):
+        first = len(found)
+        end = first + 1
+        while end < len(jobs) and _alike(jobs[first], offers[first], jobs[end], offers[end]):
+            end += 1
+        offer = offers[first]
+        joined = _joined(jobs[first:end])
+        if offer is not None:
+            plan.run_by(joined, offer)
+        ends = np.cumsum([0] + [len(job.out) for job in jobs[first:end]])
+        found += [joined.out[a:b] for a, b in itertools.pairwise(ends)]
+    return found
+
+
+def _alike(a: Job, first: plan.Offer | None, b: Job, second: plan.Offer | None) -> bool:
+    """Whether two jobs over one image are summed by one loop over one window."""
+    return (
+        first is not None and second is not None
+        and first.algorithm == second.algorithm and first.algorithm in ("direct", "sparse")
+        and a.combine == b.combine == "none" and len(a.starts_in) == len(b.starts_in) == 1
+        and a.weights.shape[2:] == b.weights.shape[2:] and a.out.shape[1:] == b.out.shape[1:]
+        and (a.real, a.divisor, a.near) == (b.real, b.divisor, b.near)
+        and np.array_equal(a.row_map, b.row_map) and np.array_equal(a.col_map, b.col_map)
+    )  # fmt: skip
+
+
+def _joined(jobs: list[Job]) -> Job:
+    """One job of all maps of jobs that are alike, its result not yet computed."""
+    maps = sum(len(job.out) for job in jobs)
+    return replace(
+        jobs[0],
+        weights=np.concatenate([job.weights for job in jobs], axis=1),
+        bias=np.concatenate([job.bias for job in jobs], axis=1),
+        out=np.empty((maps, *jobs[0].out.shape[1:]), jobs[0].out.dtype),
+    )
 
 
 def make_job(

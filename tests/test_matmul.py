@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import convolution, matmul_layout, plan
+from imgconv.compute import convolution, matmul_layout, plan, winograd
 from imgconv.compute.convolution import conv2d
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
@@ -26,6 +26,8 @@ LAYERS = {
     "depthwise": ((2, 40, 7, 7), 40, 5, 1, 2, 1, 40),
     "depthwise, strided": ((1, 16, 30, 31), 16, 3, 2, 1, 1, 16),
     "few maps": ((1, 30, 8, 40), 2, 3, 1, 1, 1, 1),
+    "transformed": ((2, 17, 25, 31), 70, 3, 1, 1, 1, 1),
+    "transformed in groups": ((1, 34, 40, 26), 36, 3, 1, 0, 1, 2),
 }
 
 
@@ -89,6 +91,20 @@ def test_any_window_agrees_with_the_definition(size, kernel, stride, dilation, s
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * bound)
 
 
+@pytest.mark.parametrize("mode", ["zeros", "constant", "reflect", "circular"])
+@pytest.mark.parametrize("pixels", ["rectified", "nearly constant"])
+def test_transformed_tiles_lose_less_than_a_tenth_of_the_bound(pixels, mode):
+    # Transforms subtract pixels five times as large: a constant map is where that shows.
+    generator = np.random.default_rng(8)
+    x = generator.normal(size=(1, 64, 26, 29)).astype(np.float32)
+    x = np.maximum(x, 0) if pixels == "rectified" else 1.1 + x / 1000
+    weight = np.abs(generator.normal(size=(16, 64, 3, 3))).astype(np.float32)
+    got = conv2d(x, weight, None, padding=(1, 2, 2, 1), padding_mode=mode, pad_value=0.5)
+    want = reference.conv2d(x, weight, sides=(1, 2, 2, 1), mode=mode, value=0.5)
+    bound = np.abs(weight).sum(axis=(1, 2, 3)).max() * np.abs(x).max()
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * bound)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
     x, weight, bias, options = make(LAYERS[name])
@@ -99,6 +115,7 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
     convolution._layers.clear()
     for name, value in {"PANELS": (2_000, 3_000), "TILE": 900, "SUMS": 700, "WEIGHTS": 300}.items():
         monkeypatch.setattr(matmul_layout, name, value)
+    monkeypatch.setattr(winograd, "TILES", 9)
     matmul_layout.layout_of.cache_clear()
     try:
         assert conv2d(x, weight, bias, **options).tobytes() == want

@@ -12,20 +12,18 @@ for 100 million weights and a batch of one. Sums are added in the order (c, ky, 
 tiles, so results do not depend on threads, tiles or batch.
 """
 
-import threading
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, matmul_layout, microkernel, tiles
+from imgconv.compute import epilogue, matmul_layout, microkernel, scratch, tiles, winograd
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.matmul_layout import Layout
 from imgconv.compute.plan import Offer
 from imgconv.compute.tiles import Job, convert_row
 
-LINE = 64  # bytes
 WIDEST = 4096  # output columns; beyond them a row of a tile leaves the cache
 
 
@@ -213,6 +211,9 @@ def offer(job: Job) -> Offer | None:
     if not plain or not job.source.dtype == job.out.dtype == np.float32 or job.real != "f32":
         return None
     taps = channels * kh * kw
+    if winograd.applies(job):
+        reason = f"transformed tiles of 4×4 outputs, {maps} maps of {taps} taps"
+        return Offer("matmul", 0.05 + 0.003 * taps, reason, winograd.Product(job))
     if (maps >= 4 and taps >= 8) or taps >= 64 or groups >= 8:
         reason = f"matrix product, {maps} maps of {taps} taps"
         return Offer("matmul", 0.05 + 0.01 * taps, reason, Product(job))
@@ -259,35 +260,12 @@ class Product:
         )  # fmt: skip
 
         def work(first: int, last: int) -> None:
-            buffers = _scratch.of(layout)
+            buffers = (
+                scratch.buffer("tile", layout.tile_size),
+                scratch.buffer("sums", layout.sums_size),
+                scratch.buffer("runs", layout.runs_size, np.int64),
+            )
             for task in self._tasks[first:last]:
                 rows_loop(*buffers, *task)
 
         over_bands(len(self._tasks), 1, work)
-
-
-class _Scratch(threading.local):
-    """A thread's tile, sums and list of runs: new memory for each task costs more than a task."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, npt.NDArray[Any]] = {}
-
-    def of(self, layout: Layout) -> list[npt.NDArray[Any]]:
-        """Buffers for a layout; what they hold is left from before."""
-        return [
-            self._buffer("tile", layout.tile_size, np.float32),
-            self._buffer("sums", layout.sums_size, np.float32),
-            self._buffer("runs", layout.runs_size, np.int64),
-        ]
-
-    def _buffer(self, name: str, size: int, dtype: Any) -> npt.NDArray[Any]:
-        found = self._buffers.get(name)
-        if found is None or found.size < size:
-            # NumPy aligns to 16 bytes; at a cache line's start no vector of sums lies across two.
-            room = np.empty(size * np.dtype(dtype).itemsize + LINE, np.uint8)
-            skip = -room.ctypes.data % LINE
-            found = self._buffers[name] = room[skip : room.size - LINE + skip].view(dtype)
-        return found
-
-
-_scratch = _Scratch()

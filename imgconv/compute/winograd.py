@@ -1,0 +1,328 @@
+"""3×3 convolutions of many channels in a quarter of the multiplications: F(4×4, 3×3).
+
+A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: tiles of 6×6
+padded pixels, four apart, and the kernels are transformed to 36 numbers each; for each of the 36
+places the channels are summed by a matrix product; an inverse transform gives 4×4 outputs a tile.
+
+Errors stay below 1e-6 of the kernel's absolute sum times the largest pixel (5e-7 seen over 16,
+64 and 512 channels, of normal, rectified and nearly constant pixels). The tiles' grid begins at
+the map's corner and channels are summed in order, so results do not depend on how work is divided.
+A NaN or an infinity reaches all outputs of the tiles that see it.
+
+Kernels are transformed for each call: kept, they would take four times the memory of the weights.
+So small maps, which would pay for that with too few pixels, are left to `matmul`.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import epilogue, microkernel, scratch, tiles
+from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.jit import Built, Helper, loop
+from imgconv.compute.tiles import Job, convert_row, round_up
+
+SIDE = 4  # outputs of a tile
+SEEN = 6  # pixels of a tile
+PLACES = SEEN * SEEN
+LEAST_MAPS = 16
+LEAST_AREA = 576  # outputs a map
+TILES = 160  # a task: fewer, and transforming the kernels counts; more, and nothing stays near
+MAPS = 64  # maps whose transformed kernels are kept at once
+VECTOR = 16
+
+# Places in the loop's geometry, after those of `tiles`.
+CHANNELS, ACROSS, COLUMNS, OUT_HEIGHT, FIELDS = range(tiles.FIELDS, tiles.FIELDS + 5)
+
+
+def _inputs(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+    """Bᵀ of six numbers."""
+    four, five, two = np.float32(4), np.float32(5), np.float32(2)
+    p, q = e - four * c, d - four * b
+    r, s = e - c, two * (d - b)
+    return four * a - five * c + e, p + q, p - q, r + s, r - s, four * b - five * d + f
+
+
+def _kernels(a, b, c):  # type: ignore[no-untyped-def]
+    """G of three numbers."""
+    quarter, sixth, twelfth = np.float32(1 / 4), np.float32(-1 / 6), np.float32(1 / 12)
+    p, r = sixth * (a + c), sixth * b
+    s, t = np.float32(1 / 24) * a - sixth * c, twelfth * b
+    return quarter * a, p + r, p - r, s + t, s - t, c
+
+
+def _outputs(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+    """Aᵀ of six numbers."""
+    two, four, eight = np.float32(2), np.float32(4), np.float32(8)
+    p, q, r, s = b + c, b - c, d + e, d - e
+    return a + p + r, q + two * s, p + four * r, q + eight * s + f
+
+
+inputs, kernels, outputs = Helper(_inputs), Helper(_kernels), Helper(_outputs)
+
+
+def _transform_kernels(target, weights, w, planes, maps, channels):  # type: ignore[no-untyped-def]
+    """target[t][m][c] from weights[w…] (maps, channels, 3, 3)."""
+    for m in range(maps):
+        row = w + m * channels * 9
+        for t in range(9):
+            for c in range(channels):
+                planes[t * channels + c] = weights[row + 9 * c + t]
+        # Columns first: six rows of three, after the nine planes.
+        for j in range(3):
+            for c in range(channels):
+                u = kernels(
+                    planes[j * channels + c], planes[(3 + j) * channels + c],
+                    planes[(6 + j) * channels + c],
+                )  # fmt: skip
+                at = (9 + j) * channels + c
+                planes[at] = u[0]
+                planes[at + 3 * channels] = u[1]
+                planes[at + 6 * channels] = u[2]
+                planes[at + 9 * channels] = u[3]
+                planes[at + 12 * channels] = u[4]
+                planes[at + 15 * channels] = u[5]
+        for i in range(6):
+            near = (9 + 3 * i) * channels
+            at = (6 * i * maps + m) * channels
+            step = maps * channels
+            for c in range(channels):
+                u = kernels(
+                    planes[near + c], planes[near + channels + c], planes[near + 2 * channels + c]
+                )
+                target[at + c] = u[0]
+                target[at + step + c] = u[1]
+                target[at + 2 * step + c] = u[2]
+                target[at + 3 * step + c] = u[3]
+                target[at + 4 * step + c] = u[4]
+                target[at + 5 * step + c] = u[5]
+
+
+transform_kernels = Helper(_transform_kernels)
+
+
+def _transform_inputs(  # type: ignore[no-untyped-def]
+    target, rows, source, start, row_map, col_map, channels, geometry, filling, top, bottom
+):
+    """target[t][c][p] for the tiles of tile rows top…bottom − 1."""
+    across, columns = geometry[ACROSS], geometry[COLUMNS]
+    count = geometry[CHANNELS]
+    pitch = geometry[tiles.PITCH]
+    whole = (across + 15) // 16 * 16  # what is beyond is written over, or lies between two rows
+    step = count * columns
+    for c in range(count):
+        for y in range(top, bottom):
+            for i in range(6):
+                padded = 4 * y + i
+                line = row_map[padded] if padded < geometry[tiles.PADDED] else np.int64(-1)
+                row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
+                convert_row(
+                    rows, i * pitch, source, line, row, 0, 4 * across + 2, col_map, geometry,
+                    filling,
+                )  # fmt: skip
+            for x in range(pitch):
+                v = inputs(
+                    rows[x], rows[pitch + x], rows[2 * pitch + x], rows[3 * pitch + x],
+                    rows[4 * pitch + x], rows[5 * pitch + x],
+                )  # fmt: skip
+                rows[x] = v[0]
+                rows[pitch + x] = v[1]
+                rows[2 * pitch + x] = v[2]
+                rows[3 * pitch + x] = v[3]
+                rows[4 * pitch + x] = v[4]
+                rows[5 * pitch + x] = v[5]
+            for i in range(6):
+                at = (6 * i * count + c) * columns + (y - top) * across
+                row = i * pitch
+                for x in range(whole):
+                    near = row + 4 * x
+                    v = inputs(
+                        rows[near], rows[near + 1], rows[near + 2], rows[near + 3],
+                        rows[near + 4], rows[near + 5],
+                    )  # fmt: skip
+                    target[at + x] = v[0]
+                    target[at + step + x] = v[1]
+                    target[at + 2 * step + x] = v[2]
+                    target[at + 3 * step + x] = v[3]
+                    target[at + 4 * step + x] = v[4]
+                    target[at + 5 * step + x] = v[5]
+
+
+transform_inputs = Helper(_transform_inputs)
+
+
+def _writer(lanes: int, widest: int, activation: str) -> Helper:
+    """A helper that transforms one map's sums to outputs and stores them."""
+    copy = microkernel.copy(lanes)
+    act = epilogue.activation_of(activation, "f32")
+
+    def write(  # type: ignore[no-untyped-def]
+        out, place, sums, rows, m, maps, bias, floor, geometry, top, bottom
+    ):
+        across, columns = geometry[ACROSS], geometry[COLUMNS]
+        count = (bottom - top) * across
+        step = maps * columns
+        # Four rows of outputs for all tiles, after the six rows of the first transform.
+        lines = 24 * columns
+        for first in range(0, count, widest):
+            width = min((count - first + lanes - 1) // lanes * lanes, widest)
+            at = first * maps + m * width
+            for j in range(6):
+                for i in range(width):
+                    s = at + j * step + i
+                    v = outputs(
+                        sums[s], sums[s + 6 * step], sums[s + 12 * step], sums[s + 18 * step],
+                        sums[s + 24 * step], sums[s + 30 * step],
+                    )  # fmt: skip
+                    r = j * columns + first + i
+                    rows[r] = v[0]
+                    rows[r + 6 * columns] = v[1]
+                    rows[r + 12 * columns] = v[2]
+                    rows[r + 18 * columns] = v[3]
+        for r in range(4):
+            near = 6 * r * columns
+            to = lines + r * 4 * columns
+            for i in range((count + 15) // 16 * 16):
+                v = outputs(
+                    rows[near + i], rows[near + columns + i], rows[near + 2 * columns + i],
+                    rows[near + 3 * columns + i], rows[near + 4 * columns + i],
+                    rows[near + 5 * columns + i],
+                )  # fmt: skip
+                rows[to + 4 * i] = v[0] + bias
+                rows[to + 4 * i + 1] = v[1] + bias
+                rows[to + 4 * i + 2] = v[2] + bias
+                rows[to + 4 * i + 3] = v[3] + bias
+        for i in range(lines, lines + 16 * columns):
+            value = rows[i]
+            rows[i] = act(floor if value < floor else value)
+        for y in range(top, bottom):
+            for r in range(min(4, geometry[OUT_HEIGHT] - 4 * y)):
+                copy(
+                    out, place + (4 * y + r) * geometry[tiles.OUT_WIDTH],
+                    rows, lines + 4 * (r * columns + (y - top) * across),
+                    geometry[tiles.OUT_WIDTH],
+                )  # fmt: skip
+
+    return Helper(write)
+
+
+@loop
+def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str) -> Built:
+    """Tile rows top…bottom − 1 of maps low…high − 1 of a unit."""
+    widest = len(heights) * lanes
+    panel = microkernel.panel(lanes, heights)
+    write = _writer(lanes, widest, activation)
+
+    def body(  # type: ignore[no-untyped-def]
+        out, source, weights, bias, values, row_map, col_map, channels, offsets, starts, geometry,
+        rows, pixels, turned, sums, zeros, unit, top, bottom, low, high,
+    ):  # fmt: skip
+        count = geometry[CHANNELS]
+        columns = geometry[COLUMNS]
+        held = (bottom - top) * geometry[ACROSS]
+        lowest = np.float32(-np.inf)
+        transform_inputs(
+            pixels, rows, source, starts[3 * unit], row_map, col_map, channels, geometry,
+            values[epilogue.FILL], top, bottom,
+        )  # fmt: skip
+        ahead = starts[3 * unit + 2] * geometry[tiles.MAPS]
+        for first in range(low, high, MAPS):
+            maps = min(MAPS, high - first)
+            m = ahead + first
+            transform_kernels(turned, weights, m * count * 9, rows, maps, count)
+            for t in range(PLACES):
+                for p in range(0, held, widest):
+                    panel(
+                        sums, t * maps * columns + p * maps, pixels, t * count * columns + p,
+                        offsets, turned, t * maps * count, count, count, maps, held - p, zeros, 0,
+                        1, lowest,
+                    )  # fmt: skip
+            for k in range(maps):
+                write(
+                    out, starts[3 * unit + 1] + (first + k) * geometry[tiles.OUT_MAP], sums, rows,
+                    k, maps, bias[m + k], values[epilogue.OFFSET], geometry, top, bottom,
+                )  # fmt: skip
+
+    return "disjoint " + "f32* " * 5 + "i64* " * 6 + "f32* " * 5 + "i64 " * 5, body
+
+
+def applies(job: Job) -> bool:
+    """Whether a job that `matmul` takes is better computed here; looks at one image alone."""
+    maps, channels, *kernel = job.weights.shape[1:]
+    height, width = job.out_size
+    return (
+        tuple(kernel) == (3, 3) and job.stride == job.dilation == (1, 1)
+        and min(maps, channels) >= LEAST_MAPS and height * width >= LEAST_AREA
+    )  # fmt: skip
+
+
+class Product:
+    """All that a job says beside its numbers: as `matmul.Product`."""
+
+    def __init__(self, job: Job) -> None:
+        groups, maps, channels = job.weights.shape[:3]
+        height, width = job.out_size
+        lanes, heights = microkernel.blocks()
+        floor, activation = (0.0, "") if job.activation == "relu" else (-np.inf, job.activation)
+        self._constants = lanes, heights, activation
+        self._values = epilogue.make_values("f32", job.fill, 1.0, floor, 1.0)
+        units = len(job.starts_in)
+        self._starts = np.empty((units, 3), np.int64)
+        self._starts[:, 0], self._starts[:, 1] = job.starts_in, job.starts_out
+        self._starts[:, 2] = np.arange(units) % groups
+        self._channels = np.array(job.channels, np.int64)
+        self._row_map = job.row_map
+        across, down = -(-width // SIDE), -(-height // SIDE)
+        bands = max(1, round(across * down / TILES))
+        # A thread that waits costs more than kernels transformed twice.
+        bands = max(bands, min(down, -(-num_threads() // units)))
+        tall = -(-down // bands)
+        # Columns beyond the last are read as fill, and give outputs that are not stored.
+        pitch = SIDE * round_up(across, VECTOR) + VECTOR
+        self._col_map = job.col_map
+        if len(self._col_map) < pitch:
+            spare = np.full(pitch - len(self._col_map), -1, np.int64)
+            self._col_map = np.concatenate([self._col_map, spare])
+        columns = round_up(tall * across, VECTOR) + VECTOR
+        geometry = np.zeros(FIELDS, np.int64)
+        for place, value in {
+            tiles.ROW_STRIDE: job.row_stride, tiles.PIXEL_STRIDE: job.pixel_stride, tiles.RUN: 1,
+            tiles.MAPS: maps, tiles.OUT_WIDTH: width, tiles.OUT_MAP: job.out_map, tiles.STEP: 1,
+            tiles.NEAR: job.near, tiles.WIDTH: job.width, tiles.PITCH: pitch,
+            tiles.PADDED: len(job.row_map), CHANNELS: channels, ACROSS: across, COLUMNS: columns,
+            OUT_HEIGHT: height,
+        }.items():  # fmt: skip
+            geometry[place] = value
+        self._geometry = geometry
+        self._offsets = np.arange(channels, dtype=np.int64) * columns
+        kept = min(MAPS, maps)
+        self._sizes = {
+            "rows": max(SEEN * pitch, 27 * channels, 40 * columns) + VECTOR,
+            "tile": PLACES * channels * columns + 4 * VECTOR * len(heights),
+            "kernels": PLACES * kept * channels,
+            "sums": PLACES * kept * columns,
+        }
+        self._zeros = np.zeros(kept, np.float32)
+        self._tasks = [
+            (unit, top, min(top + tall, down), 0, maps)
+            for unit in range(units) for top in range(0, down, tall)
+        ]  # fmt: skip
+
+    def __call__(
+        self, out: npt.NDArray[np.float32], source: npt.NDArray[np.float32],
+        weights: npt.NDArray[Any], bias: npt.NDArray[Any],
+    ) -> None:  # fmt: skip
+        """Compute out; source, weights (groups, M, …) and bias are laid out as in the job."""
+        rows_loop = winograd_rows(*self._constants).fix(
+            out, source, np.ascontiguousarray(weights, np.float32),
+            np.ascontiguousarray(bias, np.float32), self._values, self._row_map, self._col_map,
+            self._channels, self._offsets, self._starts, self._geometry,
+        )  # fmt: skip
+
+        def work(first: int, last: int) -> None:
+            buffers = [scratch.buffer(name, size) for name, size in self._sizes.items()]
+            for task in self._tasks[first:last]:
+                rows_loop(*buffers, self._zeros, *task)
+
+        over_bands(len(self._tasks), 1, work)

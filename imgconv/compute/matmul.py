@@ -48,14 +48,14 @@ def _finisher(lanes: int) -> Helper:
     return Helper(finish)
 
 
-def _list_runs(runs, columns, widest, lanes, pitch, across):  # type: ignore[no-untyped-def]
-    """List the runs of pixels among a tile's columns, panel by panel.
+def _list_runs(runs, columns, first, widest, lanes, pitch, across):  # type: ignore[no-untyped-def]
+    """List the runs of pixels among a tile's columns, panel by panel from panel `first` on.
 
     runs: how many; then each one's panel, its panel's width, its offset in a map, its
     first column in the panel, and its length: five places a run.
     """
     count = 0
-    for number in range((columns + widest - 1) // widest):
+    for number in range(first, (columns + widest - 1) // widest):
         p = number * widest
         end = min(p + widest, columns)
         width = (end - p + lanes - 1) // lanes * lanes
@@ -166,7 +166,9 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
         panels = (columns + widest - 1) // widest
         chunk = geometry[matmul_layout.CHUNK]
         rows = bottom - top - 1 + geometry[matmul_layout.ROWS]
-        list_runs(runs, columns, widest, lanes, pitch, across)
+        # Whole panels without a gap between rows are summed where the output stands.
+        direct = columns // widest if pitch == across else 0
+        list_runs(runs, columns, direct, widest, lanes, pitch, across)
         for unit in range(first, last):
             # Maps are counted over all groups: map m is row m of the weights.
             ahead = starts[3 * unit + 2] * geometry[tiles.MAPS]
@@ -184,15 +186,19 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
                     at = part * chunk * panels * widest if blocks > 1 else 0
                     for number in range(panels):
                         p = number * widest
+                        width = min(widest, (columns - p + lanes - 1) // lanes * lanes)
+                        target = out if number < direct else sums
+                        place = base + m * out_map + p if number < direct else at + p * count
+                        apart = out_map if number < direct else width
                         panel(
-                            sums, at + p * count, tile, p, offsets, weights, m * span + c * taps,
+                            target, place, apart, tile, p, offsets, weights, m * span + c * taps,
                             span, (end - c) * taps, count, columns - p, bias, m, block == 0,
                             floor if block == blocks - 1 else lowest,
                         )  # fmt: skip
                         if activation and block == blocks - 1:
-                            width = min(widest, (columns - p + lanes - 1) // lanes * lanes)
-                            for i in range(at + p * count, at + (p + width) * count):
-                                sums[i] = act(sums[i])
+                            for k in range(count):
+                                for i in range(place + k * apart, place + k * apart + width):
+                                    target[i] = act(target[i])
                     if block == blocks - 1:
                         finish(out, base + m * out_map, sums, at, count, runs, out_map)
 

@@ -38,7 +38,7 @@ def lines() -> tuple[int, Heights]:
 
 
 def panel(lanes: int, heights: Heights) -> Emitter:
-    """Emit a panel: sums[at + m·width + i] += Σₖ weights[w + m·span + k] · data[p + offsets[k] + i]
+    """Emit a panel: sums[at + m·apart + i] += Σₖ weights[w + m·span + k] · data[p + offsets[k] + i]
 
     for m < maps and i < width, where width is `lanes` times the least number of vectors that
     holds `left` pixels, at most all len(heights). fresh ≠ 0 starts the sums with bias[b + m];
@@ -50,6 +50,7 @@ def panel(lanes: int, heights: Heights) -> Emitter:
         builder,
         sums,
         at,
+        apart,
         data,
         p,
         offsets,
@@ -83,20 +84,20 @@ def panel(lanes: int, heights: Heights) -> Emitter:
             for rows in heights[vectors - 1]:
                 m = _strips(
                     builder, rows, vectors, lanes, m, maps,
-                    sums, data, offsets, weights, span, count, bias, fresh, floor,
+                    sums, apart, data, offsets, weights, span, count, bias, fresh, floor,
                 )  # fmt: skip
             builder.branch(joined)
             builder.position_at_end(narrower)
         builder.branch(joined)
         builder.position_at_end(joined)
 
-    return Emitter("f32* i64 f32* i64 i64* f32* i64 i64 i64 i64 i64 f32* i64 i64 f32", emit)
+    return Emitter("f32* i64 i64 f32* i64 i64* f32* i64 i64 i64 i64 i64 f32* i64 i64 f32", emit)
 
 
 def _strips(
     builder: Any, rows: int, vectors: int, lanes: int, first: Any, maps: Any,
-    sums: Any, data: Any, offsets: Any, weights: Any, span: Any, count: Any, bias: Any, fresh: Any,
-    floor: Any,
+    sums: Any, apart: Any, data: Any, offsets: Any, weights: Any, span: Any, count: Any,
+    bias: Any, fresh: Any, floor: Any,
 ) -> Any:  # fmt: skip
     """Emit strips of `rows` maps from map `first` on while they fit; return the first map left."""
     from llvmlite import ir
@@ -112,10 +113,10 @@ def _strips(
     builder.cbranch(builder.icmp_signed("<=", end, maps), strip, after)
     builder.position_at_end(strip)
     lines = [builder.gep(weights, [builder.mul(span, builder.add(m, i64(r)))]) for r in range(rows)]
-    block = builder.gep(sums, [builder.mul(m, i64(vectors * lanes))])
+    places = [builder.gep(sums, [builder.mul(apart, builder.add(m, i64(r)))]) for r in range(rows)]
     offset = builder.gep(bias, [m])
     _block(
-        builder, vectors, lanes, block, data, offsets, lines, count, offset, fresh, floor,
+        builder, vectors, lanes, places, data, offsets, lines, count, offset, fresh, floor,
     )  # fmt: skip
     m.add_incoming(end, builder.block)
     builder.branch(test)
@@ -125,10 +126,10 @@ def _strips(
 
 def _block(
     builder: Any, vectors: int, lanes: int,
-    sums: Any, data: Any, offsets: Any, lines: Sequence[Any], count: Any, bias: Any, fresh: Any,
-    floor: Any,
+    places: Sequence[Any], data: Any, offsets: Any, lines: Sequence[Any], count: Any, bias: Any,
+    fresh: Any, floor: Any,
 ) -> None:  # fmt: skip
-    """Emit one block of sums: a row of weights a line, `vectors` vectors of pixels."""
+    """Emit one block of sums, a row at each of `places`, from a row of weights each of `lines`."""
     from llvmlite import ir
 
     i64, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), lanes)
@@ -145,7 +146,9 @@ def _block(
             ]
             started = builder.block
         with go_on:
-            loaded = [builder.load(place(sums, i), align=4) for i in range(len(lines) * vectors)]
+            loaded = [
+                builder.load(place(row, v), align=4) for row in places for v in range(vectors)
+            ]
             kept = builder.block
     initial = [
         _phi(builder, (offsets_of[i // vectors], started), (value, kept))
@@ -179,7 +182,8 @@ def _block(
     ]
     for index, result in enumerate(results):
         less = builder.fcmp_ordered("<", result, floor)
-        builder.store(builder.select(less, floor, result), place(sums, index), align=4)
+        row, v = divmod(index, vectors)
+        builder.store(builder.select(less, floor, result), place(places[row], v), align=4)
 
 
 def copy(lanes: int, step: int = 1) -> Emitter:

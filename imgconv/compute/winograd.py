@@ -233,10 +233,11 @@ def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str) -> 
             transform_kernels(turned, weights, m * count * 9, rows, maps, count)
             for t in range(PLACES):
                 for p in range(0, held, widest):
+                    width = min((held - p + lanes - 1) // lanes * lanes, widest)
                     panel(
-                        sums, t * maps * columns + p * maps, pixels, t * count * columns + p,
-                        offsets, turned, t * maps * count, count, count, maps, held - p, zeros, 0,
-                        1, lowest,
+                        sums, t * maps * columns + p * maps, width, pixels,
+                        t * count * columns + p, offsets, turned, t * maps * count, count, count,
+                        maps, held - p, zeros, 0, 1, lowest,
                     )  # fmt: skip
             for k in range(maps):
                 write(

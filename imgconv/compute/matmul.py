@@ -167,7 +167,7 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
         chunk = geometry[matmul_layout.CHUNK]
         rows = bottom - top - 1 + geometry[matmul_layout.ROWS]
         # Whole panels without a gap between rows are summed where the output stands.
-        direct = columns // widest if pitch == across else 0
+        direct = columns // widest if geometry[matmul_layout.DIRECT] else 0
         list_runs(runs, columns, direct, widest, lanes, pitch, across)
         for unit in range(first, last):
             # Maps are counted over all groups: map m is row m of the weights.

@@ -21,8 +21,9 @@ from imgconv.compute.tiles import Job, round_up
     SHARED,  # columns at a row's end that are the next row's first
     CHUNK,  # maps whose weights for one block of channels stay in the cache
     PLAIN,  # 1 where a row of a tile is fill, source and fill; 2 where it is a row of the source
+    DIRECT,  # whether whole panels may be summed where the output stands
     LAYOUT,
-) = range(tiles.FIELDS, tiles.FIELDS + 9)
+) = range(tiles.FIELDS, tiles.FIELDS + 10)
 
 
 def _second_level() -> int:
@@ -159,6 +160,8 @@ def layout_of(shape: Shape) -> Layout:
         SHARED: shared,
         PLAIN: _plainness(shape, col_map, pitch),
         CHUNK: chunk,
+        # An output beyond the L2 is faster written map by map than a page a map for every panel.
+        DIRECT: pitch == shape.out_size[1] and 4 * shape.maps * shape.out_map <= LEVEL2,
     }.items():
         geometry[place] = value
     offsets = [

@@ -113,10 +113,11 @@ def _strips(
     builder.cbranch(builder.icmp_signed("<=", end, maps), strip, after)
     builder.position_at_end(strip)
     lines = [builder.gep(weights, [builder.mul(span, builder.add(m, i64(r)))]) for r in range(rows)]
+    further = builder.mul(span, i64(rows))
     places = [builder.gep(sums, [builder.mul(apart, builder.add(m, i64(r)))]) for r in range(rows)]
     offset = builder.gep(bias, [m])
     _block(
-        builder, vectors, lanes, places, data, offsets, lines, count, offset, fresh, floor,
+        builder, vectors, lanes, places, data, offsets, lines, further, count, offset, fresh, floor,
     )  # fmt: skip
     m.add_incoming(end, builder.block)
     builder.branch(test)
@@ -126,10 +127,14 @@ def _strips(
 
 def _block(
     builder: Any, vectors: int, lanes: int,
-    places: Sequence[Any], data: Any, offsets: Any, lines: Sequence[Any], count: Any, bias: Any,
-    fresh: Any, floor: Any,
+    places: Sequence[Any], data: Any, offsets: Any, lines: Sequence[Any], further: Any, count: Any,
+    bias: Any, fresh: Any, floor: Any,
 ) -> None:  # fmt: skip
-    """Emit one block of sums, a row at each of `places`, from a row of weights each of `lines`."""
+    """Emit one block of sums, a row at each of `places`, from a row of weights each of `lines`.
+
+    further: from a line to that of the next block. Short rows far apart begin too often for a
+    CPU's own prefetching, so the next block's are asked for a cache line ahead of their use.
+    """
     from llvmlite import ir
 
     i64, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), lanes)
@@ -162,6 +167,9 @@ def _block(
     builder.position_at_end(turn)
     k = _phi(builder, (i64(0), entry))
     totals = [_phi(builder, (value, entry)) for value in initial]
+    with builder.if_then(builder.icmp_signed("==", builder.and_(k, i64(15)), i64(0))):
+        for line in lines:
+            _prefetch(builder, builder.gep(line, [builder.add(k, further)]))
     spot = builder.gep(data, [builder.load(builder.gep(offsets, [k]))])
     pixels = [builder.load(place(spot, v), align=4) for v in range(vectors)]
     results = []
@@ -171,13 +179,14 @@ def _block(
             builder.call(fma, [weight, pixels[v], totals[r * vectors + v]]) for v in range(vectors)
         ]
     after = builder.add(k, i64(1))
-    k.add_incoming(after, turn)
+    last = builder.block
+    k.add_incoming(after, last)
     for total, result in zip(totals, results, strict=True):
-        total.add_incoming(result, turn)
+        total.add_incoming(result, last)
     builder.cbranch(builder.icmp_signed("<", after, count), turn, done)
     builder.position_at_end(done)
     results = [
-        _phi(builder, (value, entry), (result, turn))
+        _phi(builder, (value, entry), (result, last))
         for value, result in zip(initial, results, strict=True)
     ]
     for index, result in enumerate(results):
@@ -394,6 +403,17 @@ def _fmuladd(module: Any, vector: Any) -> Any:
     name = f"llvm.fmuladd.{suffix}"
     found = module.globals.get(name)
     return found or ir.Function(module, ir.FunctionType(vector, [vector] * 3), name)
+
+
+def _prefetch(builder: Any, address: Any) -> None:
+    """Ask for a line to be read into the second level of cache."""
+    from llvmlite import ir
+
+    name, i32 = "llvm.prefetch.p0", ir.IntType(32)
+    found = builder.module.globals.get(name)
+    kinds = [address.type, i32, i32, i32]
+    function = found or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
+    builder.call(function, [address, i32(0), i32(2), i32(1)])
 
 
 def _splat(builder: Any, value: Any, lanes: int) -> Any:

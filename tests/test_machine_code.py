@@ -1,5 +1,6 @@
 """Object code mapped without LLVM does what LLVM's own linker makes of it."""
 
+import contextlib
 import math
 import os
 import subprocess
@@ -7,8 +8,9 @@ import sys
 
 import numpy as np
 import pytest
+from numba.core import inline_closurecall
 
-from imgconv.compute import jit, machine_code, store
+from imgconv.compute import compiling, jit, machine_code, png_rows, store
 
 SIGNATURE = "f32* f32* i64 i64"
 
@@ -26,8 +28,23 @@ def body(out, source, count, kind):
 
 @pytest.fixture(scope="module")
 def made():
-    entry, ir = jit._compile(SIGNATURE, body)
+    entry, ir = compiling.compile_ir(SIGNATURE, body)
     return store._make_object(entry, ir, "imgconv_test")
+
+
+def test_a_loop_merged_without_copies_is_the_same_code(monkeypatch):
+    def compiled():
+        entry, ir = compiling.compile_ir(*png_rows.unfilter.builder(3))
+        # An object also has the names of merged functions, which Numba numbers.
+        return machine_code.flatten(store._make_object(entry, ir, "imgconv_test"), "imgconv_test")
+
+    ours = compiled()
+    if ours is None:
+        pytest.skip("objects of this machine are linked by LLVM")
+    usual = inline_closurecall.InlineWorker.inline_function
+    monkeypatch.setattr(compiling, "_merging_uncopied", contextlib.nullcontext)
+    assert compiled() == ours
+    assert inline_closurecall.InlineWorker.inline_function is usual
 
 
 def bound(address):
@@ -83,12 +100,12 @@ def test_a_warm_apply_imports_neither_numba_nor_llvm_nor_pillow(tmp_path):
         tmp_path / "a.png"
     )
     program = (
-        "import sys; from imgconv.cli import main\n"
+        "import sys; from imgconv.cli import lean, main; lean.skip_documentation()\n"
         "main(['apply', '-k', 'sobel', 'a.png', '-o', 'b.png', '--overwrite', '-q'],"
         " standalone_mode=False)\n"
         "heavy = ('numba', 'llvmlite.binding', 'PIL', 'scipy', 'onnx', 'asyncio', 'logging',"
         " 'multiprocessing', 'concurrent', 'pathlib', 'tempfile', 'hashlib', 'difflib', 'shutil',"
-        " 'glob')\n"
+        " 'glob', 'numpy._typing._char_codes')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     for _ in range(2):
@@ -104,10 +121,23 @@ def test_numpy_without_its_documentation_still_has_it_for_who_asks():
         "import numpy as np\n"
         "docs = sys.modules['numpy._core._add_newdocs']\n"
         "print(np.linalg.norm([3.0, 4.0]), np.ndarray.sum.__doc__)\n"
-        "print(callable(docs.add_newdoc), np.ndarray.sum.__doc__.split()[0])"
+        "print(callable(docs.add_newdoc), np.ndarray.sum.__doc__.split()[0])\n"
+        "import numpy.typing as npt\n"
+        "print(npt.NDArray[np.uint8] | None, 'numpy._typing._char_codes' in sys.modules)\n"
+        "print(npt.NBitBase.__name__, npt.NDArray[np.uint8])\n"
+        "from numpy._typing import _ArrayLikeInt_co, NDArray; print(NDArray is npt.NDArray)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("5.0 None\nTrue a.sum(axis=None,\n", "")
+    assert (done.stdout.splitlines(), done.stderr) == (
+        [
+            "5.0 None",
+            "True a.sum(axis=None,",
+            "imgconv.cli.lean._Array | None False",
+            "NBitBase numpy.ndarray[tuple[typing.Any, ...], numpy.dtype[numpy.uint8]]",
+            "True",
+        ],
+        "",
+    )
 
 
 @pytest.mark.slow

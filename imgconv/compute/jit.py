@@ -29,17 +29,14 @@ checks, and keeps what it read from one array across stores to another.
 import contextlib
 import ctypes
 import functools
-import gc
 import sys
 import threading
-import types
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
 
 from imgconv.compute import store
-from imgconv.compute.vectors import Traced
 
 Built = tuple[str, Callable[..., None]]
 
@@ -62,7 +59,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "f64": np.dtype(np.float64),
 }
 ELEMENT_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_DISJOINT = "disjoint "
+DISJOINT = "disjoint "
 _lock = threading.RLock()
 
 
@@ -228,7 +225,14 @@ class Loop:
         def compiled() -> tuple[str, str]:
             nonlocal finish
             finish = _compile_ahead((self, constants))
-            return _compile(signature, body)
+            ours = "numba" not in sys.modules
+            from imgconv.compute import compiling
+
+            if ours:
+                compiling.widen()
+            return compiling.compile_ir(
+                signature.removeprefix(DISJOINT), body, signature.startswith(DISJOINT)
+            )
 
         done = False
         try:
@@ -238,7 +242,7 @@ class Loop:
             if finish:
                 finish(done)
         self._addresses[constants] = address
-        return Function(address, signature.removeprefix(_DISJOINT).split())
+        return Function(address, signature.removeprefix(DISJOINT).split())
 
 
 def _compile_ahead(missed: tuple[Loop, tuple[Any, ...]]) -> Callable[[bool], None] | None:
@@ -254,135 +258,6 @@ def _compile_ahead(missed: tuple[Loop, tuple[Any, ...]]) -> Callable[[bool], Non
 def loop(builder: Callable[..., Built]) -> Loop:
     """Decorate a builder; see the module's text."""
     return Loop(builder)
-
-
-def _compile(signature: str, body: Callable[..., None]) -> tuple[str, str]:
-    """Return (entry point's symbol, LLVM IR) of a body. Only here is Numba imported."""
-    numba = _numba()
-    nb = numba.types
-
-    arguments = _numba_types(signature.removeprefix(_DISJOINT).split())
-    # contract allows fused multiply-add and nothing that assumes NaN or Inf away.
-    options = {"error_model": "numpy", "fastmath": {"contract"}}
-    inlined: dict[int, Any] = {}
-
-    def replace(value: Any) -> Any:
-        if isinstance(value, Emitter):
-            if id(value) not in inlined:
-                inlined[id(value)] = _intrinsic(value)
-            return inlined[id(value)]
-        if isinstance(value, Traced):
-            if id(value) not in inlined:
-                inlined[id(value)] = value.intrinsic()
-            return inlined[id(value)]
-        if not isinstance(value, Helper):
-            return value
-        if id(value) not in inlined:
-            # Merged before compilation: a third of the time of a compiled callee, and no call whose
-            # status would need Numba's runtime to report.
-            inlined[id(value)] = numba.njit(rebuild(value.function), inline="always", **options)
-        return inlined[id(value)]
-
-    def rebuild(function: Callable[..., Any]) -> types.FunctionType:
-        assert isinstance(function, types.FunctionType)
-        names = _global_names(function.__code__)
-        scope = {
-            name: replace(value) if name in names else value
-            for name, value in function.__globals__.items()
-        }
-        cells = tuple(
-            types.CellType(replace(cell.cell_contents)) for cell in function.__closure__ or ()
-        )
-        return types.FunctionType(
-            function.__code__, scope, function.__name__, function.__defaults__, cells
-        )
-
-    pipeline = _disjoint_pipeline() if signature.startswith(_DISJOINT) else None
-    with _uncollected():
-        compiled = numba.cfunc(nb.void(*arguments), pipeline_class=pipeline, **options)(
-            rebuild(body)
-        )
-        return compiled.native_name, compiled.inspect_llvm()
-
-
-def _numba() -> Any:
-    """Numba, told to use vectors as wide as the CPU has, unless this process had imported it.
-
-    LLVM takes half of AVX-512's vectors, for the sake of CPUs that slow down under whole ones;
-    those with VBMI2 (Ice Lake and later) hardly do. 5×5 under u8: 63 ms of 12 MP RGB at 256 bits,
-    30 ms at 512. Other code's Numba is left as it is: the features are part of its caches' keys.
-    """
-    known = "numba" in sys.modules
-    import numba
-
-    if not known and numba.config.CPU_FEATURES is None:
-        numba.config.CPU_FEATURES = store.wide_features()
-    return numba
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without searching for garbage: a tenth of a compilation goes into going through its IR."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-def _numba_types(kinds: list[str]) -> list[Any]:
-    from numba import types as nb
-
-    scalars = {
-        "u8": nb.uint8, "u16": nb.uint16, "i16": nb.int16, "i32": nb.int32,
-        "i64": nb.int64, "f32": nb.float32, "f64": nb.float64,
-    }  # fmt: skip
-    return [
-        nb.CPointer(scalars[kind[:-1]]) if kind.endswith("*") else scalars[kind] for kind in kinds
-    ]
-
-
-def _intrinsic(emitter: Emitter) -> Any:
-    """Numba's form of emitted instructions: a call that casts its arguments to their kinds."""
-    from numba import types as nb
-    from numba.extending import intrinsic
-
-    wanted = _numba_types(emitter.kinds)
-
-    def typed(context, *arguments):  # type: ignore[no-untyped-def]
-        def generate(_, builder, signature, values):  # type: ignore[no-untyped-def]
-            # One argument, the tuple of all that the call gave.
-            emitter.emit(builder, *_untuple(builder, values[0], len(wanted)))
-
-        return nb.void(nb.StarArgTuple(wanted)), generate
-
-    return intrinsic(typed)
-
-
-def _untuple(builder: Any, packed: Any, count: int) -> list[Any]:
-    return [builder.extract_value(packed, place) for place in range(count)]
-
-
-def _disjoint_pipeline() -> Any:
-    """Numba's compiler with every pointer argument marked `noalias`."""
-    from numba.core.compiler import CompilerBase, DefaultPassBuilder
-
-    class Disjoint(CompilerBase):  # type: ignore[misc]
-        def define_pipelines(self) -> list[Any]:
-            self.state.flags.noalias = True
-            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
-
-    return Disjoint
-
-
-def _global_names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
-    return names
 
 
 @functools.cache

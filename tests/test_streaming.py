@@ -11,12 +11,14 @@ from skimage import data
 
 from imgconv.bank import get_kernel
 from imgconv.batch.filtering import Recipe, maps_of
+from imgconv.batch.shared_rows import shared
 from imgconv.batch.streaming import map_rows
 from imgconv.compute import bands, rows
 from imgconv.compute.filtering import filter_image
+from imgconv.compute.pool_text import parse_pool
 from imgconv.compute.rows import ArrayRows, FilteredRows, read_rows
 from imgconv.images.image import Image
-from imgconv.images.streamed import open_rows, rows_of
+from imgconv.images.streamed import Streamed, open_rows, rows_of
 from imgconv.networks.chain import Window
 from tests.test_cli_apply import imgconv
 
@@ -99,6 +101,17 @@ RECIPES = {
     "strided": Recipe((get_kernel("box:size=5"),), Window(stride=(2, 3)), alpha="drop"),
     "valid": Recipe((get_kernel("emboss"),), Window(padding="valid"), alpha="drop"),
     "activated": Recipe((get_kernel("kirsch"),), activation="tanh"),
+    "linear": Recipe((get_kernel("gaussian:sigma=1"),), linear=True),
+    "linear, gray, signed": Recipe(
+        (get_kernel("sobel-y"),), linear=True, gray=True, scale="signed"
+    ),
+    "max pool": Recipe((get_kernel("sobel"),), pool=parse_pool("max:3,stride=2"), alpha="drop"),
+    "average pool": Recipe(
+        (get_kernel("sharpen"),), pool=parse_pool("avg:2x3,padding=1"), alpha="drop"
+    ),
+    "linear pool": Recipe(
+        (get_kernel("emboss"),), pool=parse_pool("lp:2"), linear=True, alpha="drop"
+    ),
     "circular": Recipe((get_kernel("prewitt"),), Window(padding_mode="circular")),
 }
 
@@ -115,7 +128,7 @@ def test_a_recipe_in_bands_is_the_recipe_on_the_whole(recipe, monkeypatch):
         for threads, band in ((1, 900), (2, 4000), (2, 1 << 20)):
             monkeypatch.setattr(rows, "BAND", band)
             monkeypatch.setattr(bands, "_threads", threads)
-            found = map_rows(rows_of(image), recipe, np.dtype(target), raw=False)
+            (found,) = map_rows(rows_of(image), recipe, np.dtype(target), raw=False)
             got = np.empty((found.height, found.width, found.channels), target)
             read_rows(found, got)
             assert got.tobytes() == whole.samples.tobytes()
@@ -128,14 +141,58 @@ def test_what_needs_the_whole_map_is_left_to_it():
     for recipe in (
         Recipe(sobel, scale="minmax"),
         Recipe(sobel, scale="percentile=1"),
-        Recipe(sobel, linear=True),
         Recipe(sobel, alpha="filter"),
         Recipe(sobel, activation="softmax"),
         Recipe(sobel, Window(padding="valid")),
-        Recipe((*sobel, get_kernel("emboss"))),
+        Recipe(sobel, pool=parse_pool("max:1")),  # whose opacity would have to be pooled
+        Recipe(sobel, pool=parse_pool("adaptive-max:4"), alpha="drop"),
+        Recipe(sobel, pool=parse_pool("max:2,ceil_mode=1"), alpha="drop"),
         Recipe((get_kernel("haar"),)),
     ):
         assert map_rows(image, recipe, np.dtype(np.uint8), raw=False) is None
+
+
+SEVERAL = {
+    "plain": Recipe((get_kernel("sobel"), get_kernel("gaussian:sigma=2"), get_kernel("box-3"))),
+    "gray, strided": Recipe(
+        (get_kernel("disk:radius=6"), get_kernel("laplacian")), Window(stride=3), gray=True,
+        alpha="drop", scale="abs",
+    ),
+    "linear, of opacity": Recipe((get_kernel("emboss"), get_kernel("sharpen")), linear=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", SEVERAL.values(), ids=SEVERAL)
+def test_several_maps_of_one_reading_are_those_of_the_whole(recipe, monkeypatch):
+    pixels = np.random.default_rng(6).integers(0, 256, (190, 47, 4)).astype(np.uint8)
+    image = Image(pixels, alpha=True, name="noise")
+    byte = np.dtype(np.uint8)
+    whole = [one.samples for one in maps_of(image, recipe, byte, raw=False)]
+    wanted = range(len(whole))
+    for band in (500, 6000, 1 << 20):
+        monkeypatch.setattr(rows, "BAND", band)
+        source = Streamed(Trickle(pixels), True, "noise", None)
+        maps = map_rows(source, recipe, byte, raw=False, wanted=wanted)
+        got = [np.empty((one.height, one.width, one.channels), byte) for one in maps]
+        while any(one.done() < one.height for one in maps):
+            place = min(wanted, key=lambda n: maps[n].done())
+            at = maps[place].done()
+            maps[place].rows_into(got[place][at : at + 5])
+        for one, same in zip(got, whole, strict=True):
+            assert one.tobytes() == same.tobytes()
+
+
+def test_readers_who_stay_together_hold_a_few_bands(monkeypatch):
+    monkeypatch.setattr(rows, "BAND", 4000)
+    pixels = np.random.default_rng(7).integers(0, 256, (5000, 40, 1)).astype(np.uint8)
+    readers = shared(Trickle(pixels), 3)
+    out = np.empty((90, 40, 1), np.uint8)
+    for top in range(0, 5000, 90):
+        for reader in readers:
+            assert reader.rows_into(out) == min(90, 5000 - top)
+            assert out[: 5000 - top].tobytes() == pixels[top : top + 90].tobytes()
+            assert len(reader._bands._kept) <= 3
+    assert [reader.rows_into(out) for reader in readers] == [0, 0, 0]
 
 
 @pytest.fixture
@@ -158,6 +215,36 @@ def test_damage_found_in_the_middle_leaves_no_output(large):
     assert result.returncode == 1, result.stderr
     assert result.stderr.splitlines()[-1].startswith(b"imgconv: bad.png: ")
     assert sorted(path.name for path in large.iterdir()) == ["bad.png", "large.png"]
+
+
+KERNELS = ("-k", "sobel-x", "-k", "laplacian", "-k", "gaussian:sigma=2")
+
+
+def test_maps_written_side_by_side_are_those_written_alone(large):
+    done = imgconv("apply", *KERNELS, "large.png", "-o", "all/", cwd=large)
+    assert done.returncode == 0, done.stderr
+    names = ["large-gaussian:sigma=2.png", "large-laplacian.png", "large-sobel-x.png"]
+    assert sorted(path.name for path in (large / "all").iterdir()) == names
+    for kernel in KERNELS[1::2]:
+        imgconv("apply", "-k", kernel, "large.png", "-o", "one.png", "--overwrite", cwd=large)
+        want = np.asarray(Pillow.open(large / "one.png"))
+        got = np.asarray(Pillow.open(large / "all" / f"large-{kernel}.png"))
+        np.testing.assert_array_equal(got, want)
+    made = (large / "all" / "large-sobel-x.png").stat().st_mtime_ns
+    (large / "all" / "large-laplacian.png").unlink()
+    imgconv("apply", *KERNELS, "large.png", "-o", "all/", "--skip-existing", cwd=large)
+    assert sorted(path.name for path in (large / "all").iterdir()) == names
+    assert (large / "all" / "large-sobel-x.png").stat().st_mtime_ns == made
+
+
+def test_of_maps_side_by_side_none_is_left_of_a_damaged_image(large):
+    content = bytearray((large / "large.png").read_bytes())
+    middle = len(content) * 2 // 3
+    content[middle : middle + 4000] = b"\xff" * 4000
+    (large / "bad.png").write_bytes(content)
+    done = imgconv("apply", *KERNELS, "bad.png", "-o", "all/", cwd=large)
+    assert done.returncode == 1
+    assert not (large / "all").exists() or not list((large / "all").iterdir())
 
 
 def test_one_thread_and_two_write_the_same_file(large):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.pool_text import Pool
 from imgconv.compute.rows import FilteredRows, RowSource, band_rows, read_rows, start_at
 from imgconv.networks import layers
 from imgconv.networks.chain import Step
@@ -52,6 +53,15 @@ def _rows(source: RowSource, layer: Layer) -> RowSource | None:
     if isinstance(layer, _POOLS) and not layer.ceil_mode:
         return PoolRows(source, layer)
     return None
+
+
+def pooled(source: RowSource, pool: Pool) -> "PoolRows | None":
+    """A pool of rows, or None for one that sees the whole map, or that `chain_rows` leaves."""
+    kinds = {"max": layers.MaxPool2d, "avg": layers.AvgPool2d, "min": layers.MinPool2d,
+             "lp": layers.LPPool2d}  # fmt: skip
+    if pool.kind not in kinds or pool.options.get("ceil_mode"):
+        return None
+    return PoolRows(source, kinds[pool.kind](**pool.options))
 
 
 def _computed(layer: Layer, pixels: Array) -> Array:
@@ -148,6 +158,14 @@ class Wide:
         self.dtype = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
         self.band = band_rows(source)
         self._next = 0
+
+    def rehearse(self) -> None:
+        """As `FilteredRows.rehearse`; those of pools and points were loaded to know their types."""
+        source = self._source
+        while isinstance(source, (FilteredRows, PointRows, PoolRows)):
+            if isinstance(source, FilteredRows):
+                source.rehearse()
+            source = source._source
 
     def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write all of the next rows that are asked for; see `RowSource`."""

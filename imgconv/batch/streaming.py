@@ -1,9 +1,10 @@
 """The work of `apply` on an image that comes in bands of rows, where its recipe allows it.
 
 The samples are those of `filtering.maps_of` bit for bit. What needs the whole map before its first
-sample is known (minmax, percentile, symmetric), or more than one result, is left to it.
+sample is known (minmax, percentile, symmetric), and kernels of several maps, are left to it.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy.typing as npt
 
 from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe, check_chain, check_map_of, rule_of
+from imgconv.batch.shared_rows import shared
 from imgconv.compute import png_rows
-from imgconv.compute.rows import FilteredRows, band_rows, start_at
+from imgconv.compute.rows import FilteredRows, RowSource, band_rows, start_at
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
@@ -24,76 +26,104 @@ Array = npt.NDArray[Any]
 
 
 def map_rows(
-    image: Streamed, recipe: Recipe, dtype: np.dtype[Any], raw: bool, opacity: bool = True
-) -> "MapRows | None":
-    """The rows of a recipe's one map as samples of `dtype`, or None where `maps_of` has to do it.
+    image: Streamed, recipe: Recipe, dtype: np.dtype[Any], raw: bool, opacity: bool = True,
+    wanted: Sequence[int] = (0,),
+) -> "list[MapRows] | None":  # fmt: skip
+    """The rows of a recipe's maps as samples of `dtype`, or None where `maps_of` has to do it.
 
-    opacity: whether the format can hold it. Raises what `maps_of` raises; rows are read as they
-    are asked for.
+    opacity: whether the format can hold it. wanted: which of the recipe's maps. Raises what
+    `maps_of` raises; rows are read as they are asked for, those of several maps by one thread.
     """
     if isinstance(recipe, ChainRecipe):
         return _chain(image, recipe, dtype, raw)
-    if not _one_pass(recipe, raw):
+    if not _in_bands(recipe, raw):
         return None
-    source, alpha = image.rows, image.alpha
-    if recipe.gray or recipe.channels is not None:
-        source = prepared = _Prepared(image, recipe)
-        alpha = prepared.alpha
-    kernel, window = recipe.kernels[0], recipe.window
+    image = _prepared(image, recipe)
+    names = recipe.names()
+    found = []
+    for place, source in zip(wanted, shared(image.rows, len(wanted)), strict=True):
+        kernel, _, name = names[place]
+        filtered = _filtered(source, image, kernel, recipe)
+        if filtered is None:
+            return None
+        kept = image.alpha and opacity and recipe.alpha == "keep"
+        size = filtered.height, filtered.width
+        if kept and (size != (source.height, source.width) or recipe.pool):
+            return None
+        if raw and (kept or dtype != filtered.dtype):
+            return None
+        found.append(
+            MapRows(filtered, kernel, name, rule_of(kernel, recipe), image.full_scale, dtype,
+                    raw, kept, recipe.linear)
+        )  # fmt: skip
+    return found
+
+
+def _filtered(
+    source: RowSource, image: Streamed, kernel: Kernel, recipe: Recipe
+) -> "FilteredRows | Wide | None":
+    """The responses to a kernel, pooled; None for a pool that needs the whole map."""
+    window, pool = recipe.window, recipe.pool
     check_map_of(kernel, recipe, (source.height, source.width), image.name)
     filtered = FilteredRows(
-        source, kernel.effective_weights(), kernel.bias, colors=source.channels - alpha,
+        source, kernel.effective_weights(), kernel.bias, colors=source.channels - image.alpha,
         stride=window.stride, padding=window.padding_for(kernel.size), dilation=window.dilation,
         padding_mode=window.padding_mode, pad_value=window.pad_value, groups=window.groups,
         combine=kernel.combine, activation=recipe.activation,
         out_dtype=np.float64 if source.dtype == np.float64 else np.float32,
     )  # fmt: skip
-    kept = alpha and opacity and recipe.alpha == "keep"
-    if kept and (filtered.height, filtered.width) != (source.height, source.width):
-        return None
-    if raw and (kept or dtype != filtered.dtype):
-        return None
-    return MapRows(filtered, kernel, rule_of(kernel, recipe), image.full_scale, dtype, raw, kept)
+    if pool is None:
+        return filtered
+    from imgconv.batch.chain_rows import Wide, pooled
+
+    rows = pooled(filtered, pool)
+    return None if rows is None else Wide(rows)
 
 
 def _chain(
     image: Streamed, recipe: ChainRecipe, dtype: np.dtype[Any], raw: bool
-) -> "MapRows | None":
+) -> "list[MapRows] | None":
     from imgconv.batch.chain_rows import chain_rows
 
     rule = recipe.scale or "clip"
-    if recipe.kept or recipe.sheet or recipe.colormap or recipe.linear or image.alpha:
+    if recipe.kept or recipe.sheet or recipe.colormap or image.alpha:
         return None
     if not raw and rule not in scaling.FIXED:
         return None
+    image = _prepared(image, recipe)
     source = image.rows
-    if recipe.gray or recipe.channels is not None:
-        source = prepared = _Prepared(image, recipe)
-        if prepared.alpha:
-            return None
     check_chain(recipe, (source.height, source.width, source.channels), image.name)
     found = chain_rows(source, recipe.steps)
     if found is None or (raw and dtype != found.dtype):
         return None
-    return MapRows(found, recipe.names()[-1][0], rule, image.full_scale, dtype, raw, False)
+    kernel, _, name = recipe.names()[-1]
+    return [MapRows(found, kernel, name, rule, image.full_scale, dtype, raw, False, recipe.linear)]
 
 
-def _one_pass(recipe: Recipe, raw: bool) -> bool:
-    """Whether a recipe has one map whose samples depend on what the kernel sees alone."""
-    if type(recipe) is not Recipe or len(recipe.kernels) != 1 or len(recipe.names()) != 1:
-        return False
-    kernel = recipe.kernels[0]
+def _in_bands(recipe: Recipe, raw: bool) -> bool:
+    """Whether every sample of a recipe's maps depends on what the kernel sees alone."""
+    window, several = recipe.window, len(recipe.kernels) > 1
     whole = (
-        recipe.sheet, recipe.colormap, recipe.pool, recipe.linear, recipe.alpha == "filter",
-        recipe.activation == "softmax", kernel.combine == "direction",
-        not raw and rule_of(kernel, recipe) not in scaling.FIXED,
-        (recipe.window.groups or 1) > 1,
+        recipe.sheet, recipe.colormap, recipe.alpha == "filter", recipe.activation == "softmax",
+        (window.groups or 1) > 1, len(recipe.names()) != len(recipe.kernels),
+        several and window.padding_mode == "circular",  # of which each would hold the whole image
     )  # fmt: skip
-    return not any(whole)
+    return not any(whole) and all(
+        kernel.combine != "direction" and (raw or rule_of(kernel, recipe) in scaling.FIXED)
+        for kernel in recipe.kernels
+    )
+
+
+def _prepared(image: Streamed, recipe: Recipe) -> Streamed:
+    """The image after `--linear`, `--gray` and `--channels`."""
+    if not (recipe.gray or recipe.linear or recipe.channels is not None):
+        return image
+    rows = _Prepared(image, recipe)
+    return image._replace(rows=rows, alpha=rows.alpha)
 
 
 class _Prepared:
-    """Rows after `--gray` and `--channels`."""
+    """Rows after `--linear`, `--gray` and `--channels`."""
 
     def __init__(self, image: Streamed, recipe: Recipe) -> None:
         self._image, self._recipe = image, recipe
@@ -105,7 +135,10 @@ class _Prepared:
 
     def _changed(self, pixels: Array) -> Image:
         image = Image(pixels, alpha=self._image.alpha, name=self._image.name)
-        return color.prepare(image, gray=self._recipe.gray, channels=self._recipe.channels)
+        recipe = self._recipe
+        return color.prepare(
+            image, gray=recipe.gray, channels=recipe.channels, linear=recipe.linear
+        )
 
     def rows_into(self, out: Array, count: int | None = None) -> int:
         count = len(out) if count is None else count
@@ -121,15 +154,19 @@ class _Prepared:
 
 
 class MapRows:
-    """The rows of a map as samples; `lost` counts those that were clipped so far."""
+    """The rows of a map as samples; `lost` counts those that were clipped so far.
+
+    rule: how they are scaled, "none" where they are raw responses. linear: whether these are in
+    linear light.
+    """
 
     def __init__(
-        self, filtered: "FilteredRows | Wide", kernel: Kernel, rule: str, white: float,
-        dtype: np.dtype[Any], raw: bool, alpha: bool,
+        self, filtered: "FilteredRows | Wide", kernel: Kernel, name: str, rule: str, white: float,
+        dtype: np.dtype[Any], raw: bool, alpha: bool, linear: bool,
     ) -> None:  # fmt: skip
-        self._filtered = filtered
-        self.kernel, self.rule, self.alpha = kernel, rule, alpha
-        self.name = ""
+        self._filtered, self._linear = filtered, linear
+        self.kernel, self.name, self.alpha = kernel, name, alpha
+        self.rule = "none" if raw else rule
         self.height, self.width = filtered.height, filtered.width
         self.channels = filtered.channels + alpha
         self.dtype = dtype
@@ -152,6 +189,8 @@ class MapRows:
             rows = min(len(self._band), count - start)
             band = self._band[:rows]
             self._filtered.rows_into(band)
+            if self._linear:
+                band = color.from_linear(band)
             target = out[start : start + rows]
             self.lost += self.scaling.write(band, target[..., : band.shape[2]])
             if self.alpha:
@@ -166,10 +205,13 @@ class MapRows:
         self._next = row
         start_at(self._filtered, row)
 
+    def done(self) -> int:
+        """How many rows were handed out."""
+        return self._next
+
     def rehearse(self, png: bool) -> None:
         """Ask for the loops of these rows and of writing them, for `jit.expecting`."""
-        if isinstance(self._filtered, FilteredRows):
-            self._filtered.rehearse()
+        self._filtered.rehearse()
         if self.scaling is not None and self._band.size:
             sample = np.zeros((1, *self._band.shape[1:]), self._band.dtype)
             self.scaling.write(sample, np.empty(sample.shape, self.dtype))

@@ -31,7 +31,8 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     Without -o, the result of photo.jpg is photo-KERNEL.png in the current folder.
     """
     from imgconv.batch.filtering import Recipe
-    from imgconv.cli.files import Request, layout_of, write_all
+    from imgconv.cli.files import layout_of, write_all
+    from imgconv.cli.outputs import Request
     from imgconv.compute.padding import normalize_mode
     from imgconv.networks.chain import Window
 

@@ -32,7 +32,8 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
     activation.
     """
     from imgconv.batch.filtering import ChainRecipe
-    from imgconv.cli.files import Request, layout_of, write_all
+    from imgconv.cli.files import layout_of, write_all
+    from imgconv.cli.outputs import Request
     from imgconv.errors import UsageError
     from imgconv.networks.chain import parse_chain
 

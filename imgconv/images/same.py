@@ -1,7 +1,5 @@
 """Whether an output that is there is what a task has made again."""
 
-import filecmp
-import hashlib
 import os
 import struct
 import zlib
@@ -14,6 +12,8 @@ def same_file(one: str, other: str) -> bool:
 
     Two runs of one task have been seen to deflate the same rows by other matches.
     """
+    import filecmp  # which no start needs, nor hashlib with OpenSSL, 3 ms
+
     try:
         if filecmp.cmp(one, other, shallow=False):
             return True
@@ -25,6 +25,8 @@ def same_file(one: str, other: str) -> bool:
 
 def _png_digest(path: str) -> bytes | None:
     """Digest of a PNG's chunks, of the inflated rows where it has them; None for other files."""
+    import hashlib
+
     digest, stream = hashlib.blake2b(), zlib.decompressobj()
     with open(path, "rb") as file:
         if file.read(8) != b"\x89PNG\r\n\x1a\n":

@@ -1,0 +1,190 @@
+"""Work on an image whose rows come in order: its maps are written while it is read."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imgconv.batch.division import Divided, Division, rows_of_part
+from imgconv.batch.pictured import names_of
+from imgconv.batch.streaming import MapRows, map_rows
+from imgconv.cli.outputs import Outputs
+from imgconv.compute import jit
+from imgconv.compute.rows import WatchedRows, read_rows
+from imgconv.errors import ImageError
+from imgconv.images import formats
+from imgconv.images.publish import Output, leads_to_a_stream, publish_together
+from imgconv.images.remote import is_url
+from imgconv.images.source import is_zarr
+from imgconv.images.streamed import Streamed, open_rows
+from imgconv.images.writing import encode_rows
+
+
+class _Output(NamedTuple):
+    """A map as rows, the format to write, the options of `encode_rows` and the --json line."""
+
+    rows: MapRows
+    made: formats.Format
+    options: dict[str, Any]
+    result: dict[str, Any]
+
+    def divided(self, path: str, part: int) -> Division:
+        """The map as parts of so many rows each."""
+        rows = self.rows
+        return Division(
+            (rows.height, rows.width, rows.channels), rows.dtype, part, path, self.made,
+            self.options, self.result, rows.scaling,
+        )  # fmt: skip
+
+
+class InBands(Outputs):
+    """Results of images that go in bands; the methods return None for those that do not."""
+
+    def _streamed(self, source: str, index: int, replace: bool) -> list[dict[str, Any]] | None:
+        """The results of a file whose rows are read while others are written, where that goes."""
+        from imgconv.images.png_chunks import Unusual
+
+        if self.plan.together:
+            return None
+        image = self._open(source)
+        if image is None:
+            return None
+        self._tell(image.notes)
+        with contextlib.closing(image.rows):
+            try:
+                return self._write_rows(source, index, image, 0, replace)
+            except Unusual:
+                return None  # the file is damaged: the whole of it is left to Pillow
+
+    def _open(self, source: str) -> Streamed | None:
+        given = self.request.given
+        return open_rows(source, given["max_pixels"], given["memory"], given["level"])
+
+    def _write_rows(
+        self, source: str, index: int, image: Streamed, frame: int, replace: bool
+    ) -> list[dict[str, Any]] | None:
+        """Write the maps of an image whose rows come in order; None where that does not go."""
+        given, recipe = self.request.given, self.request.recipe
+        named = names_of(recipe)
+        if self.plan.together or not named:
+            return None
+        paths = [self._path(source, kernel.name, name, index, frame) for kernel, _, name in named]
+        made = self._format(paths[0])
+        if len(paths) > 1 and not self._side_by_side(paths, made):
+            return None
+        results = [
+            skipped(source, path, name) for path, (_, _, name) in zip(paths, named, strict=True)
+        ]
+        wanted = [place for place, path in enumerate(paths) if not self._finished(path, replace)]
+        if not wanted:
+            return results
+        maps = self._maps(source, [paths[place] for place in wanted], image, wanted)
+        if maps is None:
+            return None
+        first = maps[0]
+        part = given["cluster"] and rows_of_part(image, first.rows, made, given["memory"])
+        if part:
+            raise Divided(first.divided(paths[0], part))
+
+        def rehearse() -> None:
+            for one in maps:
+                one.rows.rehearse(made.name == "png")
+
+        with jit.expecting(rehearse):
+            sizes = self._publish_maps(maps, paths, wanted, replace)
+        for place, one, size in zip(wanted, maps, sizes, strict=True):
+            self._warn(source, one.rows.warning())
+            results[place] = one.result | {"bytes": size}
+        return results
+
+    def _side_by_side(self, paths: list[str], made: formats.Format) -> bool:
+        """Whether several outputs can be written at once: files on this machine."""
+        if self.request.given["cluster"] or made.name == "zarr":
+            return False
+        return not any(path == "-" or is_url(path) or leads_to_a_stream(path) for path in paths)
+
+    def _maps(
+        self, source: str, paths: list[str], image: Streamed, wanted: Sequence[int] = (0,)
+    ) -> "list[_Output] | None":
+        """The wanted maps of an image as rows to write to paths; None where it has no rows."""
+        recipe, made = self.request.recipe, self._format(paths[0])
+        dtype, raw = self._samples(made, image.rows.dtype)
+        maps = map_rows(image, recipe, dtype, raw, made.alpha, wanted)
+        if maps is None:
+            return None
+        found = []
+        for path, rows in zip(paths, maps, strict=True):
+            options = self._options(path, rows.name, rows.rule, image.icc) | {"alpha": rows.alpha}
+            result = {"input": source, "output": path, "kernel": rows.kernel.name,
+                      "map": rows.name, "width": rows.width, "height": rows.height,
+                      "channels": rows.channels, "dtype": str(rows.dtype),
+                      "scale": rows.rule}  # fmt: skip
+            found.append(_Output(rows, made, options, result))
+        return found
+
+    def _publish_maps(
+        self, maps: "list[_Output]", paths: list[str], wanted: list[int], replace: bool
+    ) -> list[int]:
+        """Write maps side by side, or the only one there is; return the sizes of their files."""
+        outputs = []
+        for place, (rows, made, options, _) in zip(wanted, maps, strict=True):
+            last = rows is maps[-1].rows
+            watched = WatchedRows(rows, self.tell) if self.tell and last else rows
+            pieces = encode_rows(watched, made, **options, patched=paths[place] != "-")
+            outputs.append(Output(paths[place], pieces, rows.done))
+        if len(paths) > 1:
+            return publish_together(outputs, replace or self.replacing)
+        return [self._publish(paths[0], outputs[0].pieces, replace)]
+
+    def part(
+        self, source: str, index: int, start: int, stop: int, folder: str | None
+    ) -> tuple[Any, int]:
+        """Make rows start…stop − 1 of a divided image, in a folder's Zarr image if one is given.
+
+        Return (the samples, or None where they were written; how many were clipped).
+        """
+        kernel, _, name = names_of(self.request.recipe)[0]
+        image = self._open(source)
+        path = self._path(source, kernel.name, name, index, 0)
+        maps = image and self._maps(source, [path], image)
+        if not image or not maps:
+            raise ImageError(f"{source}: changed while it was read")
+        with contextlib.closing(image.rows):
+            rows = maps[0].rows
+            rows.start_at(start)
+            if folder is not None:
+                from imgconv.images import zarr_arrays
+
+                zarr_arrays.write_rows(folder, rows, start, stop)
+                return None, rows.lost
+            samples = np.empty((stop - start, rows.width, rows.channels), rows.dtype)
+            read_rows(rows, samples)
+            return samples, rows.lost
+
+    def assembled(
+        self, source: str, division: Division, rows: Any, replace: bool
+    ) -> dict[str, Any]:
+        """Write the file of a divided image whose rows come from workers."""
+        watched = rows
+        if self.tell and division.made.name != "zarr":
+            watched = WatchedRows(rows, self.tell)
+        size = self._publish(
+            division.path,
+            encode_rows(watched, division.made, **division.options, patched=True), replace,
+        )  # fmt: skip
+        self._warn(source, division.warning(rows.lost))
+        return division.result | {"input": source, "bytes": size}
+
+
+def in_files(source: str, path: str) -> bool:
+    """Whether both are files: a pipe is read once, and takes back nothing of a damaged image."""
+    return (
+        (os.path.isfile(source) or is_zarr(source)) and path != "-" and not leads_to_a_stream(path)
+    )
+
+
+def skipped(source: str, path: str, name: str) -> dict[str, Any]:
+    """The --json line of an output that --skip-existing leaves alone."""
+    return {"input": source, "output": path, "map": name, "skipped": True}

@@ -1,0 +1,134 @@
+"""Where a command's results go: names, formats, metadata, publishing."""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from imgconv import __version__
+from imgconv.batch.filtering import Recipe
+from imgconv.batch.pictured import names_of
+from imgconv.batch.plan import Plan, check_against_input
+from imgconv.batch.reporting import Reports
+from imgconv.cli.boundary import drop_stdout, reason, say
+from imgconv.errors import OutputError, UsageError
+from imgconv.images import formats
+from imgconv.images.complete import is_complete
+from imgconv.images.publish import exists, publish
+from imgconv.images.remote import is_url
+
+
+@dataclass(eq=False, repr=False)
+class Request:
+    """A command line: input names, the recipe and the other options by name."""
+
+    inputs: tuple[str, ...]
+    recipe: Recipe
+    given: dict[str, Any]
+
+
+def level_of(text: str) -> int | str:
+    """The value of --compress. Raises UsageError for none."""
+    if text in ("fast", "small"):
+        return text
+    if text.isdigit() and int(text) <= 9:
+        return int(text)
+    raise UsageError(f"--compress {text}: expected 0 to 9, fast or small")
+
+
+class Outputs:
+    """The outputs of a command, apart from what is in them."""
+
+    def __init__(
+        self, request: Request, target: str | None, made: formats.Format | None, plan: Plan,
+        reports: Reports | None = None,
+    ) -> None:  # fmt: skip
+        self.request, self.target, self.made, self.plan = request, target, made, plan
+        self.reports = reports
+        self.tell: Callable[[int, int], None] | None = None  # of rows done, for one large image
+        self.replacing = any(
+            request.given[option] for option in ("overwrite", "in_place", "skip_existing")
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy for another process, which has no bar to move."""
+        return {**self.__dict__, "tell": None}
+
+    def outputs(self, source: str, index: int) -> list[str]:
+        """The paths of an input's results, of the first frame."""
+        paths = [
+            self._path(source, k.name, n, index, 0) for k, _, n in names_of(self.request.recipe)
+        ]
+        return [*paths, self.reports.path(source, index)] if self.reports else paths
+
+    def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
+        if self.target == "-":
+            return "-"
+        path = self.plan.path(source, kernel, name, index, frame)
+        check_against_input(path, source, self.plan.in_place)
+        return path
+
+    def _finished(self, path: str, replace: bool) -> bool:
+        """Whether --skip-existing leaves this output alone."""
+        skipping = self.request.given["skip_existing"] and path != "-" and not replace
+        if skipping and is_url(path):
+            return exists(path)
+        return skipping and is_complete(path, self._format(path).name)
+
+    def _format(self, path: str) -> formats.Format:
+        return self.made or formats.format_of(path)
+
+    def _samples(self, made: formats.Format, source: Any) -> tuple[Any, bool]:
+        """(dtype of the samples to write, whether they are responses as they were computed)."""
+        given, recipe = self.request.given, self.request.recipe
+        depth = given["depth"] or ("8" if recipe.sheet or recipe.colormap else None)
+        dtype = formats.output_dtype(made, depth, source)
+        return dtype, made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
+
+    def _options(self, path: str, name: str, scale: str, icc: bytes | None) -> dict[str, Any]:
+        """The options of `encode` for one map's file."""
+        given = self.request.given
+        return {
+            "compress": level_of(given["compress"]), "quality": given["quality"],
+            "metadata": self._metadata(name, scale), "pyramid": given["pyramid"],
+            "icc": icc if self.request.recipe.keeps_colors() else None,
+            "ome": path.lower().endswith((".ome.tif", ".ome.tiff")),
+        }  # fmt: skip
+
+    def _metadata(self, name: str, scale: str) -> dict[str, Any] | None:
+        if self.request.given["no_metadata"]:
+            return None
+        facts = self.request.recipe.as_dict() | {"scale": scale}
+        shown = None if self.plan.together else name or None
+        return {"imgconv": __version__, "map": shown, **facts}
+
+    def _tell(self, notes: Iterable[str]) -> None:
+        for note in () if self.request.given["quiet"] else notes:
+            say(f"imgconv: {note}")
+
+    def _warn(self, source: str, warning: str | None) -> None:
+        if warning and not self.request.given["quiet"]:
+            say(f"imgconv: {source}: {warning}")
+
+    def _publish(self, path: str, pieces: Any, replace: bool) -> int:
+        if path == "-":
+            return _to_stdout(pieces)
+        # A cluster may run a task twice: what the first run left is then found done.
+        or_same = bool(self.request.given["cluster"])
+        return publish(path, pieces, replace or self.replacing, or_same)
+
+
+def _to_stdout(pieces: Any) -> int:
+    size = 0
+    try:
+        out = sys.stdout.buffer
+        for piece in pieces:
+            out.write(piece)
+            size += len(piece)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_stdout()
+        raise OutputError(f"standard output: {reason(error)}") from None
+    return size

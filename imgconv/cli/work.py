@@ -1,0 +1,139 @@
+"""The work of a command on one input: read, filter, encode, publish."""
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from imgconv.batch.pictured import names_of, results_of
+from imgconv.cli.bands import InBands, in_files, skipped
+from imgconv.cli.outputs import level_of
+from imgconv.errors import ImgconvError, OutputError
+from imgconv.images import formats
+from imgconv.images.image import Image
+from imgconv.images.publish import EXISTS, exists, held, leads_to_a_stream
+from imgconv.images.reading import read_images
+from imgconv.images.streamed import rows_of
+from imgconv.images.writing import encode, encode_archive
+
+
+class Work(InBands):
+    """Read, filter, encode and publish one input."""
+
+    def warm(self) -> None:
+        """Compile or load what this work runs, by doing it to small images."""
+        given, made = self.request.given, self.made or formats.FORMATS["png"]
+        for channels in (1, 3):
+            for dtype in (np.uint8, np.uint16):
+                blank = Image(np.zeros((64, 64, channels), dtype))
+                with contextlib.suppress(ImgconvError):
+                    kind = formats.output_dtype(made, given["depth"], blank.pixels.dtype)
+                    for result in results_of(blank, self.request.recipe, kind, made.raw):
+                        list(encode(result.samples, made, compress=level_of(given["compress"])))
+
+    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]:
+        """Make an input's results; `replace`: over any that exist. Raises ImgconvError."""
+        if self.request.given["cluster"]:  # whose tasks have to know at once what is there
+            return self._made(source, index, replace)
+        with held():
+            return self._made(source, index, replace)
+
+    def _made(self, source: str, index: int, replace: bool) -> list[dict[str, Any]]:
+        given, recipe = self.request.given, self.request.recipe
+        named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in names_of(recipe)]
+        page = self.reports.path(source, index) if self.reports else None
+        if given["dry_run"]:
+            pages = [("report", page)] if page else []
+            paths = [*((name, path) for _, name, path in named), *pages]
+            return [{"input": source, "output": path, "map": name} for name, path in paths]
+        frame = given["frame"]
+        # The names of further frames are known only once the file is read.
+        finished = all(self._finished(path, replace) for _, _, path in named)
+        if page and finished:
+            # A page appears whole or not at all.
+            finished = given["skip_existing"] and not replace and os.path.exists(page)
+        if frame != "all" and finished:
+            return [skipped(source, path, name) for _, name, path in named]
+        if not (replace or self.replacing or given["cluster"]) and self.target != "-":
+            for _, _, path in named:
+                if exists(path) and not leads_to_a_stream(path):
+                    raise OutputError(f"{path}: {EXISTS}")
+        if page and self.reports:
+            self.reports.check(page, replace or self.replacing)
+        plain = frame is None and not self.reports and bool(named)
+        if plain and all(in_files(source, path) for _, _, path in named):
+            streamed = self._streamed(source, index, replace)
+            if streamed is not None:
+                return streamed
+        data: Any = sys.stdin.buffer.read() if source == "-" else source
+        results = []
+        for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
+                                 level=given["level"],
+                                 name="standard input" if source == "-" else ""):  # fmt: skip
+            self._tell(image.notes)
+            # MPO is a camera's JPEG: its further frames are previews of the old picture.
+            if given["in_place"] and image.frames > 1 and image.format != "MPO":
+                raise OutputError(
+                    f"{source}: --in-place would lose frames of its {image.frames}; "
+                    "write them elsewhere with --frame all -o DIR/"
+                )
+            results += self._write(source, index, image, frame == "all", replace)
+            if self.reports:
+                from imgconv.batch.reports import report_of
+
+                path = self.reports.path(source, index, image.frame * (frame == "all"))
+                made = report_of(image, recipe)
+                row = self.reports.write(made, path, replace or self.replacing)
+                results.append({"input": source} | row)
+        return results
+
+    def _write(
+        self, source: str, index: int, image: Any, all_frames: bool, replace: bool
+    ) -> list[dict[str, Any]]:
+        recipe = self.request.recipe
+        frame = image.frame * all_frames
+        streamed = self._write_rows(source, index, rows_of(image), frame, replace)
+        if streamed is not None:
+            return streamed
+        results: list[dict[str, Any]] = []
+        archives: dict[str, tuple[dict[str, Any], Any, list[dict[str, Any]]]] = {}
+        if not names_of(recipe):
+            return results
+        first = names_of(recipe)[0]
+        path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
+        made = self._format(path)
+        dtype, raw = self._samples(made, image.pixels.dtype)
+        for result in results_of(image, recipe, dtype, raw):
+            path = self._path(
+                source, result.kernel.name, result.name, index, image.frame * all_frames
+            )
+            if self._finished(path, replace):
+                results.append(skipped(source, path, result.name))
+                continue
+            samples, alpha = result.samples, result.alpha
+            if alpha and not made.alpha:
+                samples, alpha = samples[..., :-1], False
+            self._warn(source, result.warning)
+            height, width, channels = samples.shape
+            scale = "none" if raw else result.scale
+            row = {"input": source, "output": path, "kernel": result.kernel.name,
+                   "map": result.name, "width": width, "height": height, "channels": channels,
+                   "dtype": str(samples.dtype), "scale": scale}  # fmt: skip
+            results.append(row)
+            if self.plan.together:
+                metadata = self._metadata(result.name, scale)
+                arrays, _, rows = archives.setdefault(path, ({}, metadata, []))
+                arrays[result.name or "image"] = samples
+                rows.append(row)
+                continue
+            options = self._options(path, result.name, scale, image.icc)
+            row["bytes"] = self._publish(
+                path, encode(samples, made, alpha=alpha, **options), replace
+            )
+        for path, (arrays, metadata, rows) in archives.items():
+            size = self._publish(path, encode_archive(arrays, made, metadata), replace)
+            for row in rows:
+                row["bytes"] = size
+        return results

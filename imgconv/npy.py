@@ -138,6 +138,27 @@ def open_npz(file: IO[bytes], name: str, skip: str = "") -> list[Member]:
     return found
 
 
+def read_text(file: IO[bytes], name: str, member: str, limit: int) -> str:
+    """Return the text of at most `limit` characters that an NPZ's member holds, "" without it.
+
+    Such a member is an array of one Unicode string, without dimensions. Raises ArrayFileError.
+    """
+    import zipfile
+
+    try:
+        archive = zipfile.ZipFile(file)
+        entry = archive.getinfo(f"{member}.npy")
+    except KeyError:
+        return ""
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise ArrayFileError(f"{name}: broken NPZ: {error}") from None
+    content = _content(archive, entry, f"{name}: {member}.npy", 4 * limit + HEADER_LIMIT)
+    start = 10 + int.from_bytes(content[8:10], "little")
+    if content[:8] != _MAGIC + b"\1\0" or b"'<U" not in content[:start]:
+        return ""
+    return content[start : start + 4 * limit].decode("utf-32-le", "replace").rstrip("\0")
+
+
 def _loader(
     archive: Any, entry: Any, label: str, declared: Declared
 ) -> Callable[[], npt.NDArray[Any]]:

@@ -66,7 +66,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     read_safetensors(path)
     with open(path, "rb") as file:
         header = _header(file.read(int.from_bytes(file.read(8), "little")), path)
-    return {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
+    found = header.get("__metadata__")
+    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def write_safetensors(

@@ -118,7 +118,7 @@ def test_maps_are_those_of_the_graph_in_every_raw_format(net, photo, tmp_path):
         np.testing.assert_array_equal(npz[name], single)
         np.testing.assert_array_equal(stored[name], single)
     note = json.loads(read_metadata(tmp_path / "maps" / "photo.safetensors")["imgconv"])
-    assert note["weights"] == "untrained, seed 3"
+    assert note["options"]["seed"] == "3"
 
 
 def test_pictures_of_all_maps_of_a_layer_and_its_sheet(net, photo, tmp_path):

@@ -16,6 +16,7 @@ __all__ = [
     "Kernel",
     "get_kernel",
     "load_kernel_file",
+    "named_kernel",
     "parse_kernel_text",
     "preset_names",
     "transform",
@@ -65,23 +66,42 @@ def get_kernel(spec: str) -> Kernel:
     """Return the kernel that `spec` names.
 
     spec: a preset (`sobel-x`), one filter of a preset's bank (`kirsch-nw`), a parametric kernel
-    (`gaussian:sigma=2`), a file (`k.toml`, `bank.toml:NAME`) or the matrix itself. Raises
-    KernelError, with the nearest names for a name that is not known.
+    (`gaussian:sigma=2`), a file (`k.toml`, `bank.toml:NAME`), or the matrix itself, as text or as
+    the JSON object of a kernel file. Raises KernelError, with the nearest names for a name that
+    is not known.
     """
-    head, _, arguments = spec.partition(":")
-    name = head.strip().lower().replace("_", "-")
-    if _NAME.fullmatch(name) and not _is_file(spec):
-        found = _named(ALIASES.get(name, name), arguments.strip())
-        if found is not None:
-            return found
+    found = None if _is_file(spec) else named_kernel(spec)
+    if found is not None:
+        return found
     path, colon, inner = spec.rpartition(":")
     if colon and _suffix(path) == ".toml" and _is_file(path):
         return load_kernel_file(path, inner)
     if _is_file(spec) or (_suffix(spec) and _suffix(spec) in _suffixes()):
         return load_kernel_file(spec)
+    if spec.lstrip().startswith("{"):
+        from imgconv.bank.literal import parse_literal
+
+        return parse_literal(spec)
+    name = _name(spec)
     if _NAME.fullmatch(name) and name not in ("nan", "inf"):
         raise KernelError(_unknown(spec, name))
     return parse_kernel_text(spec, "kernel")
+
+
+def named_kernel(spec: str) -> Kernel | None:
+    """The kernel of a name with its parameters; no file but the presets' own is looked at.
+
+    None where the bank has no such name. Raises KernelError for wrong parameters.
+    """
+    name, arguments = _name(spec), spec.partition(":")[2].strip()
+    if not _NAME.fullmatch(name):
+        return None
+    found = _named(ALIASES.get(name, name), arguments)
+    return found and replace(found, named=True)
+
+
+def _name(spec: str) -> str:
+    return spec.partition(":")[0].strip().lower().replace("_", "-")
 
 
 def _named(name: str, arguments: str) -> Kernel | None:

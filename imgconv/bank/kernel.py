@@ -23,6 +23,7 @@ class Kernel:
     labels: one name per map, for file names.
     source: the preset's name, file or inline text it came from.
     parameters: of a parametric kernel, with the defaults filled in.
+    named: whether `source` is a name of the bank, which makes this kernel on any machine.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Kernel:
     citation: str = ""
     source: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
+    named: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

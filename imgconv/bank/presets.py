@@ -113,6 +113,8 @@ def build(name: str, table: dict[str, Any]) -> Kernel:
         raise KernelError(f"{name}: divisor 0, expected another number")
     if len(weights) > 1 and not labels:
         labels = tuple(str(number) for number in range(len(weights)))
+    if labels and len(labels) != len(weights):
+        raise KernelError(f"{name}: {len(labels)} labels, expected {len(weights)}")
     return Kernel(
         name=name,
         weights=weights,

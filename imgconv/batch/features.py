@@ -4,13 +4,14 @@ import fnmatch
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from imgconv import __version__
+from imgconv.batch.origin import Origin, taken
 from imgconv.batch.reporting import Reports
 from imgconv.batch.runner import naming
 from imgconv.errors import ModelError, OutputError, UsageError
@@ -35,6 +36,17 @@ _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 _BYTES = 4  # of a float32
 
 
+class Draft(Protocol):
+    """Makes the record of a layer's map, of a layer (no number), or of all (no layer either)."""
+
+    def record(
+        self, origin: Origin, frame: int, form: Format, layer: str | None, number: str | None
+    ) -> dict[str, Any]: ...
+
+
+Note = Callable[[str | None, str | None], dict[str, Any] | None]
+
+
 @dataclass(frozen=True)
 class Request:
     """What is to be written, and how.
@@ -42,7 +54,7 @@ class Request:
     values: names of the network's values. made: the output format: a picture a map (a layer with
     `sheet`), one array (C, H, W) a layer, or one archive an image. report: where a page of each
     image goes, with or, by only_report, without the maps. scale, colormap, share: how maps become
-    pictures. output: a folder, or a template with fields.
+    pictures. output: a folder, or a template with fields. draft: makes the records of outputs.
     """
 
     network: Network
@@ -63,6 +75,7 @@ class Request:
     dry_run: bool = False
     report: str | None = None
     only_report: bool = False
+    draft: "Draft | None" = None
 
     @property
     def pictures(self) -> bool:
@@ -158,8 +171,10 @@ class Features:
         request = self.request
         if request.dry_run:
             return list(self._outputs(source, index, 0, self._planned(source)))
+        data = taken(source, request.max_pixels, self.stdin)
+        origin = self._origin(source, data)
         results = []
-        for image in self._images(source):
+        for image in self._images(source, data):
             frame = image.frame if request.frame == "all" else 0
             with naming(source):
                 tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
@@ -167,8 +182,10 @@ class Features:
             rows = list(self._outputs(source, index, frame, shapes))
             paths = [path for row in rows for path in row["paths"]]
             page = self.reports.path(source, index, frame) if self.reports else None
-            done = all(is_complete(p, request.made.name) for p in paths)
-            if request.skip_existing and done and (page is None or os.path.exists(page)):
+            done = request.skip_existing and all(
+                is_complete(path, request.made.name) for path in paths
+            )
+            if done and (page is None or os.path.exists(page)):
                 results += [row | {"skipped": True} for row in rows]
                 continue
             if not request.overwrite and not request.skip_existing:
@@ -177,18 +194,36 @@ class Features:
                         raise OutputError(f"{path}: {EXISTS}")
             if self.reports and page:
                 self.reports.check(page, self._replaces)
-            sections = self._write(tensor, rows)
+            sections = self._write(tensor, rows, self._noting(origin, image.frame))
             if self.reports and page:
                 made = self._page(image, sections)
                 self.reports.write(made, page, self._replaces)
             results += rows
         return results
 
-    def _images(self, source: str) -> Iterator[Image]:
-        import sys
+    def stdin(self) -> bytes:
+        """The bytes of the input `-`."""
+        return sys.stdin.buffer.read()
 
-        data: Any = sys.stdin.buffer.read() if source == "-" else source
-        name = "standard input" if source == "-" else ""
+    def _origin(self, source: str, data: Any) -> Origin | None:
+        """What the records say of the input, if there are any."""
+        if self.request.draft is None or not self.request.made.note or self.request.only_report:
+            return None
+        return Origin(source, data if isinstance(data, bytes) else None)
+
+    def _noting(self, origin: Origin | None, frame: int) -> Note:
+        """(layer, map's number) → the record of that output."""
+        request = self.request
+
+        def note(layer: str | None, number: str | None) -> dict[str, Any] | None:
+            if origin is None or request.draft is None:
+                return None
+            return request.draft.record(origin, frame, request.made, layer, number)
+
+        return note
+
+    def _images(self, source: str, data: Any) -> Iterator[Image]:
+        name = "standard input" if source == "-" else source
         yield from read_images(
             data, frame=self.request.frame, max_pixels=self.request.max_pixels, name=name
         )
@@ -198,7 +233,8 @@ class Features:
         preprocess = self.request.network.preprocess
         size = preprocess.crop or preprocess.resize
         if not isinstance(size, tuple):
-            image = next(self._images(source))
+            data = taken(source, self.request.max_pixels, self.stdin)
+            image = next(self._images(source, data))
             size = preprocess.size_of(image.pixels.shape[0], image.pixels.shape[1])
         shape = (*self.request.network.input_shape[:2], *size)
         graph = self.request.network.graph.at({self.fused.input: shape})
@@ -235,7 +271,7 @@ class Features:
                 "width": width, "bytes": _BYTES * maps * height * width, "paths": paths,
             }  # fmt: skip
 
-    def _write(self, tensor: Array, rows: list[dict[str, Any]]) -> list["Section"]:
+    def _write(self, tensor: Array, rows: list[dict[str, Any]], note: Note) -> list["Section"]:
         """Compute and write an image's maps; return what its report shows of them."""
         request = self.request
         sections = self._sections(tensor.shape) if self.reports else None
@@ -251,30 +287,42 @@ class Features:
             if request.made.archive:
                 kept[layer] = np.ascontiguousarray(maps)
             else:
-                self._write_layer(layer, maps, by_name[layer]["paths"])
-        if kept:
-            pieces = encode_archive(kept, request.made, self._facts)
-            publish(rows[0]["paths"][0], pieces, self._replaces)
+                self._write_layer(layer, maps, by_name[layer]["paths"], note)
+        if kept and self._wants(None, None):
+            pieces = encode_archive(kept, request.made, note(None, None))
+            self._save(rows[0]["paths"][0], pieces)
         return found
 
-    def _write_layer(self, layer: str, maps: Array, paths: list[str]) -> None:
-        request, facts = self.request, self._facts | {"layer": layer}
-        if not request.pictures:
+    def _write_layer(self, layer: str, maps: Array, paths: list[str], note: Note) -> None:
+        request = self.request
+        if request.pictures and not request.sheet:
+            digits = len(str(len(maps) - 1))
+            for number, path, picture in zip(
+                range(len(maps)), paths, self._pictures(maps), strict=True
+            ):
+                self._encode(path, picture, layer, f"{number:0{digits}d}", note)
+        elif request.sheet:
+            self._encode(paths[0], self._sheet(layer, maps), layer, None, note)
+        else:
             # Channels last where the format is read as an image; NPY is (C, H, W) as computed.
             samples = maps if request.made.name == "npy" else maps.transpose(1, 2, 0)
-            self._publish(paths[0], samples, facts)
-        elif request.sheet:
-            self._publish(paths[0], self._sheet(layer, maps), facts)
-        else:
-            for path, picture in zip(paths, self._pictures(maps), strict=True):
-                self._publish(path, picture, facts)
+            self._encode(paths[0], samples, layer, None, note)
 
-    @property
-    def _facts(self) -> dict[str, Any]:
-        request = self.request
-        return {
-            "imgconv": __version__, "network": request.network.name, "weights": request.weights,
-        }  # fmt: skip
+    def _encode(
+        self, path: str, samples: Array, layer: str, number: str | None, note: Note
+    ) -> None:
+        if self._wants(layer, number):
+            self._save(path, encode(
+                np.ascontiguousarray(samples), self.request.made, compress=self.request.compress,
+                metadata=note(layer, number),
+            ))  # fmt: skip
+
+    def _wants(self, layer: str | None, number: str | None) -> bool:
+        """Whether an output is to be made, named as `Draft.record` names it."""
+        return True
+
+    def _save(self, path: str, pieces: Any) -> None:
+        publish(path, pieces, self._replaces)
 
     def _sections(self, shape: Shape) -> Callable[[str, Array], "Section"]:
         """(layer, maps) → its section of the report."""
@@ -312,13 +360,6 @@ class Features:
     @property
     def _replaces(self) -> bool:
         return self.request.overwrite or self.request.skip_existing
-
-    def _publish(self, path: str, samples: Array, facts: dict[str, Any]) -> None:
-        pieces = encode(
-            np.ascontiguousarray(samples), self.request.made, compress=self.request.compress,
-            metadata=facts,
-        )  # fmt: skip
-        publish(path, pieces, self._replaces)
 
     def _pictures(self, maps: Array) -> Iterator[Array]:
         from imgconv.pictures.colormaps import colorize

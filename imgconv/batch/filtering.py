@@ -27,7 +27,10 @@ WALK = 1 << 29  # bytes of the maps of one walk over an image: three of 12 MP in
 
 @dataclass(eq=False, repr=False)  # frozen takes 0.6 ms more of every start
 class Recipe:
-    """Everything that `apply` does to an image, apart from reading and writing files."""
+    """Everything that `apply` does to an image, apart from reading and writing files.
+
+    only: the name of the one map that is wanted of all.
+    """
 
     kernels: tuple[Kernel, ...]
     window: Window = field(default_factory=Window)
@@ -42,6 +45,7 @@ class Recipe:
     sheet: Layout | None = None
     only_report: bool = False
     max_pixels: int | None = None
+    only: str | None = None
 
     def needs_gray(self) -> bool:
         """Whether colours become gray first: asked for, or because a map is shown in colours."""

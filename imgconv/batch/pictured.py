@@ -18,7 +18,9 @@ def names_of(recipe: Recipe) -> list[tuple[Kernel, int, str]]:
     """(kernel, filter, map name) of every result; a sheet is one result of its own."""
     if recipe.only_report:
         return []
-    return [(_SHEET, -1, "")] if recipe.sheet else recipe.names()
+    if recipe.sheet:
+        return [(_SHEET, -1, "")]
+    return [found for found in recipe.names() if recipe.only in (None, found[2])]
 
 
 def results_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> Iterator[Map]:
@@ -29,7 +31,7 @@ def results_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) ->
     if recipe.only_report:
         return
     if not (recipe.sheet or recipe.colormap):
-        yield from maps_of(image, recipe, dtype, raw)
+        yield from _wanted(maps_of(image, recipe, dtype, raw), recipe)
         return
     option = "--sheet" if recipe.sheet else "--colormap"
     if raw or dtype != np.uint8:
@@ -37,8 +39,12 @@ def results_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) ->
     if recipe.sheet:
         yield _sheet(image, recipe)
         return
-    for found in maps_of(image, recipe, _wide(image), raw=True):
+    for found in _wanted(maps_of(image, recipe, _wide(image), raw=True), recipe):
         yield _colored(found, _white(image, recipe), recipe)
+
+
+def _wanted(maps: Iterator[Map], recipe: Recipe) -> Iterator[Map]:
+    return (found for found in maps if recipe.only in (None, found.name))
 
 
 def _wide(image: Image) -> np.dtype[Any]:

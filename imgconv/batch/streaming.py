@@ -86,7 +86,7 @@ def _chain(
     from imgconv.batch.chain_rows import chain_rows
 
     rule = recipe.scale or "clip"
-    if recipe.kept or recipe.sheet or recipe.colormap or image.alpha:
+    if recipe.kept or recipe.only or recipe.sheet or recipe.colormap or image.alpha:
         return None
     if not raw and rule not in scaling.FIXED:
         return None

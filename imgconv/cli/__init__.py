@@ -16,6 +16,7 @@ COMMANDS = {
     "explain": "Show a convolution or pooling step by step.",
     "show": "Preview images in the terminal, before and after.",
     "compare": "Measure how far two images are apart.",
+    "repeat": "Make an output again from the record in it.",
     "jobs": "Show how far an interrupted batch has come.",
     "warmup": "Compile the loops of the common commands now.",
     "doctor": "Show CPU, threads, versions, codecs and the store.",

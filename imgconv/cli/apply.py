@@ -30,8 +30,23 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     Inputs are files, folders with --recursive, globs, - for standard input, or sample:chart.
     Without -o, the result of photo.jpg is photo-KERNEL.png in the current folder.
     """
+    from imgconv.cli.files import write_all
+
+    explained = given.pop("explain_plan")
+    request = request_of(inputs, tuple(map(_loaded, kernels)), given)
+    if not explained:
+        return write_all(request)
+    from imgconv.compute import plan
+
+    with plan.telling(_teller()):
+        return write_all(request)
+
+
+def request_of(inputs: tuple[str, ...], loaded: tuple[Any, ...], given: dict[str, Any]) -> Any:
+    """What the options ask for with kernels that are loaded. Raises UsageError."""
+    from imgconv.batch.draft import Draft
     from imgconv.batch.filtering import Recipe
-    from imgconv.cli.files import layout_of, write_all
+    from imgconv.cli.files import layout_of
     from imgconv.cli.outputs import Request
     from imgconv.compute.padding import normalize_mode
     from imgconv.networks.chain import Window
@@ -41,7 +56,7 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
         normalize_mode(given["padding_mode"]), given["pad_value"],
     )  # fmt: skip
     recipe = Recipe(
-        tuple(_kernel(spec, given) for spec in kernels),
+        tuple(_changed(kernel, given) for kernel in loaded),
         window,
         _activation(given["activation"]),
         _pool(given["pool"]),
@@ -54,12 +69,7 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
         layout_of(given),
         max_pixels=given["max_pixels"],
     )
-    if not given.pop("explain_plan"):
-        return write_all(Request(inputs, recipe, given))
-    from imgconv.compute import plan
-
-    with plan.telling(_teller()):
-        return write_all(Request(inputs, recipe, given))
+    return Request(inputs, recipe, given, Draft("apply", given, loaded))
 
 
 def _teller() -> Any:
@@ -96,17 +106,21 @@ def _pool(text: str | None) -> Any:
     return parse_pool(text)
 
 
-def _kernel(spec: str, given: dict[str, Any]) -> Any:
-    from dataclasses import replace
-
-    from imgconv.bank import get_kernel, parse_kernel_text, transform
+def _loaded(spec: str) -> Any:
+    from imgconv.bank import get_kernel, parse_kernel_text
 
     if spec == "-":
         import sys
 
-        kernel = parse_kernel_text(sys.stdin.read(), "-")
-    else:
-        kernel = get_kernel(spec)
+        return parse_kernel_text(sys.stdin.read(), "-")
+    return get_kernel(spec)
+
+
+def _changed(kernel: Any, given: dict[str, Any]) -> Any:
+    from dataclasses import replace
+
+    from imgconv.bank import transform
+
     kernel = transform(
         kernel, given["normalize"], given["divisor"], given["rotate"], given["flip"], given["bias"]
     )

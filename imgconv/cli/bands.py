@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgconv.batch.division import Divided, Division, rows_of_part
+from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.streaming import MapRows, map_rows
 from imgconv.cli.outputs import Outputs
@@ -42,7 +43,9 @@ class _Output(NamedTuple):
 class InBands(Outputs):
     """Results of images that go in bands; the methods return None for those that do not."""
 
-    def _streamed(self, source: str, index: int, replace: bool) -> list[dict[str, Any]] | None:
+    def _streamed(
+        self, source: str, index: int, replace: bool, origin: Origin | None
+    ) -> list[dict[str, Any]] | None:
         """The results of a file whose rows are read while others are written, where that goes."""
         from imgconv.images.png_chunks import Unusual
 
@@ -54,7 +57,7 @@ class InBands(Outputs):
         self._tell(image.notes)
         with contextlib.closing(image.rows):
             try:
-                return self._write_rows(source, index, image, 0, replace)
+                return self._write_rows(source, index, image, 0, replace, origin)
             except Unusual:
                 return None  # the file is damaged: the whole of it is left to Pillow
 
@@ -63,8 +66,9 @@ class InBands(Outputs):
         return open_rows(source, given["max_pixels"], given["memory"], given["level"])
 
     def _write_rows(
-        self, source: str, index: int, image: Streamed, frame: int, replace: bool
-    ) -> list[dict[str, Any]] | None:
+        self, source: str, index: int, image: Streamed, frame: int, replace: bool,
+        origin: Origin | None,
+    ) -> list[dict[str, Any]] | None:  # fmt: skip
         """Write the maps of an image whose rows come in order; None where that does not go."""
         given, recipe = self.request.given, self.request.recipe
         named = names_of(recipe)
@@ -80,7 +84,8 @@ class InBands(Outputs):
         wanted = [place for place, path in enumerate(paths) if not self._finished(path, replace)]
         if not wanted:
             return results
-        maps = self._maps(source, [paths[place] for place in wanted], image, wanted)
+        chosen = [paths[place] for place in wanted]
+        maps = self._maps(source, chosen, image, wanted, frame, origin)
         if maps is None:
             return None
         first = maps[0]
@@ -106,8 +111,9 @@ class InBands(Outputs):
         return not any(path == "-" or is_url(path) or leads_to_a_stream(path) for path in paths)
 
     def _maps(
-        self, source: str, paths: list[str], image: Streamed, wanted: Sequence[int] = (0,)
-    ) -> "list[_Output] | None":
+        self, source: str, paths: list[str], image: Streamed, wanted: Sequence[int] = (0,),
+        frame: int = 0, origin: Origin | None = None,
+    ) -> "list[_Output] | None":  # fmt: skip
         """The wanted maps of an image as rows to write to paths; None where it has no rows."""
         recipe, made = self.request.recipe, self._format(paths[0])
         dtype, raw = self._samples(made, image.rows.dtype)
@@ -116,7 +122,8 @@ class InBands(Outputs):
             return None
         found = []
         for path, rows in zip(paths, maps, strict=True):
-            options = self._options(path, rows.name, rows.rule, image.icc) | {"alpha": rows.alpha}
+            metadata = self._metadata(origin, frame, rows.kernel, rows.name, made)
+            options = self._options(path, metadata, image.icc) | {"alpha": rows.alpha}
             result = {"input": source, "output": path, "kernel": rows.kernel.name,
                       "map": rows.name, "width": rows.width, "height": rows.height,
                       "channels": rows.channels, "dtype": str(rows.dtype),

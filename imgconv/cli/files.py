@@ -43,18 +43,8 @@ def write_all(request: Request) -> int:
         raise UsageError("standard input is named twice, expected once")
     if given["cluster"] and "-" in request.inputs:
         raise UsageError("--cluster: an image on standard input, expected files or URLs")
-    for kernel in recipe.kernels:
-        scaling.check_rule(rule_of(kernel, recipe))
-    if recipe.colormap:
-        check_colormap(recipe.colormap)
-        if any(kernel.combine == "direction" for kernel in recipe.kernels):
-            raise UsageError(
-                f"--colormap {recipe.colormap}: --combine direction is in colours already, "
-                "expected one of them"
-            )
     frame = given["frame"]
-    parse_frame(frame)
-    level_of(given["compress"])
+    checked(request)
     target, made = _target(given)
     if made:
         check_pyramid(made, given["pyramid"])
@@ -115,6 +105,22 @@ def write_all(request: Request) -> int:
     finally:
         progress.end()
     return failed
+
+
+def checked(request: Request) -> None:
+    """Raise UsageError for options whose texts mean nothing, or do not go together."""
+    recipe = request.recipe
+    for kernel in recipe.kernels:
+        scaling.check_rule(rule_of(kernel, recipe))
+    if recipe.colormap:
+        check_colormap(recipe.colormap)
+        if any(kernel.combine == "direction" for kernel in recipe.kernels):
+            raise UsageError(
+                f"--colormap {recipe.colormap}: --combine direction is in colours already, "
+                "expected one of them"
+            )
+    parse_frame(request.given["frame"])
+    level_of(request.given["compress"])
 
 
 def _target(given: dict[str, Any]) -> tuple[str | None, formats.Format | None]:

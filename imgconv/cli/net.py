@@ -8,7 +8,7 @@ import click
 
 from imgconv.cli import net_options as options
 from imgconv.cli.net_pictures import draw, receptive
-from imgconv.cli.options import FORMAT
+from imgconv.cli.options import FORMAT, no_metadata
 
 
 @click.group()
@@ -115,6 +115,7 @@ net.add_command(receptive)
     help="Write an HTML page of each image; without -o only that.",
 )  # fmt: skip
 @options.many
+@no_metadata
 @options.replacing
 @click.option("--dry-run", is_flag=True, help="Say how many maps and bytes, and stop.")
 def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
@@ -129,21 +130,32 @@ def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
 
     Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
     """
-    from imgconv.batch.features import Features, Request, select_values
+    from imgconv.batch.features import Features
+    from imgconv.cli.net_record import draft_of
     from imgconv.cli.net_run import run_features
+
+    found, source = options.ready(network, given)
+    draft = None if given["no_metadata"] else draft_of(network, source, given)
+    request = request_of(found, source, draft, given, options.only_report(given))
+    return run_features(Features(request), options.sources_of(inputs, given), given)
+
+
+def request_of(
+    network: Any, source: str, draft: Any, given: dict[str, Any], only_report: bool = False
+) -> Any:
+    """What the options ask of a network with its weights, which source names. Raises UsageError."""
+    from imgconv.batch.features import Request, select_values
     from imgconv.images.formats import format_named
     from imgconv.pictures.colormaps import default_rule
 
-    found, source = options.ready(network, given)
-    request = Request(
-        found, select_values(found.graph, given["patterns"]), format_named(given["format_"]),
+    return Request(
+        network, select_values(network.graph, given["patterns"]), format_named(given["format_"]),
         given["output"], source,
         given["scale"] or default_rule(given["colormap"] or "gray"), given["colormap"],
         options.layout(given), given["share_scale"], given["depth"], "fast", given["frame"],
         given["max_pixels"], given["overwrite"], given["skip_existing"], given["dry_run"],
-        given["report"], only_report=options.only_report(given),
+        given["report"], only_report=only_report, draft=draft,
     )  # fmt: skip
-    return run_features(Features(request), options.sources_of(inputs, given), given)
 
 
 @net.command()

@@ -161,11 +161,14 @@ def layout(given: dict[str, Any]) -> Any:
     return None
 
 
-def settled(name: str, given: dict[str, Any]) -> Any:
-    """The network of a name with the preprocessing that the options ask for."""
+def settled(name: str, given: dict[str, Any], find: Any = None) -> Any:
+    """The network of a name with the preprocessing that the options ask for.
+
+    find: what makes a chain's kernels of their texts, where no file is to be opened.
+    """
     from imgconv.networks.find import find_network
 
-    found = find_network(name, given.get("size"))
+    found = find_network(name, given.get("size"), find)
     changed = {
         field: given[option]
         for field, option in (

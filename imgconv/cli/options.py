@@ -200,6 +200,7 @@ frame = click.option("--frame", metavar="N|all", help="Frame or page of a file o
 max_pixels = click.option(
     "--max-pixels", type=click.IntRange(1), help="Refuse larger images; default 179 million."
 )
+no_metadata = click.option("--no-metadata", is_flag=True, help="Leave out what was applied.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 skip_existing = click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone.")
 colormap = click.option(
@@ -272,7 +273,7 @@ _WRITE = (
     click.option(
         "--pyramid", is_flag=True, help="Write smaller levels too, each half: TIFF and Zarr."
     ),
-    click.option("--no-metadata", is_flag=True, help="Leave out what was applied."),
+    no_metadata,
     overwrite,
     skip_existing,
     click.option("--in-place", is_flag=True, help="Replace every input by its result."),

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from imgconv import __version__
+from imgconv.batch.draft import Draft
 from imgconv.batch.filtering import Recipe
+from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.batch.reporting import Reports
@@ -20,11 +21,12 @@ from imgconv.images.remote import is_url
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """A command line: input names, the recipe and the other options by name."""
+    """A command line: input names, the recipe, the other options by name, and what it records."""
 
     inputs: tuple[str, ...]
     recipe: Recipe
     given: dict[str, Any]
+    draft: Draft
 
 
 def level_of(text: str) -> int | str:
@@ -54,12 +56,23 @@ class Outputs:
         """A copy for another process, which has no bar to move."""
         return {**self.__dict__, "tell": None}
 
+    def stdin(self) -> bytes:
+        """The bytes of the input `-`."""
+        return sys.stdin.buffer.read()
+
     def outputs(self, source: str, index: int) -> list[str]:
         """The paths of an input's results, of the first frame."""
         paths = [
             self._path(source, k.name, n, index, 0) for k, _, n in names_of(self.request.recipe)
         ]
         return [*paths, self.reports.path(source, index)] if self.reports else paths
+
+    def _origin(self, source: str, data: Any) -> Origin | None:
+        """What the records say of the input, if there are any."""
+        holds = self.made is None or self.made.note
+        if self.request.given["no_metadata"] or self.request.recipe.only_report or not holds:
+            return None
+        return Origin(source, data if isinstance(data, bytes) else None)
 
     def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
         if self.target == "-":
@@ -85,22 +98,24 @@ class Outputs:
         dtype = formats.output_dtype(made, depth, source)
         return dtype, made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
 
-    def _options(self, path: str, name: str, scale: str, icc: bytes | None) -> dict[str, Any]:
+    def _options(self, path: str, metadata: Any, icc: bytes | None) -> dict[str, Any]:
         """The options of `encode` for one map's file."""
         given = self.request.given
         return {
             "compress": level_of(given["compress"]), "quality": given["quality"],
-            "metadata": self._metadata(name, scale), "pyramid": given["pyramid"],
+            "metadata": metadata, "pyramid": given["pyramid"],
             "icc": icc if self.request.recipe.keeps_colors() else None,
             "ome": path.lower().endswith((".ome.tif", ".ome.tiff")),
         }  # fmt: skip
 
-    def _metadata(self, name: str, scale: str) -> dict[str, Any] | None:
-        if self.request.given["no_metadata"]:
+    def _metadata(
+        self, origin: Origin | None, frame: int, kernel: Any, name: str, made: formats.Format
+    ) -> dict[str, Any] | None:
+        if origin is None:
             return None
-        facts = self.request.recipe.as_dict() | {"scale": scale}
-        shown = None if self.plan.together else name or None
-        return {"imgconv": __version__, "map": shown, **facts}
+        recipe = self.request.recipe
+        one = None if self.plan.together or recipe.sheet else (kernel, name)
+        return self.request.draft.record(origin, frame, recipe, one, made)
 
     def _tell(self, notes: Iterable[str]) -> None:
         for note in () if self.request.given["quiet"] else notes:
@@ -112,13 +127,14 @@ class Outputs:
 
     def _publish(self, path: str, pieces: Any, replace: bool) -> int:
         if path == "-":
-            return _to_stdout(pieces)
+            return to_stdout(pieces)
         # A cluster may run a task twice: what the first run left is then found done.
         or_same = bool(self.request.given["cluster"])
         return publish(path, pieces, replace or self.replacing, or_same)
 
 
-def _to_stdout(pieces: Any) -> int:
+def to_stdout(pieces: Any) -> int:
+    """Write a file's pieces to standard output; return its size. Raises OutputError."""
     size = 0
     try:
         out = sys.stdout.buffer

@@ -31,13 +31,22 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
     maxpool, avgpool, minpool, lppool, adaptive-avgpool, global-avgpool …, softmax and every
     activation.
     """
-    from imgconv.batch.filtering import ChainRecipe
-    from imgconv.cli.files import layout_of, write_all
-    from imgconv.cli.outputs import Request
-    from imgconv.errors import UsageError
+    from imgconv.cli.files import write_all
     from imgconv.networks.chain import parse_chain
 
-    steps = parse_chain(chain)
+    return write_all(request_of(inputs, parse_chain(chain), keep, given))
+
+
+def request_of(
+    inputs: tuple[str, ...], steps: list[Any], keep: tuple[str, ...], given: dict[str, Any]
+) -> Any:
+    """What the options ask for with steps that are parsed. Raises UsageError."""
+    from imgconv.batch.draft import Draft
+    from imgconv.batch.filtering import ChainRecipe
+    from imgconv.cli.files import layout_of
+    from imgconv.cli.outputs import Request
+    from imgconv.errors import UsageError
+
     kept = []
     for index, step in enumerate(steps[:-1]):
         labels = (str(index + 1), step.name, step.name.partition("-")[2], step.text)
@@ -52,4 +61,4 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
         sheet=layout_of(given), steps=tuple(steps), kept=tuple(kept),
         max_pixels=given["max_pixels"],
     )  # fmt: skip
-    return write_all(Request(inputs, recipe, given))
+    return Request(inputs, recipe, given, Draft("run", given))

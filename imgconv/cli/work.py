@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-import sys
 from typing import Any
 
 import numpy as np
 
+from imgconv.batch.origin import Origin, taken
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.cli.bands import InBands, in_files, skipped
 from imgconv.cli.outputs import level_of
@@ -62,16 +62,17 @@ class Work(InBands):
                     raise OutputError(f"{path}: {EXISTS}")
         if page and self.reports:
             self.reports.check(page, replace or self.replacing)
+        data = taken(source, given["max_pixels"], self.stdin)
+        origin = self._origin(source, data)
         plain = frame is None and not self.reports and bool(named)
         if plain and all(in_files(source, path) for _, _, path in named):
-            streamed = self._streamed(source, index, replace)
+            streamed = self._streamed(source, index, replace, origin)
             if streamed is not None:
                 return streamed
-        data: Any = sys.stdin.buffer.read() if source == "-" else source
         results = []
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
                                  level=given["level"],
-                                 name="standard input" if source == "-" else ""):  # fmt: skip
+                                 name="standard input" if source == "-" else source):  # fmt: skip
             self._tell(image.notes)
             # MPO is a camera's JPEG: its further frames are previews of the old picture.
             if given["in_place"] and image.frames > 1 and image.format != "MPO":
@@ -79,7 +80,7 @@ class Work(InBands):
                     f"{source}: --in-place would lose frames of its {image.frames}; "
                     "write them elsewhere with --frame all -o DIR/"
                 )
-            results += self._write(source, index, image, frame == "all", replace)
+            results += self._write(source, index, image, frame == "all", replace, origin)
             if self.reports:
                 from imgconv.batch.reports import report_of
 
@@ -90,11 +91,12 @@ class Work(InBands):
         return results
 
     def _write(
-        self, source: str, index: int, image: Any, all_frames: bool, replace: bool
-    ) -> list[dict[str, Any]]:
+        self, source: str, index: int, image: Any, all_frames: bool, replace: bool,
+        origin: Origin | None,
+    ) -> list[dict[str, Any]]:  # fmt: skip
         recipe = self.request.recipe
         frame = image.frame * all_frames
-        streamed = self._write_rows(source, index, rows_of(image), frame, replace)
+        streamed = self._write_rows(source, index, rows_of(image), frame, replace, origin)
         if streamed is not None:
             return streamed
         results: list[dict[str, Any]] = []
@@ -122,13 +124,13 @@ class Work(InBands):
                    "map": result.name, "width": width, "height": height, "channels": channels,
                    "dtype": str(samples.dtype), "scale": scale}  # fmt: skip
             results.append(row)
+            metadata = self._metadata(origin, image.frame, result.kernel, result.name, made)
             if self.plan.together:
-                metadata = self._metadata(result.name, scale)
                 arrays, _, rows = archives.setdefault(path, ({}, metadata, []))
                 arrays[result.name or "image"] = samples
                 rows.append(row)
                 continue
-            options = self._options(path, result.name, scale, image.icc)
+            options = self._options(path, metadata, image.icc)
             row["bytes"] = self._publish(
                 path, encode(samples, made, alpha=alpha, **options), replace
             )

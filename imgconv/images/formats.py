@@ -16,7 +16,8 @@ class Format(NamedTuple):
     name: as `--format` takes it. suffixes: lower case, the first is used for new files.
     dtypes: sample types, the poorest first. channels: counts it can hold, () for any.
     alpha: whether an opacity channel can be kept. raw: holds maps as they are computed.
-    archive: holds any number of named arrays.
+    archive: holds any number of named arrays. note: the most characters it can hold of a note on
+    how it was made, see `notes`.
     """
 
     name: str
@@ -27,26 +28,38 @@ class Format(NamedTuple):
     raw: bool = False
     text: bool = False
     archive: bool = False
+    note: int = 0
 
 
+NOTE_LIMIT = 1 << 19  # PNG text is read up to twice that
+_EXIF_LIMIT = 60_000  # JPEG's segments end at 65,533 bytes
 _ARRAYS = (U8, U16, F32, F64)
 FORMATS: dict[str, Format] = {
     made.name: made
     for made in (
-        Format("png", (".png",), (U8, U16), (1, 2, 3, 4), alpha=True),
-        Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif")),
-        Format("webp", (".webp",), channels=(1, 2, 3, 4), alpha=True),
-        Format("tiff", (".tif", ".tiff"), (U8, U16, F32), (), alpha=True),
+        Format("png", (".png",), (U8, U16), (1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
+        Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), note=_EXIF_LIMIT),
+        Format("webp", (".webp",), channels=(1, 2, 3, 4), alpha=True, note=_EXIF_LIMIT),
+        Format("tiff", (".tif", ".tiff"), (U8, U16, F32), (), alpha=True, note=NOTE_LIMIT),
         Format("ppm", (".ppm",), (U8, U16)),
         Format("pgm", (".pgm",), (U8, U16), (1,)),
         Format("pnm", (".pnm",), (U8, U16)),
         Format("pfm", (".pfm",), (F32,), raw=True),
         Format("bmp", (".bmp", ".dib")),
-        Format("gif", (".gif",), channels=(1, 3)),
-        Format("zarr", (".zarr",), _ARRAYS, (), alpha=True),
+        Format("gif", (".gif",), channels=(1, 3), note=NOTE_LIMIT),
+        Format("zarr", (".zarr",), _ARRAYS, (), alpha=True, note=NOTE_LIMIT),
         Format("npy", (".npy",), _ARRAYS, (), alpha=True, raw=True),
-        Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True, archive=True),
-        Format("safetensors", (".safetensors",), _ARRAYS, (), alpha=True, raw=True, archive=True),
+        Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True, archive=True, note=NOTE_LIMIT),
+        Format(
+            "safetensors",
+            (".safetensors",),
+            _ARRAYS,
+            (),
+            alpha=True,
+            raw=True,
+            archive=True,
+            note=NOTE_LIMIT,
+        ),
         Format("csv", (".csv",), (U8, U16, F32, F64), (), alpha=True, raw=True, text=True),
         Format("txt", (".txt",), (U8, U16, F32, F64), (), alpha=True, raw=True, text=True),
     )

@@ -24,6 +24,7 @@ _WANTED = frozenset({
     ROWS_PER_STRIP, STRIP_COUNTS, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS,
     TILE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT, ICC,
 })  # fmt: skip
+_ASCII = 2
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 _SIZES = {"B": 1, "H": 2, "h": 2, "I": 4, "i": 4, "Q": 8}
 _ENTRY_LIMIT = 4096
@@ -157,22 +158,43 @@ class Directories:
             self._take(found, entries[start : start + step])
         return found
 
+    def description(self, limit: int) -> str:
+        """The first frame's ImageDescription; "" where there is none of at most `limit` bytes."""
+        if not len(self):
+            return ""
+        count, first = self._entries(self._positions[0])
+        step = 20 if self.big else 12
+        entries = self._read(first, count * step)
+        for start in range(0, count * step, step):
+            entry = entries[start : start + step]
+            if unpack(self.order + "HH", entry[:4]) == (DESCRIPTION, _ASCII):
+                length, stored = self._stored(entry, 1, limit)
+                return stored[:length].decode("latin-1").rstrip("\0")
+        return ""
+
     def _take(self, found: Directory, entry: bytes) -> None:
         kind, code = unpack(self.order + "HH", entry[:4])
         letter = _TYPES.get(code)
         if kind not in _WANTED or letter is None:
             return
+        length, stored = self._stored(entry, _SIZES[letter], self._size)
+        if length == 0:
+            return
+        if kind == ICC:
+            found.tags[kind] = tuple(stored[:length])
+        else:
+            count = length // _SIZES[letter]
+            found.tags[kind] = unpack(f"{self.order}{count}{letter}", stored[:length])
+
+    def _stored(self, entry: bytes, size: int, limit: int) -> tuple[int, bytes]:
+        """(bytes of an entry's values, these bytes); none where they are more than `limit`."""
         width = 8 if self.big else 4
         word = self.order + ("Q" if self.big else "I")
         (count,) = unpack(word, entry[4 : 4 + width])
-        length = count * _SIZES[letter]
-        inline = entry[4 + width :]
-        if length == 0:
-            return
-        if length > width:
-            (offset,) = unpack(word, inline)
-            inline = self._read(offset, length)
-        if kind == ICC:
-            found.tags[kind] = tuple(inline[:length])
-        else:
-            found.tags[kind] = unpack(f"{self.order}{count}{letter}", inline[:length])
+        length, inline = count * size, entry[4 + width :]
+        if length <= width:
+            return length, inline
+        if length > limit:
+            return 0, b""
+        (offset,) = unpack(word, inline)
+        return length, self._read(offset, length)

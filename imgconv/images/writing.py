@@ -14,7 +14,6 @@ from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
 from imgconv.images.publish import Folder, joined
 
-KEYWORD = "imgconv"
 _LARGE = 1 << 26  # bytes of samples from which on a TIFF is written in bands
 
 
@@ -32,17 +31,16 @@ def encode(
 ) -> Iterable[Any]:
     """Return the pieces of a file that holds samples (H, W, C) of a dtype the format takes.
 
-    metadata: what was applied; kept as JSON in PNG text, TIFF's ImageDescription, an NPZ member
-    or safetensors metadata, and left out elsewhere. pyramid: with smaller levels, in TIFF and Zarr.
-    ome: a TIFF described as OME-TIFF. Raises UsageError for channels, sizes or levels that the
-    format cannot hold.
+    metadata: what was applied; kept as JSON where the format has a place for it (see `notes`), and
+    left out elsewhere. pyramid: with smaller levels, in TIFF and Zarr. ome: a TIFF described as
+    OME-TIFF. Raises UsageError for channels, sizes or levels that the format cannot hold.
     """
     _check(samples.shape, made, pyramid)
     note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
     if made.name == "png":
         from imgconv.images import png
 
-        text = {KEYWORD: note} if note else {}
+        text = {"imgconv": note} if note else {}
         return png.encode(samples, alpha=alpha, compress=compress, text=text, icc=icc)
     if made.name in ("ppm", "pgm", "pnm", "pfm"):
         from imgconv.images import netpbm
@@ -70,7 +68,7 @@ def encode(
             pieces = tiff_writer.encode_rows(rows, alpha=alpha, note=note, icc=icc, pyramid=True)
             return [joined(pieces)]
         return tiff_writer.encode(samples, alpha=alpha, note=note, icc=icc)
-    return [_by_pillow(samples, made, quality, icc)]
+    return [_by_pillow(samples, made, quality, icc, note)]
 
 
 def encode_rows(
@@ -95,7 +93,7 @@ def encode_rows(
     if made.name == "png":
         from imgconv.images import png
 
-        text = {KEYWORD: json.dumps(metadata, ensure_ascii=True)} if metadata else {}
+        text = {"imgconv": json.dumps(metadata, ensure_ascii=True)} if metadata else {}
         return png.encode_rows(source, alpha=alpha, compress=compress, text=text, icc=icc)
     if made.name in ("ppm", "pgm", "pnm"):
         from imgconv.images import netpbm
@@ -155,12 +153,12 @@ def encode_archive(
     from imgconv.safetensors import write_safetensors
 
     buffer = io.BytesIO()
-    write_safetensors(buffer, named, {KEYWORD: note} if note else None)
+    write_safetensors(buffer, named, {"imgconv": note} if note else None)
     return [buffer.getbuffer()]
 
 
 def _by_pillow(
-    samples: npt.NDArray[Any], made: Format, quality: int | None, icc: bytes | None
+    samples: npt.NDArray[Any], made: Format, quality: int | None, icc: bytes | None, note: str
 ) -> bytes:
     from PIL import Image as Pillow
 
@@ -170,6 +168,12 @@ def _by_pillow(
         options["quality"] = quality
     if icc and made.name in ("jpeg", "webp"):
         options["icc_profile"] = icc
+    if note and made.name in ("jpeg", "webp"):
+        from imgconv.images import notes
+
+        options["exif"] = notes.exif(note)
+    elif note and made.name == "gif":
+        options["comment"] = note
     buffer = io.BytesIO()
     try:
         picture.save(buffer, made.name, **options)

@@ -4,7 +4,7 @@ A step is a word, its main argument and options `key=value`; `steps` makes a lay
 of one step are the next one's input; channels are filtered one by one, as `apply` does it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy.typing as npt
@@ -41,25 +41,30 @@ class Window(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One layer: its text, its name in file names, and its kernel where it has one of the bank."""
+    """One layer: its text, its name in file names, and its kernel where it has one of the bank.
+
+    loaded: the kernel as it was before flip and bias.
+    """
 
     text: str
     name: str
     layer: "Layer"
     kernel: "Kernel | None" = None
+    loaded: "Kernel | None" = None
 
 
-def parse_chain(text: str) -> list[Step]:
+def parse_chain(text: str, find: "Callable[[str], Kernel] | None" = None) -> list[Step]:
     """Return the steps of a chain, or of a TOML file that holds `steps = [...]`.
 
-    Raises UsageError naming the step, and KernelError for a kernel in it.
+    find: what makes kernels of their texts, where files are not to be opened; then the chain is
+    no file either. Raises UsageError naming the step, and KernelError for a kernel in it.
     """
     from imgconv.networks.steps import parse_step
 
     steps = []
-    for number, part in enumerate(split_chain(text), 1):
-        parsed = parse_step(part, number)
-        steps.append(Step(parsed.text, parsed.name, parsed.fixed(), parsed.kernel))
+    for number, part in enumerate(text.split("|") if find else split_chain(text), 1):
+        step = parse_step(part, number, find)
+        steps.append(Step(step.text, step.name, step.fixed(), step.kernel, step.loaded))
     return steps
 
 

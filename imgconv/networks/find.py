@@ -1,20 +1,33 @@
 """What a command line calls a network: a published name, a file, or a chain of steps."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from imgconv.errors import ModelError
 from imgconv.networks.architectures import Network, family_of, get_network
 from imgconv.networks.weights import draw_weights, fits, load_weights, opened
 from imgconv.shapes import Pair
 
+if TYPE_CHECKING:
+    from imgconv.bank import Kernel
 
-def find_network(text: str, size: Pair | None = None) -> Network:
+
+def find_network(
+    text: str, size: Pair | None = None, find: "Callable[[str], Kernel] | None" = None
+) -> Network:
     """Return the network of `resnet50`, `vgg16:classes=10`, a file, or `conv sobel | relu`.
 
     Files are `mine.toml` and `model.onnx`. size: height and width of its input, for another than
-    the usual; crop and resize follow it. Raises ModelError with a suggestion for a name that is
-    not known, ShapeError where a layer does not fit the size.
+    the usual; crop and resize follow it. find: what makes a chain's kernels of their texts; no
+    file is opened then. Raises ModelError with a suggestion for a name that is not known,
+    ShapeError where a layer does not fit the size.
     """
+    if find:
+        from imgconv.networks.user import chain_network
+
+        chain = "|" in text or " " in text.strip()
+        return chain_network(text, size, find) if chain else _sized(get_network(text), size)
     if text.endswith(".toml"):
         from imgconv.networks.user import file_network
 

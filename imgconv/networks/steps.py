@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgconv.errors import UsageError
 from imgconv.networks import layers
-from imgconv.networks.chain import Window
+from imgconv.networks.chain import Step, Window
 from imgconv.networks.layers.base import Layer, Shape
 from imgconv.networks.layers.image import Gray, KernelFilter
 
@@ -56,13 +56,15 @@ _LAYERS: dict[str, tuple[type[Layer], tuple[str, ...], tuple[str, ...]]] = {
 class ParsedStep:
     """A step's text, its name with its number, and how to make its layer for an input's shape.
 
-    kernel: the bank's kernel of a fixed filter. learned: the layer needs weights or a shape.
+    kernel: the bank's kernel of a fixed filter, and loaded: as it was before flip and bias.
+    learned: the layer needs weights or a shape.
     """
 
     text: str
     name: str
     make: Callable[[Shape], Layer]
     kernel: "Kernel | None" = None
+    loaded: "Kernel | None" = None
     learned: bool = False
 
     def fixed(self) -> Layer:
@@ -75,8 +77,21 @@ class ParsedStep:
         return self.make(())
 
 
-def parse_step(part: str, number: int) -> ParsedStep:
-    """Return a step, the number-th of its chain. Raises UsageError, KernelError."""
+def literal(step: "ParsedStep | Step") -> str:
+    """A step's text with the numbers of a kernel that is not the bank's in place of its name."""
+    words = shlex.split(step.text)
+    if step.loaded is not None and not step.loaded.named:
+        from imgconv.bank.literal import spelled
+
+        words[1] = spelled(step.loaded)
+    return shlex.join(words)
+
+
+def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = None) -> ParsedStep:
+    """Return a step, the number-th of its chain. Raises UsageError, KernelError.
+
+    find: what makes kernels of their texts; `get_kernel` by default, which opens files.
+    """
     text = part.strip()
     try:
         words = shlex.split(part)
@@ -91,8 +106,8 @@ def parse_step(part: str, number: int) -> ParsedStep:
     if kind in ("conv", "convolve", "conv2d"):
         if len(rest) > 1 and rest[0].isdigit() and "=" not in rest[1]:
             return _learned("conv2d", rest, text, name)
-        layer, kernel = _filter(rest, text)
-        return ParsedStep(text, name, lambda shape: layer, kernel)
+        layer, kernel, loaded = _filter(rest, text, find)
+        return ParsedStep(text, name, lambda shape: layer, kernel, loaded)
     if kind in POOLS:
         layer = _pool(POOLS[kind], rest)
         return ParsedStep(text, name, lambda shape: layer)
@@ -114,7 +129,10 @@ def _pool(kind: str, rest: Sequence[str]) -> Layer:
     return _POOL_LAYERS[kind](**parse_pool(f"{kind}:{','.join(rest)}").options)
 
 
-def _filter(rest: list[str], text: str) -> "tuple[Layer, Kernel]":
+def _filter(
+    rest: list[str], text: str, find: "Callable[[str], Kernel] | None"
+) -> "tuple[Layer, Kernel, Kernel]":
+    """The layer of `conv KERNEL …`, its kernel, and that as it was loaded."""
     from imgconv.bank import get_kernel, transform
     from imgconv.compute.padding import normalize_mode
 
@@ -138,9 +156,10 @@ def _filter(rest: list[str], text: str) -> "tuple[Layer, Kernel]":
         )  # fmt: skip
     except ValueError as error:
         raise UsageError(f"chain: {text!r}: {error}") from None
-    kernel = transform(get_kernel(rest[0]), flip=options["flip"] in ("1", "true"), bias=bias)
+    loaded = (find or get_kernel)(rest[0])
+    kernel = transform(loaded, flip=options["flip"] in ("1", "true"), bias=bias)
     combine = options["combine"] or kernel.combine
-    return KernelFilter(kernel.effective_weights(), kernel.bias, window, combine), kernel
+    return KernelFilter(kernel.effective_weights(), kernel.bias, window, combine), kernel, loaded
 
 
 def _numbers(text: str) -> Any:

@@ -17,11 +17,12 @@ A file with `steps = ["conv2d 16 3", "relu", …]` instead of `[[layers]]` is a 
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from imgconv.bank.kernel import Kernel
 from imgconv.errors import ModelError
 from imgconv.networks.architectures import Network
 from imgconv.networks.builder import Builder
@@ -34,14 +35,16 @@ IMAGE = (3, 224, 224)  # of a chain, until a size is asked for
 _KEYS = ("name", "input", "labels", "weights", "preprocess", "layers", "steps", "description")
 
 
-def chain_network(text: str, size: Pair | None = None) -> Network:
+def chain_network(
+    text: str, size: Pair | None = None, find: Callable[[str], Kernel] | None = None
+) -> Network:
     """The network of `gray | conv sobel | conv2d 8 3 | relu`; pixels go in as they are, 0…255.
 
-    Values are called `2-conv`, as `run` calls them. size: what pixels are resized to.
-    Raises UsageError, KernelError, ShapeError.
+    Values are called `2-conv`, as `run` calls them. size: what pixels are resized to. find: as of
+    `parse_chain`. Raises UsageError, KernelError, ShapeError.
     """
     net = Builder(IMAGE[0], *(size or IMAGE[1:]))
-    _add_steps(net, split_chain(text))
+    _add_steps(net, text.split("|") if find else split_chain(text), find)
     return Network("chain", net.graph(), replace(_RAW, resize=size), "a chain of steps")
 
 
@@ -89,9 +92,11 @@ def file_network(path: str, changed: Pair | None = None) -> Network:
     )  # fmt: skip
 
 
-def _add_steps(net: Builder, texts: Sequence[str]) -> None:
+def _add_steps(
+    net: Builder, texts: Sequence[str], find: Callable[[str], Kernel] | None = None
+) -> None:
     for number, text in enumerate(texts, 1):
-        step = parse_step(text, number)
+        step = parse_step(text, number, find)
         net.add(step.name, step.make(net.shapes[net.last]))
 
 

@@ -1,0 +1,76 @@
+"""What the records of all outputs of one command share, and what tells one from another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from imgconv.bank import Kernel
+from imgconv.batch.filtering import ChainRecipe, Recipe
+from imgconv.batch.origin import Origin
+from imgconv.batch.record import Named, Record, options_of, unrepeatable
+from imgconv.images.formats import Format
+
+
+@dataclass(eq=False, repr=False)
+class Draft:
+    """A command and its options, by their parameters' names; `record` makes an output's record.
+
+    kernels: as they were loaded, before the options that change them, in the recipe's order.
+    """
+
+    command: str
+    given: Mapping[str, Any]
+    kernels: tuple[Kernel, ...] = ()
+
+    def record(
+        self, origin: Origin, frame: int, recipe: Recipe, one: tuple[Kernel, str] | None,
+        form: Format,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The record of an output of a format, no longer than it holds.
+
+        one: the kernel and name of the only map in it, of which alone the record then speaks;
+        None where an output holds them all. frame: of the input, for `--frame all`.
+        """
+        limit = form.note
+        options = options_of(self.command, {**self.given, "format_": form.name})
+        if "frame" in options:
+            options["frame"] = str(frame if options["frame"] == "all" else int(options["frame"]))
+        if origin.digest is None and not origin.name.startswith("sample:"):
+            return unrepeatable("its input has no bytes that a digest could be made of")
+        made = Record(self.command, options, Named(origin.name, origin.digest))
+        chosen, name = self.kernels, one[1] if one else None
+        if isinstance(recipe, ChainRecipe):
+            chosen = tuple(step.loaded for step in recipe.steps if step.loaded)
+        elif one:
+            at = recipe.kernels.index(one[0])
+            chosen = self.kernels[at : at + 1]
+            if len(self.kernels) > 1:
+                name = one[1].removeprefix(one[0].name).removeprefix("-")
+        if sum(kernel.weights.size for kernel in chosen if not kernel.named) > limit // 2:
+            return unrepeatable(f"its kernels would take more than {limit} characters")
+        if isinstance(recipe, ChainRecipe):
+            made = _of_chain(made, recipe, name)
+        else:
+            options = {"kernel": [_text(kernel) for kernel in chosen]} | options
+            made = replace(made, options=options, map=name or None)
+        return made.as_dict(limit)
+
+
+def _of_chain(made: Record, recipe: ChainRecipe, name: str | None) -> Record:
+    numbers = {step.name: str(index + 1) for index, step in enumerate(recipe.steps)}
+    kept = [numbers[recipe.steps[index].name] for index in recipe.kept]
+    if name is not None:
+        kept = [numbers[name]] if name else []
+    from imgconv.networks.steps import literal
+
+    chain = " | ".join(map(literal, recipe.steps))
+    options = {"keep": kept} | dict(made.options) if kept else made.options
+    return replace(made, chain=chain, options=options, map=name or None)
+
+
+def _text(kernel: Kernel) -> str:
+    if kernel.named:
+        return kernel.source
+    from imgconv.bank.literal import spelled
+
+    return spelled(kernel)

@@ -1,0 +1,105 @@
+"""The work of a record: that of the command it names, with one output that goes where we say."""
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from imgconv.bank.literal import kernel_without_files
+from imgconv.batch.origin import Origin
+from imgconv.batch.pictured import names_of
+from imgconv.batch.plan import Plan, check_against_input
+from imgconv.batch.record import Record, option_words
+from imgconv.cli.files import checked
+from imgconv.cli.outputs import Request
+from imgconv.cli.work import Work
+from imgconv.errors import UsageError
+from imgconv.images.formats import FORMATS, Format
+from imgconv.images.publish import joined
+
+
+def work_of(record: Record, given: dict[str, Any], origin: Origin) -> Any:
+    """What makes the output: called with the input's name and its bytes or path, returns bytes.
+
+    given: the options of `repeat`. Raises UsageError, and click's own, for what the record asks
+    for wrongly.
+    """
+    if record.command == "net features":
+        from imgconv.cli.again_net import features_again
+
+        return features_again(record, given, origin)
+    return _maps(record, given, origin)
+
+
+def settings(command: click.Command, record: Record, given: dict[str, Any], *words: str) -> Any:
+    """A command's parameters as its command line of the record makes them, with ours.
+
+    Quiet: what there was to say of the maps was said when they were first made.
+    """
+    line = [*option_words(record.options), "--", *words]  # a chain is none, whatever its text
+    with command.make_context(record.command, line) as context:
+        ours = {"max_pixels": given["max_pixels"], "overwrite": given["overwrite"], "quiet": True}
+        return context.params | ours
+
+
+def _maps(record: Record, given: dict[str, Any], origin: Origin) -> "MapAgain":
+    """The work of `apply` or `run`."""
+    made = FORMATS[record.options["format"]]
+    if record.command == "apply":
+        from imgconv.cli import apply
+
+        params = settings(apply.apply, record, given)
+        kernels = tuple(map(kernel_without_files, params.pop("kernels")))
+        request = apply.request_of((), kernels, params)
+    else:
+        from imgconv.cli import run
+        from imgconv.networks.chain import parse_chain
+
+        params = settings(run.run, record, given, record.chain or "")
+        steps = parse_chain(params.pop("chain"), kernel_without_files)
+        request = run.request_of((), steps, params.pop("keep"), params)
+    request.recipe = replace(request.recipe, only=record.map)
+    checked(request)
+    if not names_of(request.recipe):
+        raise UsageError(f"no map {record.map!r}")
+    again = MapAgain(request, given["output"], made, record.map is None, origin)
+    again.ome = given["result"].lower().endswith((".ome.tif", ".ome.tiff"))
+    return again
+
+
+class MapAgain(Work):
+    """One output of one input; `content` are its bytes where it is not to go to a file."""
+
+    def __init__(
+        self, request: Request, target: str | None, made: Format, together: bool, origin: Origin
+    ) -> None:
+        plan = Plan(target, made.suffixes[0], archive=made.archive and together)
+        super().__init__(request, "-" if target is None else target, made, plan)
+        self._known = origin
+        self.content = self._data = b""
+        self.ome = False
+
+    def __call__(self, source: str, data: Any, replace: bool = False) -> Any:
+        """Make the output; return its bytes, or b"" where they went to a file."""
+        self._data = data
+        super().__call__("-" if isinstance(data, bytes) else source, 0)
+        return self.content
+
+    def stdin(self) -> bytes:
+        return self._data
+
+    def _origin(self, source: str, data: Any) -> Origin:
+        return self._known
+
+    def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
+        check_against_input(self.target or "-", source, False)
+        return self.target or "-"
+
+    def _options(self, path: str, metadata: Any, icc: bytes | None) -> dict[str, Any]:
+        return super()._options(path, metadata, icc) | {"ome": self.ome}
+
+    def _publish(self, path: str, pieces: Any, replace: bool) -> int:
+        if path != "-":
+            return super()._publish(path, pieces, replace)
+        self.content = joined(pieces)
+        return len(self.content)

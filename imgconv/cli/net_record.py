@@ -1,0 +1,62 @@
+"""What the outputs of `net features` record of their network and weights."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from imgconv.batch.origin import Origin
+from imgconv.batch.record import ITS_OWN, Named, Record, options_of, unrepeatable
+from imgconv.images.digest import sha256_of
+from imgconv.images.formats import Format
+
+
+def named_network(text: str) -> Named:
+    """A published network by its name, a chain with the numbers of its kernels, a file by digest.
+
+    Raises UsageError, KernelError, OSError.
+    """
+    if text.endswith((".toml", ".onnx")):
+        return Named(os.path.basename(text), sha256_of(text))
+    if "|" not in text and " " not in text.strip():
+        return Named(text)
+    from imgconv.networks.steps import literal, parse_step
+
+    steps = (parse_step(part, number) for number, part in enumerate(text.split("|"), 1))
+    return Named(" | ".join(map(literal, steps)))
+
+
+@dataclass(eq=False, repr=False)
+class NetDraft:
+    """What the records of all outputs of one `net features` share.
+
+    weights: their name and digest, made when they are first asked for; None where none are loaded.
+    """
+
+    given: dict[str, Any]
+    network: Named
+    weights: Callable[[], Named] | None = None
+
+    def record(
+        self, origin: Origin, frame: int, form: Format, layer: str | None, number: str | None
+    ) -> dict[str, Any]:
+        """The record of an output: of a layer's map, of a layer, or of all (None, None)."""
+        if origin.digest is None and not origin.name.startswith("sample:"):
+            return unrepeatable("its input has no bytes that a digest could be made of")
+        options: dict[str, Any] = {"layer": list(self.given["patterns"])}
+        options |= options_of("net features", {**self.given, "format_": form.name})
+        if "frame" in options:
+            options["frame"] = str(frame if options["frame"] == "all" else int(options["frame"]))
+        return Record(
+            "net features", options, Named(origin.name, origin.digest), network=self.network,
+            weights=self.weights() if self.weights else None, layer=layer, map=number or None,
+        ).as_dict(form.note)  # fmt: skip
+
+
+def draft_of(network: str, source: str, given: dict[str, Any]) -> NetDraft:
+    """The draft of a command; source: what `with_weights` says of the weights."""
+    if source == ITS_OWN or given["seed"] is not None:
+        return NetDraft(given, named_network(network))
+    origin = Origin(source)  # beside the work on the first image
+    name = ITS_OWN if given["weights"] is None else origin.name
+    return NetDraft(given, named_network(network), lambda: Named(name, origin.digest))

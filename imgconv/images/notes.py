@@ -1,0 +1,115 @@
+"""The text that says how a file was made: where each format keeps it, and reading it again.
+
+| format | where |
+|---|---|
+| PNG | text of the keyword `imgconv` |
+| TIFF | ImageDescription |
+| JPEG, WebP | ImageDescription in EXIF |
+| GIF | comment |
+| NPZ | the member `imgconv`, Unicode |
+| safetensors | `__metadata__`, key `imgconv` |
+| Zarr | attribute `imgconv` |
+
+The other formats have no place for it.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from xml.sax.saxutils import unescape
+
+from imgconv import npy
+from imgconv.errors import ImageError, ModelError
+from imgconv.images import pillow, png_chunks
+from imgconv.images.arrays import METADATA_MEMBER
+from imgconv.images.formats import NOTE_LIMIT, sniff
+from imgconv.images.reading import MAX_PIXELS, file_limit
+from imgconv.images.source import Source, is_zarr
+from imgconv.images.tiff_tags import Directories
+
+KEYWORD = "imgconv"
+_DESCRIPTION = 0x010E
+_HOLD = "PNG, TIFF, JPEG, WebP, GIF, NPZ, safetensors and Zarr hold one"
+
+
+def exif(note: str) -> bytes:
+    """The EXIF block with a note of ASCII characters."""
+    from PIL import Image as Pillow
+
+    made = Pillow.Exif()
+    made[_DESCRIPTION] = note
+    return made.tobytes()
+
+
+def read_note(path: str) -> str:
+    """Return the note in a file, "" where there is none; nothing of it is believed.
+
+    Raises ImageError for files that cannot be read, or whose format holds no notes.
+    """
+    if is_zarr(path):
+        return _of_zarr(path)
+    with Source(path) as source:
+        if path.lower().endswith(".safetensors"):
+            return _of_safetensors(path)
+        kind = sniff(source.prefix, source.name, None)
+        if kind is None:
+            raise ImageError(f"{source.name}: not an image that is known")
+        reader = _READERS.get(kind)
+        if reader is None:
+            raise ImageError(f"{path}: {kind} holds no record of how it was made; {_HOLD}")
+        return reader(source, kind)
+
+
+def _of_png(source: Source, kind: str) -> str:
+    data = memoryview(source.data(file_limit(MAX_PIXELS)))
+    try:
+        png_chunks.parse_header(data)
+        return png_chunks.parse_facts(data)[0].text.get(KEYWORD, "")
+    except ImageError as error:
+        raise ImageError(f"{source.name}: {error}") from None
+
+
+def _of_npz(source: Source, kind: str) -> str:
+    with npy.reported_as(ImageError):
+        file = source.file(file_limit(MAX_PIXELS))
+        return npy.read_text(file, source.name, METADATA_MEMBER, NOTE_LIMIT)
+
+
+def _of_tiff(source: Source, kind: str) -> str:
+    file = source.file(file_limit(MAX_PIXELS))
+    size = len(source.data(file_limit(MAX_PIXELS))) if source.size is None else source.size
+    text = Directories(file, size, source.name).description(2 * NOTE_LIMIT)
+    _, ours, rest = text.partition('Namespace="imgconv"><Value>')  # of OME-TIFF's XML
+    return unescape(rest.partition("</Value>")[0]) if ours else text
+
+
+def _by_pillow(source: Source, kind: str) -> str:
+    with pillow.decoding(source.name, MAX_PIXELS):
+        opened = pillow.open_image(source.file(file_limit(MAX_PIXELS)), kind, source.name)
+        found = opened.info.get("comment") if kind == "GIF" else opened.getexif().get(_DESCRIPTION)
+        text = found.decode("latin-1") if isinstance(found, bytes) else str(found or "")
+    return text.rstrip("\0")
+
+
+_READERS: dict[str, Callable[[Source, str], str]] = {
+    "PNG": _of_png, "NPZ": _of_npz, "TIFF": _of_tiff, "JPEG": _by_pillow, "WEBP": _by_pillow,
+    "GIF": _by_pillow,
+}  # fmt: skip
+
+
+def _of_safetensors(path: str) -> str:
+    from imgconv.safetensors import read_metadata
+
+    try:
+        return read_metadata(path).get(KEYWORD, "")
+    except ModelError as error:
+        raise ImageError(str(error)) from None
+
+
+def _of_zarr(path: str) -> str:
+    try:
+        with open(os.path.join(path, "zarr.json"), "rb") as file:
+            attributes = json.loads(file.read(4 * NOTE_LIMIT))["attributes"]
+            return json.dumps(attributes.get(KEYWORD, ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""

@@ -170,6 +170,10 @@ def _from_magick(match: re.Match[str], source: str) -> Kernel:
     if not match[5]:
         return kernel
     turns = [rotated(kernel.weights, angle, source) for angle in _TURNS[match[5]]]
+    if len({turn.shape for turn in turns}) > 1:
+        raise KernelError(
+            f"{source}: {width}x{height}{match[5]}, expected a square matrix for turns by 90°"
+        )
     bank: npt.NDArray[np.float64] = np.concatenate(turns)
     labels = tuple(str(angle) for angle in _TURNS[match[5]])
     return Kernel("kernel", bank, labels=labels, scale=kernel.scale, source=source)

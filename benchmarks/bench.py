@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import files, loops, networks
+from benchmarks import files, loops, networks, scale
 from benchmarks.measure import Case, Result, measure
 from benchmarks.report import write_report
 
 HERE = Path(__file__).parent
 GROUPS = (
     "loops", "gaussians", "pools", "layers", "networks", "png", "start", "process", "batch",
-    "growth",
+    "scale", "growth",
 )  # fmt: skip
 
 
@@ -62,6 +62,9 @@ def cases(group: str, folder: Path, extent: Extent) -> Iterator[Case]:
         yield from files.processes(folder, ("0.25", extent.photo))
     elif group == "batch":
         yield from files.batches(folder, extent.files)
+    elif group == "scale":
+        yield from scale.large(folder, [size for size in extent.sizes if float(size) >= 1])
+        yield from scale.batches(folder, extent.files)
     elif group == "growth":
         yield from loops.growth(extent.sizes)
         yield from files.growth(folder, extent.sizes)

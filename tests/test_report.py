@@ -75,10 +75,16 @@ def test_without_o_only_the_page_is_written_and_with_it_both(folder):
     assert imgconv(*arguments) == 1
 
 
-def test_every_input_has_its_page_and_collisions_are_found_first(folder):
+def test_every_input_has_its_page_and_collisions_are_found_first(folder, capfd):
     Image.fromarray(PHOTO[::2]).save("other.png")
     both = ["apply", "-k", "sobel", "photo.png", "other.png"]
     assert imgconv(*both, "--report", "one.html") == 2
+    assert capfd.readouterr().err == (
+        "imgconv: one.html: output of both photo.png and other.png, expected one; use --report "
+        "DIR/ or a template such as --report '{stem}.html'\n"
+    )
+    assert imgconv(*both, "-o", "one.png") == 2
+    assert "use a template such as -o '{stem}-{kernel}-{map}.png'" in capfd.readouterr().err
     assert imgconv(*both, "--report", "pages/") == 0
     assert sorted(path.name for path in (folder / "pages").iterdir()) == [
         "other.html", "photo.html",

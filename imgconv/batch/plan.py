@@ -25,7 +25,8 @@ class Plan:
     suffix: of names that we make, with its dot. several: whether more than one result may come,
     so that a plain file name cannot serve. taken: what each output path
     belongs to; None finds no collisions. archive: the format holds many arrays, so that the maps
-    of an image go into one file unless the template has {map}.
+    of an image go into one file unless the template has {map}. advice: what else two results of
+    one name may use.
     """
 
     output: str | None
@@ -35,6 +36,7 @@ class Plan:
     archive: bool = False
     taken: "dict[str, str] | SpilledNames | None" = field(default_factory=dict)
     base: str = ""
+    advice: str = "a template such as -o '{stem}-{kernel}-{map}.png'"
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy for another process: names hold there too, and collisions are found here."""
@@ -66,8 +68,7 @@ class Plan:
         origin = f"{source} {map_name}".strip()
         if (owner := self.taken.setdefault(key, origin)) != origin:
             raise UsageError(
-                f"{path}: output of both {owner} and {origin}, expected one; "
-                "use a template such as -o '{stem}-{kernel}-{map}.png'"
+                f"{path}: output of both {owner} and {origin}, expected one; use {self.advice}"
             )
         return path
 

@@ -17,7 +17,8 @@ class Reports:
         plain = not target.endswith(os.sep) and not os.path.isdir(target)
         if plain and os.path.splitext(target)[1].lower() not in (".html", ".htm"):
             raise UsageError(f"--report {target}: expected a name that ends in .html")
-        self.plan = Plan(target, ".html", several=several)
+        advice = "--report DIR/ or a template such as --report '{stem}.html'"
+        self.plan = Plan(target, ".html", several=several, advice=advice)
 
     def path(self, source: str, index: int, frame: int = 0) -> str:
         """The page of an input. Raises UsageError where two inputs would have one."""

@@ -10,12 +10,12 @@ an exact factorisation into integers: then every sum is an exact integer.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, exact, jit, plan, tiles
+from imgconv.compute import epilogue, exact, jit, plan, store, tiles
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, loop
 from imgconv.compute.plan import Offer
@@ -25,13 +25,15 @@ from imgconv.compute.vectors import dot, dot_rows
 RESIDUE = 1e-6  # what factors may leave of a kernel, of its absolute sum
 MOST = 8  # factors of a kernel; more cost as much as a Fourier transform
 GROWTH = 4.0  # how much larger the factors' absolute sum may be: rounding grows with it
-BLOCK, SHARED = 64, 16  # elements whose sums stay in registers over all taps, across and down
+BLOCK = 64  # elements whose sums stay in registers over all taps across
+# And down, for ROWS rows: two vectors of AVX-512 each, so that no sum waits for its last product.
+SHARED = 32 if store.vectors()[0] == 16 else 16
 RING = 48_000  # floats of all rings of a strip
 PIXELS = 512  # of a strip at least where the ring allows it
 
 ROWS = 4  # output rows that share each row loaded from the ring
 _ACROSS = dot(BLOCK // SHARED, SHARED)
-_DOWN = {"f32": dot_rows(ROWS, 2), "f64": dot_rows(ROWS, 4)}
+_DOWN = dot_rows(ROWS, SHARED)
 
 
 @loop
@@ -46,9 +48,9 @@ def separable_rows(
     """
     combined = combine != "none"
     fold = epilogue.fold(combine, real, divided)
-    store = epilogue.store(element, real, divided, combined, activation)
+    write = epilogue.store(element, real, divided, combined, activation)
     zero = jit.DTYPES[real].type(0)
-    sum_across, sum_down = _ACROSS, _DOWN[real]
+    sum_across, sum_down = _ACROSS, _DOWN
 
     def body(  # type: ignore[no-untyped-def]
         out, source, line, ring, sums, row_map, col_map, places, across, down, ends, bias, values,
@@ -95,7 +97,7 @@ def separable_rows(
                         to = place + j * geometry[tiles.OUT_ROW]
                         if not combined:
                             to += m * geometry[tiles.OUT_MAP]
-                        store(out, to, sums, at, count, zero if combined else bias[m], values)
+                        write(out, to, sums, at, count, zero if combined else bias[m], values)
 
     arguments = (
         f"disjoint {element}* {source}* {real}* {real}* {real}* i64* i64* i64* {real}* {real}* "
@@ -164,9 +166,9 @@ def offer(job: Job) -> Offer | None:
         found.append(factors)
     rank = sum(len(factors.down) for factors in found) / len(found)
     lanes = 0.5 if job.real == "f64" else 1.0
-    # Measured, u8 and float32: 9×9 1.1 and 1.6, 17×17 1.6 and 2.2, 41×41 4.0 and 4.7; 81×81 8;
-    # 5×5 of rank five 2.9, 7×7 of rank seven 4.7.
-    cost = (0.4 + 0.044 * rank * (kh + kw)) / lanes
+    # Measured, u8 and float32, output pages included: 9×9 1.0 and 1.9, 17×17 1.4 and 2.3, 41×41 4.4
+    # and 5.0.
+    cost = (0.4 + 0.038 * rank * (kh + kw)) / lanes
     kind = "in integers, exact" if whole else f"{rank:g} of rank one a map"
     return Offer("separable", cost, f"rows, then columns of {kh}×{kw} taps ({kind})", found)
 
@@ -204,7 +206,7 @@ def run(job: Job, choice: Offer) -> None:
 
     def work(first: int, last: int) -> None:
         line = np.zeros((wide + kw) * job.run + 2 * BLOCK, real)
-        ring = np.zeros(rank * (kh + ROWS - 1) * pitch + BLOCK, real)
+        ring = _aligned(rank * (kh + ROWS - 1) * pitch + BLOCK, real)
         sums = np.empty(2 * ROWS * pitch + BLOCK, real)
         for index in range(first, last):
             unit, rest = divmod(index, per_unit)
@@ -218,3 +220,11 @@ def run(job: Job, choice: Offer) -> None:
             )  # fmt: skip
 
     over_bands(per_unit * len(job.starts_in), 1, work)
+
+
+def _aligned(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Zeros that begin at a line of the cache, so that no vector of them straddles two."""
+    spare = 64 // dtype.itemsize
+    found = np.zeros(count + spare, dtype)
+    first = -found.__array_interface__["data"][0] % 64 // dtype.itemsize
+    return found[first : first + count]

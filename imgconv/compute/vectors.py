@@ -126,13 +126,17 @@ class Table:
 class Pointer:
     """A pointer to float32 or float64."""
 
-    def __init__(self, builder: Any, value: Any, element: Any) -> None:
+    def __init__(self, builder: Any, value: Any, element: Any, size: int = BYTES) -> None:
         from llvmlite import ir
 
         self.builder, self.value, self.element = builder, value, element
         self.size = 8 if isinstance(element, ir.DoubleType) else 4
-        self.lanes = BYTES // self.size
+        self.lanes = size // self.size
         self.vector = ir.VectorType(element, self.lanes)
+
+    def wide(self) -> "Pointer":
+        """The same, by vectors of twice as many lanes: one of AVX-512, two elsewhere."""
+        return Pointer(self.builder, self.value, self.element, 2 * BYTES)
 
     def _place(self, index: Index) -> Any:
         place = self.builder.gep(self.value, [index.value], source_etype=self.element)
@@ -237,6 +241,8 @@ def dot(groups: int, size: int) -> Traced:
     ) -> None:  # fmt: skip
         from numba.core import cgutils
 
+        # A whole vector straddles two lines, but of two halves one does too.
+        out, data, weights = out.wide(), data.wide(), weights.wide()
         builder = out.builder
         vectors = groups * size // out.lanes
         sums = [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)]
@@ -258,13 +264,13 @@ def dot(groups: int, size: int) -> Traced:
     return Traced(emit)
 
 
-def dot_rows(rows: int, vectors: int) -> Traced:
-    """Weighted sums of rows for `rows` outputs, each one row further, kept in registers.
+def dot_rows(rows: int, size: int) -> Traced:
+    """Weighted sums of `size` elements of rows for `rows` outputs, each one row further.
 
     dot_rows(out, o, length, data, at, places, s, count, weights, w, fresh): for k < rows, to
     out[o + k · length…] the sum over t < count of weights[w + t] · data[at + places[s + k + t]…];
-    added to what is there unless `fresh`. count is at least `rows`. A loaded row meets all
-    outputs, each of which adds its rows in the same order.
+    added to what is there unless `fresh`; kept in registers. count is at least `rows`. A loaded
+    row meets all outputs, each of which adds its rows in the same order.
     """
 
     def emit(
@@ -274,7 +280,9 @@ def dot_rows(rows: int, vectors: int) -> Traced:
         from llvmlite import ir
         from numba.core import cgutils
 
+        out, data, weights = out.wide(), data.wide(), weights.wide()
         builder = out.builder
+        vectors = size // out.lanes
         sums = [
             [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)] for _ in range(rows)
         ]

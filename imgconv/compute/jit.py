@@ -172,13 +172,18 @@ class Function:
         """Arrays as addresses; the arguments are those from place `first` on."""
         values = []
         for dtype, argument in zip(self._dtypes[first:], arguments, strict=False):
-            if dtype is None or argument is None:
+            if dtype is None or argument is None or type(argument) is int:
                 values.append(argument)
             elif argument.dtype != dtype:
                 raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
             else:
                 values.append(argument.__array_interface__["data"][0])
         return values
+
+
+def address(array: Any) -> int:
+    """Where an array begins, which loops take in its place; the caller keeps it and its dtype."""
+    return int(array.__array_interface__["data"][0])
 
 
 class Loop:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, matmul_layout, microkernel, scratch, tiles, winograd
+from imgconv.compute import epilogue, jit, matmul_layout, microkernel, scratch, tiles, winograd
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.matmul_layout import Layout
@@ -241,12 +241,15 @@ class Product:
         # ReLU costs nothing where the sums leave the registers: no pass of its own.
         floor, activation = (0.0, "") if job.activation == "relu" else (-np.inf, job.activation)
         self._constants = lanes, heights, activation
-        self._values = epilogue.make_values("f32", job.fill, 1.0, floor, 1.0)
-        self._starts = np.empty((len(job.starts_in), 3), np.int64)
-        self._starts[:, 0], self._starts[:, 1] = job.starts_in, job.starts_out
-        self._starts[:, 2] = np.arange(len(self._starts)) % groups
-        self._channels = np.array(job.channels, np.int64)
-        self._row_map, self._col_map = job.row_map, job.col_map
+        starts = np.empty((len(job.starts_in), 3), np.int64)
+        starts[:, 0], starts[:, 1] = job.starts_in, job.starts_out
+        starts[:, 2] = np.arange(len(starts)) % groups
+        self._arrays = (
+            epilogue.make_values("f32", job.fill, 1.0, floor, 1.0), job.row_map, job.col_map,
+            np.array(job.channels, np.int64), self.layout.phases, self.layout.offsets, starts,
+            self.layout.geometry,
+        )  # fmt: skip
+        self._addresses = [jit.address(array) for array in self._arrays]  # a microsecond each
         self._tasks = self.layout.tasks(len(job.starts_in), job.out_size[0], maps)
 
     def __call__(
@@ -260,16 +263,13 @@ class Product:
         layout = self.layout
         weights = np.ascontiguousarray(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
-        rows_loop = product_rows(*self._constants).fix(
-            out, source, weights, bias, self._values, self._row_map, self._col_map, self._channels,
-            layout.phases, layout.offsets, self._starts, layout.geometry,
-        )  # fmt: skip
+        rows_loop = product_rows(*self._constants).fix(out, source, weights, bias, *self._addresses)
 
         def work(first: int, last: int) -> None:
             buffers = (
-                scratch.buffer("tile", layout.tile_size),
-                scratch.buffer("sums", layout.sums_size),
-                scratch.buffer("runs", layout.runs_size, np.int64),
+                scratch.address("tile", layout.tile_size),
+                scratch.address("sums", layout.sums_size),
+                scratch.address("runs", layout.runs_size, np.int64),
             )
             for task in self._tasks[first:last]:
                 rows_loop(*buffers, *task)

@@ -6,23 +6,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute import jit
+
 LINE = 64  # bytes
 
 
 class _Scratch(threading.local):
     def __init__(self) -> None:
-        self.buffers: dict[str, npt.NDArray[Any]] = {}
+        self.buffers: dict[str, tuple[npt.NDArray[Any], int]] = {}
 
 
 _scratch = _Scratch()
 
 
-def buffer(name: str, size: int, dtype: Any = np.float32) -> npt.NDArray[Any]:
-    """This thread's buffer of a name, of at least `size` elements; what it holds is left over."""
+def address(name: str, size: int, dtype: Any = np.float32) -> int:
+    """Where this thread's buffer of a name begins, at least `size` elements of what was left."""
     found = _scratch.buffers.get(name)
-    if found is None or found.size < size:
+    if found is None or found[0].nbytes < size * np.dtype(dtype).itemsize + LINE:
         # NumPy aligns to 16 bytes; at a cache line's start no vector of sums lies across two.
         room = np.empty(size * np.dtype(dtype).itemsize + LINE, np.uint8)
-        skip = -room.ctypes.data % LINE
-        found = _scratch.buffers[name] = room[skip : room.size - LINE + skip].view(dtype)
-    return found
+        start = jit.address(room)
+        found = _scratch.buffers[name] = room, start + -start % LINE
+    return found[1]

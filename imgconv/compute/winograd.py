@@ -322,7 +322,7 @@ class Product:
         )  # fmt: skip
 
         def work(first: int, last: int) -> None:
-            buffers = [scratch.buffer(name, size) for name, size in self._sizes.items()]
+            buffers = [scratch.address(name, size) for name, size in self._sizes.items()]
             for task in self._tasks[first:last]:
                 rows_loop(*buffers, self._zeros, *task)
 

@@ -39,7 +39,7 @@ def repeat_result(result: str, given: dict[str, Any]) -> int:
     source, data, origin = _found(record, result, given)
     if target not in (None, "-"):
         check_against_input(target, source, False)
-    with _blamed(result):
+    with blamed(result):
         work = work_of(record, {**given, "result": result}, origin)
     content = work(source, data)
     if target == "-":
@@ -114,7 +114,7 @@ def _from_stdin() -> bytes:
 
 
 @contextmanager
-def _blamed(result: str) -> Iterator[None]:
+def blamed(result: str) -> Iterator[None]:
     """Put what a record asks for wrongly down to the record."""
     try:
         yield

@@ -1,6 +1,7 @@
 """Write the first inputs of every target: python -m tests.fuzz.make_seeds FOLDER"""
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -81,6 +82,23 @@ def models():
         yield helper.make_model(graph).SerializeToString()
 
 
+def records():
+    """Records of the three commands."""
+    rest = {"imgconv": "0.1.0", "record": 1, "input": {"name": "a.png", "sha256": "0" * 64}}
+    options = {"kernel": ["sobel-x"], "padding": "1,2", "pad-value": "0.5", "format": "png"}
+    own = '{"name":"k","weights":[[0,1],[2,3]],"divisor":9,"labels":["a"]}'
+    yield {**rest, "command": "apply", "options": options}
+    yield {**rest, "command": "apply", "options": {
+        "kernel": [own, "gaussian:2"], "sheet": True, "tile": "64", "scale": "abs", "frame": "3",
+        "pool": "max:2", "activation": "relu", "format": "jpeg",
+    }}  # fmt: skip
+    yield {**rest, "command": "run", "chain": f"gray | conv '{own}' stride=2 | maxpool 2",
+           "options": {"keep": ["2"], "format": "npz"}, "map": "2-conv"}  # fmt: skip
+    yield {**rest, "command": "net features", "network": {"name": "lenet5"}, "layer": "c1",
+           "options": {"layer": ["c*"], "seed": "1", "format": "png"}, "map": "0"}  # fmt: skip
+    yield {"imgconv": "0.1.0", "record": 1, "unrepeatable": "too long"}
+
+
 def seeds():
     """Target → inputs."""
     picture = Image.fromarray(RAMP)
@@ -123,6 +141,7 @@ def seeds():
         "safetensors": [tensors(), tensors(a=KERNEL, b=RAMP), tensors(c=KERNEL.astype(np.float32))],
         "network": [text.encode() for text in NETWORKS],
         "onnx": list(models()),
+        "record": [json.dumps(one).encode() for one in records()],
         "arrays": [npy, npz, saved_array(RAMP), saved_array(KERNEL.T)],
     }
 

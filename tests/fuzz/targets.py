@@ -167,3 +167,21 @@ def onnx(data: bytes) -> None:
 
     with file_of(data, ".onnx") as path:
         load_onnx(path).shapes()
+
+
+@target
+def record(data: bytes) -> None:
+    """The record in an output, as far as the work that it asks for; nothing of it is run."""
+    from imgconv.batch.origin import Origin
+    from imgconv.batch.record import parse
+    from imgconv.cli.again import work_of
+    from imgconv.cli.repeating import blamed
+
+    found = parse(data.decode("utf-8", "surrogateescape"), "fuzz")
+    assert found.words("image.png")[0] == "imgconv"
+    if found.network:
+        return  # whose weights would be drawn: seconds for VGG
+    given = dict.fromkeys(("output", "overwrite", "weights", "network"))
+    given |= {"max_pixels": MAX_PIXELS, "result": "fuzz"}
+    with blamed("fuzz"):
+        work_of(found, given, Origin("image.png", known="0" * 64))

@@ -121,8 +121,9 @@ class Cluster:
         from distributed import LocalCluster
 
         self._local = LocalCluster(
-            n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None,
-            silence_logs=logging.CRITICAL,
+            # Any port: of a second cluster here, Dask would warn that its usual one is taken.
+            n_workers=int(count), threads_per_worker=1, processes=True,
+            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
         )  # fmt: skip
         return self._local
 

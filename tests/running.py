@@ -1,5 +1,8 @@
-"""How tests run imgconv: on so many threads, or a command in this process."""
+"""How tests run imgconv: on so many threads, a command here, or in a process for its memory."""
 
+import os
+import subprocess
+import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from types import SimpleNamespace
@@ -34,3 +37,21 @@ def bytes_by_threads(compute, counts=(1, 2, 5)):
         with num_threads(count):
             results.add(compute().tobytes())
     return results
+
+
+SCRIPT = """
+import resource, subprocess, sys
+code = subprocess.call([sys.executable, "-m", "imgconv", *sys.argv[1:]])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+sys.exit(code)
+"""
+
+
+def peak(*arguments, cwd):
+    """Run imgconv; return its peak memory in MB."""
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *map(os.fspath, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout)

@@ -1,9 +1,5 @@
 """Images in bands: TIFFs of every layout and chains of layers, as when whole, in less memory."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +18,7 @@ from imgconv.images.publish import joined
 from imgconv.images.reading import read_images
 from imgconv.images.streamed import open_rows
 from imgconv.networks.chain import parse_chain, trace
-from tests.running import here
+from tests.running import here, peak
 from tests.test_streaming import Trickle
 
 tifffile = pytest.importorskip("tifffile")
@@ -210,24 +206,6 @@ def test_a_chain_in_bands_gives_the_bits_of_the_chain_on_the_whole(
 def test_a_chain_that_needs_the_whole_image_says_so():
     for text in ("adaptive-maxpool 3", "global-avgpool", "conv haar", "maxpool 3 ceil_mode=true"):
         assert chain_rows(ArrayRows(photo("uint8", 3)), tuple(parse_chain(text))) is None
-
-
-SCRIPT = """
-import resource, subprocess, sys
-code = subprocess.call([sys.executable, "-m", "imgconv", *sys.argv[1:]])
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
-sys.exit(code)
-"""
-
-
-def peak(*arguments, cwd):
-    """Run imgconv; return its peak memory in MB."""
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(os.fspath, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    return int(result.stdout)
 
 
 def test_a_large_image_goes_through_31x31_and_a_chain_in_little_memory(tmp_path):

@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from tests.test_large_images import peak
+from tests.running import peak
 
 DRAW = """
 import sys

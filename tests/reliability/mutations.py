@@ -123,7 +123,8 @@ MUTATIONS = (
     Mutation(27, "imgconv/compute/box.py",
              "    if not exact.is_integer(job.source.dtype, job.weights, job.fill):\n"
              "        return None\n", "", "row_27"),
-    Mutation(27, "imgconv/compute/plan.py", '"separable"})', '"separable", "fourier"})', "row_27"),
+    Mutation(27, "imgconv/compute/plan.py",
+             'return int(_module("fourier").rows_of_tiles(job, offer))', "return 1", "row_27"),
     Mutation(28, "imgconv/pictures/report/page.py", 'return escape("".join(',
              'return ("".join(', "row_28"),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -56,6 +56,8 @@ def test_kernels_of_low_rank_agree_with_scipy_within_the_bound(generator, spec):
     channels=st.integers(1, 4),
     mode=st.sampled_from(["zeros", "reflect", "replicate", "circular", "symmetric"]),
 )
+@example([5, 5, 0, 5], [7, 7, 0, 7], 16, (9, 9), 1, "zeros")
+@example([5, 5, 0, 5], [7, 7, 0, 7], 3, (9, 9), 1, "zeros")
 def test_integer_products_are_the_dense_sum_bit_for_bit(
     down, across, divisor, size, channels, mode
 ):

@@ -12,21 +12,24 @@ EXACT = {"f32": 2.0**24, "f64": 2.0**53}
 def integer_form(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float] | None:
     """Return (integers, divisor) with weights == integers / divisor bit for bit, or None.
 
-    The divisor is the smallest found that is a small multiple of 1 / (least weight): enough for
-    kernels drawn as integers over a number.
+    The divisor is the smallest of 2 to 256 and of small multiples of 1 / (least weight): enough
+    for kernels drawn as integers over a number.
     """
     if not np.isfinite(weights).all():
         return None
     magnitudes = np.abs(weights[weights != 0])
     if magnitudes.size == 0 or (magnitudes == np.rint(magnitudes)).all():
         return weights, 1.0
-    least = float(magnitudes.min())
-    for multiple in range(1, 33):
-        divisor = float(np.rint(multiple / least)) if least > 1e-7 else 0.0
-        if 1 < divisor < EXACT["f32"]:
-            integers = np.rint(weights * divisor)
-            if (integers / divisor == weights).all():
-                return integers, divisor
+    ends = np.array([[magnitudes.min()], [magnitudes.max()]])
+    if ends[0, 0] <= 1e-7:
+        return None
+    divisors = np.union1d(np.arange(2.0, 257.0), np.rint(np.arange(1, 33) / ends[0, 0]))
+    divisors = divisors[(divisors > 1) & (divisors < EXACT["f32"])]
+    # The least and the greatest weight leave few divisors to try on all of them.
+    for divisor in divisors[(np.rint(ends * divisors) / divisors == ends).all(axis=0)].tolist():
+        integers = np.rint(weights * divisor)
+        if (integers / divisor == weights).all():
+            return integers, divisor
     return None
 
 

@@ -252,12 +252,15 @@ def test_row_22_names_are_taken_literally_and_reported_printably(photo, name, lo
 
 def test_in_place_replaces_every_input_by_its_result(photo):
     save_photo(photo / "second.png")
-    expected = imgconv("apply", "-q", "-k", "sobel", "photo.png", "-o", "png:-", cwd=photo).stdout
+    expected = {
+        name: imgconv("apply", "-q", "-k", "sobel", name, "-o", "png:-", cwd=photo).stdout
+        for name in ("photo.png", "second.png")
+    }
     (photo / "photo.png").chmod(0o600)
     arguments = ("apply", "-q", "-k", "sobel", "photo.png", "second.png", "--in-place")
     assert imgconv(*arguments, cwd=photo).returncode == 0
-    for name in ("photo.png", "second.png"):
-        assert (photo / name).read_bytes() == expected
+    for name, content in expected.items():
+        assert (photo / name).read_bytes() == content
     assert (photo / "photo.png").stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(photo)) == ["photo.png", "second.png"]
 

@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 from skimage import data
 
 from imgconv.cli import boundary, main
+from imgconv.images import digest
 from imgconv.images.notes import read_note
 from imgconv.images.reading import read_images
 
@@ -578,3 +579,11 @@ def test_feature_maps_without_metadata(imgconv, photo):
     code, _, err = imgconv("repeat", "maps/digit/c1/0.png")
     assert code == 1
     assert "no record of how it was made" in err
+
+
+def test_digests_are_the_same_from_either_implementation(tmp_path, monkeypatch):
+    monkeypatch.setattr(digest, "_taken", 0)
+    for number, size in enumerate((0, 700_000, 700_000, 3_000_000)):
+        content = np.random.default_rng(number).bytes(size)
+        (tmp_path / "file").write_bytes(content)
+        assert digest.sha256_of(str(tmp_path / "file")) == hashlib.sha256(content).hexdigest()

@@ -84,20 +84,33 @@ def plot(title: str, rows: list[dict[str, Any]], folder: Path) -> str | None:
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(7, 4))
     growth = title.startswith("growth")
-    lines: dict[str, list[tuple[float, float]]] = {}
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
-        suffix = "" if growth else " " + row["row"].split()[-1]
+        kind = "" if growth else row["row"].split()[-1]
         for name, value in row["best"].items():
             point = value / row["x"] if growth else value
-            lines.setdefault(name + suffix, []).append((row["x"], point))
-    for name, points in lines.items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+            lines.setdefault((name, kind), []).append((row["x"], point))
+    # A colour for each kind of pixels, a stroke for each tool; of one kind, a colour a tool.
+    names, kinds = (list(dict.fromkeys(keys)) for keys in zip(*lines, strict=True))
+    for (name, kind), points in lines.items():
+        colour = kinds.index(kind) if len(kinds) > 1 else names.index(name)
+        stroke = ("-", "--", ":")[names.index(name) % 3]
+        axes.plot(
+            *zip(*points, strict=True), marker="o", label=f"{name} {kind}".rstrip(),
+            color=f"C{colour}", linestyle=stroke,
+        )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(sorted({row["x"] for row in rows}))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     unit = "file" if "files" in title else "megapixel"
     axes.set_xlabel(f"{unit}s" if growth else "σ" if "Gauss" in title else "kernel size")
     axes.set_ylabel(f"ms per {unit}" if growth else "ms")

@@ -71,6 +71,7 @@ def test_fractions_and_rotations():
 @pytest.mark.parametrize(
     ("text", "says"),
     [("1 2; 3", "row 2"), ("", "empty"), ("1 a", "column 3"), ("1/0", "zero"),
+     ("1/1e99999999", "number"),
      ("3x3: 1 2", "expected 9"), ("box:size=0", "size=0"), ("gaussian:foo=1", "expected sigma"),
      ("sobel:7", "no parameters"), ("[[1,2],[3]]", "equally long"), ("99999x99999: 1", "sides"),
      ("nothere.toml", "No such file"), ("1 inf", "finite")],

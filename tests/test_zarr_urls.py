@@ -2,7 +2,6 @@
 
 import json
 
-import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +19,7 @@ from tests.test_cluster import imgconv as clustered
 from tests.test_cluster import rows
 
 zarr = pytest.importorskip("zarr")
+fsspec = pytest.importorskip("fsspec")
 bucket = test_cluster.bucket
 PHOTO = data.astronaut()
 INVERT = ["-k", "-1", "--bias", "255"]

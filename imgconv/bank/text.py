@@ -99,6 +99,10 @@ def parse_number(token: str, where: str) -> float:
             from fractions import Fraction
 
             above, below = token.split("/")
+            for part in (above, below):
+                # A fraction is exact: 1e99999999 would be written out, for minutes.
+                if abs(int(part.lower().partition("e")[2] or 0)) > 400:
+                    raise OverflowError
             return float(Fraction(above) / Fraction(below))
         return float(token)
     except ZeroDivisionError:

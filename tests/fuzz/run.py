@@ -25,6 +25,10 @@ for module in pkgutil.iter_modules(imgconv.compute.__path__):
     importlib.import_module(f"imgconv.compute.{module.name}")
 with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.bank.files
+    import imgconv.batch.origin
+    import imgconv.batch.record
+    import imgconv.cli.again
+    import imgconv.cli.repeating
     import imgconv.images.netpbm
     import imgconv.images.pillow
     import imgconv.images.png

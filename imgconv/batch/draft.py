@@ -7,7 +7,7 @@ from typing import Any
 from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.batch.origin import Origin
-from imgconv.batch.record import Named, Record, options_of, unrepeatable
+from imgconv.batch.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
 from imgconv.images.formats import Format
 
 
@@ -32,11 +32,9 @@ class Draft:
         None where an output holds them all. frame: of the input, for `--frame all`.
         """
         limit = form.note
-        options = options_of(self.command, {**self.given, "format_": form.name})
-        if "frame" in options:
-            options["frame"] = str(frame if options["frame"] == "all" else int(options["frame"]))
-        if origin.digest is None and not origin.name.startswith("sample:"):
-            return unrepeatable("its input has no bytes that a digest could be made of")
+        options = options_of_output(self.command, self.given, form, frame)
+        if not origin.is_known:
+            return unrepeatable(NO_BYTES)
         made = Record(self.command, options, Named(origin.name, origin.digest))
         chosen, name = self.kernels, one[1] if one else None
         if isinstance(recipe, ChainRecipe):

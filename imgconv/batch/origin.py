@@ -19,7 +19,7 @@ class Origin:
     """
 
     def __init__(self, source: str, data: bytes | None = None, known: str | None = None) -> None:
-        sample = source.startswith("sample:")
+        self._sample = sample = source.startswith("sample:")
         self.name = source if sample else os.path.basename(source.rstrip("/" + os.sep)) or source
         self._source, self._data, self._digest = source, data, known
         self._thread: threading.Thread | None = None
@@ -36,6 +36,11 @@ class Origin:
         if self._thread is not None:
             self._thread.join()
         return self._digest
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the name, of a sample, or the digest says which pixels these are."""
+        return self._sample or self.digest is not None
 
     def _work(self) -> None:
         try:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from imgconv import __version__
 from imgconv.errors import ImageError
-from imgconv.images.formats import FORMATS, NOTE_LIMIT
+from imgconv.images.formats import FORMATS, NOTE_LIMIT, Format
 
 VERSION = 1
 _WINDOW = ("groups", "stride", "padding", "padding-mode", "pad-value", "dilation")
@@ -54,6 +54,7 @@ _BY_X = frozenset(["size", "resize", "crop"])
 _PARAMETERS = {"format": "format_", "kernel": "kernels", "layer": "patterns"}
 _MOST = 256
 ITS_OWN = "its own"  # weights that come with the network
+NO_BYTES = "its input has no bytes that a digest could be made of"
 _KEYS = ("imgconv", "record", "command", "options", "chain", "network", "weights", "input", "map",
          "layer", "unrepeatable")  # fmt: skip
 _SAMPLE = re.compile(r"sample:[a-z0-9-]{0,40}(:[0-9]{1,5})?")
@@ -131,6 +132,16 @@ def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
         found[name] = _text(name, value)
     if given.get("invert") is False:
         found["no-invert"] = True
+    return found
+
+
+def options_of_output(
+    command: str, given: Mapping[str, Any], form: Format, frame: int
+) -> dict[str, Any]:
+    """`options_of` for one output: its format, and its frame of the input for `--frame all`."""
+    found = options_of(command, {**given, "format_": form.name})
+    if "frame" in found:
+        found["frame"] = str(frame if found["frame"] == "all" else int(found["frame"]))
     return found
 
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgconv.batch.origin import Origin
-from imgconv.batch.record import ITS_OWN, Named, Record, options_of, unrepeatable
+from imgconv.batch.record import (
+    ITS_OWN,
+    NO_BYTES,
+    Named,
+    Record,
+    options_of_output,
+    unrepeatable,
+)
 from imgconv.images.digest import sha256_of
 from imgconv.images.formats import Format
 
@@ -41,12 +48,10 @@ class NetDraft:
         self, origin: Origin, frame: int, form: Format, layer: str | None, number: str | None
     ) -> dict[str, Any]:
         """The record of an output: of a layer's map, of a layer, or of all (None, None)."""
-        if origin.digest is None and not origin.name.startswith("sample:"):
-            return unrepeatable("its input has no bytes that a digest could be made of")
+        if not origin.is_known:
+            return unrepeatable(NO_BYTES)
         options: dict[str, Any] = {"layer": list(self.given["patterns"])}
-        options |= options_of("net features", {**self.given, "format_": form.name})
-        if "frame" in options:
-            options["frame"] = str(frame if options["frame"] == "all" else int(options["frame"]))
+        options |= options_of_output("net features", self.given, form, frame)
         return Record(
             "net features", options, Named(origin.name, origin.digest), network=self.network,
             weights=self.weights() if self.weights else None, layer=layer, map=number or None,

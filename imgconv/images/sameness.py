@@ -1,5 +1,6 @@
 """Whether two files of one format hold the same: byte for byte, or at least sample for sample."""
 
+import filecmp
 import json
 import os
 from collections.abc import Iterator
@@ -10,8 +11,6 @@ import numpy as np
 from imgconv.images.digest import sha256_of
 from imgconv.images.reading import read_images
 from imgconv.images.source import is_zarr
-
-_PIECE = 1 << 20
 
 
 class Sameness(NamedTuple):
@@ -74,14 +73,9 @@ def _pairs(first: str, second: str | bytes) -> Iterator[tuple[Any, Any]]:
 def _same_bytes(first: str, second: str | bytes) -> bool:
     if is_zarr(first):
         return isinstance(second, str) and sha256_of(first) == sha256_of(second)
-    with open(first, "rb") as file:
-        if isinstance(second, bytes):
-            return os.fstat(file.fileno()).st_size == len(second) and file.read() == second
-        with open(second, "rb") as other:
-            while piece := file.read(_PIECE):
-                if piece != other.read(_PIECE):
-                    return False
-            return not other.read(1)
+    if isinstance(second, bytes):
+        return os.path.getsize(first) == len(second) and _content(first) == second
+    return filecmp.cmp(first, second, shallow=False)
 
 
 def _content(file: str | bytes) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv import shapes
-from imgconv.compute import epilogue, exact, plan
+from imgconv.compute import epilogue, exact, memory, plan
 from imgconv.compute.convolution import Ints, Window, check_bias, check_weights, supported
 from imgconv.compute.jit import ELEMENT_NAMES
 from imgconv.compute.tiles import Job
@@ -105,7 +105,7 @@ def _joined(jobs: list[Job]) -> Job:
         jobs[0],
         weights=np.concatenate([job.weights for job in jobs], axis=1),
         bias=np.concatenate([job.bias for job in jobs], axis=1),
-        out=np.empty((maps, *jobs[0].out.shape[1:]), jobs[0].out.dtype),
+        out=memory.empty((maps, *jobs[0].out.shape[1:]), jobs[0].out.dtype),
     )
 
 
@@ -161,7 +161,7 @@ def make_job(
     maps = count if combine == "none" else 1
     out_map = out_height * out_width * run
     shape = (maps, out_height, out_width, run)
-    out = np.empty(shape, dtype) if allocate else np.broadcast_to(np.empty(1, dtype), shape)
+    out = memory.empty(shape, dtype) if allocate else np.broadcast_to(np.empty(1, dtype), shape)
     divisor = 1.0
     if np.issubdtype(source.dtype, np.integer):
         form = exact.integer_form(bank)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from imgconv.images.png_chunks import CODEC_ERRORS, Damaged, Unusual, check, codec, walk
 
-_PIECE = 64 << 10  # compressed bytes fed at a time; what a call leaves over is copied
+_PIECE = 256 << 10  # compressed bytes fed at a time; what a call leaves over is copied
 
 
 class Inflater:

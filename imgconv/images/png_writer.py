@@ -352,12 +352,13 @@ def _encoded(writer: Writer, source: RowSource, pieces: list[bytes]) -> Iterator
 
 
 def _strip_rows(row_bytes: int, height: int) -> int:
-    """Rows of a strip: 128 KiB to 1 MiB, an eighth of a small image.
+    """Rows of a strip: equal ones of at most 512 KiB, or of an eighth of a larger image to 1 MiB.
 
-    A strip cannot refer to the 32 KiB before it, which costs 0.2% at 128 KiB.
+    A strip costs 0.2 ms whatever its size, for calls and for codes of its own, and cannot refer to
+    the 32 KiB before it.
     """
-    target = min(1 << 20, max(128 << 10, row_bytes * height // 8))
-    return max(1, target // row_bytes)
+    target = min(1 << 20, max(512 << 10, row_bytes * height // 8))
+    return -(-height // -(-row_bytes * height // target))
 
 
 def _metadata(text: dict[str, str], icc: bytes | None) -> bytes:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import convolution, matmul_layout, plan, winograd
+from imgconv.compute import convolution, depthwise, matmul_layout, plan, winograd
 from imgconv.compute.convolution import conv2d
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
@@ -25,6 +25,8 @@ LAYERS = {
     "dilated": ((1, 8, 15, 15), 8, 5, 3, 2, 2, 1),
     "depthwise": ((2, 40, 7, 7), 40, 5, 1, 2, 1, 40),
     "depthwise, strided": ((1, 16, 30, 31), 16, 3, 2, 1, 1, 16),
+    "depthwise, strided 5×5": ((3, 9, 29, 17), 9, 5, 2, 2, 1, 9),
+    "depthwise, too large to unroll": ((1, 8, 20, 37), 8, 7, 1, 3, 1, 8),
     "few maps": ((1, 30, 8, 40), 2, 3, 1, 1, 1, 1),
     "transformed": ((2, 17, 25, 31), 70, 3, 1, 1, 1, 1),
     "transformed in groups": ((1, 34, 40, 26), 36, 3, 1, 0, 1, 2),
@@ -91,6 +93,26 @@ def test_any_window_agrees_with_the_definition(size, kernel, stride, dilation, s
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * bound)
 
 
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from([((3, 3), (1, 1)), ((3, 3), (2, 2)), ((2, 5), (1, 2)), ((5, 1), (2, 1))]),
+    st.tuples(*[st.integers(0, 4)] * 4),
+    st.sampled_from(["zeros", "constant", "reflect"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_depthwise_window_agrees_with_the_definition(size, window, sides, mode):
+    kernel, stride = window
+    height, width = (max(n, k) for n, k in zip(size, kernel, strict=True))
+    generator = np.random.default_rng(height * width)
+    x = generator.normal(size=(2, 8, height, width)).astype(np.float32)
+    weight = generator.normal(size=(8, 1, *kernel)).astype(np.float32)
+    bias = generator.normal(size=8).astype(np.float32)
+    got = conv2d(x, weight, bias, stride, sides, 1, 8, mode, 0.5)
+    want = reference.conv2d(x, weight, bias, stride, sides, (1, 1), 8, mode, 0.5)
+    bound = np.abs(weight).sum(axis=(1, 2, 3)).max() * np.abs(x).max()
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * bound)
+
+
 @pytest.mark.parametrize("mode", ["zeros", "constant", "reflect", "circular"])
 @pytest.mark.parametrize("pixels", ["rectified", "nearly constant"])
 def test_transformed_tiles_lose_less_than_a_tenth_of_the_bound(pixels, mode):
@@ -121,6 +143,25 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
         assert conv2d(x, weight, bias, **options).tobytes() == want
     finally:
         matmul_layout.layout_of.cache_clear()
+        convolution._layers.clear()
+
+
+@pytest.mark.parametrize(
+    "name", ["depthwise", "depthwise, strided 5×5", "pointwise", "transformed"]
+)
+def test_an_activations_bits_do_not_depend_on_the_batch_or_the_tasks(name, monkeypatch):
+    x, weight, bias, options = make(LAYERS[name])
+    want = conv2d(x, weight, bias, **options, activation="silu")
+    plain = conv2d(x, weight, bias, **options).astype(np.float64)
+    np.testing.assert_allclose(want, plain / (1 + np.exp(-plain)), rtol=1e-6, atol=1e-6)
+    for image, maps in zip(x, want, strict=True):
+        alone = conv2d(image, weight, bias, **options, activation="silu")
+        np.testing.assert_array_equal(alone, maps)
+    convolution._layers.clear()
+    monkeypatch.setattr(depthwise, "CALL", 1)
+    try:
+        np.testing.assert_array_equal(conv2d(x, weight, bias, **options, activation="silu"), want)
+    finally:
         convolution._layers.clear()
 
 

@@ -23,6 +23,7 @@ from imgconv.errors import UsageError
 
 # Places in the `values` array of a loop.
 FILL, GAIN, OFFSET, DIVISOR, INVERSE = range(5)
+BLOCK = 16  # elements of the widest vector
 
 
 def activation_key(activation: Any) -> str:
@@ -37,6 +38,25 @@ def activation_of(key: str, real: str) -> Helper:
     pointwise = importlib.import_module("imgconv.compute.pointwise")
     formula: Helper = pointwise.parse_activation(key).helper(real)
     return formula
+
+
+@functools.cache
+def activate_run(activation: str) -> Helper:
+    """A helper activate(out, at, count) that replaces float32 sums by their activation, "" none.
+
+    By blocks of one length: of a loop over any number, LLVM leaves up to 63 to a scalar loop.
+    """
+    act = activation_of(activation, "f32")
+
+    def body(out, at, count):  # type: ignore[no-untyped-def]
+        for block in range(count // BLOCK if activation else 0):
+            for i in range(BLOCK):
+                place = at + block * BLOCK + i
+                out[place] = act(out[place])
+        for i in range(count // BLOCK * BLOCK if activation else count, count):
+            out[at + i] = act(out[at + i])
+
+    return Helper(body)
 
 
 def _square(value):  # type: ignore[no-untyped-def]

@@ -23,6 +23,7 @@ _P0, _P1, _P2, _P3, _P4, _P5 = (
 )  # fmt: skip
 # Beyond these the result is infinity or zero.
 _TOP, _BOTTOM = np.float32(89), np.float32(-104)
+_SUM_TOP, _SUM_BOTTOM = np.float32(89), np.float32(-88)
 _ONE, _TWO = np.float32(1), np.float32(2)
 _T0, _T1, _T2, _T3, _T4 = (
     np.float32(term)
@@ -56,6 +57,22 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 exp = Helper(_exp)
+
+
+def _exp_beside_one(x):  # type: ignore[no-untyped-def]
+    """exp x where 1 is added to it: 0 instead of what is subnormal, infinity from 2¹²⁷·⁵ on."""
+    x = _SUM_TOP if x > _SUM_TOP else x
+    x = _SUM_BOTTOM if x < _SUM_BOTTOM else x
+    turned = x * _LOG2_E + _ROUNDER
+    n = turned - _ROUNDER
+    r = x - n * _LN2_HIGH
+    r = r - n * _LN2_LOW
+    tail = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
+    y = tail * (r * r) + r + _ONE
+    return y * power(np.int32(np.float32(turned).view(np.int32) - _ROUNDER_BITS))
+
+
+exp_beside_one = Helper(_exp_beside_one)
 
 
 def _tanh(x):  # type: ignore[no-untyped-def]

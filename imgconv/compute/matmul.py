@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit, matmul_layout, microkernel, scratch, tiles, winograd
+from imgconv.compute import (
+    depthwise,
+    epilogue,
+    jit,
+    matmul_layout,
+    microkernel,
+    scratch,
+    tiles,
+    winograd,
+)
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.matmul_layout import Layout
@@ -146,7 +155,7 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
     panel = microkernel.panel(lanes, heights)
     fill = _filler(lanes)
     finish = _finisher(lanes)
-    act = epilogue.activation_of(activation, "f32")
+    activate = epilogue.activate_run(activation)
 
     def body(  # type: ignore[no-untyped-def]
         out, source, weights, bias, values, row_map, col_map, channels, phases, offsets, starts,
@@ -197,8 +206,7 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
                         )  # fmt: skip
                         if activation and block == blocks - 1:
                             for k in range(count):
-                                for i in range(place + k * apart, place + k * apart + width):
-                                    target[i] = act(target[i])
+                                activate(target, place + k * apart, width)
                     if block == blocks - 1:
                         finish(out, base + m * out_map, sums, at, count, runs, out_map)
 
@@ -217,6 +225,9 @@ def offer(job: Job) -> Offer | None:
     if not plain or not job.source.dtype == job.out.dtype == np.float32 or job.real != "f32":
         return None
     taps = channels * kh * kw
+    if groups >= 8 and depthwise.applies(job):
+        reason = f"planes where they lie, {groups} maps of {taps} taps"
+        return Offer("matmul", 0.05 + 0.01 * taps, reason, depthwise.Product(job))
     if winograd.applies(job):
         reason = f"transformed tiles of 4×4 outputs, {maps} maps of {taps} taps"
         return Offer("matmul", 0.05 + 0.003 * taps, reason, winograd.Product(job))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from imgconv.compute import store
+from imgconv.compute.instructions import across, fmuladd, phi, prefetch, splat, vector_at
 from imgconv.compute.jit import Emitter
 
 Heights = tuple[tuple[int, ...], ...]
@@ -70,7 +71,7 @@ def panel(lanes: int, heights: Heights) -> Emitter:
         i64 = ir.IntType(64)
         sums = builder.gep(sums, [at])
         data = builder.gep(data, [p])
-        floor = _splat(builder, floor, lanes)
+        floor = splat(builder, floor, lanes)
         weights = builder.gep(weights, [w])
         bias = builder.gep(bias, [b])
         joined = builder.append_basic_block("panel.done")
@@ -138,15 +139,15 @@ def _block(
     from llvmlite import ir
 
     i64, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), lanes)
-    fma = _fmuladd(builder.module, vector)
+    fma = fmuladd(builder.module, vector)
 
     def place(pointer: Any, index: int) -> Any:
-        return _vector_at(builder, pointer, i64(index * lanes), lanes)
+        return vector_at(builder, pointer, i64(index * lanes), lanes)
 
     with builder.if_else(builder.icmp_signed("!=", fresh, i64(0))) as (start, go_on):
         with start:
             offsets_of = [
-                _splat(builder, builder.load(builder.gep(bias, [i64(r)])), lanes)
+                splat(builder, builder.load(builder.gep(bias, [i64(r)])), lanes)
                 for r in range(len(lines))
             ]
             started = builder.block
@@ -156,7 +157,7 @@ def _block(
             ]
             kept = builder.block
     initial = [
-        _phi(builder, (offsets_of[i // vectors], started), (value, kept))
+        phi(builder, (offsets_of[i // vectors], started), (value, kept))
         for i, value in enumerate(loaded)
     ]
     # One term a turn: of four LLVM hoists all loads and spills what it then cannot hold. With
@@ -165,16 +166,16 @@ def _block(
     turn, done = (builder.append_basic_block(f"terms.{name}") for name in ("turn", "done"))
     builder.cbranch(builder.icmp_signed("<", i64(0), count), turn, done)
     builder.position_at_end(turn)
-    k = _phi(builder, (i64(0), entry))
-    totals = [_phi(builder, (value, entry)) for value in initial]
+    k = phi(builder, (i64(0), entry))
+    totals = [phi(builder, (value, entry)) for value in initial]
     with builder.if_then(builder.icmp_signed("==", builder.and_(k, i64(15)), i64(0))):
         for line in lines:
-            _prefetch(builder, builder.gep(line, [builder.add(k, further)]))
+            prefetch(builder, builder.gep(line, [builder.add(k, further)]))
     spot = builder.gep(data, [builder.load(builder.gep(offsets, [k]))])
     pixels = [builder.load(place(spot, v), align=4) for v in range(vectors)]
     results = []
     for r, line in enumerate(lines):
-        weight = _splat(builder, builder.load(builder.gep(line, [k])), lanes)
+        weight = splat(builder, builder.load(builder.gep(line, [k])), lanes)
         results += [
             builder.call(fma, [weight, pixels[v], totals[r * vectors + v]]) for v in range(vectors)
         ]
@@ -186,7 +187,7 @@ def _block(
     builder.cbranch(builder.icmp_signed("<", after, count), turn, done)
     builder.position_at_end(done)
     results = [
-        _phi(builder, (value, entry), (result, last))
+        phi(builder, (value, entry), (result, last))
         for value, result in zip(initial, results, strict=True)
     ]
     for index, result in enumerate(results):
@@ -211,15 +212,15 @@ def copy(lanes: int, step: int = 1) -> Emitter:
 
         def move(place: Any, size: int) -> None:
             spot = builder.mul(place, i64(step))
-            value = builder.load(_vector_at(builder, source, spot, size), align=4)
+            value = builder.load(vector_at(builder, source, spot, size), align=4)
             if step == 2 and size > 1:
                 # The other half's odd elements, from one before: nothing past the last is read.
                 spot = builder.add(spot, i64(size - 1))
-                more = builder.load(_vector_at(builder, source, spot, size), align=4)
+                more = builder.load(vector_at(builder, source, spot, size), align=4)
                 picked = [*range(0, size, 2), *range(size + 1, 2 * size, 2)]
                 mask = ir.Constant(ir.VectorType(ir.IntType(32), size), picked)
                 value = builder.shuffle_vector(value, more, mask)
-            builder.store(value, _vector_at(builder, target, place, size), align=4)
+            builder.store(value, vector_at(builder, target, place, size), align=4)
 
         size = lanes
         while size:
@@ -232,7 +233,7 @@ def copy(lanes: int, step: int = 1) -> Emitter:
                 tail = builder.append_basic_block("copy.tail")
                 builder.cbranch(builder.icmp_signed("<", i64(0), last), pieces, tail)
                 builder.position_at_end(pieces)
-                place = _phi(builder, (i64(0), fits))
+                place = phi(builder, (i64(0), fits))
                 move(place, size)
                 following = builder.add(place, i64(size))
                 place.add_incoming(following, pieces)
@@ -278,7 +279,7 @@ def dots(lanes: int) -> Emitter:
             test, turn, after = (builder.append_basic_block(f"dots.{n}") for n in "abc")
             builder.branch(test)
             builder.position_at_end(test)
-            place = _phi(builder, (first, before))
+            place = phi(builder, (first, before))
             following = builder.add(place, i64(step))
             builder.cbranch(builder.icmp_signed("<=", following, end), turn, after)
             builder.position_at_end(turn)
@@ -329,18 +330,18 @@ def _dots(
     pairs = [(k, line) for line in range(len(lines)) for k in range(len(columns))]
 
     def loop(first: Any, end: Any, step: int, start: list[Any], kind: Any) -> list[Any]:
-        fma = _fmuladd(builder.module, kind)
+        fma = fmuladd(builder.module, kind)
         before = builder.block
         turn, done = (builder.append_basic_block(f"dot.{n}") for n in ("turn", "done"))
         builder.cbranch(builder.icmp_signed("<", first, end), turn, done)
         builder.position_at_end(turn)
-        k = _phi(builder, (first, before))
-        totals = [_phi(builder, (value, before)) for value in start]
+        k = phi(builder, (first, before))
+        totals = [phi(builder, (value, before)) for value in start]
 
         def read(pointer: Any) -> Any:
             if step == 1:
                 return builder.load(builder.gep(pointer, [k]))
-            return builder.load(_vector_at(builder, pointer, k, lanes), align=4)
+            return builder.load(vector_at(builder, pointer, k, lanes), align=4)
 
         values = [read(column) for column in columns]
         rows = [read(line) for line in lines]
@@ -355,71 +356,12 @@ def _dots(
         builder.cbranch(builder.icmp_signed("<", following, end), turn, done)
         builder.position_at_end(done)
         return [
-            _phi(builder, (value, before), (result, turn))
+            phi(builder, (value, before), (result, turn))
             for value, result in zip(start, results, strict=True)
         ]
 
     many = builder.and_(count, i64(-lanes))
     zero = ir.Constant(vector, [0.0] * lanes)
     vectors = loop(i64(0), many, lanes, [zero] * len(pairs), vector)
-    sums = [_total(builder, value, lanes) for value in vectors]
+    sums = [across(builder, value, lanes) for value in vectors]
     return dict(zip(pairs, loop(many, count, 1, sums, real), strict=True))
-
-
-def _total(builder: Any, value: Any, lanes: int) -> Any:
-    """Emit the sum of a vector's elements: halves added to halves."""
-    from llvmlite import ir
-
-    i32 = ir.IntType(32)
-    while lanes > 1:
-        lanes //= 2
-        parts = [
-            ir.Constant(ir.VectorType(i32, lanes), list(range(start, start + lanes)))
-            for start in (0, lanes)
-        ]
-        low, high = (builder.shuffle_vector(value, value, part) for part in parts)
-        value = builder.fadd(low, high)
-    return builder.extract_element(value, i32(0))
-
-
-def _vector_at(builder: Any, pointer: Any, index: Any, lanes: int) -> Any:
-    from llvmlite import ir
-
-    vector = ir.VectorType(ir.FloatType(), lanes)
-    return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
-
-
-def _phi(builder: Any, *incoming: tuple[Any, Any]) -> Any:
-    phi = builder.phi(incoming[0][0].type)
-    for value, block in incoming:
-        phi.add_incoming(value, block)
-    return phi
-
-
-def _fmuladd(module: Any, vector: Any) -> Any:
-    from llvmlite import ir
-
-    suffix = f"v{vector.count}f32" if isinstance(vector, ir.VectorType) else "f32"
-    name = f"llvm.fmuladd.{suffix}"
-    found = module.globals.get(name)
-    return found or ir.Function(module, ir.FunctionType(vector, [vector] * 3), name)
-
-
-def _prefetch(builder: Any, address: Any) -> None:
-    """Ask for a line to be read into the second level of cache."""
-    from llvmlite import ir
-
-    name, i32 = "llvm.prefetch.p0", ir.IntType(32)
-    found = builder.module.globals.get(name)
-    kinds = [address.type, i32, i32, i32]
-    function = found or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
-    builder.call(function, [address, i32(0), i32(2), i32(1)])
-
-
-def _splat(builder: Any, value: Any, lanes: int) -> Any:
-    from llvmlite import ir
-
-    i32 = ir.IntType(32)
-    blank = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    one = builder.insert_element(blank, value, i32(0))
-    return builder.shuffle_vector(one, blank, ir.Constant(ir.VectorType(i32, lanes), [0] * lanes))

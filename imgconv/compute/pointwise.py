@@ -43,12 +43,12 @@ def _elu(one: Any, alpha: Any) -> Scalar:
     return lambda v: alpha * math.expm1(v) if v < zero else v
 
 
-def _exp_for(one: Any) -> Any:
-    return exponential.exp if isinstance(one, np.float32) else math.exp
+def _exp_for(one: Any, single: jit.Helper = exponential.exp) -> Any:
+    return single if isinstance(one, np.float32) else math.exp
 
 
 def _sigmoid(one: Any) -> Scalar:
-    exp = _exp_for(one)
+    exp = _exp_for(one, exponential.exp_beside_one)
     return lambda v: one / (one + exp(-v))
 
 
@@ -79,7 +79,7 @@ def _tanh(one: Any) -> Scalar:
 
 
 def _silu(one: Any) -> Scalar:
-    exp = _exp_for(one)
+    exp = _exp_for(one, exponential.exp_beside_one)
     return lambda v: v / (one + exp(-v))
 
 

@@ -78,11 +78,37 @@ def test_bands_strips_and_threads_do_not_change_a_bit(generator, monkeypatch):
     pixels = draw(generator, (230, 410, 3), np.float32)
     weights = get_kernel("gaussian:sigma=3").effective_weights()
     results = []
-    for threads, ring in ((1, 48_000), (5, 48_000), (2, 2_000), (3, 500_000)):
-        monkeypatch.setattr(separable, "RING", ring)
+    for threads, strip in ((1, 2048), (5, 2048), (2, 1), (3, 333), (1, 50_000)):
+        monkeypatch.setattr(separable, "STRIP", strip)
         with num_threads(threads):
             results.append(filter_image(pixels, weights).tobytes())
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("size", [(5, 7, 1), (16, 16, 3), (33, 51, 3), (50, 131, 4)])
+def test_squares_of_each_type_agree_with_scipy(generator, dtype, size):
+    image = draw(generator, size, dtype)
+    pixels = image[:, :, : max(1, size[2] - 1)]  # of four channels, three side by side
+    down, across = generator.uniform(0.1, 1, 7), generator.uniform(0.1, 1, 5)
+    got = filter_image(pixels, np.outer(down, across)[None, None], padding_mode="constant",
+                       pad_value=2.5, out_dtype=np.float64)[0]  # fmt: skip
+    want = ndimage.correlate1d(pixels.astype(float), down, axis=0, mode="constant", cval=2.5)
+    # Beyond a side, padded columns of the fill are filtered down too.
+    want = ndimage.correlate1d(want, across, axis=1, mode="constant", cval=2.5 * down.sum())
+    largest = np.abs(pixels.astype(float)).max(initial=2.5)
+    assert got.shape == pixels.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * down.sum() * across.sum() * largest)
+
+
+def test_kernels_of_high_rank_end_before_they_are_decomposed(generator, monkeypatch):
+    kernel = generator.normal(size=(31, 31))
+    low = generator.normal(size=(31, 5)) @ generator.normal(size=(5, 31))
+    found = separable.real_factors(low, 8)
+    assert len(found.down) == 5
+    assert np.abs(found.down.T @ found.across - low).sum() <= separable.RESIDUE * np.abs(low).sum()
+    monkeypatch.setattr(np.linalg, "svd", None)
+    assert separable.real_factors(kernel, 8) is None
 
 
 def test_a_nan_spreads_as_far_as_the_kernel_and_inf_stays_inf(generator, monkeypatch):

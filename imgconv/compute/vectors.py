@@ -82,7 +82,8 @@ def _proxy(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     if isinstance(kind, nb.CPointer) and kind.dtype == nb.int64:
         return Table(builder, value)
     if isinstance(kind, nb.CPointer):
-        return Pointer(builder, value, context.get_value_type(kind.dtype))
+        signed = getattr(kind.dtype, "signed", True)
+        return Pointer(builder, value, context.get_value_type(kind.dtype), signed=signed)
     if isinstance(kind, nb.Integer):
         return Index(builder, builder.sext(value, _long()) if kind.bitwidth < 64 else value)
     raise TypeError(f"traced helper: argument of type {kind}, expected a pointer or an integer")
@@ -124,12 +125,14 @@ class Table:
 
 
 class Pointer:
-    """A pointer to float32 or float64."""
+    """A pointer to float32 or float64, or to integers that are only read `converted`."""
 
-    def __init__(self, builder: Any, value: Any, element: Any, size: int = BYTES) -> None:
+    def __init__(
+        self, builder: Any, value: Any, element: Any, size: int = BYTES, signed: bool = True
+    ) -> None:
         from llvmlite import ir
 
-        self.builder, self.value, self.element = builder, value, element
+        self.builder, self.value, self.element, self.signed = builder, value, element, signed
         self.size = 8 if isinstance(element, ir.DoubleType) else 4
         self.lanes = size // self.size
         self.vector = ir.VectorType(element, self.lanes)
@@ -147,6 +150,24 @@ class Pointer:
         return Vector(
             self.builder, self.builder.load(self._place(index), align=self.size, typ=self.vector)
         )
+
+    def converted(self, index: Index, like: "Pointer") -> "Vector":
+        """As many elements as a vector of `like` has, in its type."""
+        from llvmlite import ir
+
+        builder = self.builder
+        place = builder.gep(self.value, [index.value], source_etype=self.element)
+        kind = ir.VectorType(self.element, like.lanes)
+        integer = isinstance(self.element, ir.IntType)
+        size = self.element.width // 8 if integer else self.size
+        value = builder.load(builder.bitcast(place, kind.as_pointer()), align=size, typ=kind)
+        if integer:
+            value = (builder.sitofp if self.signed else builder.uitofp)(value, like.vector)
+        elif size < like.size:
+            value = builder.fpext(value, like.vector)
+        elif size > like.size:
+            value = builder.fptrunc(value, like.vector)
+        return Vector(builder, value)
 
     def put(self, index: Index, vector: "Vector") -> None:
         """Store a vector from an element on."""
@@ -194,12 +215,14 @@ class Vector:
 
 
 def transpose(rows: list[Vector]) -> list[Vector]:
-    """The transpose of a square of vectors: within halves of 16 bytes first, as AVX shuffles."""
+    """The transpose of a square of vectors: within each 16 bytes first, as AVX shuffles."""
+    from llvmlite import ir
+
     lanes = len(rows)
-    half = lanes // 2
+    part = 2 if isinstance(rows[0].value.type.element, ir.DoubleType) else 4
     step = 1
-    while step < half:
-        low, high = _unpack_masks(lanes, step)
+    while step < part:
+        low, high = _unpack_masks(lanes, part, step)
         mixed = list(rows)
         for i in range(lanes):
             if not i & step:
@@ -207,25 +230,46 @@ def transpose(rows: list[Vector]) -> list[Vector]:
                 mixed[i], mixed[i | step] = a.mixed(b, low), a.mixed(b, high)
         rows = mixed
         step *= 2
-    low = [*range(half), *range(lanes, lanes + half)]
-    high = [*range(half, lanes), *range(lanes + half, 2 * lanes)]
-    # The unpacking leaves the columns of a half in bit-reversed order.
-    places = (0, 2, 1, 3) if half == 4 else (0, 1)
-    return [rows[i].mixed(rows[i + half], mask) for mask in (low, high) for i in places]
+    # The unpacking leaves the columns of a part in bit-reversed order.
+    order = (0, 2, 1, 3) if part == 4 else (0, 1)
+    columns = [_exchange([rows[a + i] for a in range(0, lanes, part)], part) for i in order]
+    return [column[place] for place in range(lanes // part) for column in columns]
 
 
-def _unpack_masks(lanes: int, step: int) -> tuple[list[int], list[int]]:
+def _unpack_masks(lanes: int, part: int, step: int) -> tuple[list[int], list[int]]:
     """Lanes of the low and of the high halves of each 16 bytes of two vectors, interleaved."""
-    half = lanes // 2
     masks = []
-    for begin in (0, half // 2):
+    for begin in (0, part // 2):
         places = []
-        for lane_half in (0, half):
-            for i in range(0, half // 2, step):
-                base = lane_half + begin + i
-                places += [*range(base, base + step), *range(lanes + base, lanes + base + step)]
+        for base in range(begin, lanes, part):
+            for i in range(base, base + part // 2, step):
+                places += [*range(i, i + step), *range(lanes + i, lanes + i + step)]
         masks.append(places)
     return masks[0], masks[1]
+
+
+def _exchange(rows: list[Vector], part: int) -> list[Vector]:
+    """The transpose of a square of parts of `part` lanes, of which each vector has len(rows)."""
+    count = len(rows)
+    if count == 1:
+        return rows
+    lanes = count * part
+    # Every second part of one vector, then of the other: two halves of the square.
+    masks = [
+        [
+            lane
+            for base in range(odd * part, 2 * lanes, 2 * part)
+            for lane in range(base, base + part)
+        ]
+        for odd in (0, 1)
+    ]
+    found: list[Vector] = [rows[0]] * count
+    for odd, mask in enumerate(masks):
+        half = [rows[i].mixed(rows[i + 1], mask) for i in range(0, count, 2)]
+        if count == 4:
+            half = [half[0].mixed(half[1], masks[0]), half[0].mixed(half[1], masks[1])]
+        found[odd::2] = half
+    return found
 
 
 def dot(groups: int, size: int) -> Traced:
@@ -264,61 +308,70 @@ def dot(groups: int, size: int) -> Traced:
     return Traced(emit)
 
 
-def dot_rows(rows: int, size: int) -> Traced:
-    """Weighted sums of `size` elements of rows for `rows` outputs, each one row further.
+def converted_rows(vector: int) -> Traced:
+    """A vector of each of some rows, converted and stored one after the other.
 
-    dot_rows(out, o, length, data, at, places, s, count, weights, w, fresh): for k < rows, to
-    out[o + k · length…] the sum over t < count of weights[w + t] · data[at + places[s + k + t]…];
-    added to what is there unless `fresh`; kept in registers. count is at least `rows`. A loaded
-    row meets all outputs, each of which adds its rows in the same order.
+    converted_rows(out, source, places, e, count, fill): for j < count the elements
+    source[places[j] + e…] where places[j] is not negative, else fill[0], to out.
     """
 
     def emit(
-        out: Pointer, o: Index, length: Index, data: Pointer, at: Index, places: Table, s: Index,
-        count: Index, weights: Pointer, w: Index, fresh: Index,
-    ) -> None:  # fmt: skip
+        out: Pointer, source: Pointer, places: Table, e: Index, count: Index, fill: Pointer
+    ) -> None:
         from llvmlite import ir
         from numba.core import cgutils
 
-        out, data, weights = out.wide(), data.wide(), weights.wide()
+        if vector > BYTES:
+            out, fill = out.wide(), fill.wide()
         builder = out.builder
-        vectors = size // out.lanes
-        sums = [
-            [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)] for _ in range(rows)
-        ]
-        zero = out.constant(0.0).value
-        started = builder.icmp_signed("!=", fresh.value, ir.IntType(64)(0))
-        with builder.if_else(started) as (new, old):
-            with new:
-                for kept in sums:
-                    for place in kept:
-                        builder.store(zero, place)
-            with old:
-                for k, kept in enumerate(sums):
-                    for v, place in enumerate(kept):
-                        start = o + k * length + v * out.lanes
-                        builder.store(out.get(start).value, place)
-
-        def add(t: Index, first: int, last: int) -> None:
-            row = at + places[s + t]
-            loaded = [data.get(row + v * out.lanes) for v in range(vectors)]
-            for k in range(first, last):
-                weight = weights.one(w + t + -k)
-                for kept, values in zip(sums[k], loaded, strict=True):
-                    total = Vector(builder, builder.load(kept, typ=out.vector)) + weight * values
-                    builder.store(total.value, kept)
-
         origin = Index(builder, ir.IntType(64)(0))
-        for t in range(rows - 1):
-            add(origin + t, 0, t + 1)
-        inner = count + (1 - rows)
-        with cgutils.for_range(builder, inner.value) as loop:
-            add(Index(builder, loop.index) + (rows - 1), 0, rows)
-        for t in range(rows - 1):
-            add(count + t, t + 1, rows)
-        for k, kept in enumerate(sums):
-            for v, place in enumerate(kept):
-                done = Vector(builder, builder.load(place, typ=out.vector))
-                out.put(o + k * length + v * out.lanes, done)
+        with cgutils.for_range(builder, count.value) as loop:
+            j = Index(builder, loop.index)
+            place = places[j]
+            inside = builder.icmp_signed(">=", place.value, origin.value)
+            with builder.if_else(inside) as (here, beyond):
+                with here:
+                    out.put(j * out.lanes, source.converted(place + e, out))
+                with beyond:
+                    out.put(j * out.lanes, fill.one(origin))
+
+    return Traced(emit)
+
+
+def dot_block(vector: int) -> Traced:
+    """A square of weighted sums, turned by a quarter: rows in, columns out.
+
+    dot_block(out, o, pitch, data, at, step, count, far, parts, weights, w), with as many lanes as
+    elements fit into `vector` bytes: element i of row k of the square is the sum over r < parts
+    and t < count of weights[w + r · count + t] · data[at + r · far + t · step + k · lanes + i] and
+    goes to out[o + i · pitch + k]. All sums stay in registers.
+    """
+
+    def emit(
+        out: Pointer, o: Index, pitch: Index, data: Pointer, at: Index, step: Index, count: Index,
+        far: Index, parts: Index, weights: Pointer, w: Index,
+    ) -> None:  # fmt: skip
+        from numba.core import cgutils
+
+        if vector > BYTES:
+            out, data, weights = out.wide(), data.wide(), weights.wide()
+        builder = out.builder
+        lanes = out.lanes
+        sums = [cgutils.alloca_once(builder, out.vector) for _ in range(lanes)]
+        for kept in sums:
+            builder.store(out.constant(0.0).value, kept)
+        with cgutils.for_range(builder, parts.value) as part:
+            r = Index(builder, part.index)
+            with cgutils.for_range(builder, count.value) as loop:
+                t = Index(builder, loop.index)
+                weight = weights.one(w + r * count + t)
+                place = at + r * far + t * step
+                for k, kept in enumerate(sums):
+                    total = Vector(builder, builder.load(kept, typ=out.vector))
+                    total = total + weight * data.get(place + k * lanes)
+                    builder.store(total.value, kept)
+        turned = transpose([Vector(builder, builder.load(kept, typ=out.vector)) for kept in sums])
+        for i, done in enumerate(turned):
+            out.put(o + i * pitch, done)
 
     return Traced(emit)

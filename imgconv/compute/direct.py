@@ -3,9 +3,11 @@
 Four output rows under a column of H taps need only H + 3 rows of the image, so a loaded vector
 meets up to four weights; one output row alone would be bound by its unaligned loads, one for each
 multiplication. Columns go outside and rows inside, so that a column's weights stay in registers
-(7×7, float32: 30 ms against 38 ms on one core the other way round). Taps are unrolled: all of a
-small kernel in one pass, beyond that one column of a few taps a pass (`tiles.row_chunks`), with
-the sums in the first-level cache between passes.
+(7×7, float32: 30 ms against 38 ms on one core the other way round). Few taps are unrolled. Over
+more of them a loop runs, with the sums of four rows by four vectors in registers from the first
+tap to the last (11×11, 12 MP RGB float32: 79 ms of one core, 104 in unrolled passes with sums in
+the first-level cache between them; 21×21: 242 and 464). Where vertical stride or dilation keep
+rows apart, such passes of one column of a few taps remain (`tiles.row_chunks`).
 
 Small kernels read the image where it lies, in its own type; only borders go through a tile.
 """
@@ -16,13 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit, plan, tiles
+from imgconv.compute import epilogue, jit, plan, store, tiles
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.plan import Offer
-from imgconv.compute.tiles import Job, Layout, band_rows, fill_tile, round_up, row_chunks
+from imgconv.compute.tiles import ROWS, Job, Layout, band_rows, fill_tile, round_up, row_chunks
+from imgconv.compute.vectors import dot_grid
 
-ROWS = 4  # output rows at a time
 BLOCK = 1024  # elements a pass: eight rows of sums are 32 kB
 CACHE = 400_000  # bytes of source rows that one strip of columns may keep alive
 
@@ -99,11 +101,68 @@ def adder(real: str, height: int, across: int, stride: int, dilation: int, fresh
     return Helper(start if fresh else add)
 
 
+def _all_passes(passes: "Passes", real: str, stride: int, dilation: int) -> Helper:
+    """A helper that leaves the sums of all taps of `count` elements of ROWS rows at `to`.
+
+    full: how many passes are of the first height, of `many`.
+    """
+    run_first = adder(real, passes.height, passes.across, stride, dilation, passes.one)
+    run_second = adder(real, max(passes.second, 1), passes.across, stride, dilation, False)
+    zero = jit.DTYPES[real].type(0)
+    one, second = passes.one, passes.second
+
+    def body(  # type: ignore[no-untyped-def]
+        sums, to, length, data, at, pitch, columns, starts, weights, w, count, full, many
+    ):
+        if not one:
+            for i in range(ROWS * length):
+                sums[to + i] = zero
+        for p in range(full):
+            run_first(
+                sums, to, length, data, at + starts[3 * p + 1] * pitch, pitch,
+                columns, starts[3 * p], weights, w + starts[3 * p + 2], count,
+            )  # fmt: skip
+        if second:
+            for p in range(full, many):
+                run_second(
+                    sums, to, length, data, at + starts[3 * p + 1] * pitch, pitch,
+                    columns, starts[3 * p], weights, w + starts[3 * p + 2], count,
+                )  # fmt: skip
+
+    return Helper(body)
+
+
+def _grid(real: str) -> Helper:
+    """The same in one pass whatever the taps: `full` columns of `many` rows of them."""
+    wide = store.vectors()[0] == 16
+    size, vectors = (64, 4) if wide else (32, 2)
+    block = vectors * size // jit.DTYPES[real].itemsize
+    several, single = dot_grid(ROWS, vectors, size), dot_grid(ROWS, 1, size)
+    lanes = block // vectors
+
+    def body(  # type: ignore[no-untyped-def]
+        sums, to, length, data, at, pitch, columns, starts, weights, w, count, full, many
+    ):
+        blocks = count // block
+        for b in range(blocks):
+            i = b * block
+            several(
+                sums, to + i, length, data, at + i, pitch, columns, full, many, weights, w
+            )  # fmt: skip
+        for b in range((count - blocks * block) // lanes):
+            i = blocks * block + b * lanes
+            single(
+                sums, to + i, length, data, at + i, pitch, columns, full, many, weights, w
+            )  # fmt: skip
+
+    return Helper(body)
+
+
 class Passes(NamedTuple):
     """How the taps are cut into passes: compile-time constants of the loop.
 
     height: taps a column of the first passes; second: of the others, or 0 where there are none.
-    across: columns a pass. one: a single pass does it all.
+    across: columns a pass. one: a single pass does it all. height 0: any taps in one pass.
     """
 
     height: int
@@ -126,10 +185,10 @@ def direct_rows(
     """
     combined = combine != "none"
     fold = epilogue.fold(combine, real, divided)
-    store = epilogue.store(element, real, divided, combined, activation)
+    write = epilogue.store(element, real, divided, combined, activation)
     zero = jit.DTYPES[real].type(0)
-    run_first = adder(real, height, across, stride, dilation, one)
-    run_second = adder(real, max(second, 1), across, stride, dilation, False)
+    passes_of = Passes(height, second, across, one)
+    run_all = _grid(real) if height == 0 else _all_passes(passes_of, real, stride, dilation)
     in_place = source == data
     pick = Helper(
         (lambda source, tile, plain: source if plain else tile)
@@ -182,21 +241,10 @@ def direct_rows(
                     at = base + group * 4 * stride * pitch
                     place = start_out + (y + group * 4) * geometry[tiles.OUT_ROW] + x * run
                     for m in range(maps):
-                        w = m * span
-                        if not one:
-                            for i in range(new):
-                                sums[new + i] = zero
-                        for p in range(full):
-                            run_first(
-                                sums, new, length, data, at + passes[3 * p + 1] * pitch, pitch,
-                                columns, passes[3 * p], weights, w + passes[3 * p + 2], count,
-                            )  # fmt: skip
-                        if second:
-                            for p in range(full, count_passes):
-                                run_second(
-                                    sums, new, length, data, at + passes[3 * p + 1] * pitch, pitch,
-                                    columns, passes[3 * p], weights, w + passes[3 * p + 2], count,
-                                )  # fmt: skip
+                        run_all(
+                            sums, new, length, data, at, pitch, columns, passes, weights,
+                            m * span, count, full, count_passes,
+                        )  # fmt: skip
                         for r in range(min(4, rows - group * 4)):
                             to = place + r * geometry[tiles.OUT_ROW]
                             here = new + r * length
@@ -209,7 +257,7 @@ def direct_rows(
                                 to += m * geometry[tiles.OUT_MAP]
                             if not combined or m == maps - 1:
                                 add = zero if combined else bias[m]
-                                store(out, to, sums, here, elements, add, values)
+                                write(out, to, sums, here, elements, add, values)
 
     arguments = (
         f"disjoint {element}* {source}* {data}* {real}* i64* i64* i64* i64* i64* i64* {real}* "
@@ -229,9 +277,13 @@ def offer(job: Job) -> Offer | None:
     if job.outputs * taps < plan.SMALL:
         return None
     lanes = 0.5 if job.real == "f64" else 1.0
-    # Measured: 3×3 0.4 (u8) and 0.8 (float32), 5×5 0.7 and 1.0, 7×7 1.2 and 1.5, 9×9 1.9 and 2.2;
-    # several passes: 11×11 3.0 to 3.7, 21×21 12.5, 31×31 28.
-    cost = (0.35 + 0.019 * taps if taps <= tiles.UNROLLED else 0.6 + 0.027 * taps) / lanes
+    # Measured: 3×3 0.4 (u8) and 0.8 (float32), 5×5 0.8 and 1.0, 9×9 1.5 and 1.7, 15×15 3.2 and
+    # 3.4, 21×21 5.9 and 6.7; several passes: 11×11 3.0 to 3.7, 21×21 12.5, 31×31 28.
+    if tiles.in_registers(job):
+        cost = 0.45 + 0.0135 * taps
+    else:
+        cost = 0.35 + 0.019 * taps if taps <= tiles.UNROLLED else 0.6 + 0.027 * taps
+    cost /= lanes
     return Offer("direct", cost, f"direct, {kh}×{kw} taps of {len(job.channels)} channel(s)")
 
 
@@ -299,13 +351,17 @@ class _Taps:
             for kx in range(kw):
                 column, phase = divmod(kx * job.dilation[1], job.stride[1])
                 places.append((layout.where[c, phase], column * job.run))
-        heights = row_chunks(channels * kh * kw, kh)
+        # (groups, M, columns, kH): a column's weights lie together.
+        bank = job.weights.transpose(0, 1, 2, 4, 3).reshape(groups, maps, channels * kw, kh)
+        if tiles.in_registers(job):
+            whole = list(bank.reshape(groups, maps, -1).astype(jit.DTYPES[job.real]))
+            passes, none = Passes(0, 0, 0, True), np.zeros(3 * kh, np.int64)
+            return cls(passes, places, none, len(places), channels * kh * kw, whole)
+        heights = row_chunks(job)
         # Columns are helpers within helpers, which at 192 passes Numba's recursion.
         one = len(heights) == 1 and len(places) <= tiles.UNROLLED
         second = heights[-1] if heights[-1] != heights[0] else 0
         passes = Passes(heights[0], second, len(places) if one else 1, one)
-        # (groups, M, columns, kH): a column's weights lie together.
-        bank = job.weights.transpose(0, 1, 2, 4, 3).reshape(groups, maps, channels * kw, kh)
         starts, pieces = [], []
         top = at = 0
         for height in heights:
@@ -333,7 +389,8 @@ def _reads_in_place(job: Job, passes: Passes) -> bool:
     """
     contiguous = job.stride[1] == 1 and len(job.channels) == 1 and job.pixel_stride == job.run
     fits = bool(job.source.dtype.type(job.fill) == job.fill)
-    return contiguous and fits and (passes.one or job.source.dtype == jit.DTYPES[job.real])
+    few = passes.one and passes.height > 0
+    return contiguous and fits and (few or job.source.dtype == jit.DTYPES[job.real])
 
 
 def _cuts(job: Job, in_place: bool) -> tuple[npt.NDArray[np.int64], list[int]]:

@@ -47,6 +47,8 @@ from imgconv.compute.jit import Helper
 ) = range(23)
 
 TILE_FLOATS = 49152  # 192 kB of float32: with the output's lines it stays in a 512 kB L2
+ROWS = 4  # output rows that the direct loop sums at a time
+FEW = 36  # taps up to which they are unrolled (`direct`); beyond, a loop over them is as fast
 UNROLLED = 81
 TALLEST = 8
 VECTOR = 16  # lanes of the widest vector; loops run over multiples of it where they may
@@ -237,13 +239,22 @@ class Layout:
         return fields
 
 
-def row_chunks(taps: int, rows: int) -> list[int]:
+def in_registers(job: Job) -> bool:
+    """Whether the direct loop keeps the sums of some rows in registers over all taps at once."""
+    _, _, channels, kh, kw = job.weights.shape
+    steps = job.stride[0] == job.dilation[0] == 1
+    return bool(steps and kh >= ROWS and channels * kh * kw > FEW)
+
+
+def row_chunks(job: Job) -> list[int]:
     """How a kernel's rows are cut for one pass over a column: the taller chunks first.
 
     Up to UNROLLED taps make one chunk; beyond that no chunk is taller than TALLEST, and they
     differ by at most one row, so that two unrolled loops do for any kernel.
     """
-    count = 1 if taps <= UNROLLED else -(-rows // TALLEST)
+    _, _, channels, rows, columns = job.weights.shape
+    whole = in_registers(job) or channels * rows * columns <= UNROLLED
+    count = 1 if whole else -(-rows // TALLEST)
     low, more = divmod(rows, count)
     return [low + 1] * more + [low] * (count - more)
 
@@ -253,10 +264,10 @@ def tap_order(job: Job) -> list[tuple[int, int, int]]:
 
     One order for all of them: rounding, and so the result's bits, then do not depend on which ran.
     """
-    channels, kh, kw = job.weights.shape[2:]
+    channels, _, kw = job.weights.shape[2:]
     order = []
     top = 0
-    for height in row_chunks(channels * kh * kw, kh):
+    for height in row_chunks(job):
         for c in range(channels):
             for kx in range(kw):
                 order += [(c, ky, kx) for ky in range(top, top + height)]

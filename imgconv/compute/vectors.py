@@ -308,6 +308,61 @@ def dot(groups: int, size: int) -> Traced:
     return Traced(emit)
 
 
+def dot_grid(rows: int, vectors: int, size: int) -> Traced:
+    """Weighted sums of `rows` rows by `vectors` vectors of `size` bytes, in registers throughout.
+
+    dot_grid(out, o, length, data, at, pitch, columns, count, height, weights, w): for k < rows, to
+    out[o + k · length…] the sum over c < count and t < height of weights[w + c · height + t] ·
+    data[at + columns[c] + (k + t) · pitch…]. height is at least `rows`. A loaded vector meets all
+    rows, each of which adds its taps column by column, downwards.
+    """
+
+    def emit(
+        out: Pointer, o: Index, length: Index, data: Pointer, at: Index, pitch: Index,
+        columns: Table, count: Index, height: Index, weights: Pointer, w: Index,
+    ) -> None:  # fmt: skip
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        if size > BYTES:
+            out, data, weights = out.wide(), data.wide(), weights.wide()
+        builder = out.builder
+        sums = [
+            [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)] for _ in range(rows)
+        ]
+        for kept in sums:
+            for place in kept:
+                builder.store(out.constant(0.0).value, place)
+        with cgutils.for_range(builder, count.value) as across:
+            c = Index(builder, across.index)
+            base = at + columns[c]
+            first = w + c * height
+
+            def add(t: Index, low: int, high: int) -> None:
+                row = base + t * pitch
+                loaded = [data.get(row + v * out.lanes) for v in range(vectors)]
+                for k in range(low, high):
+                    weight = weights.one(first + t + -k)
+                    for place, values in zip(sums[k], loaded, strict=True):
+                        total = Vector(builder, builder.load(place, typ=out.vector))
+                        builder.store((total + weight * values).value, place)
+
+            origin = Index(builder, ir.IntType(64)(0))
+            for t in range(rows - 1):
+                add(origin + t, 0, t + 1)
+            inner = height + (1 - rows)
+            with cgutils.for_range(builder, inner.value) as loop:
+                add(Index(builder, loop.index) + (rows - 1), 0, rows)
+            for t in range(rows - 1):
+                add(height + t, t + 1, rows)
+        for k, kept in enumerate(sums):
+            for v, place in enumerate(kept):
+                done = Vector(builder, builder.load(place, typ=out.vector))
+                out.put(o + k * length + v * out.lanes, done)
+
+    return Traced(emit)
+
+
 def converted_rows(vector: int) -> Traced:
     """A vector of each of some rows, converted and stored one after the other.
 

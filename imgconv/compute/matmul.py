@@ -31,7 +31,7 @@ from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.matmul_layout import Layout
 from imgconv.compute.plan import Offer
-from imgconv.compute.tiles import Job, convert_row
+from imgconv.compute.tiles import Job, convert_row, panel_at
 
 WIDEST = 4096  # output columns; beyond them a row of a tile leaves the cache
 
@@ -57,27 +57,35 @@ def _finisher(lanes: int) -> Helper:
     return Helper(finish)
 
 
-def _list_runs(runs, columns, first, widest, lanes, pitch, across):  # type: ignore[no-untyped-def]
+def _list_runs(  # type: ignore[no-untyped-def]
+    runs, columns, first, panels, lanes, pitch, across, starts, unit
+):
     """List the runs of pixels among a tile's columns, panel by panel from panel `first` on.
 
+    unit: the first of units that follow each other, a row of `pitch` columns each, or −1.
     runs: how many; then each one's panel, its panel's width, its offset in a map, its
     first column in the panel, and its length: five places a run.
     """
     count = 0
-    for number in range(first, (columns + widest - 1) // widest):
-        p = number * widest
-        end = min(p + widest, columns)
-        width = (end - p + lanes - 1) // lanes * lanes
+    vectors = (columns + lanes - 1) // lanes
+    for number in range(first, panels):
+        place = panel_at(number, vectors, panels)
+        p = place[0] * lanes
+        width = place[1] * lanes
+        end = min(p + width, columns)
         q = p
         while q < end:
             row = q // pitch
             x = q - row * pitch
             # Rows without a gap between them are one run.
-            length = end - q if across == pitch else min(across - x, end - q)
+            length = end - q if across == pitch and unit < 0 else min(across - x, end - q)
             if length > 0:
+                apart = row * across
+                if unit >= 0:
+                    apart = starts[3 * (unit + row) + 1] - starts[3 * unit + 1]
                 runs[5 * count + 1] = p
                 runs[5 * count + 2] = width
-                runs[5 * count + 3] = row * across + x
+                runs[5 * count + 3] = apart + x
                 runs[5 * count + 4] = q - p
                 runs[5 * count + 5] = length
                 count += 1
@@ -93,14 +101,15 @@ list_runs = Helper(_list_runs)
 def _filler(lanes: int) -> Helper:
     """A helper that fills a tile.
 
-    It takes channels first…last − 1, and for each phase `rows` padded rows from `top` on.
+    It takes channels first…last − 1, and for each phase `rows` padded rows from `top` on; `shift`
+    columns of every plane are left out.
     """
     copy = microkernel.copy(lanes)
     copy_second = microkernel.copy(lanes, 2)
 
     def fill(  # type: ignore[no-untyped-def]
         tile, source, start, row_map, col_map, channels, phases, geometry, filling, first, last,
-        top, rows,
+        top, rows, shift,
     ):  # fmt: skip
         pitch = geometry[tiles.PITCH]
         near = geometry[tiles.NEAR]
@@ -113,7 +122,8 @@ def _filler(lanes: int) -> Helper:
         for c in range(first, last):
             for phase in range(geometry[matmul_layout.PHASES]):
                 down, across = phases[2 * phase], phases[2 * phase + 1]
-                at = ((c - first) * geometry[matmul_layout.PHASES] + phase) * geometry[tiles.PLANE]
+                plane = (c - first) * geometry[matmul_layout.PHASES] + phase
+                at = plane * geometry[tiles.PLANE] + shift
                 if level:
                     row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
                     copy(tile, at, source, row, rows * pitch)
@@ -151,7 +161,8 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
 
     heights: of the micro-kernels for 1, 2, … vectors; a panel is as many vectors as there are.
     """
-    widest = len(heights) * lanes
+    most = len(heights)
+    widest = most * lanes
     panel = microkernel.panel(lanes, heights)
     fill = _filler(lanes)
     finish = _finisher(lanes)
@@ -169,39 +180,52 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
         span = geometry[matmul_layout.CHANNELS] * taps
         step = geometry[matmul_layout.STEP]
         blocks = (geometry[matmul_layout.CHANNELS] + step - 1) // step
-        columns = (bottom - top - 1) * pitch + across
+        one = (bottom - top - 1) * pitch + across
         lowest = np.float32(-np.inf)
         floor = values[epilogue.OFFSET]
-        panels = (columns + widest - 1) // widest
         chunk = geometry[matmul_layout.CHUNK]
         rows = bottom - top - 1 + geometry[matmul_layout.ROWS]
-        # Whole panels without a gap between rows are summed where the output stands.
-        direct = columns // widest if geometry[matmul_layout.DIRECT] else 0
-        list_runs(runs, columns, direct, widest, lanes, pitch, across)
-        for unit in range(first, last):
+        joined = geometry[matmul_layout.JOINED]
+        for turn in range((last - first + joined - 1) // joined):
+            unit = first + turn * joined
+            units = min(joined, last - unit)
+            columns = units * one
+            vectors = (columns + lanes - 1) // lanes
+            panels = (vectors + most - 1) // most
+            # Whole panels without a gap between rows are summed where the output stands.
+            direct = 0
+            if geometry[matmul_layout.DIRECT]:
+                direct = panels if columns % lanes == 0 else panels - 1
+            if joined > 1:
+                list_runs(runs, columns, direct, panels, lanes, one, one, starts, unit)
+            elif turn == 0:
+                list_runs(runs, columns, direct, panels, lanes, pitch, across, starts, -1)
             # Maps are counted over all groups: map m is row m of the weights.
             ahead = starts[3 * unit + 2] * geometry[tiles.MAPS]
             base = starts[3 * unit + 1] + top * across - ahead * out_map
             for block in range(blocks):
                 c = block * step
                 end = min(c + step, geometry[matmul_layout.CHANNELS])
-                fill(
-                    tile, source, starts[3 * unit], row_map, col_map, channels, phases, geometry,
-                    values[epilogue.FILL], c, end, top * geometry[tiles.STRIDE_Y], rows,
-                )  # fmt: skip
+                for k in range(units):
+                    fill(
+                        tile, source, starts[3 * (unit + k)], row_map, col_map, channels, phases,
+                        geometry, values[epilogue.FILL], c, end, top * geometry[tiles.STRIDE_Y],
+                        rows, k * one,
+                    )  # fmt: skip
                 for part in range((maps + chunk - 1) // chunk):
                     m = ahead + low + part * chunk
                     count = min(chunk, maps - part * chunk)
                     at = part * chunk * panels * widest if blocks > 1 else 0
                     for number in range(panels):
-                        p = number * widest
-                        width = min(widest, (columns - p + lanes - 1) // lanes * lanes)
+                        spot = panel_at(number, vectors, panels)
+                        p = spot[0] * lanes
+                        width = spot[1] * lanes
                         target = out if number < direct else sums
                         place = base + m * out_map + p if number < direct else at + p * count
                         apart = out_map if number < direct else width
                         panel(
                             target, place, apart, tile, p, offsets, weights, m * span + c * taps,
-                            span, (end - c) * taps, count, columns - p, bias, m, block == 0,
+                            span, (end - c) * taps, count, width, bias, m, block == 0,
                             floor if block == blocks - 1 else lowest,
                         )  # fmt: skip
                         if activation and block == blocks - 1:

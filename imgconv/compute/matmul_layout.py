@@ -22,8 +22,9 @@ from imgconv.compute.tiles import Job, round_up
     CHUNK,  # maps whose weights for one block of channels stay in the cache
     PLAIN,  # 1 where a row of a tile is fill, source and fill; 2 where it is a row of the source
     DIRECT,  # whether whole panels may be summed where the output stands
+    JOINED,  # units whose columns follow each other in a tile
     LAYOUT,
-) = range(tiles.FIELDS, tiles.FIELDS + 10)
+) = range(tiles.FIELDS, tiles.FIELDS + 11)
 
 
 def _second_level() -> int:
@@ -38,12 +39,16 @@ def _second_level() -> int:
 # Weights and pixels are read again for every tile, from a third level that is ten times slower:
 # with 2 MB a tile of 512 kB took a fifth longer.
 LEVEL2 = _second_level()
-# Bytes of pixels that one panel may read: a 32 kB L1 holds them, or the L2 does.
-PANELS = (12_000, 24_000, 105_000, LEVEL2 // 5)
+# Bytes of pixels that one panel may read: an L1 holds them, or the L2 does. Where a panel read
+# 12 kB, so that a 32 kB L1 held it twice, sums were put by and taken up so often that ResNet-50's
+# products took a tenth longer.
+PANELS = (40_000, 105_000, LEVEL2 // 6)
 NEAR = 8_000  # floats of a tile that stays in the L1: up to a fifth faster where it holds enough
 TILE = LEVEL2 // 13  # floats of a tile, which with the sums and a strip of weights fill the L2
 SUMS = LEVEL2 // 10  # floats of sums kept between channel blocks
 CALL = 400_000  # cycles until another thread helps; ten times what handing out a task takes
+JOIN = 4  # small maps under 1×1 that are one tile: 49 columns are four vectors, 196 are thirteen
+LITTLE = 100  # outputs of such a map
 WEIGHTS = 40_000  # floats of weights that all panels of a tile meet before the next ones
 
 
@@ -51,6 +56,7 @@ class Shape(NamedTuple):
     """All that a layout depends on."""
 
     units: int
+    groups: int
     maps: int
     channels: int
     size: tuple[int, int]  # of the kernel
@@ -100,10 +106,10 @@ class Layout:
     @classmethod
     def of(cls, job: Job, lanes: int, panel: int) -> "Layout":
         """The layout of a job for panels of `panel` pixels."""
-        _, maps, channels, kh, kw = job.weights.shape
+        groups, maps, channels, kh, kw = job.weights.shape
         return layout_of(
             Shape(
-                len(job.starts_in), maps, channels, (kh, kw), job.stride, job.dilation,
+                len(job.starts_in), groups, maps, channels, (kh, kw), job.stride, job.dilation,
                 job.out_size, job.out_map, job.row_stride, job.pixel_stride, job.near, job.width,
                 len(job.row_map), job.col_map.tobytes(), lanes, panel, num_threads(),
             )
@@ -120,19 +126,22 @@ def layout_of(shape: Shape) -> Layout:
     needed = shape.out_size[1] + beyond
     shared = min(_shared(col_map[across::sx][:needed], beyond) for _, across in phases)
     pitch = needed - shared
+    plain = _plainness(shape, col_map, pitch)
+    joined = _joined(shape, plain)
     task = min(
         (
             _task(shape, _channel_step(channels, kh, kw, shape.panel, size), size > PANELS[0],
-                  len(phases), pitch, below)
+                  len(phases), pitch, below, joined)
             for size in PANELS
         ),
     )  # fmt: skip
     step = task.step
     rows = task.tall + below
     # An odd number of cache lines from plane to plane spreads them over the sets.
-    plane = round_up(rows * pitch + shared, 16)
+    plane = round_up(joined * rows * pitch + shared, 16)
     plane += 0 if plane // 16 % 2 else 16
-    columns = round_up((task.tall - 1) * pitch + shape.out_size[1], shape.panel)
+    columns = (task.tall - 1) * pitch + shape.out_size[1]
+    columns = round_up(joined * columns, shape.panel)
     chunk = max(24, WEIGHTS // (step * taps) // 24 * 24)
     if step == channels:
         chunk = min(chunk, max(24, SUMS // columns // 24 * 24))
@@ -158,10 +167,13 @@ def layout_of(shape: Shape) -> Layout:
         PHASES: len(phases),
         ROWS: below + 1,
         SHARED: shared,
-        PLAIN: _plainness(shape, col_map, pitch),
+        PLAIN: plain,
+        JOINED: joined,
         CHUNK: chunk,
         # An output beyond the L2 is faster written map by map than a page a map for every panel.
-        DIRECT: pitch == shape.out_size[1] and 4 * shape.maps * shape.out_map <= LEVEL2,
+        DIRECT: joined == 1
+        and pitch == shape.out_size[1]
+        and 4 * shape.maps * shape.out_map <= LEVEL2,
     }.items():
         geometry[place] = value
     offsets = [
@@ -173,7 +185,7 @@ def layout_of(shape: Shape) -> Layout:
         task.units, task.tall, task.maps, np.array(phases, np.int64).ravel(),
         np.array(offsets, np.int64), geometry,
         step * len(phases) * plane + columns + below * pitch + beyond, kept * columns,
-        5 * (columns // shape.panel + task.tall) + 1,
+        5 * (columns // shape.panel + joined * task.tall) + 1,
     )  # fmt: skip
 
 
@@ -196,6 +208,15 @@ def _plainness(shape: Shape, columns: npt.NDArray[np.int64], pitch: int) -> int:
     return 2 if whole and pitch == shape.width == shape.row_stride else 1
 
 
+def _joined(shape: Shape, plain: int) -> int:
+    """Units a tile: several where one's columns leave much of a vector idle."""
+    height, width = shape.out_size
+    alike = plain == 2 and shape.size == (1, 1) and shape.groups == 1 and shape.padded == height
+    if alike and height * width <= LITTLE and height * width % shape.lanes:
+        return min(JOIN, shape.units)
+    return 1
+
+
 def _channel_step(channels: int, kh: int, kw: int, panel: int, size: int) -> int:
     """Channels a block, so that a panel reads at most `size` bytes."""
     lines = -(-(panel + kw - 1) // 16) + 1
@@ -213,33 +234,38 @@ class Task(NamedTuple):
     step: int
 
 
-def _task(shape: Shape, step: int, far: bool, phases: int, pitch: int, below: int) -> Task:
+def _task(
+    shape: Shape, step: int, far: bool, phases: int, pitch: int, below: int, joined: int
+) -> Task:
     """The cheapest task for blocks of `step` channels; far: pixels come from the second level."""
     height, lanes = shape.out_size[0], shape.lanes
     taps = shape.channels * shape.size[0] * shape.size[1]
     blocks = -(-shape.channels // step)
     heights = sorted({-(-height // bands) for bands in range(1, height + 1)})
+    if joined > 1:
+        heights = [height]
+    tiles_in = -(-shape.units // joined)
     found = []
     for parts in (1, 2, 4, 8, 16):
         share = min(round_up(-(-shape.maps // parts), 8), shape.maps)
         for tall in heights:
-            columns = (tall - 1) * pitch + shape.out_size[1]
-            tile = step * phases * (tall + below) * pitch
+            columns = joined * ((tall - 1) * pitch + shape.out_size[1])
+            tile = joined * step * phases * (tall + below) * pitch
             kept = columns * (share if blocks > 1 else min(share, 24))
-            if (tile > TILE or kept > SUMS) and tall > 1:
+            last = parts == 16 if joined > 1 else tall == 1
+            if (tile > TILE or kept > SUMS) and not last:
                 continue
             # Two multiply-adds of a vector are a cycle, except in panels of one vector.
-            whole, rest = divmod(-(-columns // lanes), shape.panel // lanes)
-            vectors = whole * shape.panel // lanes + rest + (0.5 if rest == 1 else 0)
+            vectors = max(-(-columns // lanes), 1.5)
             work = (
-                share * taps * vectors / 2 * (1.15 if far else 1.0) * (1.1 if tile > NEAR else 1.0)
+                share * taps * vectors / 2 * (1.03 if far else 1.0) * (1.1 if tile > NEAR else 1.0)
             )
             # Rows of a tile, weights from the third level, sums put by and taken up, results.
-            work += shape.channels * phases * (tall + below) * (pitch / 3 + 25)
+            work += joined * shape.channels * phases * (tall + below) * (pitch / 3 + 25)
             work += share * taps * 0.7 + share * columns * (blocks / 3 + 1)
-            units = max(1, min(int(CALL // work), shape.units // (4 * shape.threads)))
-            tasks = -(-shape.units // units) * -(-height // tall) * -(-shape.maps // share)
+            units = max(1, min(int(CALL // work), tiles_in // (4 * shape.threads)))
+            tasks = -(-tiles_in // units) * -(-height // tall) * -(-shape.maps // share)
             cost = -(-tasks // shape.threads) * (units * work + CALL / 10)
             cost += CALL if tasks > 1 and shape.threads > 1 else 0
-            found.append(Task(cost, units, tall, share, step))
+            found.append(Task(cost, units * joined, tall, share, step))
     return min(found)

@@ -117,6 +117,19 @@ def _fill_tile(  # type: ignore[no-untyped-def]
 fill_tile = Helper(_fill_tile)
 
 
+def _panel_at(number, vectors, panels):  # type: ignore[no-untyped-def]
+    """Return (first vector, vectors) of one of `panels` panels: they differ by at most one.
+
+    196 columns are panels of 4, 3, 3 and 3 vectors, since one of a single vector is slow.
+    """
+    each = vectors // panels
+    more = vectors - each * panels
+    return number * each + min(number, more), each + (1 if number < more else 0)
+
+
+panel_at = Helper(_panel_at)
+
+
 @dataclass(eq=False, repr=False)
 class Job:
     """One convolution, laid out: what to read, which taps, where to write.

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from imgconv.compute import epilogue, microkernel, scratch, tiles
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.compute.jit import Built, Helper, loop
-from imgconv.compute.tiles import Job, convert_row, round_up
+from imgconv.compute.tiles import Job, convert_row, panel_at, round_up
 
 SIDE = 4  # outputs of a tile
 SEEN = 6  # pixels of a tile
@@ -152,7 +152,7 @@ def _transform_inputs(  # type: ignore[no-untyped-def]
 transform_inputs = Helper(_transform_inputs)
 
 
-def _writer(lanes: int, widest: int, activation: str) -> Helper:
+def _writer(lanes: int, most: int, activation: str) -> Helper:
     """A helper that transforms one map's sums to outputs and stores them."""
     copy = microkernel.copy(lanes)
     act = epilogue.activation_of(activation, "f32")
@@ -165,8 +165,11 @@ def _writer(lanes: int, widest: int, activation: str) -> Helper:
         step = maps * columns
         # Four rows of outputs for all tiles, after the six rows of the first transform.
         lines = 24 * columns
-        for first in range(0, count, widest):
-            width = min((count - first + lanes - 1) // lanes * lanes, widest)
+        vectors = (count + lanes - 1) // lanes
+        panels = (vectors + most - 1) // most
+        for number in range(panels):
+            panel = panel_at(number, vectors, panels)
+            first, width = panel[0] * lanes, panel[1] * lanes
             at = first * maps + m * width
             for j in range(6):
                 for i in range(width):
@@ -210,9 +213,9 @@ def _writer(lanes: int, widest: int, activation: str) -> Helper:
 @loop
 def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str) -> Built:
     """Tile rows top…bottom − 1 of maps low…high − 1 of a unit."""
-    widest = len(heights) * lanes
+    most = len(heights)
     panel = microkernel.panel(lanes, heights)
-    write = _writer(lanes, widest, activation)
+    write = _writer(lanes, most, activation)
 
     def body(  # type: ignore[no-untyped-def]
         out, source, weights, bias, values, row_map, col_map, channels, offsets, starts, geometry,
@@ -221,6 +224,8 @@ def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str) -> 
         count = geometry[CHANNELS]
         columns = geometry[COLUMNS]
         held = (bottom - top) * geometry[ACROSS]
+        vectors = (held + lanes - 1) // lanes
+        panels = (vectors + most - 1) // most
         lowest = np.float32(-np.inf)
         transform_inputs(
             pixels, rows, source, starts[3 * unit], row_map, col_map, channels, geometry,
@@ -232,12 +237,14 @@ def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str) -> 
             m = ahead + first
             transform_kernels(turned, weights, m * count * 9, rows, maps, count)
             for t in range(PLACES):
-                for p in range(0, held, widest):
-                    width = min((held - p + lanes - 1) // lanes * lanes, widest)
+                for number in range(panels):
+                    place = panel_at(number, vectors, panels)
+                    p = place[0] * lanes
+                    width = place[1] * lanes
                     panel(
                         sums, t * maps * columns + p * maps, width, pixels,
                         t * count * columns + p, offsets, turned, t * maps * count, count, count,
-                        maps, held - p, zeros, 0, 1, lowest,
+                        maps, width, zeros, 0, 1, lowest,
                     )  # fmt: skip
             for k in range(maps):
                 write(

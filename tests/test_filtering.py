@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imgconv.compute import filtering, plan
+from imgconv.compute import epilogue, filtering, plan
 from imgconv.compute.filtering import filter_banks, filter_image
 from imgconv.errors import ShapeError, UsageError
 from tests import reference
@@ -136,6 +136,23 @@ def test_the_number_of_threads_and_the_band_do_not_change_a_bit(generator):
         weights = generator.normal(size=(1, 1, size, size))
         results = bytes_by_threads(lambda w=weights: filter_image(pixels, w))
         assert len(results) == 1
+
+
+@pytest.mark.parametrize("size", [3, 9])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_large_results_that_pass_the_caches_by_have_the_same_bits(
+    generator, monkeypatch, size, dtype
+):
+    pixels = draw(generator, (37, 353, 3), dtype)
+    monkeypatch.setattr(plan, "SMALL", 0)
+    target = np.float64 if dtype == np.float64 else np.float32
+    weights = (generator.normal(size=(2, 1, size, size)), np.full((1, 1, 9, 9), 0.3))
+    for bank in weights:
+        results = []
+        for large in (1, 1 << 40):
+            monkeypatch.setattr(epilogue, "LARGE", large)
+            results.append(filter_image(pixels, bank, gain=1.7, offset=0.3, out_dtype=target))
+        np.testing.assert_array_equal(*results)
 
 
 def test_any_memory_layout_gives_the_same_result(generator):

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit, plan, store, tiles
+from imgconv.compute import epilogue, jit, plan, tiles
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.plan import Offer
 from imgconv.compute.tiles import ROWS, Job, Layout, band_rows, fill_tile, round_up, row_chunks
-from imgconv.compute.vectors import dot_grid
+from imgconv.compute.vectors import dot_grid, fence, widest
 
 BLOCK = 1024  # elements a pass: eight rows of sums are 32 kB
 CACHE = 400_000  # bytes of source rows that one strip of columns may keep alive
@@ -134,8 +134,8 @@ def _all_passes(passes: "Passes", real: str, stride: int, dilation: int) -> Help
 
 def _grid(real: str) -> Helper:
     """The same in one pass whatever the taps: `full` columns of `many` rows of them."""
-    wide = store.vectors()[0] == 16
-    size, vectors = (64, 4) if wide else (32, 2)
+    size = widest()
+    vectors = 4 if size == 64 else 2  # so that all sums have registers
     block = vectors * size // jit.DTYPES[real].itemsize
     several, single = dot_grid(ROWS, vectors, size), dot_grid(ROWS, 1, size)
     lanes = block // vectors
@@ -185,10 +185,11 @@ def direct_rows(
     """
     combined = combine != "none"
     fold = epilogue.fold(combine, real, divided)
-    write = epilogue.store(element, real, divided, combined, activation)
+    write = epilogue.store_past_caches(element, real, divided, combined, activation)
     zero = jit.DTYPES[real].type(0)
     passes_of = Passes(height, second, across, one)
     run_all = _grid(real) if height == 0 else _all_passes(passes_of, real, stride, dilation)
+    seen_by_all = fence()
     in_place = source == data
     pick = Helper(
         (lambda source, tile, plain: source if plain else tile)
@@ -258,6 +259,7 @@ def direct_rows(
                             if not combined or m == maps - 1:
                                 add = zero if combined else bias[m]
                                 write(out, to, sums, here, elements, add, values)
+        seen_by_all(out)
 
     arguments = (
         f"disjoint {element}* {source}* {data}* {real}* i64* i64* i64* i64* i64* i64* {real}* "
@@ -307,7 +309,9 @@ def run(job: Job, choice: Offer) -> None:
     columns = taps.columns(geometry)
     real = jit.DTYPES[job.real]
     bias = np.ascontiguousarray(job.bias, real)
-    values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
+    values = epilogue.make_values(
+        job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
+    )
     planes = np.array(layout.planes, np.int64).ravel()
     tile_size = int(geometry[tiles.PLANE]) * len(layout.planes) + 4 * tiles.VECTOR
     parts = len(strips) - 1

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, exact, jit, plan, store, tiles
+from imgconv.compute import epilogue, exact, jit, plan, tiles
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.plan import Offer
 from imgconv.compute.tiles import Job, Layout, band_rows, round_up
-from imgconv.compute.vectors import converted_rows, dot_block
+from imgconv.compute.vectors import converted_rows, dot_block, fence, widest
 
 Array = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ LEAST = 4  # rows and columns of a kernel; under that the dense sum is cheaper
 STRIP = 2048  # elements of an output row that a strip has
 CHUNK = 256  # elements of a square's rows that are finished and stored at a time
 
-VECTOR = 64 if store.vectors()[0] == 16 else 32  # bytes
+VECTOR = widest()  # bytes
 
 
 def _gather(side: int) -> Helper:
@@ -76,11 +76,11 @@ def separable_rows(
     """
     combined = combine != "none"
     fold = epilogue.fold(combine, real, divided)
-    write = epilogue.store(element, real, divided, combined, activation)
+    write = epilogue.store_past_caches(element, real, divided, combined, activation)
     zero = jit.DTYPES[real].type(0)
     side = VECTOR // jit.DTYPES[real].itemsize
     square = side * side
-    gather, sum_square = _gather(side), dot_block(VECTOR)
+    gather, sum_square, seen_by_all = _gather(side), dot_block(VECTOR), fence()
     new = side * CHUNK if combined else 0
 
     def body(  # type: ignore[no-untyped-def]
@@ -127,6 +127,7 @@ def separable_rows(
                             if not combined:
                                 to += m * geometry[tiles.OUT_MAP]
                             write(out, to, sums, at, count, zero if combined else bias[m], values)
+        seen_by_all(out)
 
     arguments = (
         f"disjoint {element}* {source}* {real}* {real}* {real}* i64* i64* i64* {real}* {real}* "
@@ -245,7 +246,9 @@ def run(job: Job, choice: Offer) -> None:
     geometry = Layout.of(job).geometry(job, wide, 1)
     geometry[tiles.SHIFT] = len(job.col_map)
     far = geometry[tiles.PLANE] = round_up((wide + kw) * job.run + side, CHUNK) * side
-    values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
+    values = epilogue.make_values(
+        job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
+    )
     rows_loop = separable_rows(
         jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
         job.real, job.combine, job.divisor != 1.0, job.activation,

@@ -15,7 +15,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from imgconv.compute import store
+
 BYTES = 32
+
+
+def widest() -> int:
+    """Bytes of the vectors that helpers are told to use: AVX-512's, or halves of them."""
+    return 2 * BYTES if store.vectors()[0] == 16 else BYTES
 
 
 class Traced:
@@ -304,6 +311,59 @@ def dot(groups: int, size: int) -> Traced:
             group, rest = divmod(k * out.lanes, size)
             place = o + group * apart + rest
             out.put(place, Vector(builder, builder.load(kept, typ=out.vector)))
+
+    return Traced(emit)
+
+
+def streamed(size: int) -> Traced:
+    """A row copied past the caches, without reading the lines that it fills.
+
+    streamed(out, at, data, start, count): data[start…] to out[at…], by vectors of `size` bytes.
+    Other threads see it after a `fence`.
+    """
+
+    def emit(out: Pointer, at: Index, data: Pointer, start: Index, count: Index) -> None:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        if size > BYTES:
+            out, data = out.wide(), data.wide()
+        builder = out.builder
+        long = ir.IntType(64)
+        first = builder.gep(out.value, [at.value], source_etype=out.element)
+        beyond = builder.and_(builder.neg(builder.ptrtoint(first, long)), long(size - 1))
+        head = Index(builder, builder.udiv(beyond, long(out.size)))
+        short = builder.icmp_signed("<", count.value, head.value)
+        head = Index(builder, builder.select(short, count.value, head.value))
+        rest = builder.sub(count.value, head.value)
+        vectors = Index(builder, builder.udiv(rest, long(out.lanes)))
+        done = head + vectors * out.lanes
+
+        def scalars(low: Index, high: Index) -> None:
+            with cgutils.for_range(builder, builder.sub(high.value, low.value)) as loop:
+                i = low + Index(builder, loop.index)
+                value = builder.load(
+                    builder.gep(data.value, [(start + i).value], source_etype=data.element),
+                    typ=data.element,
+                )
+                place = builder.gep(out.value, [(at + i).value], source_etype=out.element)
+                builder.store(value, place)
+
+        scalars(Index(builder, long(0)), head)
+        with cgutils.for_range(builder, vectors.value) as loop:
+            i = head + Index(builder, loop.index) * out.lanes
+            kept = builder.store(data.get(start + i).value, out._place(at + i), align=size)
+            kept.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        scalars(done, count)
+
+    return Traced(emit)
+
+
+def fence() -> Traced:
+    """fence(out): what was stored before it is seen before what is stored after it."""
+
+    def emit(out: Pointer) -> None:
+        out.builder.fence("seq_cst")
 
     return Traced(emit)
 

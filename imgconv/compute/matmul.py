@@ -102,14 +102,16 @@ def _filler(lanes: int) -> Helper:
     """A helper that fills a tile.
 
     It takes channels first…last − 1, and for each phase `rows` padded rows from `top` on; `shift`
-    columns of every plane are left out.
+    columns of every plane are left out. tail: the first of the columns beyond the pixels that
+    vectors read, or −1 where they are filled; what memory happens to hold may be subnormal numbers,
+    under which a product takes ten times as long.
     """
     copy = microkernel.copy(lanes)
     copy_second = microkernel.copy(lanes, 2)
 
     def fill(  # type: ignore[no-untyped-def]
         tile, source, start, row_map, col_map, channels, phases, geometry, filling, first, last,
-        top, rows, shift,
+        top, rows, shift, tail,
     ):  # fmt: skip
         pitch = geometry[tiles.PITCH]
         near = geometry[tiles.NEAR]
@@ -124,6 +126,10 @@ def _filler(lanes: int) -> Helper:
                 down, across = phases[2 * phase], phases[2 * phase + 1]
                 plane = (c - first) * geometry[matmul_layout.PHASES] + phase
                 at = plane * geometry[tiles.PLANE] + shift
+                if tail >= 0:
+                    # They may reach into the next plane, which is filled later.
+                    for i in range(lanes):
+                        tile[at + tail + i] = filling
                 if level:
                     row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
                     copy(tile, at, source, row, rows * pitch)
@@ -207,10 +213,11 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
                 c = block * step
                 end = min(c + step, geometry[matmul_layout.CHANNELS])
                 for k in range(units):
+                    tail = units * rows * pitch + geometry[matmul_layout.SHARED]
                     fill(
                         tile, source, starts[3 * (unit + k)], row_map, col_map, channels, phases,
                         geometry, values[epilogue.FILL], c, end, top * geometry[tiles.STRIDE_Y],
-                        rows, k * one,
+                        rows, k * one, -1 if k else tail,
                     )  # fmt: skip
                 for part in range((maps + chunk - 1) // chunk):
                     m = ahead + low + part * chunk

@@ -184,7 +184,8 @@ def layout_of(shape: Shape) -> Layout:
     return Layout(
         task.units, task.tall, task.maps, np.array(phases, np.int64).ravel(),
         np.array(offsets, np.int64), geometry,
-        step * len(phases) * plane + columns + below * pitch + beyond, kept * columns,
+        step * len(phases) * plane + columns + below * pitch + beyond + shape.lanes,
+        kept * columns,
         5 * (columns // shape.panel + joined * task.tall) + 1,
     )  # fmt: skip
 

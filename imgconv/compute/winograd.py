@@ -111,7 +111,12 @@ def _transform_inputs(  # type: ignore[no-untyped-def]
     pitch = geometry[tiles.PITCH]
     whole = (across + 15) // 16 * 16  # what is beyond is written over, or lies between two rows
     step = count * columns
+    # Tiles beyond the last are summed too: left as memory was, they may be subnormal numbers.
+    end = ((bottom - top) * across - 1) // 16 * 16
     for c in range(count):
+        for t in range(PLACES):
+            for i in range(16):
+                target[t * step + c * columns + end + i] = filling
         for y in range(top, bottom):
             for i in range(6):
                 padded = 4 * y + i

@@ -1,12 +1,14 @@
 """Sums and scalings of maps with an activation, in one pass over memory."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit
+from imgconv.compute import epilogue, jit, tape
 from imgconv.compute.bands import band_of, over_bands
 
 Array = npt.NDArray[Any]
@@ -82,7 +84,46 @@ def multiply(a: Array, b: Array, activation: Any = None) -> Array:
     return out
 
 
+@jit.loop
+def copy_elements(element: str) -> jit.Built:
+    """out[i] = x[i]."""
+
+    def body(out, x, count):  # type: ignore[no-untyped-def]
+        for i in range(count):
+            out[i] = x[i]
+
+    return f"disjoint {element}* {element}* i64", body
+
+
+def concatenate(arrays: Sequence[Array], axis: int) -> Array:
+    """Return numpy.concatenate of arrays that fit; those of float32 are copied by all threads."""
+    if not all(x.dtype == np.float32 and x.flags.c_contiguous for x in arrays):
+        tape.refuse()
+        return np.concatenate(arrays, axis=axis)
+    shape = list(arrays[0].shape)
+    axis %= len(shape)
+    shape[axis] = sum(x.shape[axis] for x in arrays)
+    out = np.empty(shape, np.float32)
+    outer = math.prod(shape[:axis])
+    rows = out.reshape(outer, math.prod(shape[axis:]))
+    ends = list(itertools.accumulate(math.prod(x.shape[axis:]) for x in arrays))
+    parts = [
+        (rows[item, end - part.size : end], part)
+        for x, end in zip(arrays, ends, strict=True)
+        for item, part in enumerate(x.reshape(outer, -1))
+    ]  # fmt: skip
+    work = copy_elements("f32")
+
+    def copy(first: int, last: int) -> None:
+        for target, part in parts[first:last]:
+            work(target, part, part.size)
+
+    over_bands(len(parts), len(parts) if out.size < _FEW else 1, copy)
+    return out
+
+
 def _activated(result: Array, activation: Any) -> Array:
+    tape.refuse()  # NumPy has computed it
     if activation is None:
         return result
     from imgconv.compute.pointwise import activate

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from imgconv.compute import tape
+
 _threads = 0
 
 
@@ -44,6 +46,10 @@ def over_bands(rows: int, band: int, work: Callable[[int, int], Any]) -> None:
     exception stops the handing out and is raised here.
     """
     band = max(1, band)
+    noted = tape.current()
+    if noted is not None:
+        noted.bands(rows, band, work)
+        return
     count = -(-rows // band)
     workers = min(num_threads(), count) if count > 1 else 1
     if workers <= 1:

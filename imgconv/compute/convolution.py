@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv import shapes
-from imgconv.compute import epilogue, exact, plan
+from imgconv.compute import epilogue, exact, plan, tape
 from imgconv.compute.bands import num_threads
 from imgconv.compute.borders import index_map
 from imgconv.compute.jit import ELEMENT_NAMES
@@ -103,8 +103,13 @@ def conv2d(
             fill=window.fill,
         )
     )
+    noted = tape.current()
     if chosen is not None and chosen.algorithm == "matmul" and key is not None and not flip:
+        if noted is not None:
+            noted.keep(chosen.detail)
         _keep(key, _Layer(chosen.detail, out.shape if x.ndim == 4 else out.shape[1:]))
+    elif noted is not None:
+        tape.refuse()
     return out if x.ndim == 4 else out[0]
 
 
@@ -129,6 +134,9 @@ class _Layer:
     ) -> npt.NDArray[Any]:
         offsets = check_bias(bias, weight.shape[0], "conv2d")
         out = np.empty(self._shape, np.float32)
+        noted = tape.current()
+        if noted is not None:
+            noted.keep(self._product)
         self._product(out, x, weight, offsets)
         return out
 

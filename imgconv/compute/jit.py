@@ -36,7 +36,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from imgconv.compute import store
+from imgconv.compute import store, tape
 
 Built = tuple[str, Callable[..., None]]
 
@@ -84,6 +84,11 @@ def expecting(rehearsal: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _rehearsal = None
+
+
+def idle() -> bool:
+    """Whether this thread only notes loops."""
+    return _noting.loops is not None
 
 
 @contextlib.contextmanager
@@ -145,12 +150,18 @@ class Function:
     def __init__(self, address: int, kinds: list[str]) -> None:
         types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in kinds]
         self._function = ctypes.CFUNCTYPE(None, *types)(address)
+        self._address = address
         self._kinds = kinds
         self._dtypes = [DTYPES[kind[:-1]] if kind.endswith("*") else None for kind in kinds]
 
     def __call__(self, *arguments: Any) -> None:
         self._check(len(arguments))
-        self._function(*self._values(0, arguments))
+        values = self._values(0, arguments)
+        noted = tape.current()
+        if noted is None:
+            self._function(*values)
+        else:
+            noted.call(self._address, self._kinds, values, arguments)
 
     def fix(self, *leading: Any) -> Callable[..., None]:
         """The function of the other arguments: an array's address takes a microsecond to get."""
@@ -159,7 +170,12 @@ class Function:
 
         def call(*rest: Any) -> None:
             self._check(count + len(rest))
-            function(*values, *self._values(count, rest))
+            noted = tape.current()
+            if noted is None:
+                function(*values, *self._values(count, rest))
+            else:
+                every = [*values, *self._values(count, rest)]
+                noted.call(self._address, self._kinds, every, (*leading, *rest))
 
         call.arrays = leading  # type: ignore[attr-defined]
         return call

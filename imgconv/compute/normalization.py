@@ -30,12 +30,16 @@ def scale_planes(element: str, activation: str) -> jit.Built:
 
 @jit.loop
 def response_planes(element: str, beta: float) -> jit.Built:
-    """Local response normalisation of planes first…last − 1 of one item of `channels`."""
+    """Local response normalisation of planes first…last − 1 of one item of `channels`.
+
+    values: factor and k.
+    """
     scalar = jit.DTYPES[element].type
     power = scalar(beta)
     rooted = beta == 0.75  # every published network's; two square roots, which vectorise
 
-    def body(out, x, channels, area, near, far, factor, k, first, last):  # type: ignore[no-untyped-def]
+    def body(out, x, values, channels, area, near, far, first, last):  # type: ignore[no-untyped-def]
+        factor, k = values[0], values[1]
         for c in range(first, last):
             low, high = max(c - near, 0), min(c + far, channels - 1)
             # The sums are put by in the output: plane by plane they are vectors of pixels.
@@ -52,7 +56,7 @@ def response_planes(element: str, beta: float) -> jit.Built:
                 else:
                     out[c * area + i] = x[c * area + i] / base**power
 
-    kinds = f"{element}* {element}* i64 i64 i64 i64 {element} {element} i64 i64"
+    kinds = f"{element}* {element}* {element}* i64 i64 i64 i64 i64 i64"
     return f"disjoint {kinds}", body
 
 
@@ -134,12 +138,13 @@ def local_response_norm(
     channels, area = source.shape[1], int(np.prod(source.shape[2:]))
     out = np.empty_like(source)
     work = response_planes(jit.ELEMENT_NAMES[source.dtype], float(beta))
+    values = np.array([alpha / size, k], source.dtype)
     for target, item in zip(out, source, strict=True):
         over_bands(
             channels,
             _band(channels, area),
             lambda a, b, target=target, item=item: work(  # type: ignore[misc]
-                target, item, channels, area, before, size - 1 - before, alpha / size, k, a, b
+                target, item, values, channels, area, before, size - 1 - before, a, b
             ),
         )
     return out

@@ -172,6 +172,18 @@ def plane_means(source: str, element: str) -> jit.Built:
 
 
 @jit.loop
+def divide(element: str) -> jit.Built:
+    """values /= divisor."""
+    cast = jit.DTYPES[element].type
+
+    def body(values, divisor, count):  # type: ignore[no-untyped-def]
+        for i in range(count):
+            values[i] /= cast(divisor)
+
+    return f"{element}* i64 i64", body
+
+
+@jit.loop
 def adaptive_rows(source: str, element: str, kind: str) -> jit.Built:
     """Windows given by their starts and ends; geometry: height, width, out height, out width."""
     cast = jit.DTYPES[element].type
@@ -372,7 +384,8 @@ def _means(source: Array) -> Array:
     if source.dtype == np.float32:
         # A sum is a dot product with ones, whose registers hold the sums of several planes.
         sums = linear(np.ones((1, size), np.float32), source.reshape(-1, size))
-        return (sums / np.float32(size)).reshape(*source.shape[:-2], 1, 1)
+        divide("f32")(sums, size, sums.size)
+        return sums.reshape(*source.shape[:-2], 1, 1)
     out = np.empty((*source.shape[:-2], 1, 1), dtype)
     work = plane_means(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype])
     band = band_of(out.size, _FEW // size)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import jit
+from imgconv.compute import jit, tape
 
 LINE = 64  # bytes
 
@@ -21,6 +21,9 @@ _scratch = _Scratch()
 
 def address(name: str, size: int, dtype: Any = np.float32) -> int:
     """Where this thread's buffer of a name begins, at least `size` elements of what was left."""
+    noted = tape.current()
+    if noted is not None:
+        return noted.room(name, size * np.dtype(dtype).itemsize)
     found = _scratch.buffers.get(name)
     if found is None or found[0].nbytes < size * np.dtype(dtype).itemsize + LINE:
         # NumPy aligns to 16 bytes; at a cache line's start no vector of sums lies across two.

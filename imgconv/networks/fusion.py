@@ -25,6 +25,7 @@ from imgconv.networks.layers import (
     Mul,
     Shape,
 )
+from imgconv.networks.replay import Replayed
 
 
 class FusedGraph:
@@ -41,7 +42,8 @@ class FusedGraph:
         if shape != self._shape:
             graph = self.graph.at({self.input: shape})
             graph.shapes({self.input: shape})  # by the names that the user knows
-            self._fused = fuse(graph, self.wanted)
+            fused = fuse(graph, self.wanted)
+            self._fused = Replayed(fused.inputs, fused.nodes, fused.outputs, fused.optional)
             self._shape = shape
         return self._fused
 

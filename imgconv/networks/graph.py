@@ -81,7 +81,7 @@ class Graph:
         """The shape of every value, nothing computed. Raises ShapeError naming the node."""
         found = dict(self.inputs) | dict(inputs or {})
         for node in self.nodes:
-            with _named(node):
+            with named(node):
                 shapes = node.layer.output_shapes(*(found[name] for name in node.inputs))
             found.update(zip(node.outputs, shapes, strict=True))
         return found
@@ -138,7 +138,7 @@ class Graph:
             if names and name in names:
                 yield name, live[name]
         for node in nodes:
-            with _named(node):
+            with named(node):
                 results: Any = node.layer.run(*(live[name] for name in node.inputs))
             for name in node.inputs:
                 readers[name] -= 1
@@ -173,7 +173,7 @@ class Graph:
         return given
 
 
-class _named:
+class named:
     """Puts the node's name before a ShapeError or ModelError of its layer."""
 
     def __init__(self, node: Node) -> None:

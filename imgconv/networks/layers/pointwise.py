@@ -149,4 +149,6 @@ class Concat(Layer):
         return POINT if self.axis % len(before) < 2 else super().reach(axis, before, after)
 
     def forward(self, *inputs: Array) -> Array:
-        return np.concatenate(inputs, axis=self.axis)
+        from imgconv.compute.arithmetic import concatenate
+
+        return concatenate(inputs, self.axis)

@@ -1,0 +1,103 @@
+"""Compiled calls noted instead of made: what a `program` is put together from.
+
+While a thread records, loops note their addresses and arguments and compute nothing, bands of rows
+become tasks, and scratch memory gets addresses that stand for each thread's own. Whatever decides
+which loops run, on which rows and with which numbers is worked out as ever.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+SCRATCH = 1 << 60  # addresses from here on stand for scratch memory, whose buffers
+APART = 1 << 40  # are so far apart
+
+
+class Call(NamedTuple):
+    """A loop's address, its arguments' types and its arguments, arrays as addresses."""
+
+    address: int
+    kinds: Sequence[str]
+    values: list[Any]
+
+
+class Tape:
+    """Calls; tasks (first call, end); stages (first task, end): each needs those before it.
+
+    scratch: bytes of each buffer, by name. kept: what has to live as long as the addresses.
+    refused: whether something was computed in another way, so that the calls are not all.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.tasks: list[tuple[int, int]] = []
+        self.stages: list[tuple[int, int]] = []
+        self.scratch: dict[str, int] = {}
+        self.kept: list[Any] = []
+        self.refused = False
+        self._inside = False
+
+    def call(self, address: int, kinds: Sequence[str], values: list[Any], owners: Any) -> None:
+        """Note a call; owners: the arguments before they became addresses."""
+        if not self._inside:
+            self.bands(1, 1, lambda first, last: self.call(address, kinds, values, owners))
+            return
+        self.calls.append(Call(address, kinds, values))
+        self.kept.append(owners)
+
+    def bands(self, rows: int, band: int, work: Callable[[int, int], Any]) -> None:
+        """A stage of a task for each band of rows; within a task, a part of it."""
+        if self._inside:
+            for start in range(0, rows, band):
+                work(start, min(start + band, rows))
+            return
+        first = len(self.tasks)
+        for start in range(0, rows, band):
+            begun = len(self.calls)
+            self._inside = True
+            try:
+                work(start, min(start + band, rows))
+            finally:
+                self._inside = False
+            self.tasks.append((begun, len(self.calls)))
+        self.stages.append((first, len(self.tasks)))
+
+    def room(self, name: str, size: int) -> int:
+        """What stands for the address of a thread's scratch buffer of `size` bytes."""
+        number = list(self.scratch).index(name) if name in self.scratch else len(self.scratch)
+        self.scratch[name] = max(size, self.scratch.get(name, 0))
+        return SCRATCH + number * APART
+
+    def keep(self, owner: Any) -> None:
+        """Keep what owns memory that the calls know by address alone."""
+        self.kept.append(owner)
+
+
+class _Recording(threading.local):
+    tape: Tape | None = None
+
+
+_recording = _Recording()
+
+
+def current() -> Tape | None:
+    """What this thread records on, or None."""
+    return _recording.tape
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[Tape]:
+    """Record what this thread computes; arrays that it makes hold no results."""
+    tape = Tape()
+    _recording.tape = tape
+    try:
+        yield tape
+    finally:
+        _recording.tape = None
+
+
+def refuse() -> None:
+    """Say that a computation cannot be recorded as it is done here."""
+    if _recording.tape is not None:
+        _recording.tape.refused = True

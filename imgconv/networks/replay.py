@@ -1,0 +1,204 @@
+"""A graph that is recorded at its first run and played back from then on.
+
+Recording goes through the layers once and computes nothing (`compute.tape`); the maps that it
+makes are never touched, so they take no memory. Then every map gets a place in one piece of
+memory, which two maps share where no layer needs both, and which is kept between runs: no page is
+asked of the system twice.
+"""
+
+import operator
+import threading
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from imgconv.compute import jit, tape
+from imgconv.compute.bands import num_threads
+from imgconv.compute.program import LINE, Program, Region
+from imgconv.compute.tape import Tape
+from imgconv.networks import layers
+from imgconv.networks.graph import Graph, named
+from imgconv.networks.layers.base import Array, Layer, Shape
+
+# Layers whose every number is computed by a loop, where their inputs are float32 without gaps.
+_COMPILED: tuple[type[Layer], ...] = (
+    layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
+    layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Flatten,
+    layers.Identity, layers.Linear, layers.LocalResponseNorm, layers.MaxPool2d, layers.MinPool2d,
+    layers.Mul, layers.Softmax,
+)  # fmt: skip
+
+
+class Replayed(Graph):
+    """A graph whose `run` plays compiled calls back where all of its layers allow that.
+
+    Where they do not, and while another thread runs it, `run` is the walk that it is elsewhere;
+    the bits are the same. Numbers written into its layers' arrays need not be noticed.
+    """
+
+    _playback: "_Playback | None" = None
+    _refused: object = None
+
+    def run(self, values: Array | Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name."""
+        x = values if isinstance(values, np.ndarray) else None
+        if x is None or not _plain(x) or jit.idle() or tape.current() is not None:
+            return super().run(values)
+        key = x.shape, num_threads()
+        playback = self._playback
+        if playback is None or playback.key != key or not playback.current():
+            if self._refused == key:
+                return super().run(values)
+            playback = self._playback = _record(self, x, key)
+            if playback is None:
+                self._refused = key
+                return super().run(values)
+        if not playback.lock.acquire(blocking=False):
+            return super().run(values)
+        try:
+            return playback.run(x)
+        except BaseException:
+            self._playback = None  # after an interrupt another thread may still be in it
+            raise
+        finally:
+            playback.lock.release()
+
+
+Key = tuple[Shape, int]
+
+
+class _Output(NamedTuple):
+    """A result: its array's number, where it begins in it in bytes, its shape."""
+
+    name: str
+    number: int
+    offset: int
+    shape: Shape
+
+
+class _Playback:
+    """A program for inputs of one shape, and what it writes."""
+
+    def __init__(
+        self, key: Key, graph: Graph, program: Program, sizes: list[int], outputs: list[_Output]
+    ) -> None:
+        self.key, self.program, self.sizes, self.outputs = key, program, sizes, outputs
+        self.lock = threading.Lock()
+        self._mappings = [node.layer.parameters for node in graph.nodes if node.layer.parameters]
+        self._arrays = list(self._parameters())
+
+    def _parameters(self) -> Iterator[Array]:
+        return chain.from_iterable(arrays.values() for arrays in self._mappings)
+
+    def current(self) -> bool:
+        """Whether the layers still have the arrays that they were recorded with."""
+        return all(map(operator.is_, self._arrays, self._parameters()))
+
+    def run(self, x: Array) -> dict[str, Array]:
+        """The outputs, in memory of their own."""
+        made = [np.empty(size >> 2, np.float32) for size in self.sizes]
+        self.program.run(x, *made)
+        return {
+            name: made[number][offset >> 2 :][: _elements(shape)].reshape(shape)
+            for name, number, offset, shape in self.outputs
+        }
+
+
+def _elements(shape: Shape) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _plain(x: Array) -> bool:
+    return x.dtype == np.float32 and x.flags.c_contiguous and x.flags.aligned and x.size > 0
+
+
+class _Block:
+    """The memory of a map and of all that are views of it, and the first and last node in need."""
+
+    def __init__(self, array: Array, node: int) -> None:
+        self.array = array
+        self.start, self.size = jit.address(array), array.nbytes
+        self.born = self.last = node
+        self.number = -1  # of an array of its own
+        self.place = 0
+
+    def holds(self, array: Array) -> bool:
+        """Whether it is a view of this memory."""
+        return 0 <= jit.address(array) - self.start < self.size
+
+
+def _record(graph: Graph, x: Array, key: Key) -> _Playback | None:
+    """Record a graph; None where it has to be walked. Raises what its layers raise."""
+    if len(graph.inputs) != 1 or any(type(node.layer) not in _COMPILED for node in graph.nodes):
+        return None
+    if any(isinstance(node.layer, layers.Add | layers.Mul) and len(node.inputs) != 2
+           for node in graph.nodes):  # fmt: skip
+        return None  # NumPy joins the others
+    (name,) = graph.inputs
+    live, blocks, owner = {name: x}, [_Block(x, -1)], {name: 0}
+    with tape.recording() as noted, np.errstate(all="ignore"):
+        for index, node in enumerate(graph.nodes):
+            begun = len(noted.calls)
+            with named(node):
+                (result,) = node.layer.run(*(live[value] for value in node.inputs))
+            for value in node.inputs:
+                blocks[owner[value]].last = index
+            if noted.refused or not _plain(result):
+                return None
+            number = next((n for n, block in enumerate(blocks) if block.holds(result)), None)
+            if number is None:
+                number = len(blocks)
+                blocks.append(_Block(result, index))
+                if not _written(noted, begun, blocks[-1]):
+                    return None
+            (value,) = node.outputs
+            live[value], owner[value] = result, number
+    outputs = []
+    count = 0
+    for value in graph.outputs:
+        block = blocks[owner[value]]
+        if block.born < 0:
+            return None  # the input itself
+        if block.number < 0:
+            block.number = count
+            count += 1
+        offset = jit.address(live[value]) - block.start
+        outputs.append(_Output(value, block.number, offset, live[value].shape))
+    inner = [block for block in blocks if block.born >= 0 and block.number < 0]
+    own = place(inner)
+    returned = sorted((b for b in blocks if b.number >= 0), key=lambda block: block.number)
+    regions = [Region(blocks[0].start, blocks[0].size, -1)]
+    regions += [Region(block.start, block.size, -2 - block.number) for block in returned]
+    regions += [Region(block.start, block.size, block.place) for block in inner]
+    program = Program(noted, regions, own, key[1])
+    return _Playback(key, graph, program, [block.size for block in returned], outputs)
+
+
+def _written(noted: Tape, begun: int, block: _Block) -> bool:
+    """Whether one of the calls from `begun` on is given memory of a block."""
+    return any(
+        kind.endswith("*") and value is not None and 0 <= value - block.start < block.size
+        for call in noted.calls[begun:] for kind, value in zip(call.kinds, call.values, strict=True)
+    )  # fmt: skip
+
+
+def place(blocks: list[_Block]) -> int:
+    """Give every block a place such that those needed at a time lie apart; return all bytes.
+
+    The largest first, each at the lowest place that is free.
+    """
+    placed: list[_Block] = []
+    total = 0
+    for block in sorted(blocks, key=lambda block: -block.size):
+        block.place = 0
+        for other in sorted(placed, key=lambda other: other.place):
+            if other.born <= block.last and block.born <= other.last:
+                if block.place + block.size <= other.place:
+                    break
+                end = other.place + other.size
+                block.place = max(block.place, end + -end % LINE)
+        placed.append(block)
+        total = max(total, block.place + block.size)
+    return total

@@ -1,0 +1,234 @@
+"""Networks played back give the bits of the walk from layer to layer."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgconv.compute.bands import num_threads, set_num_threads
+from imgconv.errors import ShapeError
+from imgconv.networks import layers
+from imgconv.networks.architectures import get_network
+from imgconv.networks.fusion import FusedGraph
+from imgconv.networks.graph import Graph, Node
+from imgconv.networks.replay import Replayed, _Block, place
+from imgconv.networks.weights import draw_weights
+
+SIZES = {
+    "lenet5": (1, 32), "resnet18": (3, 64), "googlenet": (3, 64), "efficientnet_b0": (3, 64),
+    "resnet50": (3, 48),
+}  # fmt: skip
+
+
+def drawn(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def walked(graph, x):
+    return Graph.run(graph, x)
+
+
+def same(got, expected):
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_array_equal(got[name], array)
+
+
+@pytest.fixture
+def threads():
+    yield set_num_threads
+    set_num_threads(0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("name", SIZES)
+def test_a_network_is_played_back_with_the_bits_of_the_walk(name, count, threads):
+    threads(count)
+    channels, side = SIZES[name]
+    fused = FusedGraph(draw_weights(get_network(name).graph, 1))
+    for batch in (1, 3):
+        graph = fused.at((batch, channels, side, side))
+        for seed in range(3):
+            x = drawn(batch, channels, side, side, seed=seed)
+            same(graph.run(x), walked(graph, x))
+        assert graph._playback is not None
+
+
+def test_results_are_memory_of_their_own():
+    graph = FusedGraph(draw_weights(get_network("lenet5").graph, 1)).at((2, 1, 32, 32))
+    first = graph.run(drawn(2, 1, 32, 32, seed=1))
+    kept = {name: array.copy() for name, array in first.items()}
+    graph.run(drawn(2, 1, 32, 32, seed=2))
+    same(first, kept)
+
+
+def test_shapes_and_threads_may_change_between_runs(threads):
+    fused = FusedGraph(draw_weights(get_network("resnet18").graph, 1))
+    for side, count in ((32, 1), (64, 2), (32, 2), (40, 3), (40, 1)):
+        threads(count)
+        x = drawn(1, 3, side, side)
+        graph = fused.at(x.shape)
+        same(graph.run(x), walked(graph, x))
+        assert graph._playback.key == (x.shape, num_threads())
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        drawn(2, 3, 32, 64)[..., ::2], drawn(2, 32, 32, 3).transpose(0, 3, 1, 2),
+        drawn(2, 3, 32, 32).astype(np.float64), np.ones((2, 3, 32, 32), np.uint8),
+    ],
+)  # fmt: skip
+def test_an_input_that_does_not_lie_as_recorded_is_walked(x):
+    graph = FusedGraph(draw_weights(get_network("resnet18").graph, 1)).at((2, 3, 32, 32))
+    graph.run(drawn(2, 3, 32, 32))
+    same(graph.run(x), walked(graph, x))
+
+
+def test_wanted_values_are_those_of_the_walk_and_runs_go_on():
+    network = draw_weights(get_network("efficientnet_b0").graph, 1)
+    wanted = (*network.values[3:90:20], "avgpool")
+    x = drawn(1, 3, 64, 64)
+    graph = FusedGraph(network, wanted).at(x.shape)
+    before = graph.run(x)
+    maps = dict(graph.trace(x, wanted))
+    plain = dict(Graph(graph.inputs, graph.nodes, graph.outputs).trace(x, wanted))
+    same(maps, plain)
+    same(graph.run(x), before)
+    assert graph._playback is not None
+
+
+def test_threads_of_the_caller_share_a_graph():
+    graph = FusedGraph(draw_weights(get_network("lenet5").graph, 1)).at((4, 1, 32, 32))
+    inputs = [drawn(4, 1, 32, 32, seed=seed) for seed in range(4)]
+    expected = [walked(graph, x) for x in inputs]
+    failures = []
+
+    def work(number):
+        try:
+            for _ in range(50):
+                same(graph.run(inputs[number]), expected[number])
+        except AssertionError as error:
+            failures.append(error)
+
+    callers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not failures
+
+
+def chained(*given, outputs=None, shape=(2, 4, 9, 9)):
+    """A graph of layers one after the other."""
+    nodes, before = [], "x"
+    for number, layer in enumerate(given):
+        inputs = (before,) if not isinstance(layer, tuple) else layer[1:]
+        layer = layer[0] if isinstance(layer, tuple) else layer
+        nodes.append(Node(str(number), layer, inputs))
+        before = str(number)
+    graph = draw_weights(Graph({"x": shape}, nodes, outputs or (before,)), 3)
+    return Replayed(graph.inputs, graph.nodes, graph.outputs)
+
+
+CONV = layers.Conv2d(4, 8, 3, padding=1)
+GRAPHS = {
+    "views as outputs": chained(CONV, layers.Flatten(), outputs=("0", "1")),
+    "a view in the middle": chained(
+        CONV, layers.Flatten(), layers.Linear(648, 5), (layers.Activation("relu"), "0")
+    ),
+    "branches": chained(
+        CONV, (layers.MaxPool2d(3, 1, 1), "0"), (layers.Activation("silu"), "0"),
+        (layers.Concat(), "0", "1", "2"), layers.AvgPool2d(2), layers.LocalResponseNorm(3),
+        outputs=("5", "3"),
+    ),
+    "rows joined": chained(CONV, (layers.Concat(2), "0", "0"), (layers.Concat(-1), "1", "1")),
+    "gates": chained(
+        CONV, layers.AdaptiveAvgPool2d(1), layers.Activation("sigmoid"), (layers.Mul(), "0", "2"),
+        (layers.Add("relu"), "0", "3"), layers.AdaptiveMaxPool2d(2), layers.Flatten(),
+        layers.Softmax(),
+    ),
+}  # fmt: skip
+WALKED = {
+    "another layer": chained(CONV, layers.InstanceNorm2d(8)),
+    "three summands": chained(CONV, (layers.Add(), "0", "0", "0")),
+    "numbers that NumPy repeats": chained(
+        CONV, layers.AdaptiveMaxPool2d((1, 9)), (layers.Add(), "0", "1")
+    ),
+    "the input as output": chained(layers.Flatten(), outputs=("0",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_graph_is_played_back(name, threads):
+    for count in (1, 2):
+        threads(count)
+        for seed in range(3):
+            x = drawn(2, 4, 9, 9, seed=seed)
+            same(GRAPHS[name].run(x), walked(GRAPHS[name], x))
+        assert GRAPHS[name]._playback is not None
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_a_graph_that_loops_alone_do_not_compute_is_walked(name):
+    for seed in range(2):
+        x = drawn(2, 4, 9, 9, seed=seed)
+        same(WALKED[name].run(x), walked(WALKED[name], x))
+    assert WALKED[name]._playback is None
+
+
+def test_an_array_put_in_a_layers_place_is_noticed():
+    graph = chained(CONV)
+    x = drawn(2, 4, 9, 9)
+    graph.run(x)
+    arrays = graph.nodes[0].layer.parameters
+    arrays["weight"] = arrays["weight"] * np.float32(2)
+    same(graph.run(x), walked(graph, x))
+
+
+def test_what_does_not_fit_is_named_and_the_graph_goes_on():
+    graph = chained(CONV, layers.Flatten(), layers.Linear(648, 5))
+    with pytest.raises(ShapeError, match=r"^2: "):
+        graph.run(drawn(2, 4, 5, 5))
+    x = drawn(2, 4, 9, 9)
+    same(graph.run(x), walked(graph, x))
+    assert graph._playback is not None
+
+
+def test_an_interrupted_run_is_not_played_again(monkeypatch):
+    graph = chained(CONV)
+    x = drawn(2, 4, 9, 9)
+    graph.run(x)
+    interrupted = graph._playback
+
+    def interrupt(*arrays):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted.program, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        graph.run(x)
+    same(graph.run(x), walked(graph, x))
+    assert graph._playback is not interrupted
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 9), st.integers(0, 5)), min_size=1))
+def test_what_is_needed_at_a_time_lies_apart(drawn_blocks):
+    blocks = []
+    for size, born, more in drawn_blocks:
+        block = _Block(np.empty(size, np.float32), born)
+        block.last = born + more
+        blocks.append(block)
+    total = place(blocks)
+    for number, block in enumerate(blocks):
+        assert block.place >= 0
+        assert block.place % 64 == 0
+        assert block.place + block.size <= total
+        for other in blocks[:number]:
+            together = block.born <= other.last and other.born <= block.last
+            apart = (
+                block.place + block.size <= other.place or other.place + other.size <= block.place
+            )
+            assert apart or not together

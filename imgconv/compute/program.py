@@ -9,6 +9,7 @@ before it are done, which a second counter says.
 
 import ctypes
 import functools
+import os
 import platform
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,9 +23,11 @@ from imgconv.compute.jit import Built, Emitter, loop
 from imgconv.compute.tape import APART, SCRATCH, Tape
 
 LINE = 64  # bytes
-RECORD = 32  # numbers a call: address, count of arguments, arguments
-MOST = RECORD - 2
+RECORD = 32  # numbers a call: address, count of integers, integers, then FLOATS of float32
+FLOATS = 2
+MOST = RECORD - 2 - FLOATS
 DONE = 8  # the counter of tasks that are done, in another cache line than that of taken ones
+_APART = ("x86_64", "amd64", "aarch64", "arm64")
 SPINS = 2000  # looks at a counter until another process gets the core
 
 
@@ -48,7 +51,7 @@ def _look() -> Emitter:
     """Emit: result[0] = counters[at], after a pause."""
 
     def emit(builder, counters, at, result):  # type: ignore[no-untyped-def]
-        if platform.machine().lower() in ("x86_64", "amd64"):
+        if platform.machine().lower() in _APART[:2]:
             builder.call(
                 builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), _nothing()), []
             )
@@ -71,14 +74,20 @@ def _call() -> Emitter:
 
         done = builder.append_basic_block("call.done")
         address = field(0)
+        # Integers and floats are counted apart (System V's and ARM's ways of calling), and what a
+        # function does not ask for does no harm.
+        floats = [
+            builder.bitcast(builder.trunc(field(2 + MOST + number), ir.IntType(32)), ir.FloatType())
+            for number in range(FLOATS)
+        ]
         switch = builder.switch(field(1), done)
         for count in range(1, MOST + 1):
             block = builder.append_basic_block(f"call.{count}")
             switch.add_case(i64(count), block)
             builder.position_at_end(block)
-            kind = ir.FunctionType(ir.VoidType(), [i64] * count)
+            kind = ir.FunctionType(ir.VoidType(), [i64] * count + [ir.FloatType()] * FLOATS)
             function = builder.inttoptr(address, kind.as_pointer())
-            builder.call(function, [field(2 + number) for number in range(count)])
+            builder.call(function, [*(field(2 + number) for number in range(count)), *floats])
             builder.branch(done)
         builder.position_at_end(done)
 
@@ -136,6 +145,17 @@ class Region(NamedTuple):
     place: int
 
 
+def takes(tape: Tape) -> bool:
+    """Whether a program can be made of a tape: of arguments that a record holds."""
+    apart = os.name == "posix" and platform.machine().lower() in _APART
+    kinds = {tuple(call.kinds) for call in tape.calls}
+    return all(
+        "f64" not in kind and kind.count("f32") <= (FLOATS if apart else 0)
+        and len(kind) - kind.count("f32") <= MOST
+        for kind in kinds
+    )  # fmt: skip
+
+
 class Program:
     """The calls of a tape; not for two threads of the caller at once."""
 
@@ -163,10 +183,13 @@ class Program:
         values = np.zeros((len(calls), RECORD), np.int64)
         pointer = np.zeros((len(calls), RECORD), bool)
         for row, call in enumerate(calls):
-            count = len(call.kinds)
-            values[row, :2] = call.address, count
-            values[row, 2 : 2 + count] = [value or 0 for value in call.values]
-            pointer[row, 2 : 2 + count] = [kind.endswith("*") for kind in call.kinds]
+            pairs = [*zip(call.kinds, call.values, strict=True)]
+            whole = [(kind, value) for kind, value in pairs if kind != "f32"]
+            floats = np.array([value for kind, value in pairs if kind == "f32"], np.float32)
+            values[row, :2] = call.address, len(whole)
+            values[row, 2 : 2 + len(whole)] = [value or 0 for _, value in whole]
+            pointer[row, 2 : 2 + len(whole)] = [kind.endswith("*") for kind, _ in whole]
+            values[row, 2 + MOST :][: len(floats)] = floats.view(np.int32)
         self._memory = np.empty(own + LINE, np.uint8)
         begin = _aligned(self._memory)
         regions = sorted(regions)

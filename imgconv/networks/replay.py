@@ -16,7 +16,7 @@ import numpy as np
 
 from imgconv.compute import jit, tape
 from imgconv.compute.bands import num_threads
-from imgconv.compute.program import LINE, Program, Region
+from imgconv.compute.program import LINE, Program, Region, takes
 from imgconv.compute.tape import Tape
 from imgconv.networks import layers
 from imgconv.networks.graph import Graph, named
@@ -156,6 +156,8 @@ def _record(graph: Graph, x: Array, key: Key) -> _Playback | None:
                     return None
             (value,) = node.outputs
             live[value], owner[value] = result, number
+    if not takes(noted):
+        return None
     outputs = []
     count = 0
     for value in graph.outputs:

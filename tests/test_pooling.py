@@ -54,6 +54,19 @@ def test_max_and_min_match_the_loop(dtype, k, s, p, d, ceil):
         np.testing.assert_array_equal(result, slow(x, kind, k, s, p, d, ceil))
 
 
+@pytest.mark.parametrize("size", [(3, 3), (7, 7), (8, 16), (9, 17), (15, 33), (29, 40)])
+@pytest.mark.parametrize(("k", "s"), [((3, 3), (1, 1)), ((3, 3), (2, 2)), ((2, 3), (2, 1))])
+def test_maps_of_any_width_are_pooled_in_vectors(size, k, s):
+    x = np.random.default_rng(3).normal(size=(3, *size)).astype(np.float32)
+    x[0, size[0] // 2, -1] = np.nan
+    x[1] = -np.inf
+    for p in ((0, 0), (1, 1)):
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(x, ((0, 0), (p[0],) * 2, (p[1],) * 2), constant_values=-np.inf), k, (1, 2)
+        )[:, :: s[0], :: s[1]]
+        np.testing.assert_array_equal(pooling.max_pool2d(x, k, s, p), windows.max(axis=(3, 4)))
+
+
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize(
     ("k", "s", "p", "d", "ceil"), [case for case in CASES if case[3] == (1, 1)]
@@ -108,3 +121,11 @@ def test_means_of_maps_are_those_of_float64():
     x = np.random.default_rng(5).normal(3, 1, size=(2, 7, 97, 101)).astype(np.float32)
     expected = x.astype(np.float64).mean(axis=(2, 3), keepdims=True)
     np.testing.assert_allclose(pooling.global_avg_pool2d(x), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (14, 14), (8, 8), (13, 17)])
+def test_means_of_small_maps_do_not_depend_on_the_maps_beside_them(size):
+    x = np.random.default_rng(6).normal(3, 1, size=(2, 5, *size)).astype(np.float32)
+    got = pooling.global_avg_pool2d(x)
+    np.testing.assert_allclose(got, x.astype(np.float64).mean((2, 3), keepdims=True), rtol=1e-6)
+    np.testing.assert_array_equal(pooling.global_avg_pool2d(x[1, 3:4]), got[1, 3:4])

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit
+from imgconv.compute import epilogue, jit, masked
 from imgconv.compute import store as machine
 from imgconv.compute.bands import over_bands
-from imgconv.compute.instructions import fmuladd, splat, vector_at
+from imgconv.compute.instructions import fmuladd, splat
 from imgconv.compute.jit import Built, Emitter, loop
 from imgconv.compute.tiles import Job
 
@@ -44,47 +44,10 @@ def rows_of_taps(
     ):  # fmt: skip
         from llvmlite import ir
 
-        i32, i64 = ir.IntType(32), ir.IntType(64)
-        numbers = ir.VectorType(i32, lanes)
-        vector = ir.VectorType(ir.FloatType(), lanes)
-        ramp = ir.Constant(numbers, list(range(lanes)))
-        fma = fmuladd(builder.module, vector)
+        i64 = ir.IntType(64)
+        fma = fmuladd(builder.module, ir.VectorType(ir.FloatType(), lanes))
         begin = builder.sub(builder.mul(x, i64(step)), near)
-        limit = splat(builder, builder.trunc(width, i32), lanes)
-        # Where a read begins, beside `begin`; stride 2 takes two vectors for two columns of taps.
-        shifts = (
-            range(wide) if step == 1
-            else sorted(s + more for s in range(0, wide, 2) for more in (0, lanes))
-        )  # fmt: skip
-        masks = {
-            shift: builder.icmp_unsigned(
-                "<",
-                builder.add(
-                    splat(builder, builder.trunc(builder.add(begin, i64(shift)), i32), lanes), ramp
-                ),
-                limit,
-            )
-            for shift in shifts
-        }
-
-        def columns(row: Any) -> list[Any]:
-            read = {
-                shift: _masked_load(
-                    builder, vector_at(builder, row, builder.add(begin, i64(shift)), lanes),
-                    mask, vector,
-                )
-                for shift, mask in masks.items()
-            }  # fmt: skip
-            if step == 1:
-                return [read[kx] for kx in range(wide)]
-            return [
-                builder.shuffle_vector(
-                    read[kx - kx % 2], read[kx - kx % 2 + lanes],
-                    ir.Constant(numbers, list(range(kx % 2, 2 * lanes, 2))),
-                )
-                for kx in range(wide)
-            ]  # fmt: skip
-
+        columns = masked.columns(builder, lanes, step, wide, begin, width, 0.0)
         factors = [
             [
                 splat(builder, builder.load(builder.gep(weights, [builder.add(w, i64(t))])), lanes)
@@ -99,8 +62,7 @@ def rows_of_taps(
                 builder.icmp_signed("<", line, i64(0)), zeros,
                 builder.gep(source, [builder.add(base, line)]),
             )  # fmt: skip
-            pixels = columns(row)
-            for kx, pixel in enumerate(pixels):
+            for kx, pixel in enumerate(columns(row)):
                 for r in range(rows):
                     ky = j - r * down
                     if 0 <= ky < tall:
@@ -109,50 +71,10 @@ def rows_of_taps(
         sums = [
             builder.select(builder.fcmp_ordered("<", value, least), least, value) for value in sums
         ]
-        places = [
-            vector_at(builder, out, builder.add(o, builder.mul(apart, i64(r))), lanes)
-            for r in range(rows)
-        ]
-        whole = builder.icmp_signed(">=", left, i64(lanes))
-        with builder.if_else(whole) as (fits, not_all):
-            with fits:
-                for value, place in zip(sums, places, strict=True):
-                    builder.store(value, place, align=4)
-            with not_all:
-                stored = builder.icmp_signed(
-                    ">", splat(builder, builder.trunc(left, i32), lanes), ramp
-                )
-                for value, place in zip(sums, places, strict=True):
-                    _masked_store(builder, value, place, stored)
+        masked.store_rows(builder, lanes, out, o, apart, sums, left)
 
     kinds = "f32* i64 i64 f32* i64 i64* i64 f32* f32* i64 f32* i64 i64 i64 i64 i64 f32"
     return Emitter(kinds, emit)
-
-
-def _masked_load(builder: Any, place: Any, mask: Any, vector: Any) -> Any:
-    """Emit a read of the lanes of a mask; the others are zero, and are not touched in memory."""
-    from llvmlite import ir
-
-    zero = ir.Constant(vector, [0.0] * vector.count)
-    kinds = [place.type, ir.IntType(32), mask.type, vector]
-    name = f"llvm.masked.load.v{vector.count}f32.p0"
-    function = _declared(builder, name, ir.FunctionType(vector, kinds))
-    return builder.call(function, [place, ir.IntType(32)(4), mask, zero])
-
-
-def _masked_store(builder: Any, value: Any, place: Any, mask: Any) -> None:
-    from llvmlite import ir
-
-    kinds = [value.type, place.type, ir.IntType(32), mask.type]
-    name = f"llvm.masked.store.v{value.type.count}f32.p0"
-    function = _declared(builder, name, ir.FunctionType(ir.VoidType(), kinds))
-    builder.call(function, [value, place, ir.IntType(32)(4), mask])
-
-
-def _declared(builder: Any, name: str, kind: Any) -> Any:
-    from llvmlite import ir
-
-    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
 
 
 @loop

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit
+from imgconv.compute import epilogue, jit, planes
 from imgconv.compute.bands import band_of, over_bands
 from imgconv.compute.linear import linear
 from imgconv.errors import ShapeError
@@ -306,6 +306,10 @@ def _pool(
     keep = kind in _PICKS
     dtype = source.dtype if keep or source.dtype == np.float64 else np.dtype(np.float32)
     out = np.empty((*source.shape[:-2], *window.size), dtype)
+    if _in_vectors(window, kind, source, planes.usable()):
+        if out.size:
+            planes.maxima(out, source, window.kernel, window.stride, window.sides[::2])
+        return out, geometry
     constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
     step = window.stride[1] if window.stride[1] <= 2 else 0
     names = jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype]
@@ -316,6 +320,12 @@ def _pool(
     if out.size:
         over_bands(total, band, lambda a, b: work(out, source, rows, columns, geometry, a, b))
     return out, geometry
+
+
+def _in_vectors(window: _Window, kind: str, source: Array, usable: bool) -> bool:
+    """Whether `planes` has the pool: a float32 map's small windows."""
+    small = max(window.kernel) <= 3 and max(window.stride) <= 2 and window.dilation == (1, 1)
+    return kind == "max" and source.dtype == np.float32 and small and usable
 
 
 def max_pool2d(
@@ -381,6 +391,10 @@ def _means(source: Array) -> Array:
     """The mean of every plane, (…, 1, 1)."""
     dtype = source.dtype if source.dtype == np.float64 else np.dtype(np.float32)
     size = source.shape[-2] * source.shape[-1]
+    if source.dtype == np.float32 and planes.usable():
+        out = np.empty((*source.shape[:-2], 1, 1), dtype)
+        planes.means(out, source, size)
+        return out
     if source.dtype == np.float32:
         # A sum is a dot product with ones, whose registers hold the sums of several planes.
         sums = linear(np.ones((1, size), np.float32), source.reshape(-1, size))

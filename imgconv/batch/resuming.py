@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from imgconv.batch import runner
@@ -45,6 +45,20 @@ class Recorder:
     work: Work
     ledger: Ledger | None
     in_place: bool = False
+    aside: deque[tuple[str, int]] = field(default_factory=deque)
+
+    def do(self, source: str, index: int) -> list[dict[str, Any]]:
+        """An input's results, claimed before and recorded after. Raises Taken, ImgconvError."""
+        try:
+            claim = self.begin(source, index)
+        except Finished as finished:
+            return skipped(source, finished.outputs)
+        replace = claim is not None and claim.replace
+        outcome = runner.attempt(lambda s, i: self.work(s, i, replace), source, index)
+        outcome = self.end(claim, outcome)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.results
 
     def begin(self, source: str, index: int) -> Claim | None:
         """Claim an input. Raises Taken, Finished, and UsageError where outputs collide."""
@@ -71,44 +85,39 @@ def skipped(source: str, outputs: list[str]) -> list[dict[str, Any]]:
     return [{"input": source, "output": path, "skipped": True} for path in outputs]
 
 
-def run(sources: Iterable[str | ImageError], recorder: Recorder, jobs: int) -> Iterator[Outcome]:
+def run(
+    sources: Iterable[str | ImageError], recorder: Recorder, jobs: int, first: int = 0
+) -> Iterator[Outcome]:
     """Yield an outcome for every source as `runner.run` does.
 
-    Inputs that another process is at are put aside, at most _ASIDE of them, and looked at again
-    when all else is done: finished there, or taken over if that process is gone by then.
+    Inputs that another process is at are put aside, at most _ASIDE of them: for `put_aside`.
     """
-    aside: deque[tuple[str, int]] = deque()
-
-    def one(source: str, index: int) -> list[dict[str, Any]]:
-        try:
-            claim = recorder.begin(source, index)
-        except Finished as finished:
-            return skipped(source, finished.outputs)
-        replace = claim is not None and claim.replace
-        outcome = runner.attempt(lambda s, i: recorder.work(s, i, replace), source, index)
-        outcome = recorder.end(claim, outcome)
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.results
 
     def unless_taken(source: str, index: int) -> list[dict[str, Any]]:
         try:
-            return one(source, index)
+            return recorder.do(source, index)
         except Taken:
-            aside.append((source, index))
+            recorder.aside.append((source, index))
             return []
+
+    for outcome in runner.run(sources, unless_taken, jobs, first):
+        if outcome.results or outcome.error is not None:
+            yield outcome
+        yield from put_aside(recorder, _ASIDE)
+
+
+def put_aside(recorder: Recorder, most: int = 0) -> Iterator[Outcome]:
+    """Look again at inputs that were put aside, until there are no more than so many.
+
+    They are finished by the process that was at them, or taken over if it is gone by then.
+    """
 
     def when_free(source: str, index: int) -> list[dict[str, Any]]:
         while True:
             try:
-                return one(source, index)
+                return recorder.do(source, index)
             except Taken:
                 time.sleep(_POLL_SECONDS)
 
-    for outcome in runner.run(sources, unless_taken, jobs):
-        if outcome.results or outcome.error is not None:
-            yield outcome
-        while len(aside) > _ASIDE:
-            yield runner.attempt(when_free, *aside.popleft())
-    while aside:
-        yield runner.attempt(when_free, *aside.popleft())
+    while len(recorder.aside) > most:
+        yield runner.attempt(when_free, *recorder.aside.popleft())

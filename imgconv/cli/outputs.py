@@ -56,6 +56,10 @@ class Outputs:
         """A copy for another process, which has no bar to move."""
         return {**self.__dict__, "tell": None}
 
+    def apart(self) -> None:
+        """This is a worker's copy: what an output is called collides with nothing here."""
+        self.plan.taken = None
+
     def stdin(self) -> bytes:
         """The bytes of the input `-`."""
         return sys.stdin.buffer.read()

@@ -1,14 +1,17 @@
 """What `--ledger`, `--resume`, `--since` and `--cluster` mean to a command that writes files."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgconv.batch import runner
+from imgconv.compute import plan
 from imgconv.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from imgconv.batch.resuming import Work
 
+LEAST = 12  # files that repay the start of worker processes
 # What decides an output's bytes beside the recipe and its name.
 _DECIDING = (
     "format_", "depth", "scale", "quality", "compress", "frame", "no_metadata", "max_pixels",
@@ -35,7 +38,7 @@ def run(
     """Yield the outcome of every source, by a cluster and recorded where that was asked for."""
     recording = given["ledger"] or given["resume"]
     if given["dry_run"] or not (recording or given["cluster"]):
-        yield from runner.run(sources, work, jobs)
+        yield from _by_workers(sources, work, jobs, total, given, runner.run)
         return
     option = "--cluster" if given["cluster"] else "--ledger"
     if given["output"] == "-" or (given["output"] or "").endswith(":-"):
@@ -57,8 +60,28 @@ def run(
 
             yield from cluster.run(sources, given["cluster"], recorder, total, given["threads"])
         else:
-            yield from resuming.run(sources, recorder, jobs)
+            yield from _by_workers(
+                sources, work, jobs, total, given,
+                lambda some, by, *rest: resuming.run(some, replace(recorder, work=by), *rest),
+            )  # fmt: skip
+            yield from resuming.put_aside(recorder)
         completed = True
     finally:
         if opened:
             opened.close(completed)
+
+
+def _by_workers(
+    sources: Iterable[str | ImageError], work: "Work", jobs: int, total: int | None,
+    given: dict[str, Any], run: Any,
+) -> Iterator[runner.Outcome]:  # fmt: skip
+    """Yield what `run(sources, work, jobs, 0)` yields, by processes where these are of use."""
+    # Names of further frames are known only in the process that reads them, and plans are told
+    # where the loops run.
+    alone = jobs == 1 or given["dry_run"] or given["frame"] == "all" or plan.is_told()
+    if alone or (total is not None and total < LEAST):
+        yield from run(sources, work, jobs, 0)
+        return
+    from imgconv.batch import workers
+
+    yield from workers.run(sources, work, jobs, total is None, run)

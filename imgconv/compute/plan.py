@@ -60,6 +60,11 @@ def telling(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
+def is_told() -> bool:
+    """Whether somebody is told of the jobs that are planned."""
+    return bool(_listeners)
+
+
 def described(job: Job, found: list[Offer]) -> str:
     """The offers for a job in words, the winner first; costs in nanoseconds a sample and core."""
     maps, channels, kh, kw = job.weights.shape[1:]

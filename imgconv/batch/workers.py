@@ -1,0 +1,239 @@
+"""Worker processes for batches on this machine.
+
+Two threads of one process keep 1.4 cores busy with 512×512 PNGs, since what is Python in the work
+has one lock; two processes keep both busy, and 200 files take 0.72 of the time. This process works
+too; the others are forked once it has done the first input, which loads all that they need, and
+do what threads of this process hand to them: order, claims and collisions stay with the threads.
+This process alone acts on signals: it ends once the inputs under way are done, and should it be
+killed, the kernel kills its workers.
+"""
+
+import contextlib
+import ctypes
+import gc
+import itertools
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from queue import SimpleQueue
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+from imgconv.batch.runner import Outcome
+from imgconv.compute import bands
+from imgconv.errors import ImageError
+from imgconv.images.publish import while_waiting
+
+_SMALL = 4 << 20  # bytes of a file beyond which little of its work is Python
+_PLACES = 3  # inputs that a process has at once: one is worked on, the others wait for the disk
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Source = str | ImageError
+
+
+class Work(Protocol):
+    """Makes the outputs of one input; `outputs` names them, which finds collisions."""
+
+    def outputs(self, source: str, index: int) -> list[str]: ...
+
+    def apart(self) -> None:
+        """Henceforth this is a worker's copy: outputs are named for it, and it names no more."""
+
+    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]: ...
+
+
+class _Channel(NamedTuple):
+    """A place in a worker: files for what it is asked and what it answers."""
+
+    requests: Any
+    answers: Any
+
+    def close(self) -> None:
+        for file in self:
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+def run(
+    sources: Iterable[Source], work: Any, jobs: int, naming: bool,
+    by: Callable[[Iterable[Source], Any, int, int], Iterator[Outcome]],
+) -> Iterator[Outcome]:  # fmt: skip
+    """Yield what `by(sources, work, jobs, first index)` yields, its work done by processes.
+
+    By threads where processes cannot be had or the first file is large. naming: whether outputs
+    are still to be named for each input.
+    """
+    left = iter(sources)
+    first = list(itertools.islice(left, 1))
+    if sys.platform != "linux" or not all(map(_is_small, first)):
+        yield from by(itertools.chain(first, left), work, jobs, 0)
+        return
+    threads = bands.num_threads()
+    bands.set_num_threads(1)  # threads that are left over could hold a lock at the fork
+    try:
+        yield from by(first, work, 1, 0)
+    finally:
+        bands.set_num_threads(threads)
+    second = list(itertools.islice(left, 1))
+    rest = itertools.chain(second, left)
+    with contextlib.ExitStack() as stack:
+        if second and threading.active_count() == 1:
+            pool = Pool(work, jobs, naming)
+            stack.callback(pool.close)
+            if len(pool):
+                work, jobs = pool, len(pool)
+        yield from by(rest, work, jobs, 1)
+
+
+def _is_small(source: Source) -> bool:
+    try:
+        return not isinstance(source, ImageError) and os.path.getsize(source) <= _SMALL
+    except (OSError, ValueError):
+        return False
+
+
+class Pool:
+    """This process and others, working as `work` does; called by threads.
+
+    naming: whether outputs are named here first. Its length is how many inputs may be under way,
+    0 where no process could be had.
+    """
+
+    def __init__(self, work: Work, jobs: int, naming: bool) -> None:
+        self._work, self._naming = work, naming
+        self._gate = threading.Semaphore(1)  # one input of a process is worked on at a time
+        self._processes: list[int] = []
+        self._channels: list[_Channel] = []
+        with contextlib.suppress(OSError):  # too many processes or files: those that are there do
+            for _ in range(jobs - 1):
+                self._fork()
+        self._idle: SimpleQueue[_Channel | None] = SimpleQueue()
+        for place in range(_PLACES if self._processes else 0):
+            for channel in (None, *self._channels[place::_PLACES]):
+                self._idle.put(channel)
+
+    def __len__(self) -> int:
+        return _PLACES * (len(self._processes) + bool(self._processes))
+
+    def outputs(self, source: str, index: int) -> list[str]:
+        """As the work's."""
+        return self._work.outputs(source, index)
+
+    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]:
+        """Have an input's work done. Raises what it raises; ImageError where its worker dies."""
+        if self._naming:
+            self.outputs(source, index)
+        channel = self._idle.get()
+        try:
+            if channel is None:
+                return self._here(source, index, replace)
+            pickle.dump((source, index, replace), channel.requests)
+            channel.requests.flush()
+            results, failure = pickle.load(channel.answers)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            if channel is None:
+                raise
+            channel = None  # this process does its share
+            raise ImageError(f"{source}: its process was killed (out of memory?)") from None
+        finally:
+            self._idle.put(channel)
+        if failure is not None:
+            raise failure
+        found: list[dict[str, Any]] = results
+        return found
+
+    def close(self) -> None:
+        """End the processes and wait for them, even if a further signal says to stop."""
+        stopped: BaseException | None = None
+        while self._processes:
+            try:
+                for channel in self._channels:
+                    channel.close()
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(self._processes[-1], 0)
+                self._processes.pop()
+            except BaseException as error:
+                stopped = error
+        if stopped is not None:
+            raise stopped
+
+    def _here(self, source: str, index: int, replace: bool) -> list[dict[str, Any]]:
+        while_waiting(self._elsewhere)
+        with self._gate:
+            return self._work(source, index, replace)
+
+    @contextlib.contextmanager
+    def _elsewhere(self) -> Iterator[None]:
+        self._gate.release()
+        try:
+            yield
+        finally:
+            self._gate.acquire()
+
+    def _fork(self) -> None:
+        theirs, ours = [], []
+        for _ in range(_PLACES):
+            asked, asks = os.pipe()
+            answers, answered = os.pipe()
+            theirs.append(_Channel(os.fdopen(asked, "rb"), os.fdopen(answered, "wb")))
+            ours.append(_Channel(os.fdopen(asks, "wb"), os.fdopen(answers, "rb")))
+        parent = os.getpid()
+        # Between the fork and the child's own settings a signal would run the parent's handler.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            with warnings.catch_warnings():
+                # Python 3.12 warns of threads that are not Python's, such as OpenBLAS's idle ones.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process = os.fork()
+            if process == 0:
+                self._serve(parent, theirs, [*self._channels, *ours], blocked)
+            self._processes.append(process)
+            self._channels += ours
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            for channel in theirs:
+                channel.close()
+
+    def _serve(
+        self, parent: int, mine: list[_Channel], others: list[_Channel], mask: set[Any]
+    ) -> NoReturn:
+        """The child: do what is asked for until nobody is left to ask."""
+        try:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+            if os.getppid() == parent:
+                gc.freeze()  # what is shared is not written to
+                for channel in others:
+                    channel.close()
+                self._work.apart()
+                threads = [threading.Thread(target=self._answer, args=(one,)) for one in mine]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+        finally:
+            os._exit(0)
+
+    def _answer(self, channel: _Channel) -> None:
+        with contextlib.suppress(EOFError):
+            while True:
+                request = pickle.load(channel.requests)
+                answer: tuple[list[dict[str, Any]] | None, BaseException | None]
+                try:
+                    answer = self._here(*request), None
+                except Exception as error:
+                    answer = None, error
+                channel.answers.write(_pickled(answer))
+                channel.answers.flush()
+
+
+def _pickled(answer: tuple[list[dict[str, Any]] | None, BaseException | None]) -> bytes:
+    try:
+        return pickle.dumps(answer)
+    except Exception:  # an exception that holds what cannot be sent
+        return pickle.dumps((None, RuntimeError(repr(answer[1]))))

@@ -11,6 +11,7 @@ import numpy as np
 from imgconv.compute.jit import Built, Helper, helper, loop
 
 NONE, SUB, UP, AVERAGE, PAETH = range(5)
+_BLOCK = 256  # differences whose sum, of 128 each at most, 16 bits hold
 
 
 @helper
@@ -124,7 +125,17 @@ def unfilter(step: int) -> Built:
 def _magnitude(difference):  # type: ignore[no-untyped-def]
     """Distance of a difference from 0 modulo 256."""
     d = np.uint8(difference)
-    return np.int32(min(d, np.uint8(-d)))
+    return min(d, np.uint8(-d))
+
+
+@helper
+def _nearest(left, above, corner):  # type: ignore[no-untyped-def]
+    """`paeth` of int16: whole rows take a fifth of the time that they take in int32."""
+    low = min(left, above)
+    high = max(left, above)
+    turn = np.int16(np.int16(3) * corner - np.int16(left + above))
+    nearest = low if high <= turn else corner
+    return high if turn <= low else nearest
 
 
 @helper
@@ -135,15 +146,25 @@ def _cheapest(source, s, up, u, step, width):  # type: ignore[no-untyped-def]
     The sums of a row of 2³¹ bytes or more would wrap; that only makes the choice worse.
     """
     none = sub = two = average = nearest = np.int32(0)
-    for i in range(step, width):
-        x = source[s + i]
-        a = np.int32(source[s + i - step])
-        b = np.int32(up[u + i])
-        none += _magnitude(x)
-        sub += _magnitude(x - a)
-        two += _magnitude(x - b)
-        average += _magnitude(x - ((a + b) >> 1))
-        nearest += _magnitude(x - paeth(a, b, np.int32(up[u + i - step])))
+    for block in range((width - step + _BLOCK - 1) // _BLOCK):
+        first = step + block * _BLOCK
+        none16 = sub16 = two16 = average16 = nearest16 = np.uint16(0)
+        for i in range(first, min(first + _BLOCK, width)):
+            x = np.int16(source[s + i])
+            a = np.int16(source[s + i - step])
+            b = np.int16(up[u + i])
+            c = np.int16(up[u + i - step])
+            none16 = np.uint16(none16 + _magnitude(x))
+            sub16 = np.uint16(sub16 + _magnitude(np.int16(x - a)))
+            two16 = np.uint16(two16 + _magnitude(np.int16(x - b)))
+            mean = np.int16(np.int16(a + b) >> 1)
+            average16 = np.uint16(average16 + _magnitude(np.int16(x - mean)))
+            nearest16 = np.uint16(nearest16 + _magnitude(np.int16(x - _nearest(a, b, c))))
+        none += np.int32(none16)
+        sub += np.int32(sub16)
+        two += np.int32(two16)
+        average += np.int32(average16)
+        nearest += np.int32(nearest16)
     kind = UP
     least = two
     if sub < least:
@@ -164,10 +185,10 @@ def filter_rows() -> Built:
 
     out: rows × (1 + width) bytes. above: the row before the first one, zeros before an image's
     first. The choice costs 0.5 ns a byte on one core and saves 5% of a photo's deflated size
-    against Up alone.
+    against Up alone. Differences are of int16, 32 to a vector.
     """
     cheapest = _cheapest
-    predict = paeth
+    predict = _nearest
 
     def body(out, source, above, rows, width, step):  # type: ignore[no-untyped-def]
         for row in range(rows):
@@ -196,18 +217,18 @@ def filter_rows() -> Built:
                 for i in range(step):
                     out[o + i] = np.uint8(source[s + i] - (up[u + i] >> 1))
                 for i in range(step, width):
-                    mean = (np.int32(source[s + i - step]) + np.int32(up[u + i])) >> 1
+                    mean = np.int16(np.int16(source[s + i - step]) + np.int16(up[u + i])) >> 1
                     out[o + i] = np.uint8(source[s + i] - mean)
             else:
                 for i in range(step):
                     out[o + i] = np.uint8(source[s + i] - up[u + i])
                 for i in range(step, width):
-                    a = np.int32(source[s + i - step])
-                    b = np.int32(up[u + i])
-                    c = np.int32(up[u + i - step])
+                    a = np.int16(source[s + i - step])
+                    b = np.int16(up[u + i])
+                    c = np.int16(up[u + i - step])
                     out[o + i] = np.uint8(source[s + i] - predict(a, b, c))
 
-    return "u8* u8* u8* i64 i64 i64", body
+    return "disjoint u8* u8* u8* i64 i64 i64", body
 
 
 @loop

@@ -19,7 +19,6 @@ from imgconv.networks.layers import (
     BatchNorm2d,
     Conv2d,
     ConvTranspose2d,
-    GatedConv2d,
     Identity,
     Layer,
     Linear,
@@ -63,7 +62,6 @@ def fuse(graph: Graph, wanted: Iterable[str] = ()) -> Graph:
     nodes = _join_gates(nodes, kept)
     nodes = _merge(nodes, kept, _fold_norm)
     nodes = _merge(nodes, kept, _absorb_activation)
-    nodes = _merge(nodes, kept, _join_gate)
     return graph.with_nodes(nodes)
 
 
@@ -140,15 +138,3 @@ def _absorb_activation(before: Layer, after: Layer) -> Layer | None:
     if before.activation or after.name == "softmax":
         return None
     return replace(before, activation=after.name)
-
-
-def _join_gate(before: Layer, after: Layer) -> Layer | None:
-    if type(before) is not Mul or before.activation or type(after) is not Conv2d:
-        return None
-    kernel, stride, sides, _ = after.window
-    if kernel != (1, 1) or stride != (1, 1) or any(sides) or after.groups != 1:
-        return None
-    return GatedConv2d(
-        after.in_channels, after.out_channels, after.bias, after.activation,
-        parameters=after.parameters,
-    )  # fmt: skip

@@ -26,7 +26,7 @@ from imgconv.networks.layers.base import Array, Layer, Shape
 _COMPILED: tuple[type[Layer], ...] = (
     layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
     layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Flatten,
-    layers.GatedConv2d, layers.Identity, layers.Linear, layers.LocalResponseNorm,
+    layers.Identity, layers.Linear, layers.LocalResponseNorm,
     layers.MaxPool2d, layers.MinPool2d, layers.Mul, layers.Softmax,
 )  # fmt: skip
 
@@ -133,7 +133,7 @@ def _record(graph: Graph, x: Array, key: Key) -> _Playback | None:
     """Record a graph; None where it has to be walked. Raises what its layers raise."""
     if len(graph.inputs) != 1 or any(type(node.layer) not in _COMPILED for node in graph.nodes):
         return None
-    joining = layers.Add | layers.GatedConv2d | layers.Mul
+    joining = layers.Add | layers.Mul
     if any(isinstance(node.layer, joining) and len(node.inputs) != 2
            for node in graph.nodes):  # fmt: skip
         return None  # NumPy joins the others

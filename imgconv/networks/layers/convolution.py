@@ -78,42 +78,6 @@ class Conv2d(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class GatedConv2d(Layer):
-    """A 1×1 convolution of the product of its inputs, such as (N, C, H, W) and (N, C, 1, 1)."""
-
-    in_channels: int
-    out_channels: int
-    bias: bool = True
-    activation: str | None = None
-
-    def parameter_shapes(self) -> dict[str, Shape]:
-        weight = (self.out_channels, self.in_channels, 1, 1)
-        return {"weight": weight} | ({"bias": (self.out_channels,)} if self.bias else {})
-
-    def output_shape(self, *given: Shape) -> Shape:
-        try:
-            joined = np.broadcast_shapes(*given)
-        except ValueError:
-            names = " and ".join(map(str, given))
-            raise ShapeError(f"GatedConv2d: inputs {names} do not fit together") from None
-        count, _, size = image_shape(joined, self.in_channels, "GatedConv2d")
-        return (count, self.out_channels, *size)
-
-    def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.gating import gated_conv2d
-
-        product = inputs[0]
-        for more in inputs[1:-1]:
-            product = product * more
-        bias = self.parameter("bias") if self.bias else None
-        weight = self.parameter("weight")
-        return gated_conv2d(product, inputs[-1], weight, bias, self.activation)
-
-    def multiply_adds(self, *given: Shape) -> int:
-        return math.prod(self.output_shape(*given)) * self.in_channels
-
-
-@dataclass(frozen=True, eq=False)
 class ConvTranspose2d(Layer):
     """torch.nn.ConvTranspose2d; padding also takes (top, bottom, left, right)."""
 

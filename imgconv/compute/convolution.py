@@ -31,6 +31,7 @@ def conv2d(
     pad_value: float = 0.0,
     flip: bool = False,
     activation: Any = None,
+    residual: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """Return the cross-correlation of x (C, H, W) or (N, C, H, W) with a bank of filters.
 
@@ -44,6 +45,8 @@ def conv2d(
         wider than the image extend periodically, as numpy.pad does.
     flip: rotate each filter by 180°, which makes it a true convolution.
     activation: a name with parameters as `pointwise.parse_activation` takes it, applied last.
+    residual: what is added to the result before the activation, by NumPy's rules; behind a 1×1
+        kernel while the result is in the cache.
 
     Sums are float32 unless x is float64 or int32; integer images under integer weights are exact
     while |sum| < 2⁵³ (the sums turn to float64 where float32's 2²⁴ may be passed). In
@@ -51,12 +54,24 @@ def conv2d(
     network's layer (`matmul.offer`) every tap counts.
     Raises ShapeError for sizes that do not fit together, naming both numbers.
     """
+    if residual is not None and not (
+        _mixes(x, weight, residual) and (stride, padding, dilation, groups) == (1, 0, 1, 1)
+    ):
+        from imgconv.compute.arithmetic import add
+
+        sums = conv2d(
+            x, weight, bias, stride, padding, dilation, groups, padding_mode, pad_value, flip
+        )
+        return add(sums, residual, activation)
     if _is_point(x, weight, bias) and (stride, padding, dilation, groups) == (1, 0, 1, 1):
         # Squeeze-and-excite layers: as a map of one pixel, a vector would be an eighth full.
         return linear(x[..., 0, 0], weight[..., 0, 0], bias, activation)[..., None, None]
-    key = _key(x, weight, stride, padding, dilation, groups, padding_mode, pad_value, activation)
+    key = _key(
+        x, weight, stride, padding, dilation, groups, padding_mode, pad_value, activation,
+        residual is not None,
+    )  # fmt: skip
     if not flip and key in _layers:
-        return _layers[key](x, weight, bias)
+        return _layers[key](x, weight, bias, residual)
     if x.ndim not in (3, 4):
         raise ShapeError(f"conv2d: input of shape {x.shape}, expected (C, H, W) or (N, C, H, W)")
     batch = supported(x if x.ndim == 4 else x[None])
@@ -101,6 +116,7 @@ def conv2d(
             real=real,
             activation=epilogue.activation_key(activation),
             fill=window.fill,
+            residual=residual,
         )
     )
     noted = tape.current()
@@ -122,6 +138,17 @@ def _is_point(x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[A
     )  # fmt: skip
 
 
+def _mixes(x: npt.NDArray[Any], weight: npt.NDArray[Any], residual: npt.NDArray[Any]) -> bool:
+    """Whether it is a 1×1 convolution that `matmul` takes, and the residual fits its result."""
+    return (
+        x.ndim == 4 and x.dtype == residual.dtype == np.float32 and x.flags.c_contiguous
+        and getattr(weight, "ndim", 0) == 4 and weight.shape[1:] == (x.shape[1], 1, 1)
+        and len(weight) >= 4 and x.shape[1] >= 8 and x.shape[2] * x.shape[3] > 1 and x.size > 0
+        and x.shape[3] <= WIDEST and residual.flags.c_contiguous
+        and residual.shape == (len(x), len(weight), *x.shape[2:])
+    )  # fmt: skip
+
+
 class _Layer:
     """A layer of a network that was computed before: only its numbers are new."""
 
@@ -130,14 +157,16 @@ class _Layer:
         self._shape = shape
 
     def __call__(
-        self, x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None
-    ) -> npt.NDArray[Any]:
+        self, x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None,
+        residual: npt.NDArray[Any] | None,
+    ) -> npt.NDArray[Any]:  # fmt: skip
         offsets = check_bias(bias, weight.shape[0], "conv2d")
         out = np.empty(self._shape, np.float32)
         noted = tape.current()
         if noted is not None:
             noted.keep(self._product)
-        self._product(out, x, weight, offsets)
+        more = () if residual is None else (residual,)
+        self._product(out, x, weight, offsets, *more)
         return out
 
 
@@ -165,6 +194,7 @@ def _keep(key: Any, layer: _Layer) -> None:
     _layers[key] = layer
 
 
+WIDEST = 4096  # columns of what `matmul` takes for certain
 MOST_PADDED = 1 << 27  # rows or columns with padding: an index of 1 GB
 
 

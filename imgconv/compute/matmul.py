@@ -244,6 +244,23 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
     return "disjoint " + "f32* " * 5 + "i64* " * 7 + "f32* f32* i64* " + "i64 " * 6, body
 
 
+@loop
+def add_residual(activation: str) -> Built:
+    """out = activation(out + residual) for what a task of `product_rows` has computed."""
+    act = epilogue.activation_of(activation, "f32")
+
+    def body(out, residual, starts, geometry, first, last, top, bottom, low, high):  # type: ignore[no-untyped-def]
+        across = geometry[tiles.OUT_WIDTH]
+        out_map = geometry[tiles.OUT_MAP]
+        for unit in range(first, last):
+            for m in range(low, high):
+                at = starts[3 * unit + 1] + m * out_map
+                for i in range(at + top * across, at + bottom * across):
+                    out[i] = act(out[i] + residual[i])
+
+    return "disjoint f32* f32* i64* i64* i64 i64 i64 i64 i64 i64", body
+
+
 def offer(job: Job) -> Offer | None:
     """For float32 images of several channels or maps, judged by one image's layer alone.
 
@@ -270,7 +287,8 @@ def offer(job: Job) -> Offer | None:
 
 def run(job: Job, choice: Offer) -> None:
     """Compute the job's outputs; threads over units, bands of rows and ranges of maps."""
-    choice.detail(job.out, job.source, job.weights, job.bias)
+    more = () if job.residual is None else (job.residual,)
+    choice.detail(job.out, job.source, job.weights, job.bias, *more)
 
 
 class Product:
@@ -280,8 +298,11 @@ class Product:
         groups, maps = job.weights.shape[:2]
         lanes, heights = microkernel.blocks() if maps > 1 else microkernel.lines()
         self.layout = Layout.of(job, lanes, lanes * len(heights))
+        self._last = job.activation
         # ReLU costs nothing where the sums leave the registers: no pass of its own.
         floor, activation = (0.0, "") if job.activation == "relu" else (-np.inf, job.activation)
+        if job.residual is not None:
+            floor, activation = -np.inf, ""
         self._constants = lanes, heights, activation
         starts = np.empty((len(job.starts_in), 3), np.int64)
         starts[:, 0], starts[:, 1] = job.starts_in, job.starts_out
@@ -300,12 +321,19 @@ class Product:
         source: npt.NDArray[np.float32],
         weights: npt.NDArray[Any],
         bias: npt.NDArray[Any],
+        residual: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Compute out; source, weights (groups, M, …) and bias are laid out as in the job."""
+        """Compute out; source, weights (groups, M, …) and bias are laid out as in the job.
+
+        residual: for a job with one. It is added to a task's outputs while they are in the cache.
+        """
         layout = self.layout
         weights = np.ascontiguousarray(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
         rows_loop = product_rows(*self._constants).fix(out, source, weights, bias, *self._addresses)
+        finish = None
+        if residual is not None:
+            finish = add_residual(self._last).fix(out, residual, *self._addresses[-2:])
 
         def work(first: int, last: int) -> None:
             buffers = (
@@ -315,5 +343,7 @@ class Product:
             )
             for task in self._tasks[first:last]:
                 rows_loop(*buffers, *task)
+                if finish is not None:
+                    finish(*task)
 
         over_bands(len(self._tasks), 1, work)

@@ -140,6 +140,7 @@ class Job:
     row_map, col_map: source row and pixel of each padded row and column (`borders.index_map`).
     weights: float64, or float32 where a float32 bank was given: a network's need not be held
         twice; (groups, M, channels, kH, kW); unit u uses group u % groups.
+    residual: what is added to the sums before the activation, laid out as `out`; None for nothing.
     bias: float64 (groups, M). divisor: what the sums are divided by before the bias is added.
     """
 
@@ -169,6 +170,7 @@ class Job:
     gain: float = 1.0
     offset: float = 0.0
     divisor: float = 1.0
+    residual: npt.NDArray[np.float32] | None = None
 
     @property
     def extent(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ it when its own maps are asked for.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from imgconv.networks.layers import (
     Layer,
     Linear,
     Mul,
+    ResidualConv2d,
     Shape,
 )
 from imgconv.networks.replay import Replayed
@@ -62,6 +63,7 @@ def fuse(graph: Graph, wanted: Iterable[str] = ()) -> Graph:
     nodes = _join_gates(nodes, kept)
     nodes = _merge(nodes, kept, _fold_norm)
     nodes = _merge(nodes, kept, _absorb_activation)
+    nodes = _join_sums(nodes, kept)
     return graph.with_nodes(nodes)
 
 
@@ -138,3 +140,34 @@ def _absorb_activation(before: Layer, after: Layer) -> Layer | None:
     if before.activation or after.name == "softmax":
         return None
     return replace(before, activation=after.name)
+
+
+def _join_sums(nodes: list[Node], kept: set[str]) -> list[Node]:
+    """A residual block's sum as a part of the last of its 1×1 convolutions."""
+    readers = Counter(name for node in nodes for name in node.inputs)
+    makers = {name: node for node in nodes for name in node.outputs}
+    places = {node.name: place for place, node in enumerate(nodes)}
+    gone, left = set(), []
+    for node in nodes:
+        found = [
+            makers[name] for name in node.inputs
+            if name in makers and name not in kept and readers[name] == 1
+            and _mixes(makers[name].layer)
+        ]  # fmt: skip
+        if type(node.layer) is Add and len(node.inputs) == 2 and found:
+            last = max(found, key=lambda maker: places[maker.name])
+            (other,) = (name for name in node.inputs if name not in last.outputs)
+            options = {field.name: getattr(last.layer, field.name) for field in fields(last.layer)}
+            layer = ResidualConv2d(**options | {"activation": node.layer.activation})
+            gone.add(last.name)
+            node = replace(node, layer=layer, inputs=(*last.inputs, other))
+        left.append(node)
+    return [node for node in left if node.name not in gone]
+
+
+def _mixes(layer: Layer) -> bool:
+    """Whether it is a 1×1 convolution whose sums nothing has changed yet."""
+    if type(layer) is not Conv2d or layer.activation or layer.groups != 1:
+        return False
+    kernel, stride, sides, _ = layer.window
+    return kernel == stride == (1, 1) and not any(sides)

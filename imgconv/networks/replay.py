@@ -27,7 +27,7 @@ _COMPILED: tuple[type[Layer], ...] = (
     layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
     layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Flatten,
     layers.Identity, layers.Linear, layers.LocalResponseNorm,
-    layers.MaxPool2d, layers.MinPool2d, layers.Mul, layers.Softmax,
+    layers.MaxPool2d, layers.MinPool2d, layers.Mul, layers.ResidualConv2d, layers.Softmax,
 )  # fmt: skip
 
 

@@ -5,7 +5,12 @@ into `compute`. Compiled operations are imported when a layer runs.
 """
 
 from imgconv.networks.layers.base import Array, Layer, Reach, Shape
-from imgconv.networks.layers.convolution import Conv2d, ConvTranspose2d, Linear
+from imgconv.networks.layers.convolution import (
+    Conv2d,
+    ConvTranspose2d,
+    Linear,
+    ResidualConv2d,
+)
 from imgconv.networks.layers.normalization import BatchNorm2d, InstanceNorm2d, LocalResponseNorm
 from imgconv.networks.layers.pointwise import (
     Activation,
@@ -28,7 +33,7 @@ from imgconv.networks.layers.pooling import (
 
 __all__ = [
     "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "Array", "AvgPool2d",
-    "BatchNorm2d", "Concat", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten", "Identity",
-    "InstanceNorm2d", "LPPool2d", "Layer", "Linear", "LocalResponseNorm", "MaxPool2d",
-    "MinPool2d", "Mul", "Reach", "Shape", "Softmax",
+    "BatchNorm2d", "Concat", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten",
+    "Identity", "InstanceNorm2d", "LPPool2d", "Layer", "Linear", "LocalResponseNorm",
+    "MaxPool2d", "MinPool2d", "Mul", "Reach", "ResidualConv2d", "Shape", "Softmax",
 ]  # fmt: skip

@@ -78,6 +78,27 @@ class Conv2d(Layer):
 
 
 @dataclass(frozen=True, eq=False)
+class ResidualConv2d(Conv2d):
+    """A convolution of its first input, to which its second is added before the activation."""
+
+    def output_shape(self, *given: Shape) -> Shape:
+        made = super().output_shape(given[0])
+        try:
+            return np.broadcast_shapes(made, given[1])
+        except ValueError:
+            raise ShapeError(f"ResidualConv2d: {made} and {given[1]} do not fit together") from None
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.compute.convolution import conv2d
+
+        return conv2d(
+            inputs[0], self.parameter("weight"), self.parameter("bias") if self.bias else None,
+            self.stride, self.padding, self.dilation, self.groups, self.padding_mode,
+            activation=self.activation, residual=inputs[1],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
 class ConvTranspose2d(Layer):
     """torch.nn.ConvTranspose2d; padding also takes (top, bottom, left, right)."""
 

@@ -47,6 +47,7 @@ NEAR = 8_000  # floats of a tile that stays in the L1: up to a fifth faster wher
 TILE = LEVEL2 // 13  # floats of a tile, which with the sums and a strip of weights fill the L2
 SUMS = LEVEL2 // 10  # floats of sums kept between channel blocks
 CALL = 400_000  # cycles until another thread helps; ten times what handing out a task takes
+FEW = 128  # maps whose pages panel after panel may write
 JOIN = 4  # small maps under 1×1 that are one tile: 49 columns are four vectors, 196 are thirteen
 LITTLE = 100  # outputs of such a map
 WEIGHTS = 40_000  # floats of weights that all panels of a tile meet before the next ones

@@ -144,6 +144,9 @@ def _block(
     def place(pointer: Any, index: int) -> Any:
         return vector_at(builder, pointer, i64(index * lanes), lanes)
 
+    for row in places:
+        for v in range(vectors):
+            prefetch(builder, builder.gep(row, [i64(v * lanes)]), write=True)
     with builder.if_else(builder.icmp_signed("!=", fresh, i64(0))) as (start, go_on):
         with start:
             offsets_of = [

@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import files, loops, networks, scale
+from benchmarks import files, loops, networks, planner, scale
 from benchmarks.measure import Case, Result, measure
 from benchmarks.report import write_report
 
 HERE = Path(__file__).parent
 GROUPS = (
-    "loops", "gaussians", "pools", "layers", "networks", "png", "start", "process", "batch",
-    "scale", "growth",
+    "loops", "gaussians", "planner", "pools", "layers", "networks", "png", "start", "process",
+    "batch", "scale", "growth",
 )  # fmt: skip
 
 
@@ -48,6 +48,9 @@ def cases(group: str, folder: Path, extent: Extent) -> Iterator[Case]:
     elif group == "gaussians":
         yield from loops.gaussians(extent.photo)
         yield from loops.boxes(extent.photo)
+    elif group == "planner":
+        for size in ("0.25", extent.photo):
+            yield from planner.choices(size)
     elif group == "pools":
         yield from loops.pools(extent.photo)
     elif group == "layers":

@@ -279,12 +279,15 @@ def offer(job: Job) -> Offer | None:
     if job.outputs * taps < plan.SMALL:
         return None
     lanes = 0.5 if job.real == "f64" else 1.0
-    # Measured: 3×3 0.4 (u8) and 0.8 (float32), 5×5 0.8 and 1.0, 9×9 1.5 and 1.7, 15×15 3.2 and
-    # 3.4, 21×21 5.9 and 6.7; several passes: 11×11 3.0 to 3.7, 21×21 12.5, 31×31 28.
+    # Measured, u8 and float32: 3×3 0.4 and 0.9, 5×5 0.8 and 1.0, 7×7 1.0 and 1.4, 9×9 1.5 and 1.7,
+    # 15×15 3.2 and 3.6, 21×21 6.0 and 6.5, 47×47 29; in several passes 11×11 3.0 to 3.7.
+    moved = plan.traffic(job)
     if tiles.in_registers(job):
-        cost = 0.45 + 0.0135 * taps
+        cost = 0.15 + 0.6 * moved + 0.0134 * taps
+    elif taps <= tiles.UNROLLED:
+        cost = 0.2 + max(0.0245 * taps, moved - 0.1)
     else:
-        cost = 0.35 + 0.019 * taps if taps <= tiles.UNROLLED else 0.6 + 0.027 * taps
+        cost = 0.6 + 0.027 * taps
     cost /= lanes
     return Offer("direct", cost, f"direct, {kh}×{kw} taps of {len(job.channels)} channel(s)")
 

@@ -28,7 +28,7 @@ SIZES = (128, 256, 512)
 HUGE = 1e30  # larger values might overflow in a sum of n² of them
 WIDEST = 16  # elements of a pixel, beyond which a tile would be too long for the caches
 # Nanoseconds a complex number of a tile: filling and forward; multiplying, inverse and storing.
-COSTS = {128: (2.8, 4.0), 256: (4.2, 5.7), 512: (7.2, 9.1)}
+COSTS = {128: (2.35, 3.35), 256: (3.5, 4.8), 512: (6.0, 7.6)}
 DOUBLE = 2.4  # times as much in float64
 
 
@@ -328,7 +328,7 @@ def offer(job: Job) -> Offer | None:
         ahead, back = COSTS[n]
         factor = DOUBLE if real == "f64" else 1.0
         area = pairs * n * n * job.run * len(job.starts_in)
-        cost = area * factor * (ahead / maps + back) / job.outputs
+        cost = area * factor * (ahead / maps + back) / job.outputs + plan.traffic(job)
         if best is None or cost < best[0]:
             best = cost, n
     if best is None:

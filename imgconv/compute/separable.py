@@ -219,8 +219,11 @@ def offer(job: Job) -> Offer | None:
         found.append(factors)
     rank = sum(len(factors.down) for factors in found) / len(found)
     lanes = 0.5 if job.real == "f64" else 1.0
-    # Measured, u8 and float32: 9×9 0.6 and 0.9, 17×17 0.8 and 1.1, 41×41 1.5 and 1.9.
-    cost = (0.4 + rank * (0.1 + 0.013 * (kh + kw))) / lanes
+    # Measured, u8 and float32: 9×9 0.7 and 1.0, 15×15 0.9 and 1.2, 31×31 1.4 and 1.8, 63×63 2.3
+    # and 3.1; of rank two 15×15 1.2, 31×31 2.1.
+    # What is not u8 leaves the first-level cache between squares.
+    wide = 0.008 * kh if job.source.itemsize > 1 else 0.0
+    cost = (0.28 + 0.5 * plan.traffic(job) + wide + 0.0155 * rank * (kh + kw)) / lanes
     kind = "in integers, exact" if whole else f"{rank:g} of rank one a map"
     return Offer("separable", cost, f"rows, then columns of {kh}×{kw} taps ({kind})", found)
 

@@ -368,6 +368,40 @@ def fence() -> Traced:
     return Traced(emit)
 
 
+def dot_taps(vectors: int, size: int) -> Traced:
+    """A weighted sum of elements anywhere, `vectors` vectors of `size` bytes of it in registers.
+
+    dot_taps(out, o, data, at, taps, weights, first, count): to out[o…] the sum over the `count`
+    numbers t from `first` on of weights[t] · data[at + taps[t]…].
+    """
+
+    def emit(
+        out: Pointer, o: Index, data: Pointer, at: Index, taps: Table, weights: Pointer,
+        first: Index, count: Index,
+    ) -> None:  # fmt: skip
+        from numba.core import cgutils
+
+        if size > BYTES:
+            out, data, weights = out.wide(), data.wide(), weights.wide()
+        builder = out.builder
+        sums = [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)]
+        for kept in sums:
+            builder.store(out.constant(0.0).value, kept)
+        with cgutils.for_range(builder, count.value) as loop:
+            t = first + Index(builder, loop.index)
+            weight = weights.one(t)
+            place = at + taps[t]
+            for k, kept in enumerate(sums):
+                total = Vector(builder, builder.load(kept, typ=out.vector))
+                total = total + weight * data.get(place + k * out.lanes)
+                builder.store(total.value, kept)
+        for k, kept in enumerate(sums):
+            done = Vector(builder, builder.load(kept, typ=out.vector))
+            out.put(o + k * out.lanes, done)
+
+    return Traced(emit)
+
+
 def dot_grid(rows: int, vectors: int, size: int) -> Traced:
     """Weighted sums of `rows` rows by `vectors` vectors of `size` bytes, in registers throughout.
 

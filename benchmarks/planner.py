@@ -1,0 +1,59 @@
+"""The algorithm that is chosen for a filter against each of the others that could run it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.data import photo
+from benchmarks.measure import Case
+from imgconv.compute import plan
+from imgconv.compute.filtering import make_job
+
+KERNELS = (3, 5, 9, 15, 31, 63)
+TYPES = {"u8": np.uint8, "u16": np.uint16, "f32": np.float32}
+FAR = 4.0  # what is estimated to take so many times as long is not measured
+GOAL = 1.1
+
+
+def kernels(size: int) -> dict[str, Any]:
+    """One kernel of each kind of a size; absolute sum 1."""
+    generator = np.random.default_rng(size)
+    columns, rows = generator.uniform(0.1, 1, (2, 2, size))
+    sparse = generator.normal(size=(size, size)) * (generator.uniform(size=(size, size)) < 0.15)
+    sparse[0, 0] = sparse[-1, -1] = 1
+    found = {
+        "dense": generator.normal(size=(size, size)),
+        "rank 1": np.outer(columns[0], rows[0]),
+        "rank 2": np.outer(columns[0], rows[0]) - 0.3 * np.outer(columns[1], rows[1]),
+        "box": np.ones((size, size)),
+        "sparse": sparse,
+    }
+    return {kind: weights / np.abs(weights).sum() for kind, weights in found.items()}
+
+
+def choices(megapixels: str) -> Iterator[Case]:
+    """What is chosen stands for imgconv; the estimates decide what it is compared with."""
+    image = photo(megapixels)
+    for size in KERNELS:
+        for kind, weights in kernels(size).items():
+            for name, dtype in TYPES.items():
+                job = make_job(image.astype(dtype), weights[None, None], out_dtype=dtype)
+                job.trim()
+                found = plan.offers(job)
+                others = [offer for offer in found[1:] if offer.cost < FAR * found[0].cost]
+                if not others:
+                    continue
+                yield Case(
+                    f"planner, {megapixels} MP",
+                    f"{size}×{size} {kind} {name}: {found[0].algorithm}",
+                    {
+                        "imgconv": _by(job, found[0]),
+                        **{offer.algorithm: _by(job, offer) for offer in others},
+                    },
+                    target={offer.algorithm: GOAL for offer in others},
+                )
+
+
+def _by(job: Any, offer: plan.Offer) -> Callable[[], None]:
+    return lambda: plan.run_by(job, offer)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgconv.compute.bands import num_threads, set_num_threads
-from imgconv.errors import ShapeError
-from imgconv.networks import layers
+from imgconv.compute.bands import set_num_threads
+from imgconv.errors import ModelError, ShapeError
+from imgconv.networks import layers, replay
 from imgconv.networks.architectures import get_network
 from imgconv.networks.fusion import FusedGraph
 from imgconv.networks.graph import Graph, Node
@@ -27,7 +27,12 @@ def drawn(*shape, seed=0):
 
 
 def walked(graph, x):
-    return Graph.run(graph, x)
+    return Graph(graph.inputs, graph.nodes, graph.outputs).run(x)
+
+
+def played(graph):
+    """Whether the last run was played back."""
+    return bool(graph._idle and graph._idle[1])
 
 
 def same(got, expected):
@@ -54,7 +59,7 @@ def test_a_network_is_played_back_with_the_bits_of_the_walk(name, count, threads
         for seed in range(3):
             x = drawn(batch, channels, side, side, seed=seed)
             same(graph.run(x), walked(graph, x))
-        assert graph._playback is not None
+        assert played(graph)
 
 
 def test_results_are_memory_of_their_own():
@@ -72,7 +77,7 @@ def test_shapes_and_threads_may_change_between_runs(threads):
         x = drawn(1, 3, side, side)
         graph = fused.at(x.shape)
         same(graph.run(x), walked(graph, x))
-        assert graph._playback.key == (x.shape, num_threads())
+        assert played(graph)
 
 
 @pytest.mark.parametrize(
@@ -88,17 +93,30 @@ def test_an_input_that_does_not_lie_as_recorded_is_walked(x):
     same(graph.run(x), walked(graph, x))
 
 
-def test_wanted_values_are_those_of_the_walk_and_runs_go_on():
+def test_wanted_values_are_those_of_the_walk_in_its_order(monkeypatch):
     network = draw_weights(get_network("efficientnet_b0").graph, 1)
-    wanted = (*network.values[3:90:20], "avgpool")
-    x = drawn(1, 3, 64, 64)
+    wanted = ("avgpool", *network.values[3:90:20])
+    x = drawn(2, 3, 64, 64)
     graph = FusedGraph(network, wanted).at(x.shape)
-    before = graph.run(x)
-    maps = dict(graph.trace(x, wanted))
-    plain = dict(Graph(graph.inputs, graph.nodes, graph.outputs).trace(x, wanted))
-    same(maps, plain)
-    same(graph.run(x), before)
-    assert graph._playback is not None
+    expected = dict(Graph(graph.inputs, graph.nodes, graph.outputs).trace(x, wanted))
+    for _ in range(2):
+        same(dict(graph.trace(x, wanted)), expected)
+        assert played(graph)
+    same(graph.run(x), walked(graph, x))
+    monkeypatch.setattr(replay, "HELD", 1000)
+    same(dict(graph.trace(x, wanted)), expected)
+    assert not played(graph)
+
+
+def test_a_wanted_input_and_an_unknown_value():
+    graph = chained(CONV)
+    x = drawn(2, 4, 9, 9)
+    for wanted in (("x", "0"), ("x",)):
+        expected = dict(Graph(graph.inputs, graph.nodes, graph.outputs).trace(x, wanted))
+        same(dict(graph.trace(x, wanted)), expected)
+    assert list(graph.trace(x, ())) == []
+    with pytest.raises(ModelError, match="nowhere"):
+        dict(graph.trace(x, ("nowhere",)))
 
 
 def test_threads_of_the_caller_share_a_graph():
@@ -169,7 +187,7 @@ def test_a_graph_is_played_back(name, threads):
         for seed in range(3):
             x = drawn(2, 4, 9, 9, seed=seed)
             same(GRAPHS[name].run(x), walked(GRAPHS[name], x))
-        assert GRAPHS[name]._playback is not None
+        assert played(GRAPHS[name])
 
 
 @pytest.mark.parametrize("name", WALKED)
@@ -177,7 +195,7 @@ def test_a_graph_that_loops_alone_do_not_compute_is_walked(name):
     for seed in range(2):
         x = drawn(2, 4, 9, 9, seed=seed)
         same(WALKED[name].run(x), walked(WALKED[name], x))
-    assert WALKED[name]._playback is None
+    assert not played(WALKED[name])
 
 
 def test_an_array_put_in_a_layers_place_is_noticed():
@@ -195,14 +213,14 @@ def test_what_does_not_fit_is_named_and_the_graph_goes_on():
         graph.run(drawn(2, 4, 5, 5))
     x = drawn(2, 4, 9, 9)
     same(graph.run(x), walked(graph, x))
-    assert graph._playback is not None
+    assert played(graph)
 
 
 def test_an_interrupted_run_is_not_played_again(monkeypatch):
     graph = chained(CONV)
     x = drawn(2, 4, 9, 9)
     graph.run(x)
-    interrupted = graph._playback
+    (interrupted,) = graph._idle[1]
 
     def interrupt(*arrays):
         raise KeyboardInterrupt
@@ -211,7 +229,8 @@ def test_an_interrupted_run_is_not_played_again(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         graph.run(x)
     same(graph.run(x), walked(graph, x))
-    assert graph._playback is not interrupted
+    assert played(graph)
+    assert interrupted not in graph._idle[1]
 
 
 @given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 9), st.integers(0, 5)), min_size=1))

@@ -7,8 +7,7 @@ asked of the system twice.
 """
 
 import operator
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from imgconv.compute.bands import num_threads
 from imgconv.compute.program import LINE, Program, Region, takes
 from imgconv.compute.tape import Tape
 from imgconv.networks import layers
-from imgconv.networks.graph import Graph, named
+from imgconv.networks.graph import Graph, Node, named
 from imgconv.networks.layers.base import Array, Layer, Shape
 
 # Layers whose every number is computed by a loop, where their inputs are float32 without gaps.
@@ -31,42 +30,57 @@ _COMPILED: tuple[type[Layer], ...] = (
 )  # fmt: skip
 
 
-class Replayed(Graph):
-    """A graph whose `run` plays compiled calls back where all of its layers allow that.
+HELD = 1 << 25  # bytes of wanted maps; more are walked to, one after the other
 
-    Where they do not, and while another thread runs it, `run` is the walk that it is elsewhere;
-    the bits are the same. Numbers written into its layers' arrays need not be noticed.
+
+class Replayed(Graph):
+    """A graph that plays compiled calls back where all of its layers allow that.
+
+    Where they do not, and where many large maps are wanted, it is walked; the bits are the same.
+    Numbers written into its layers' arrays need not be noticed.
     """
 
-    _playback: "_Playback | None" = None
-    _refused: object = None
+    _idle: "tuple[Key, list[_Playback] | None] | None" = None
 
-    def run(self, values: Array | Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by name."""
-        x = values if isinstance(values, np.ndarray) else None
-        if x is None or not _plain(x) or jit.idle() or tape.current() is not None:
-            return super().run(values)
-        key = x.shape, num_threads()
-        playback = self._playback
-        if playback is None or playback.key != key or not playback.current():
-            if self._refused == key:
-                return super().run(values)
-            playback = self._playback = _record(self, x, key)
-            if playback is None:
-                self._refused = key
-                return super().run(values)
-        if not playback.lock.acquire(blocking=False):
-            return super().run(values)
+    def trace(
+        self, values: Array | Mapping[str, Array], wanted: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, Array]]:
+        """Yield (name, maps) of the wanted values, of all by default, as Graph.trace does."""
+        names = None if wanted is None else tuple(dict.fromkeys(wanted))
+        found = None
+        if names and isinstance(values, np.ndarray) and _plain(values):
+            found = self._played(values, names)
+        yield from super().trace(values, names) if found is None else found.items()
+
+    def _played(self, x: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
+        """The wanted values by name, in the walk's order; None where it has to be walked."""
+        if jit.idle() or tape.current() is not None:
+            return None
+        key = names, x.shape, num_threads()
+        if self._idle is None or self._idle[0] != key:
+            self._idle = key, []
+        waiting = self._idle[1]
+        if waiting is None:
+            return None
+        # Each of the caller's threads has one of its own; after an interrupt another thread may
+        # still be in it, so it does not come back.
         try:
-            return playback.run(x)
-        except BaseException:
-            self._playback = None  # after an interrupt another thread may still be in it
-            raise
-        finally:
-            playback.lock.release()
+            playback = waiting.pop()
+        except IndexError:
+            playback = None
+        if playback is None or not playback.current():
+            made = _record(self, x, names)
+            if made is None:
+                self._idle = key, None
+                return None
+            playback = made
+        found = playback.run(x)
+        if len(waiting) < num_threads():
+            waiting.append(playback)
+        return found
 
 
-Key = tuple[Shape, int]
+Key = tuple[tuple[str, ...], Shape, int]
 
 
 class _Output(NamedTuple):
@@ -82,11 +96,10 @@ class _Playback:
     """A program for inputs of one shape, and what it writes."""
 
     def __init__(
-        self, key: Key, graph: Graph, program: Program, sizes: list[int], outputs: list[_Output]
+        self, nodes: list[Node], program: Program, sizes: list[int], outputs: list[_Output]
     ) -> None:
-        self.key, self.program, self.sizes, self.outputs = key, program, sizes, outputs
-        self.lock = threading.Lock()
-        self._mappings = [node.layer.parameters for node in graph.nodes if node.layer.parameters]
+        self.program, self.sizes, self.outputs = program, sizes, outputs
+        self._mappings = [node.layer.parameters for node in nodes if node.layer.parameters]
         self._arrays = list(self._parameters())
 
     def _parameters(self) -> Iterator[Array]:
@@ -129,18 +142,18 @@ class _Block:
         return 0 <= jit.address(array) - self.start < self.size
 
 
-def _record(graph: Graph, x: Array, key: Key) -> _Playback | None:
-    """Record a graph; None where it has to be walked. Raises what its layers raise."""
-    if len(graph.inputs) != 1 or any(type(node.layer) not in _COMPILED for node in graph.nodes):
+def _record(graph: Graph, x: Array, names: tuple[str, ...]) -> _Playback | None:
+    """Record what wanted values need; None where it has to be walked. Raises as layers do."""
+    nodes = graph.needed(names)
+    if len(graph.inputs) != 1 or any(type(node.layer) not in _COMPILED for node in nodes):
         return None
     joining = layers.Add | layers.Mul
-    if any(isinstance(node.layer, joining) and len(node.inputs) != 2
-           for node in graph.nodes):  # fmt: skip
+    if any(isinstance(node.layer, joining) and len(node.inputs) != 2 for node in nodes):
         return None  # NumPy joins the others
     (name,) = graph.inputs
     live, blocks, owner = {name: x}, [_Block(x, -1)], {name: 0}
     with tape.recording() as noted, np.errstate(all="ignore"):
-        for index, node in enumerate(graph.nodes):
+        for index, node in enumerate(nodes):
             begun = len(noted.calls)
             with named(node):
                 (result,) = node.layer.run(*(live[value] for value in node.inputs))
@@ -160,7 +173,7 @@ def _record(graph: Graph, x: Array, key: Key) -> _Playback | None:
         return None
     outputs = []
     count = 0
-    for value in graph.outputs:
+    for value in sorted(names, key=list(live).index):
         block = blocks[owner[value]]
         if block.born < 0:
             return None  # the input itself
@@ -175,8 +188,10 @@ def _record(graph: Graph, x: Array, key: Key) -> _Playback | None:
     regions = [Region(blocks[0].start, blocks[0].size, -1)]
     regions += [Region(block.start, block.size, -2 - block.number) for block in returned]
     regions += [Region(block.start, block.size, block.place) for block in inner]
-    program = Program(noted, regions, own, key[1])
-    return _Playback(key, graph, program, [block.size for block in returned], outputs)
+    if names != graph.outputs and sum(block.size for block in returned) > HELD:
+        return None
+    program = Program(noted, regions, own, num_threads())
+    return _Playback(nodes, program, [block.size for block in returned], outputs)
 
 
 def _written(noted: Tape, begun: int, block: _Block) -> bool:

@@ -1,12 +1,14 @@
 """`imgconv net` as users run it, and networks of one's own."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
 
+from imgconv.batch.prediction import Prediction
 from imgconv.cli import main
 from imgconv.cli.boundary import run
 from imgconv.errors import ModelError, UsageError
@@ -51,6 +53,28 @@ def test_the_digit_is_read_out_of_the_box(net):
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["top"][0]["label"] for row in rows] == ["5", "3"]
     assert all(len(row["top"]) == 2 and row["top"][0]["probability"] > 0.8 for row in rows)
+
+
+def test_images_are_read_while_the_network_is_at_work(monkeypatch):
+    work = Prediction(find_network("lenet5"), 1, batch=1)
+    read, classify = work._read, work._classify
+    second = threading.Event()
+    waited = []
+
+    def reading(source):
+        if source == "sample:digit-1":
+            second.set()
+        return read(source)
+
+    def classifying(rows):
+        waited.append(second.wait(60))
+        classify(rows)
+
+    monkeypatch.setattr(work, "_read", reading)
+    monkeypatch.setattr(work, "_classify", classifying)
+    outcomes = list(work.outcomes(["sample:digit-0", "sample:digit-1"]))
+    assert [outcome.source for outcome in outcomes] == ["sample:digit-0", "sample:digit-1"]
+    assert waited == [True, True]
 
 
 def test_classes_do_not_depend_on_the_batch_and_a_bad_image_stops_no_other(net, photo, tmp_path):

@@ -2,13 +2,15 @@
 
 import math
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
 from imgconv.batch.runner import Outcome, naming
+from imgconv.compute.bands import num_threads
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.reading import read_images
 from imgconv.networks.architectures import Network
@@ -40,9 +42,8 @@ class Prediction:
 
     def outcomes(self, sources: Iterable[str | ImageError]) -> Iterator[Outcome]:
         """Yield what became of every image, in order; one that cannot be read stops no other."""
-        remaining = iter(sources)
-        while group := list(islice(remaining, self.batch)):
-            outcomes = [self._read(source) for source in group]
+        remaining = self._ahead(iter(sources))
+        while outcomes := list(islice(remaining, self.batch)):
             rows = [row for outcome in outcomes for row in outcome.results]
             by_shape: dict[Shape, list[dict[str, Any]]] = {}
             for row in rows:
@@ -55,6 +56,30 @@ class Prediction:
                     yield Outcome(outcome.source, error=errors[0])
                 else:
                     yield outcome
+
+    def _ahead(self, sources: Iterator[str | ImageError]) -> Iterator[Outcome]:
+        """Read every source in order, some while the network is at work on those before.
+
+        Decoding and resizing photos of 1.2 MP takes a fifth of ResNet-50's whole time, on one CPU.
+        """
+        first = list(islice(sources, 2))
+        if len(first) < 2:
+            yield from map(self._read, first)
+            return
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        pending: deque[Future[Outcome]] = deque()
+        with ThreadPoolExecutor(num_threads()) as pool:
+            try:
+                for source in chain(first, sources):
+                    pending.append(pool.submit(self._read, source))
+                    if len(pending) > self.batch:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
 
     def _read(self, source: str | ImageError) -> Outcome:
         """An outcome with a row, and its tensor, for each frame that is wanted."""

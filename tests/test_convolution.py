@@ -373,3 +373,23 @@ def test_float64_layers_of_many_channels_are_convolved():
         sum(scipy.signal.correlate2d(x[c], w[c], "same") for c in range(64)) for w in weight
     ]  # fmt: skip
     np.testing.assert_allclose(conv2d(x, weight, padding=1), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("shape", [(3, 16, 5, 5), (1, 400, 1, 1), (2, 3, 6, 2), (16, 5, 5)])
+def test_kernels_of_the_maps_size_see_all_of_them(shape, activation):
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=shape).astype(np.float32)
+    weight = generator.normal(size=(12, *shape[-3:])).astype(np.float32)
+    bias = generator.normal(size=12).astype(np.float32)
+    got = conv2d(x, weight, bias, activation=activation)
+    expected = np.einsum("...chw,mchw->...m", x.astype(np.float64), weight) + bias
+    expected = expected if activation is None else np.maximum(expected, 0)
+    bound = 1e-5 * np.abs(weight).sum(axis=(1, 2, 3)).max() * np.abs(x).max()
+    assert got.shape == (*shape[:-3], 12, 1, 1)
+    np.testing.assert_allclose(got[..., 0, 0], expected, rtol=0, atol=bound)
+    turned = conv2d(x, weight[..., ::-1, ::-1], bias, activation=activation, flip=True)
+    np.testing.assert_allclose(turned[..., 0, 0], expected, rtol=0, atol=bound)
+    if len(shape) == 4:
+        for n, one in enumerate(x):
+            np.testing.assert_array_equal(conv2d(one, weight, bias, activation=activation), got[n])

@@ -63,9 +63,12 @@ def conv2d(
             x, weight, bias, stride, padding, dilation, groups, padding_mode, pad_value, flip
         )
         return add(sums, residual, activation)
-    if _is_point(x, weight, bias) and (stride, padding, dilation, groups) == (1, 0, 1, 1):
-        # Squeeze-and-excite layers: as a map of one pixel, a vector would be an eighth full.
-        return linear(x[..., 0, 0], weight[..., 0, 0], bias, activation)[..., None, None]
+    whole = not flip and (stride, padding, dilation, groups) == (1, 0, 1, 1)
+    if whole and _covers(x, weight, bias):
+        # Squeeze-and-excite layers and LeNet-5's last: as a map of one pixel, a vector would be a
+        # sixteenth full.
+        rows = x.reshape(*x.shape[:-3], -1)
+        return linear(rows, weight.reshape(len(weight), -1), bias, activation)[..., None, None]
     key = _key(
         x, weight, stride, padding, dilation, groups, padding_mode, pad_value, activation,
         residual is not None,
@@ -129,11 +132,12 @@ def conv2d(
     return out if x.ndim == 4 else out[0]
 
 
-def _is_point(x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None) -> bool:
-    """Whether a fitting 1×1 kernel meets maps of one pixel in float32."""
+def _covers(x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None) -> bool:
+    """Whether kernels of maps' size meet them in float32: a layer, or maps of one pixel."""
     return (
         x.ndim in (3, 4) and x.dtype == np.float32 and getattr(weight, "ndim", 0) == 4
-        and x.shape[-2:] == weight.shape[2:] == (1, 1) and x.shape[-3] == weight.shape[1]
+        and x.shape[-3:] == weight.shape[1:] and x.size > 0 and weight.size > 0
+        and (x.shape[-2:] == (1, 1) or (len(weight) >= 4 and weight[0].size >= 8))
         and (bias is None or bias.shape == weight.shape[:1])
     )  # fmt: skip
 

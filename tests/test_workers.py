@@ -16,6 +16,7 @@ from tests.reliability.support import imgconv, one_line, save_photo
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processes are Linux's")
 COUNT = 16
+QUIET = {**os.environ, "IMGCONV_QUIET": "1"}  # says nothing of loops that are compiled
 
 # A batch of made-up work: what follows a name's dash is what becomes of it.
 PROGRAM = """
@@ -84,7 +85,7 @@ def folder(tmp_path_factory):
 def batch(folder, out, *more):
     """(digest-worthy files, --json rows, exit code) of a batch."""
     result = imgconv("apply", "-k", "sobel", "-k", "box-3", "in", "--recursive", "-o", f"{out}/",
-                     "--json", *more, cwd=folder)  # fmt: skip
+                     "--json", *more, cwd=folder, env=QUIET)  # fmt: skip
     one_line(result, b"05.png")
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     for row in rows:
@@ -110,7 +111,7 @@ def test_names_that_collide_are_found_although_workers_do_not_know_each_other(fo
     names = "in/00.png\nin/01.png\nin/02.png\nin/03.png\nother/01.png\nin/04.png\n"
     result = imgconv(
         "apply", "-q", "-k", "sobel", "--files-from", "-", "-o", "twice/", "--jobs", "2",
-        "--overwrite", cwd=folder, stdin=names.encode(),
+        "--overwrite", cwd=folder, stdin=names.encode(), env=QUIET,
     )  # fmt: skip
     assert result.returncode == 1
     one_line(result, b"output of both in/01.png and other/01.png")

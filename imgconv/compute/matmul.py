@@ -6,6 +6,7 @@ run of consecutive floats at a fixed offset: `microkernel` reads it there. Tile 
 other without a gap, so a panel of pixels crosses row ends; what it computes between two rows is
 not stored. Where padding is a fill value one column serves as the right border of a row and the
 left border of the next: a 7×7 map under 3×3 costs 55 columns for its 49.
+Small maps of a batch under 1×1 follow each other in one tile: four of 7×7 are 13 vectors, not 16.
 
 Weights are read where they lie, as (maps, taps) rows: nothing is packed or copied, which matters
 for 100 million weights and a batch of one. Sums are added in the order (c, ky, kx) whatever the

@@ -176,3 +176,22 @@ def test_tanh_is_right_to_three_units_in_the_last_place():
     assert (np.abs(got - exact) <= 3 * np.spacing(np.abs(exact).astype(np.float32))).all()
     np.testing.assert_array_equal(np.signbit(got), np.signbit(x))
     assert np.isnan(activate(np.full(9, np.nan, np.float32), "tanh")).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((2, 3, 4, 6, 6), (0, 2, 1, 3, 4)), ((3, 5, 40), (1, 0, 2)), ((2, 3, 4), (2, 0, 1)),
+        ((4, 5), (0, 1)), ((2, 0, 20), (1, 0, 2)), ((90, 70, 33), (1, 0, 2)), ((), ()),
+    ],
+)  # fmt: skip
+def test_transposing_copies_what_numpy_does(shape, order, dtype):
+    from imgconv.compute.arithmetic import transpose
+
+    x = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    for array in (x, np.broadcast_to(x, (2, *shape))[1], x[..., ::-1] if shape else x):
+        got = transpose(array, order)
+        np.testing.assert_array_equal(got, array.transpose(order))
+        assert got.dtype == dtype
+        assert got.flags.c_contiguous

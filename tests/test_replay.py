@@ -13,6 +13,7 @@ from imgconv.networks import layers, replay
 from imgconv.networks.architectures import get_network
 from imgconv.networks.fusion import FusedGraph
 from imgconv.networks.graph import Graph, Node
+from imgconv.networks.layers.tensors import Reshape, Transpose
 from imgconv.networks.replay import Replayed, _Block, place
 from imgconv.networks.weights import draw_weights
 
@@ -170,7 +171,12 @@ GRAPHS = {
         layers.Softmax(),
     ),
 }  # fmt: skip
+GRAPHS["maps shuffled"] = chained(
+    CONV, Reshape((2, 2, 4, 9, 9)), Transpose((0, 2, 1, 3, 4)), Reshape((2, 8, 9, 9)),
+    layers.AvgPool2d(3, 1),
+)  # fmt: skip
 WALKED = {
+    "pixels moved": chained(CONV, Transpose((0, 2, 3, 1))),
     "another layer": chained(CONV, layers.InstanceNorm2d(8)),
     "three summands": chained(CONV, (layers.Add(), "0", "0", "0")),
     "numbers that NumPy repeats": chained(

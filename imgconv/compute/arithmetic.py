@@ -14,6 +14,7 @@ from imgconv.compute.bands import band_of, over_bands
 Array = npt.NDArray[Any]
 
 _FEW = 1 << 15  # elements; below this a thread costs more than it saves
+_BLOCK = 16  # elements; shorter runs are NumPy's to copy
 
 
 @jit.loop
@@ -119,6 +120,41 @@ def concatenate(arrays: Sequence[Array], axis: int) -> Array:
             work(target, part, part.size)
 
     over_bands(len(parts), len(parts) if out.size < _FEW else 1, copy)
+    return out
+
+
+@jit.loop
+def copy_blocks(element: str) -> jit.Built:
+    """Blocks first…last − 1 of `size` elements; block i is the one of x that places[i] says."""
+
+    def body(out, x, places, size, first, last):  # type: ignore[no-untyped-def]
+        for block in range(first, last):
+            at = places[block] * size
+            for i in range(size):
+                out[block * size + i] = x[at + i]
+
+    return f"disjoint {element}* {element}* i64* i64 i64 i64", body
+
+
+def transpose(x: Array, order: tuple[int, ...]) -> Array:
+    """Return numpy.transpose without gaps; float32 whose last axes stay is copied by all threads.
+
+    So are the maps that ShuffleNet's blocks shuffle.
+    """
+    moved = max((axis + 1 for axis, source in enumerate(order) if axis != source), default=0)
+    size = math.prod(x.shape[moved:])
+    if x.dtype != np.float32 or not x.flags.c_contiguous or size < _BLOCK:
+        tape.refuse()
+        return np.ascontiguousarray(x.transpose(order))
+    out = np.empty([x.shape[axis] for axis in order], np.float32)
+    outer = x.shape[:moved]
+    count = math.prod(outer)
+    places = np.arange(count).reshape(outer).transpose(order[:moved]).ravel()
+    work = copy_blocks("f32")
+    over_bands(
+        count, band_of(count, _FEW // size),
+        lambda first, last: work(out, x, places, size, first, last),
+    )  # fmt: skip
     return out
 
 

@@ -28,7 +28,7 @@ FLOATS = 2
 MOST = RECORD - 2 - FLOATS
 DONE = 8  # the counter of tasks that are done, in another cache line than that of taken ones
 _APART = ("x86_64", "amd64", "aarch64", "arm64")
-SPINS = 2000  # looks at a counter until another process gets the core
+SPINS = 64  # looks at a counter until another process gets the core: 3 µs
 
 
 def _take() -> Emitter:

@@ -16,6 +16,7 @@ from imgconv.networks.graph import Graph, Node
 from imgconv.networks.layers import (
     Activation,
     Add,
+    Array,
     BatchNorm2d,
     Conv2d,
     ConvTranspose2d,
@@ -26,6 +27,7 @@ from imgconv.networks.layers import (
     ResidualConv2d,
     Shape,
 )
+from imgconv.networks.layers.wrappers import Bound
 from imgconv.networks.replay import Replayed
 
 
@@ -62,6 +64,7 @@ def fuse(graph: Graph, wanted: Iterable[str] = ()) -> Graph:
     nodes = _skip_identities(graph.needed(kept), kept)
     nodes = _join_gates(nodes, kept)
     nodes = _merge(nodes, kept, _fold_norm)
+    nodes = _merge(nodes, kept, _fold_constant)
     nodes = _merge(nodes, kept, _absorb_activation)
     nodes = _join_sums(nodes, kept)
     return graph.with_nodes(nodes)
@@ -126,12 +129,44 @@ def _merge(nodes: list[Node], kept: set[str], rule: Any) -> list[Node]:
 def _fold_norm(before: Layer, after: Layer) -> Layer | None:
     if type(before) is not Conv2d or type(after) is not BatchNorm2d or before.activation:
         return None
-    scale, shift = after.factors()
-    weight = before.parameter("weight") * scale[:, None, None, None]
-    if before.bias:
-        shift = shift + before.parameter("bias") * scale
+    return replace(_scaled(before, *after.factors()), activation=after.activation)
+
+
+def _fold_constant(before: Layer, after: Layer) -> Layer | None:
+    """A constant for each channel that is multiplied or added, as files from Caffe have them."""
+    if not isinstance(after, Bound) or not isinstance(after.layer, Add | Mul):
+        return None
+    if type(before) is Conv2d:
+        channels = before.out_channels
+    elif type(before) is BatchNorm2d:
+        channels = before.num_features
+    else:
+        return None
+    if before.activation or after.layer.activation:
+        return None
+    place, shape = next(iter(after.fixed.items()))
+    constant = after.parameter(f"input{place}")
+    shapes = (channels, 1, 1), (1, channels, 1, 1)
+    if len(after.fixed) > 1 or shape not in shapes or constant.dtype != np.float32:
+        return None
+    values = constant.reshape(channels).astype(np.float64)
+    one, zero = np.ones(channels), np.zeros(channels)
+    scale, shift = (values, zero) if type(after.layer) is Mul else (one, values)
+    if isinstance(before, Conv2d):
+        return _scaled(before, scale, shift)
+    own, offset = before.factors()
+    statistics = {"running_mean": zero, "running_var": one}
+    folded = {"weight": own * scale, "bias": offset * scale + shift}
+    return replace(before, eps=0.0, affine=True, parameters=folded | statistics)
+
+
+def _scaled(layer: Conv2d, scale: Array, shift: Array) -> Conv2d:
+    """The convolution whose outputs are multiplied by `scale`, to which `shift` is added."""
+    weight = layer.parameter("weight") * scale[:, None, None, None]
+    if layer.bias:
+        shift = shift + layer.parameter("bias") * scale
     folded = {"weight": weight.astype(np.float32), "bias": shift.astype(np.float32)}
-    return replace(before, bias=True, activation=after.activation, parameters=folded)
+    return replace(layer, bias=True, parameters=folded)
 
 
 def _absorb_activation(before: Layer, after: Layer) -> Layer | None:

@@ -20,6 +20,7 @@ from imgconv.compute.tape import Tape
 from imgconv.networks import layers
 from imgconv.networks.graph import Graph, Node, named
 from imgconv.networks.layers.base import Array, Layer, Shape
+from imgconv.networks.layers.tensors import Reshape, Transpose
 
 # Layers whose every number is computed by a loop, where their inputs are float32 without gaps.
 _COMPILED: tuple[type[Layer], ...] = (
@@ -27,6 +28,7 @@ _COMPILED: tuple[type[Layer], ...] = (
     layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Flatten,
     layers.Identity, layers.Linear, layers.LocalResponseNorm,
     layers.MaxPool2d, layers.MinPool2d, layers.Mul, layers.ResidualConv2d, layers.Softmax,
+    Reshape, Transpose,
 )  # fmt: skip
 
 

@@ -88,7 +88,9 @@ class Transpose(Layer):
         return tuple(shapes[0][axis] for axis in self.order)
 
     def forward(self, *inputs: Array) -> Array:
-        return np.ascontiguousarray(inputs[0].transpose(self.order))
+        from imgconv.compute.arithmetic import transpose
+
+        return transpose(inputs[0], self.order)
 
     def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
         last = tuple(range(len(before)))[-2:]

@@ -1,0 +1,73 @@
+"""Constants of channels, as files from Caffe have them, become a part of the layer before."""
+
+import numpy as np
+import pytest
+
+from imgconv.networks import layers
+from imgconv.networks.fusion import fuse
+from imgconv.networks.graph import Graph, Node
+from imgconv.networks.layers.wrappers import Bound
+from imgconv.networks.weights import draw_weights
+
+X = np.random.default_rng(0).normal(size=(2, 4, 9, 9)).astype(np.float32)
+
+
+def constant(layer, *shape, place=1, dtype=np.float32):
+    array = np.random.default_rng(len(shape)).uniform(0.5, 2, shape).astype(dtype)
+    return Bound(layer, {place: shape}, parameters={f"input{place}": array})
+
+
+def chained(*given, outputs=None):
+    names = ["x", *map(str, range(len(given)))]
+    nodes = [Node(names[i + 1], layer, (names[i],)) for i, layer in enumerate(given)]
+    drawn = draw_weights(Graph({"x": X.shape}, nodes, outputs or names[-1:]), 1)
+    kept = [
+        node if not isinstance(layer, Bound) else Node(node.name, layer, node.inputs)
+        for node, layer in zip(drawn.nodes, given, strict=True)
+    ]
+    return drawn.with_nodes(kept)
+
+
+def kinds(graph):
+    return [node.layer.kind for node in graph.nodes]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("leading", [(), (1,)])
+def test_a_scale_and_a_shift_join_a_convolution(bias, leading):
+    graph = chained(
+        layers.Conv2d(4, 8, 3, bias=bias), layers.BatchNorm2d(8),
+        constant(layers.Mul(), *leading, 8, 1, 1),
+        constant(layers.Add(), *leading, 8, 1, 1, place=0), layers.Activation("relu"),
+    )  # fmt: skip
+    fused = fuse(graph)
+    assert kinds(fused) == ["Conv2d"]
+    np.testing.assert_allclose(fused.run(X)["4"], graph.run(X)["4"], rtol=1e-5, atol=1e-5)
+
+
+def test_they_join_a_batch_norm():
+    graph = chained(
+        layers.MaxPool2d(2), layers.BatchNorm2d(4), constant(layers.Mul(), 4, 1, 1),
+        constant(layers.Add(), 4, 1, 1), layers.Activation("relu"),
+    )  # fmt: skip
+    fused = fuse(graph)
+    assert kinds(fused) == ["MaxPool2d", "BatchNorm2d"]
+    np.testing.assert_allclose(fused.run(X)["4"], graph.run(X)["4"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        chained(layers.Conv2d(4, 8, 3), constant(layers.Mul(), 8, 7, 7)),
+        chained(layers.Conv2d(4, 8, 3), constant(layers.Mul(), 7)),
+        chained(layers.Conv2d(4, 8, 3), constant(layers.Mul(), 2, 8, 1, 1)),
+        chained(layers.Conv2d(4, 8, 3), constant(layers.Mul(), 8, 1, 1, dtype=np.float64)),
+        chained(layers.Conv2d(4, 8, 3, activation="relu"), constant(layers.Mul(), 8, 1, 1)),
+        chained(layers.Conv2d(4, 8, 3), constant(layers.Mul(), 8, 1, 1), outputs=("1", "0")),
+        chained(layers.MaxPool2d(2), constant(layers.Add(), 4, 1, 1)),
+    ],
+)
+def test_other_constants_stay(graph):
+    assert kinds(fuse(graph)) == kinds(graph)
+    for name, expected in graph.run(X).items():
+        np.testing.assert_array_equal(fuse(graph).run(X)[name], expected)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 
+_asked = 0  # the signal that asked this process to stop
+
+
 class Stopped(BaseException):
     """SIGINT or SIGTERM, raised in the main thread so that temporaries go on the way out.
 
@@ -55,6 +58,17 @@ def reason(error: OSError) -> str:
 
 def run(group: click.Group, arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code of the documented table."""
+    try:
+        return _run(group, arguments)
+    except Exception:
+        if not _asked:
+            raise
+        # C code under an import answers `Stopped` with an exception of its own: a SIGTERM that
+        # met NumPy's import once came out as TypeError("expected a message argument").
+        return 128 + _asked
+
+
+def _run(group: click.Group, arguments: list[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words or bool(os.environ.get("IMGCONV_DEBUG"))
     if arguments is None:
@@ -140,6 +154,8 @@ def _hold_standard_streams() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    global _asked
+    _asked = number
     # importlib takes the import lock a line before its `try`: raised between the two, the lock
     # would stay taken and every thread that imports something would wait for ever.
     if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):

@@ -127,6 +127,15 @@ except ModuleNotFoundError:
 """,
             id="importlib, which would keep its lock",
         ),
+        pytest.param(
+            """
+try:
+    signal.raise_signal(signal.SIGTERM)
+except BaseException:
+    raise TypeError("expected a message argument") from None
+""",
+            id="C code that answers with an exception of its own",
+        ),
     ],
 )
 def test_row_19_a_signal_stops_the_run_wherever_it_meets_it(work):

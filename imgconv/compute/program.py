@@ -162,11 +162,11 @@ class Program:
     def __init__(self, tape: Tape, regions: Sequence[Region], own: int, threads: int) -> None:
         """own: bytes of the program's own memory, which it keeps."""
         calls = tape.calls
-        self._kept = [
-            array for owners in tape.kept
-            for array in (owners if isinstance(owners, tuple) else (owners,))
-            if not _within(array, regions)
-        ]  # fmt: skip
+        owners = {
+            id(owner): owner for kept in tape.kept
+            for owner in (kept if isinstance(kept, tuple) else (kept,))
+        }  # fmt: skip
+        self._kept = [owner for owner in owners.values() if not _within(owner, regions)]
         stages = [(tape.tasks[first:end]) for first, end in tape.stages if end > first]
         chains: list[list[tuple[int, int]]] = []
         for stage in stages:

@@ -26,12 +26,9 @@ from imgconv.networks.layers.tensors import Reshape, Transpose
 _COMPILED: tuple[type[Layer], ...] = (
     layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
     layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Flatten,
-    layers.Identity, layers.Linear, layers.LocalResponseNorm,
-    layers.MaxPool2d, layers.MinPool2d, layers.Mul, layers.ResidualConv2d, layers.Softmax,
-    Reshape, Transpose,
+    layers.Identity, layers.Linear, layers.LocalResponseNorm, layers.MaxPool2d, layers.MinPool2d,
+    layers.Mul, layers.ResidualConv2d, layers.Softmax, Reshape, Transpose,
 )  # fmt: skip
-
-
 HELD = 1 << 25  # bytes of wanted maps; more are walked to, one after the other
 
 

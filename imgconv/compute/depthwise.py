@@ -23,7 +23,7 @@ from imgconv.compute.tiles import Job
 
 ROWS = 7  # divides the maps of 7, 14, 28, 56 and 112 rows that networks have
 LARGEST = 5  # taps a side; unrolled, seven rows of 7×7 taps are 343 multiplications
-CALL = 300_000  # cycles until another thread helps
+CALL = 75_000  # cycles until another thread helps
 
 
 def rows_of_taps(

@@ -54,17 +54,15 @@ def conv2d(
     network's layer (`matmul.offer`) every tap counts.
     Raises ShapeError for sizes that do not fit together, naming both numbers.
     """
-    if residual is not None and not (
-        _mixes(x, weight, residual) and (stride, padding, dilation, groups) == (1, 0, 1, 1)
-    ):
+    dense = groups == 1 and _all(stride, 1) and _all(padding, 0) and _all(dilation, 1)
+    if residual is not None and not (dense and _mixes(x, weight, residual)):
         from imgconv.compute.arithmetic import add
 
         sums = conv2d(
             x, weight, bias, stride, padding, dilation, groups, padding_mode, pad_value, flip
         )
         return add(sums, residual, activation)
-    whole = not flip and (stride, padding, dilation, groups) == (1, 0, 1, 1)
-    if whole and _covers(x, weight, bias):
+    if dense and not flip and _covers(x, weight, bias):
         # Squeeze-and-excite layers and LeNet-5's last: as a map of one pixel, a vector would be a
         # sixteenth full.
         rows = x.reshape(*x.shape[:-3], -1)
@@ -130,6 +128,13 @@ def conv2d(
     elif noted is not None:
         tape.refuse()
     return out if x.ndim == 4 else out[0]
+
+
+def _all(numbers: Any, number: int) -> bool:
+    """Whether an option of one or several numbers says `number` of every axis and side."""
+    if isinstance(numbers, tuple | list):
+        return all(one == number for one in numbers)
+    return bool(numbers == number)
 
 
 def _covers(x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None) -> bool:

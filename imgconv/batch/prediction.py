@@ -2,14 +2,14 @@
 
 import math
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
-from imgconv.batch.runner import Outcome, naming
+from imgconv.batch.runner import Outcome, in_order, naming
 from imgconv.compute.bands import num_threads
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.reading import read_images
@@ -66,20 +66,8 @@ class Prediction:
         if len(first) < 2:
             yield from map(self._read, first)
             return
-        from concurrent.futures import Future, ThreadPoolExecutor
-
-        pending: deque[Future[Outcome]] = deque()
-        with ThreadPoolExecutor(num_threads()) as pool:
-            try:
-                for source in chain(first, sources):
-                    pending.append(pool.submit(self._read, source))
-                    if len(pending) > self.batch:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+        calls = (partial(self._read, source) for source in chain(first, sources))
+        yield from in_order(calls, num_threads(), self.batch + 1)
 
     def _read(self, source: str | ImageError) -> Outcome:
         """An outcome with a row, and its tensor, for each frame that is wanted."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from imgconv.compute import bands
@@ -73,9 +74,6 @@ def run(
         for index, source in enumerate(sources, first):
             yield attempt(work, source, index)
         return
-    from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     gate = threading.Semaphore(jobs)
 
     @contextlib.contextmanager
@@ -91,12 +89,21 @@ def run(
         with gate:
             return attempt(work, source, index)
 
+    calls = (partial(one, source, index) for index, source in enumerate(sources, first))
+    yield from in_order(calls, jobs + _WAITING, 2 * jobs + _WAITING)
+
+
+def in_order(calls: Iterable[Callable[[], Outcome]], threads: int, most: int) -> Iterator[Outcome]:
+    """Yield what calls return, in order; `most` at a time are begun or wait for a thread."""
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     pending: deque[Future[Outcome]] = deque()
-    with ThreadPoolExecutor(jobs + _WAITING) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            for index, source in enumerate(sources, first):
-                pending.append(pool.submit(one, source, index))
-                if len(pending) >= 2 * jobs + _WAITING:
+            for call in calls:
+                pending.append(pool.submit(call))
+                if len(pending) >= most:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

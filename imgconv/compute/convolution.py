@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv import shapes
-from imgconv.compute import epilogue, exact, plan, tape
+from imgconv.compute import epilogue, exact, plan, tape, tiles
 from imgconv.compute.bands import num_threads
 from imgconv.compute.borders import index_map
 from imgconv.compute.jit import ELEMENT_NAMES
@@ -120,12 +120,10 @@ def conv2d(
             residual=residual,
         )
     )
-    noted = tape.current()
     if chosen is not None and chosen.algorithm == "matmul" and key is not None and not flip:
-        if noted is not None:
-            noted.keep(chosen.detail)
+        tape.keep(chosen.detail)
         _keep(key, _Layer(chosen.detail, out.shape if x.ndim == 4 else out.shape[1:]))
-    elif noted is not None:
+    else:
         tape.refuse()
     return out if x.ndim == 4 else out[0]
 
@@ -153,7 +151,7 @@ def _mixes(x: npt.NDArray[Any], weight: npt.NDArray[Any], residual: npt.NDArray[
         x.ndim == 4 and x.dtype == residual.dtype == np.float32 and x.flags.c_contiguous
         and getattr(weight, "ndim", 0) == 4 and weight.shape[1:] == (x.shape[1], 1, 1)
         and len(weight) >= 4 and x.shape[1] >= 8 and x.shape[2] * x.shape[3] > 1 and x.size > 0
-        and x.shape[3] <= WIDEST and residual.flags.c_contiguous
+        and x.shape[3] <= tiles.WIDEST and residual.flags.c_contiguous
         and residual.shape == (len(x), len(weight), *x.shape[2:])
     )  # fmt: skip
 
@@ -171,9 +169,7 @@ class _Layer:
     ) -> npt.NDArray[Any]:  # fmt: skip
         offsets = check_bias(bias, weight.shape[0], "conv2d")
         out = np.empty(self._shape, np.float32)
-        noted = tape.current()
-        if noted is not None:
-            noted.keep(self._product)
+        tape.keep(self._product)
         more = () if residual is None else (residual,)
         self._product(out, x, weight, offsets, *more)
         return out
@@ -203,7 +199,6 @@ def _keep(key: Any, layer: _Layer) -> None:
     _layers[key] = layer
 
 
-WIDEST = 4096  # columns of what `matmul` takes for certain
 MOST_PADDED = 1 << 27  # rows or columns with padding: an index of 1 GB
 
 

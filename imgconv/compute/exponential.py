@@ -23,7 +23,7 @@ _P0, _P1, _P2, _P3, _P4, _P5 = (
 )  # fmt: skip
 # Beyond these the result is infinity or zero.
 _TOP, _BOTTOM = np.float32(89), np.float32(-104)
-_SUM_TOP, _SUM_BOTTOM = np.float32(89), np.float32(-88)
+_SUM_BOTTOM = np.float32(-88)  # where 1 is added to the result
 _ONE, _TWO = np.float32(1), np.float32(2)
 _T0, _T1, _T2, _T3, _T4 = (
     np.float32(term)
@@ -40,16 +40,24 @@ def _power(n):  # type: ignore[no-untyped-def]
 power = Helper(_power)
 
 
+def _near_one(x, turned):  # type: ignore[no-untyped-def]
+    """exp(x − n · ln 2), where n is `turned` less the rounder."""
+    n = turned - _ROUNDER
+    r = x - n * _LN2_HIGH
+    r = r - n * _LN2_LOW
+    tail = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
+    return tail * (r * r) + r + _ONE
+
+
+near_one = Helper(_near_one)
+
+
 def _exp(x):  # type: ignore[no-untyped-def]
     # Neither comparison is true for NaN, which therefore passes through.
     x = _TOP if x > _TOP else x
     x = _BOTTOM if x < _BOTTOM else x
     turned = x * _LOG2_E + _ROUNDER
-    n = turned - _ROUNDER
-    r = x - n * _LN2_HIGH
-    r = r - n * _LN2_LOW
-    tail = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    y = tail * (r * r) + r + _ONE
+    y = near_one(x, turned)
     # In two steps, since 2ⁿ itself may be infinite or subnormal where the product is not.
     steps = np.int32(np.float32(turned).view(np.int32) - _ROUNDER_BITS)
     half = np.int32(steps >> 1)
@@ -61,14 +69,10 @@ exp = Helper(_exp)
 
 def _exp_beside_one(x):  # type: ignore[no-untyped-def]
     """exp x where 1 is added to it: 0 instead of what is subnormal, infinity from 2¹²⁷·⁵ on."""
-    x = _SUM_TOP if x > _SUM_TOP else x
+    x = _TOP if x > _TOP else x
     x = _SUM_BOTTOM if x < _SUM_BOTTOM else x
     turned = x * _LOG2_E + _ROUNDER
-    n = turned - _ROUNDER
-    r = x - n * _LN2_HIGH
-    r = r - n * _LN2_LOW
-    tail = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    y = tail * (r * r) + r + _ONE
+    y = near_one(x, turned)
     return y * power(np.int32(np.float32(turned).view(np.int32) - _ROUNDER_BITS))
 
 

@@ -34,8 +34,6 @@ from imgconv.compute.matmul_layout import Layout
 from imgconv.compute.plan import Offer
 from imgconv.compute.tiles import Job, convert_row, panel_at
 
-WIDEST = 4096  # output columns; beyond them a row of a tile leaves the cache
-
 
 def _finisher(lanes: int) -> Helper:
     """A helper that stores those sums that belong to pixels.
@@ -270,7 +268,7 @@ def offer(job: Job) -> Offer | None:
     """
     groups, maps, channels, kh, kw = job.weights.shape
     plain = job.run == 1 and job.combine == "none" and job.divisor == job.gain == 1.0
-    plain = plain and job.offset == 0.0 and job.out_row == job.out_size[1] <= WIDEST
+    plain = plain and job.offset == 0.0 and job.out_row == job.out_size[1] <= tiles.WIDEST
     if not plain or not job.source.dtype == job.out.dtype == np.float32 or job.real != "f32":
         return None
     taps = channels * kh * kw

@@ -69,10 +69,6 @@ class Tape:
         self.scratch[name] = max(size, self.scratch.get(name, 0))
         return SCRATCH + number * APART
 
-    def keep(self, owner: Any) -> None:
-        """Keep what owns memory that the calls know by address alone."""
-        self.kept.append(owner)
-
 
 class _Recording(threading.local):
     tape: Tape | None = None
@@ -95,6 +91,12 @@ def recording() -> Iterator[Tape]:
         yield tape
     finally:
         _recording.tape = None
+
+
+def keep(owner: Any) -> None:
+    """Keep what owns memory that recorded calls know by address alone."""
+    if _recording.tape is not None:
+        _recording.tape.kept.append(owner)
 
 
 def refuse() -> None:

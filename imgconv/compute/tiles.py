@@ -51,6 +51,7 @@ ROWS = 4  # output rows that the direct loop sums at a time
 FEW = 36  # taps up to which they are unrolled (`direct`); beyond, a loop over them is as fast
 UNROLLED = 81
 TALLEST = 8
+WIDEST = 4096  # output columns of a product; beyond them a row of a tile leaves the cache
 VECTOR = 16  # lanes of the widest vector; loops run over multiples of it where they may
 
 

@@ -147,9 +147,9 @@ class Pointer:
         self.lanes = size // self.size
         self.vector = ir.VectorType(element, self.lanes)
 
-    def wide(self) -> "Pointer":
-        """The same, by vectors of twice as many lanes: one of AVX-512, two elsewhere."""
-        return Pointer(self.builder, self.value, self.element, 2 * BYTES)
+    def by(self, size: int) -> "Pointer":
+        """The same, by vectors of `size` bytes: where the CPU's are shorter, by several."""
+        return Pointer(self.builder, self.value, self.element, size)
 
     def _place(self, index: Index) -> Any:
         place = self.builder.gep(self.value, [index.value], source_etype=self.element)
@@ -307,7 +307,7 @@ def dot(groups: int, size: int) -> Traced:
         from numba.core import cgutils
 
         # A whole vector straddles two lines, but of two halves one does too.
-        out, data, weights = out.wide(), data.wide(), weights.wide()
+        out, data, weights = out.by(2 * BYTES), data.by(2 * BYTES), weights.by(2 * BYTES)
         builder = out.builder
         vectors = groups * size // out.lanes
         sums = [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)]
@@ -340,8 +340,7 @@ def streamed(size: int) -> Traced:
         from llvmlite import ir
         from numba.core import cgutils
 
-        if size > BYTES:
-            out, data = out.wide(), data.wide()
+        out, data = out.by(size), data.by(size)
         builder = out.builder
         long = ir.IntType(64)
         first = builder.gep(out.value, [at.value], source_etype=out.element)
@@ -395,8 +394,7 @@ def dot_taps(vectors: int, size: int) -> Traced:
     ) -> None:  # fmt: skip
         from numba.core import cgutils
 
-        if size > BYTES:
-            out, data, weights = out.wide(), data.wide(), weights.wide()
+        out, data, weights = out.by(size), data.by(size), weights.by(size)
         builder = out.builder
         sums = [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)]
         for kept in sums:
@@ -432,8 +430,7 @@ def dot_grid(rows: int, vectors: int, size: int) -> Traced:
         from llvmlite import ir
         from numba.core import cgutils
 
-        if size > BYTES:
-            out, data, weights = out.wide(), data.wide(), weights.wide()
+        out, data, weights = out.by(size), data.by(size), weights.by(size)
         builder = out.builder
         sums = [
             [cgutils.alloca_once(builder, out.vector) for _ in range(vectors)] for _ in range(rows)
@@ -484,8 +481,7 @@ def converted_rows(vector: int) -> Traced:
         from llvmlite import ir
         from numba.core import cgutils
 
-        if vector > BYTES:
-            out, fill = out.wide(), fill.wide()
+        out, fill = out.by(vector), fill.by(vector)
         builder = out.builder
         origin = Index(builder, ir.IntType(64)(0))
         with cgutils.for_range(builder, count.value) as loop:
@@ -517,8 +513,7 @@ def dot_block(vector: int) -> Traced:
     ) -> None:  # fmt: skip
         from numba.core import cgutils
 
-        if vector > BYTES:
-            out, data, weights = out.wide(), data.wide(), weights.wide()
+        out, data, weights = out.by(vector), data.by(vector), weights.by(vector)
         builder = out.builder
         lanes = out.lanes
         sums = [cgutils.alloca_once(builder, out.vector) for _ in range(lanes)]

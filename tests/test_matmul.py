@@ -21,6 +21,9 @@ LAYERS = {
     "pointwise": ((2, 64, 9, 9), 20, 1, 1, 0, 1, 1),
     "pointwise, a batch of small maps": ((9, 70, 7, 7), 40, 1, 1, 0, 1, 1),
     "pointwise, strided": ((1, 16, 14, 15), 24, 1, 2, 0, 1, 1),
+    "pointwise, where it lies": ((2, 70, 16, 20), 60, 1, 1, 0, 1, 1),
+    "pointwise, several blocks of channels": ((1, 600, 14, 14), 20, 1, 1, 0, 1, 1),
+    "pointwise, padded": ((1, 16, 14, 15), 24, 1, 1, 1, 1, 1),
     "a 1×1 map": ((3, 48, 1, 1), 10, 1, 1, 0, 1, 1),
     "groups": ((2, 12, 13, 11), 18, 3, 2, 1, 1, 3),
     "dilated": ((1, 8, 15, 15), 8, 5, 3, 2, 2, 1),
@@ -92,6 +95,18 @@ def test_any_window_agrees_with_the_definition(size, kernel, stride, dilation, s
     want = reference.conv2d(x, weight, None, stride, sides, dilation, 1, mode, 0.5)
     bound = np.abs(weight).sum(axis=(1, 2, 3)).max() * np.abs(x).max()
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * bound)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("sides", [(2, 1, 0, 0), (0, 0, 1, 0)])
+def test_pointwise_kernels_meet_padded_rows(sides, mode):
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(2, 16, 14, 16)).astype(np.float32)
+    weight = generator.normal(size=(8, 16, 1, 1)).astype(np.float32)
+    want = reference.conv2d(x, weight, sides=sides, mode=mode)
+    np.testing.assert_allclose(conv2d(x, weight, None, 1, sides, 1, 1, mode), want, atol=1e-4)
+    every = np.ascontiguousarray(np.repeat(x, 2, axis=1))[:, ::2]
+    np.testing.assert_array_equal(conv2d(every, weight), conv2d(x, weight))
 
 
 @given(

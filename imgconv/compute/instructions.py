@@ -42,15 +42,15 @@ def fmuladd(module: Any, vector: Any) -> Any:
     return found or ir.Function(module, ir.FunctionType(vector, [vector] * 3), name)
 
 
-def prefetch(builder: Any, address: Any, write: bool = False) -> None:
-    """Ask for a line to be read into the second level of cache, or into the first to be written."""
+def prefetch(builder: Any, address: Any, write: bool = False, near: bool = False) -> None:
+    """Ask for a line to be read into the second level of cache; near, write: into the first."""
     from llvmlite import ir
 
     name, i32 = "llvm.prefetch.p0", ir.IntType(32)
     found = builder.module.globals.get(name)
     kinds = [address.type, i32, i32, i32]
     function = found or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
-    builder.call(function, [address, i32(int(write)), i32(3 if write else 2), i32(1)])
+    builder.call(function, [address, i32(int(write)), i32(3 if write or near else 2), i32(1)])
 
 
 def splat(builder: Any, value: Any, lanes: int) -> Any:

@@ -160,22 +160,41 @@ def _filler(lanes: int) -> Helper:
     return Helper(fill)
 
 
+def _joiner(activation: str) -> Helper:
+    """A helper that adds the residual to one map's runs, then floor and activation."""
+    act = epilogue.activation_of(activation, "f32")
+
+    def join(out, residual, base, runs, floor):  # type: ignore[no-untyped-def]
+        for run in range(runs[0]):
+            at = base + runs[5 * run + 3]
+            for i in range(at, at + runs[5 * run + 5]):
+                total = out[i] + residual[i]
+                out[i] = act(floor if total < floor else total)
+
+    return Helper(join)
+
+
 @loop
-def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: str) -> Built:
+def product_rows(
+    lanes: int, heights: tuple[tuple[int, ...], ...], activation: str, more: bool
+) -> Built:
     """Output rows top…bottom − 1 of maps low…high − 1 of units first…last − 1.
 
     heights: of the micro-kernels for 1, 2, … vectors; a panel is as many vectors as there are.
+    more: whether `residual`, laid out as out, is added before the activation.
     """
     most = len(heights)
     widest = most * lanes
-    panel = microkernel.panel(lanes, heights)
+    panel = microkernel.panel(lanes, heights, more)
     fill = _filler(lanes)
+    copy = microkernel.copy(lanes)
     finish = _finisher(lanes)
     activate = epilogue.activate_run(activation)
+    join = _joiner(activation)
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, weights, bias, values, row_map, col_map, channels, phases, offsets, starts,
-        geometry, tile, sums, runs, first, last, top, bottom, low, high,
+        out, source, weights, bias, residual, values, row_map, col_map, channels, phases, offsets,
+        starts, geometry, tile, sums, runs, first, last, top, bottom, low, high,
     ):  # fmt: skip
         pitch = geometry[tiles.PITCH]
         across = geometry[tiles.OUT_WIDTH]
@@ -191,16 +210,19 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
         chunk = geometry[matmul_layout.CHUNK]
         rows = bottom - top - 1 + geometry[matmul_layout.ROWS]
         joined = geometry[matmul_layout.JOINED]
+        lying = geometry[matmul_layout.LYING]
         for turn in range((last - first + joined - 1) // joined):
             unit = first + turn * joined
             units = min(joined, last - unit)
             columns = units * one
             vectors = (columns + lanes - 1) // lanes
             panels = (vectors + most - 1) // most
-            # Whole panels without a gap between rows are summed where the output stands.
-            direct = 0
-            if geometry[matmul_layout.DIRECT]:
-                direct = panels if columns % lanes == 0 else panels - 1
+            whole = panels if columns % lanes == 0 else panels - 1
+            # Whole panels without a gap between rows are summed where the output stands, and read
+            # where a 1×1's source does.
+            direct = whole if geometry[matmul_layout.DIRECT] else 0
+            near = whole if lying else 0
+            left = panel_at(near, vectors, panels)[0] * lanes
             if joined > 1:
                 list_runs(runs, columns, direct, panels, lanes, one, one, starts, unit)
             elif turn == 0:
@@ -211,7 +233,15 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
             for block in range(blocks):
                 c = block * step
                 end = min(c + step, geometry[matmul_layout.CHANNELS])
-                for k in range(units):
+                closing = block == blocks - 1
+                here = starts[3 * unit] + channels[c] + top * geometry[tiles.ROW_STRIDE]
+                if lying and near < panels:
+                    for k in range(end - c):
+                        at = k * geometry[tiles.PLANE]
+                        copy(tile, at, source, here + offsets[step + k] + left, columns - left)
+                        for i in range(at + columns - left, at + vectors * lanes - left):
+                            tile[i] = values[epilogue.FILL]
+                for k in range(0 if lying else units):
                     tail = units * rows * pitch + geometry[matmul_layout.SHARED]
                     fill(
                         tile, source, starts[3 * (unit + k)], row_map, col_map, channels, phases,
@@ -229,35 +259,25 @@ def product_rows(lanes: int, heights: tuple[tuple[int, ...], ...], activation: s
                         target = out if number < direct else sums
                         place = base + m * out_map + p if number < direct else at + p * count
                         apart = out_map if number < direct else width
+                        data = source if number < near else tile
+                        begin = here + p if number < near else p - left
+                        ends = closing and (number < direct or not more)
                         panel(
-                            target, place, apart, tile, p, offsets, weights, m * span + c * taps,
-                            span, (end - c) * taps, count, width, bias, m, block == 0,
-                            floor if block == blocks - 1 else lowest,
+                            target, place, apart, data, begin, offsets,
+                            step if number < near else 0, weights, m * span + c * taps, span,
+                            (end - c) * taps, count, width, bias, m, block == 0,
+                            floor if ends else lowest, residual, more and ends,
                         )  # fmt: skip
-                        if activation and block == blocks - 1:
+                        if activation and ends:
                             for k in range(count):
                                 activate(target, place + k * apart, width)
-                    if block == blocks - 1:
+                    if closing:
                         finish(out, base + m * out_map, sums, at, count, runs, out_map)
+                    if closing and more:
+                        for k in range(count):
+                            join(out, residual, base + (m + k) * out_map, runs, floor)
 
-    return "disjoint " + "f32* " * 5 + "i64* " * 7 + "f32* f32* i64* " + "i64 " * 6, body
-
-
-@loop
-def add_residual(activation: str) -> Built:
-    """out = activation(out + residual) for what a task of `product_rows` has computed."""
-    act = epilogue.activation_of(activation, "f32")
-
-    def body(out, residual, starts, geometry, first, last, top, bottom, low, high):  # type: ignore[no-untyped-def]
-        across = geometry[tiles.OUT_WIDTH]
-        out_map = geometry[tiles.OUT_MAP]
-        for unit in range(first, last):
-            for m in range(low, high):
-                at = starts[3 * unit + 1] + m * out_map
-                for i in range(at + top * across, at + bottom * across):
-                    out[i] = act(out[i] + residual[i])
-
-    return "disjoint f32* f32* i64* i64* i64 i64 i64 i64 i64 i64", body
+    return "disjoint " + "f32* " * 6 + "i64* " * 7 + "f32* f32* i64* " + "i64 " * 6, body
 
 
 def offer(job: Job) -> Offer | None:
@@ -297,12 +317,9 @@ class Product:
         groups, maps = job.weights.shape[:2]
         lanes, heights = microkernel.blocks() if maps > 1 else microkernel.lines()
         self.layout = Layout.of(job, lanes, lanes * len(heights))
-        self._last = job.activation
         # ReLU costs nothing where the sums leave the registers: no pass of its own.
         floor, activation = (0.0, "") if job.activation == "relu" else (-np.inf, job.activation)
-        if job.residual is not None:
-            floor, activation = -np.inf, ""
-        self._constants = lanes, heights, activation
+        self._constants = lanes, heights, activation, job.residual is not None
         starts = np.empty((len(job.starts_in), 3), np.int64)
         starts[:, 0], starts[:, 1] = job.starts_in, job.starts_out
         starts[:, 2] = np.arange(len(starts)) % groups
@@ -324,15 +341,14 @@ class Product:
     ) -> None:
         """Compute out; source, weights (groups, M, …) and bias are laid out as in the job.
 
-        residual: for a job with one. It is added to a task's outputs while they are in the cache.
+        residual: for a job with one; it is added while a task's outputs are in registers.
         """
         layout = self.layout
         weights = np.ascontiguousarray(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
-        rows_loop = product_rows(*self._constants).fix(out, source, weights, bias, *self._addresses)
-        finish = None
-        if residual is not None:
-            finish = add_residual(self._last).fix(out, residual, *self._addresses[-2:])
+        rows_loop = product_rows(*self._constants).fix(
+            out, source, weights, bias, out if residual is None else residual, *self._addresses
+        )
 
         def work(first: int, last: int) -> None:
             buffers = (
@@ -342,7 +358,5 @@ class Product:
             )
             for task in self._tasks[first:last]:
                 rows_loop(*buffers, *task)
-                if finish is not None:
-                    finish(*task)
 
         over_bands(len(self._tasks), 1, work)

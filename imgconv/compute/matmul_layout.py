@@ -23,8 +23,9 @@ from imgconv.compute.tiles import Job, round_up
     PLAIN,  # 1 where a row of a tile is fill, source and fill; 2 where it is a row of the source
     DIRECT,  # whether whole panels may be summed where the output stands
     JOINED,  # units whose columns follow each other in a tile
+    LYING,  # whether panels of whole vectors read the source where it lies
     LAYOUT,
-) = range(tiles.FIELDS, tiles.FIELDS + 11)
+) = range(tiles.FIELDS, tiles.FIELDS + 12)
 
 
 def _second_level() -> int:
@@ -47,7 +48,7 @@ NEAR = 8_000  # floats of a tile that stays in the L1: up to a fifth faster wher
 TILE = LEVEL2 // 13  # floats of a tile, which with the sums and a strip of weights fill the L2
 SUMS = LEVEL2 // 10  # floats of sums kept between channel blocks
 CALL = 100_000  # cycles until another thread helps: a quarter of EfficientNet-B0 when played back
-FEW = 128  # maps whose pages panel after panel may write
+SPREAD = 48  # maps that panel after panel writes beyond the L2
 JOIN = 4  # small maps under 1×1 that are one tile: 49 columns are four vectors, 196 are thirteen
 LITTLE = 100  # outputs of such a map
 WEIGHTS = 40_000  # floats of weights that all panels of a tile meet before the next ones
@@ -67,9 +68,11 @@ class Shape(NamedTuple):
     out_map: int
     row_stride: int
     pixel_stride: int
+    channel_stride: int  # 0 where the distance from channel to channel differs
     near: int
     width: int
     padded: int
+    rows_lie: bool  # whether padded rows are the source's
     columns: bytes  # the column map
     lanes: int
     panel: int  # pixels
@@ -111,8 +114,10 @@ class Layout:
         return layout_of(
             Shape(
                 len(job.starts_in), groups, maps, channels, (kh, kw), job.stride, job.dilation,
-                job.out_size, job.out_map, job.row_stride, job.pixel_stride, job.near, job.width,
-                len(job.row_map), job.col_map.tobytes(), lanes, panel, num_threads(),
+                job.out_size, job.out_map, job.row_stride, job.pixel_stride,
+                _distance(job.channels), job.near, job.width, len(job.row_map),
+                np.array_equal(job.row_map, np.arange(len(job.row_map))),
+                job.col_map.tobytes(), lanes, panel, num_threads(),
             )
         )  # fmt: skip
 
@@ -129,23 +134,28 @@ def layout_of(shape: Shape) -> Layout:
     pitch = needed - shared
     plain = _plainness(shape, col_map, pitch)
     joined = _joined(shape, plain)
+    lying = joined == 1 and shape.channel_stride != 0 and _level(shape, plain)
     task = min(
         (
             _task(shape, _channel_step(channels, kh, kw, shape.panel, size), size > PANELS[0],
-                  len(phases), pitch, below, joined)
+                  len(phases), pitch, below, joined, lying)
             for size in PANELS
         ),
     )  # fmt: skip
     step = task.step
     rows = task.tall + below
     # An odd number of cache lines from plane to plane spreads them over the sets.
-    plane = round_up(joined * rows * pitch + shared, 16)
+    plane = shape.panel if lying else round_up(joined * rows * pitch + shared, 16)
     plane += 0 if plane // 16 % 2 else 16
     columns = (task.tall - 1) * pitch + shape.out_size[1]
     columns = round_up(joined * columns, shape.panel)
     chunk = max(24, WEIGHTS // (step * taps) // 24 * 24)
     if step == channels:
         chunk = min(chunk, max(24, SUMS // columns // 24 * 24))
+    if lying and 4 * shape.maps * shape.out_map > LEVEL2:
+        # An output beyond the L2 is written in few streams: a page a map for every panel took a
+        # quarter longer.
+        chunk = SPREAD
     kept = task.maps if step < channels else min(chunk, task.maps)
     geometry = np.zeros(LAYOUT, np.int64)
     for place, value in {
@@ -171,10 +181,8 @@ def layout_of(shape: Shape) -> Layout:
         PLAIN: plain,
         JOINED: joined,
         CHUNK: chunk,
-        # An output beyond the L2 is faster written map by map than a page a map for every panel.
-        DIRECT: joined == 1
-        and pitch == shape.out_size[1]
-        and 4 * shape.maps * shape.out_map <= LEVEL2,
+        DIRECT: joined == 1 and pitch == shape.out_size[1],
+        LYING: lying,
     }.items():
         geometry[place] = value
     offsets = [
@@ -184,11 +192,17 @@ def layout_of(shape: Shape) -> Layout:
     ]  # fmt: skip
     return Layout(
         task.units, task.tall, task.maps, np.array(phases, np.int64).ravel(),
-        np.array(offsets, np.int64), geometry,
+        np.array(offsets + [c * shape.channel_stride for c in range(step)], np.int64), geometry,
         step * len(phases) * plane + columns + below * pitch + beyond + shape.lanes,
         kept * columns,
         5 * (columns // shape.panel + joined * task.tall) + 1,
     )  # fmt: skip
+
+
+def _distance(channels: list[int]) -> int:
+    """The distance from each channel to the next, 0 where it differs."""
+    apart = channels[1] - channels[0] if len(channels) > 1 else 1
+    return apart if channels == [channels[0] + k * apart for k in range(len(channels))] else 0
 
 
 def _shared(columns: npt.NDArray[np.int64], beyond: int) -> int:
@@ -213,10 +227,19 @@ def _plainness(shape: Shape, columns: npt.NDArray[np.int64], pitch: int) -> int:
 def _joined(shape: Shape, plain: int) -> int:
     """Units a tile: several where one's columns leave much of a vector idle."""
     height, width = shape.out_size
-    alike = plain == 2 and shape.size == (1, 1) and shape.groups == 1 and shape.padded == height
-    if alike and height * width <= LITTLE and height * width % shape.lanes:
+    if (
+        _level(shape, plain)
+        and shape.groups == 1
+        and height * width <= LITTLE
+        and height * width % shape.lanes
+    ):
         return min(JOIN, shape.units)
     return 1
+
+
+def _level(shape: Shape, plain: int) -> bool:
+    """Whether a 1×1's columns are the source's pixels, one after the other."""
+    return plain == 2 and shape.size == (1, 1) and shape.rows_lie
 
 
 def _channel_step(channels: int, kh: int, kw: int, panel: int, size: int) -> int:
@@ -237,8 +260,9 @@ class Task(NamedTuple):
 
 
 def _task(
-    shape: Shape, step: int, far: bool, phases: int, pitch: int, below: int, joined: int
-) -> Task:
+    shape: Shape, step: int, far: bool, phases: int, pitch: int, below: int, joined: int,
+    lying: bool,
+) -> Task:  # fmt: skip
     """The cheapest task for blocks of `step` channels; far: pixels come from the second level."""
     height, lanes = shape.out_size[0], shape.lanes
     taps = shape.channels * shape.size[0] * shape.size[1]
@@ -263,7 +287,9 @@ def _task(
                 share * taps * vectors / 2 * (1.03 if far else 1.0) * (1.1 if tile > NEAR else 1.0)
             )
             # Rows of a tile, weights from the third level, sums put by and taken up, results.
-            work += joined * shape.channels * phases * (tall + below) * (pitch / 3 + 25)
+            work += (
+                0 if lying else joined * shape.channels * phases * (tall + below) * (pitch / 3 + 25)
+            )
             work += share * taps * 0.7 + share * columns * (blocks / 3 + 1)
             units = max(1, min(int(CALL // work), tiles_in // (4 * shape.threads)))
             tasks = -(-tiles_in // units) * -(-height // tall) * -(-shape.maps // share)

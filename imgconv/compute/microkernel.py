@@ -38,13 +38,15 @@ def lines() -> tuple[int, Heights]:
     return store.vectors()[0], ((1,),) * 8
 
 
-def panel(lanes: int, heights: Heights) -> Emitter:
-    """Emit a panel: sums[at + m·apart + i] += Σₖ weights[w + m·span + k] · data[p + offsets[k] + i]
+def panel(lanes: int, heights: Heights, more: bool = False) -> Emitter:
+    """Emit a panel: sums[at + m·apart + i] += Σₖ weights[w + m·span + k] · data[p + places[k] + i]
 
-    for m < maps and i < width, where width is `lanes` times the least number of vectors that
-    holds `left` pixels, at most all len(heights). fresh ≠ 0 starts the sums with bias[b + m];
-    what is less than `floor` at the end becomes `floor` (NaN is not less).
+    for m < maps and i < width, where places are offsets[o…] and width is `lanes` times the least
+    number of vectors that holds `left` pixels, at most all len(heights). fresh ≠ 0 starts the sums
+    with bias[b + m]; what is less than `floor` at the end becomes `floor` (NaN is not less).
     The terms are added in the order of k, each by one fused multiply-add where the CPU has it.
+    more: adds ≠ 0 adds what stands in `residual` where the sums do in theirs, before the floor;
+    otherwise these two are not looked at.
     """
 
     def emit(  # type: ignore[no-untyped-def]
@@ -55,6 +57,7 @@ def panel(lanes: int, heights: Heights) -> Emitter:
         data,
         p,
         offsets,
+        o,
         weights,
         w,
         span,
@@ -65,13 +68,17 @@ def panel(lanes: int, heights: Heights) -> Emitter:
         b,
         fresh,
         floor,
+        residual,
+        adds,
     ):
         from llvmlite import ir
 
         i64 = ir.IntType(64)
         sums = builder.gep(sums, [at])
         data = builder.gep(data, [p])
+        offsets = builder.gep(offsets, [o])
         floor = splat(builder, floor, lanes)
+        other = (builder.gep(residual, [at]), adds) if more else ()
         weights = builder.gep(weights, [w])
         bias = builder.gep(bias, [b])
         joined = builder.append_basic_block("panel.done")
@@ -85,20 +92,22 @@ def panel(lanes: int, heights: Heights) -> Emitter:
             for rows in heights[vectors - 1]:
                 m = _strips(
                     builder, rows, vectors, lanes, m, maps,
-                    sums, apart, data, offsets, weights, span, count, bias, fresh, floor,
+                    sums, apart, data, offsets, weights, span, count, bias, fresh, floor, other,
                 )  # fmt: skip
             builder.branch(joined)
             builder.position_at_end(narrower)
         builder.branch(joined)
         builder.position_at_end(joined)
 
-    return Emitter("f32* i64 i64 f32* i64 i64* f32* i64 i64 i64 i64 i64 f32* i64 i64 f32", emit)
+    return Emitter(
+        "f32* i64 i64 f32* i64 i64* i64 f32* i64 i64 i64 i64 i64 f32* i64 i64 f32 f32* i64", emit
+    )
 
 
 def _strips(
     builder: Any, rows: int, vectors: int, lanes: int, first: Any, maps: Any,
     sums: Any, apart: Any, data: Any, offsets: Any, weights: Any, span: Any, count: Any,
-    bias: Any, fresh: Any, floor: Any,
+    bias: Any, fresh: Any, floor: Any, other: tuple[Any, ...],
 ) -> Any:  # fmt: skip
     """Emit strips of `rows` maps from map `first` on while they fit; return the first map left."""
     from llvmlite import ir
@@ -115,10 +124,13 @@ def _strips(
     builder.position_at_end(strip)
     lines = [builder.gep(weights, [builder.mul(span, builder.add(m, i64(r)))]) for r in range(rows)]
     further = builder.mul(span, i64(rows))
-    places = [builder.gep(sums, [builder.mul(apart, builder.add(m, i64(r)))]) for r in range(rows)]
+    starts = [builder.mul(apart, builder.add(m, i64(r))) for r in range(rows)]
+    places = [builder.gep(sums, [start]) for start in starts]
+    others = [builder.gep(other[0], [start]) for start in starts] if other else []
     offset = builder.gep(bias, [m])
     _block(
         builder, vectors, lanes, places, data, offsets, lines, further, count, offset, fresh, floor,
+        others, *other[1:],
     )  # fmt: skip
     m.add_incoming(end, builder.block)
     builder.branch(test)
@@ -129,12 +141,13 @@ def _strips(
 def _block(
     builder: Any, vectors: int, lanes: int,
     places: Sequence[Any], data: Any, offsets: Any, lines: Sequence[Any], further: Any, count: Any,
-    bias: Any, fresh: Any, floor: Any,
+    bias: Any, fresh: Any, floor: Any, others: Sequence[Any], adds: Any = None,
 ) -> None:  # fmt: skip
     """Emit one block of sums, a row at each of `places`, from a row of weights each of `lines`.
 
     further: from a line to that of the next block. Short rows far apart begin too often for a
     CPU's own prefetching, so the next block's are asked for a cache line ahead of their use.
+    others: what is added to each row at the end, if `adds` ≠ 0.
     """
     from llvmlite import ir
 
@@ -144,9 +157,6 @@ def _block(
     def place(pointer: Any, index: int) -> Any:
         return vector_at(builder, pointer, i64(index * lanes), lanes)
 
-    for row in places:
-        for v in range(vectors):
-            prefetch(builder, builder.gep(row, [i64(v * lanes)]), write=True)
     with builder.if_else(builder.icmp_signed("!=", fresh, i64(0))) as (start, go_on):
         with start:
             offsets_of = [
@@ -174,6 +184,15 @@ def _block(
     with builder.if_then(builder.icmp_signed("==", builder.and_(k, i64(15)), i64(0))):
         for line in lines:
             prefetch(builder, builder.gep(line, [builder.add(k, further)]))
+        # Of the next panel: rows of 256 bytes are too short for a CPU's own prefetching, and all
+        # at once they wait for each other. ResNet-50's 64 to 256 maps with a residual: 6.9 ms for
+        # eight images without it, 4.7 with it.
+        ahead = builder.mul(builder.and_(builder.lshr(k, i64(4)), i64(3)), i64(lanes))
+        ahead = builder.add(ahead, i64(vectors * lanes))
+        for row in places:
+            prefetch(builder, builder.gep(row, [ahead]), write=True)
+        for row in others:
+            prefetch(builder, builder.gep(row, [ahead]), near=True)
     spot = builder.gep(data, [builder.load(builder.gep(offsets, [k]))])
     pixels = [builder.load(place(spot, v), align=4) for v in range(vectors)]
     results = []
@@ -193,6 +212,20 @@ def _block(
         phi(builder, (value, entry), (result, last))
         for value, result in zip(initial, results, strict=True)
     ]
+    if others:
+        before = builder.block
+        with builder.if_then(builder.icmp_signed("!=", adds, i64(0))):
+            joined = [
+                builder.fadd(
+                    result, builder.load(place(others[i // vectors], i % vectors), align=4)
+                )
+                for i, result in enumerate(results)
+            ]
+            added = builder.block
+        results = [
+            phi(builder, (result, before), (total, added))
+            for result, total in zip(results, joined, strict=True)
+        ]
     for index, result in enumerate(results):
         less = builder.fcmp_ordered("<", result, floor)
         row, v = divmod(index, vectors)

@@ -248,8 +248,8 @@ def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str) -> 
                     width = place[1] * lanes
                     panel(
                         sums, t * maps * columns + p * maps, width, pixels,
-                        t * count * columns + p, offsets, turned, t * maps * count, count, count,
-                        maps, width, zeros, 0, 1, lowest,
+                        t * count * columns + p, offsets, 0, turned, t * maps * count, count, count,
+                        maps, width, zeros, 0, 1, lowest, zeros, 0,
                     )  # fmt: skip
             for k in range(maps):
                 write(

@@ -55,7 +55,7 @@ def test_a_network_is_played_back_with_the_bits_of_the_walk(name, count, threads
     threads(count)
     channels, side = SIZES[name]
     fused = FusedGraph(draw_weights(get_network(name).graph, 1))
-    for batch in (1, 3):
+    for batch in (1, 3, 4):
         graph = fused.at((batch, channels, side, side))
         for seed in range(3):
             x = drawn(batch, channels, side, side, seed=seed)
@@ -202,6 +202,84 @@ def test_a_graph_that_loops_alone_do_not_compute_is_walked(name):
         x = drawn(2, 4, 9, 9, seed=seed)
         same(WALKED[name].run(x), walked(WALKED[name], x))
     assert not played(WALKED[name])
+
+
+EARLY = {
+    "a residual block": chained(
+        CONV, layers.Activation("silu"), layers.Conv2d(8, 16, 1), layers.MaxPool2d(3, 2, 1),
+        layers.Conv2d(16, 24, 3, padding=1), (layers.Conv2d(16, 24, 1), "3"),
+        (layers.ResidualConv2d(24, 24, 1, activation="relu"), "4", "5"),
+    ),
+    "gates": chained(
+        CONV, layers.AdaptiveAvgPool2d(1), layers.Conv2d(8, 8, 1, activation="sigmoid"),
+        (layers.Mul(), "0", "2"), (layers.Add(), "3", "0"), layers.BatchNorm2d(8),
+    ),
+    "branches": chained(
+        layers.Identity(), layers.Conv2d(4, 8, 3, 2, 1), (layers.MinPool2d(3, 2, 1), "x"),
+        (layers.AvgPool2d(3, 2, 1), "0"), (layers.Concat(), "1", "2", "3"),
+        layers.LocalResponseNorm(3), layers.Identity(), layers.AdaptiveMaxPool2d(2),
+        (layers.Concat(-2), "7", "7"), (layers.Concat(2), "8", "7"),
+    ),
+}  # fmt: skip
+
+
+def tasks(graph):
+    """The image of each task, −1 for those of all images."""
+    (playback,) = graph._idle[1]
+    return playback.program._tasks[:, 3].tolist()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("name", EARLY)
+def test_images_are_played_one_by_one_up_to_any_node(name, count, threads, monkeypatch):
+    threads(count)
+    graph = EARLY[name]
+    values = [node.name for node in graph.nodes]
+    for batch in (2, 3, 6):
+        x = drawn(batch, 4, 9, 11)
+        for cut in range(len(values) + 1):
+            monkeypatch.setattr(
+                replay, "_by_image", lambda nodes, *_, cut=cut: min(cut, len(nodes))
+            )
+            for wanted in (values[-1:], values[:2], values[1::2]):
+                graph._idle = None
+                expected = dict(Graph(graph.inputs, graph.nodes, graph.outputs).trace(x, wanted))
+                if any(array is x for array in expected.values()):
+                    continue
+                for _ in range(2):
+                    same(dict(graph.trace(x, wanted)), expected)
+                assert played(graph)
+                assert tasks(graph).count(-1) < len(tasks(graph)) or not cut
+
+
+def test_each_image_is_a_task_while_maps_outweigh_weights(threads):
+    threads(2)
+    wide = chained(layers.Conv2d(4, 32, 3), layers.Conv2d(32, 64, 3), layers.Conv2d(64, 128, 3))
+    for graph, cut in ((wide, 2), (EARLY["branches"], 10)):
+        shapes = {"x": (4, 4, 9, 9)}
+        assert replay._by_image(graph.nodes, "x", shapes["x"]) == cut
+        graph.run(drawn(*shapes["x"]))
+        assert tasks(graph)[:4] == [0, 1, 2, 3]
+        assert (len(tasks(graph)) == 4) == (cut == len(graph.nodes))
+    for batch, cut in ((1, 0), (2, 0), (4, 7), (5, 0), (6, 7), (7, 7), (9, 7)):
+        nodes = EARLY["a residual block"].nodes
+        assert replay._by_image(nodes, "x", (batch, 4, 9, 9)) == cut
+    assert replay._by_image([Node("0", CONV, ("x",))], "x", (4, 9, 9)) == 0
+    for layer in (layers.Concat(0), layers.Concat(-4), layers.Flatten(), layers.Softmax()):
+        assert replay._by_image([Node("0", layer, ("x",))], "x", (4, 4, 9, 9)) == 0
+
+
+def test_memory_does_not_grow_with_images_that_are_played_one_by_one(threads):
+    threads(2)
+    graph = EARLY["a residual block"]
+    held = []
+    for batch in (4, 16):
+        x = drawn(batch, 4, 9, 9)
+        same(graph.run(x), walked(graph, x))
+        program = graph._idle[1][0].program
+        rooms = [room.size for thread in program._scratch for room in thread]
+        held.append((program._memory.size, rooms, program._numbers.size))
+    assert held[0] == held[1]
 
 
 def test_an_array_put_in_a_layers_place_is_noticed():

@@ -21,7 +21,13 @@ def set_num_threads(count: int) -> None:
 
 
 def num_threads() -> int:
-    """How many threads one operation may use (`IMGCONV_NUM_THREADS` or the usable CPUs)."""
+    """How many threads one operation may use (`IMGCONV_NUM_THREADS` or the usable CPUs).
+
+    One within a task that is recorded.
+    """
+    noted = tape.current()
+    if noted is not None and noted.inside:
+        return 1
     if _threads:
         return _threads
     named = os.environ.get("IMGCONV_NUM_THREADS", "")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from imgconv.compute import jit
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Emitter, loop
-from imgconv.compute.tape import APART, SCRATCH, Tape
+from imgconv.compute.tape import APART, SCRATCH, Call, Tape
 
 LINE = 64  # bytes
 RECORD = 32  # numbers a call: address, count of integers, integers, then FLOATS of float32
@@ -98,28 +98,33 @@ def _call() -> Emitter:
 def play() -> Built:
     """Take tasks while there are any. own: room for a number of this thread.
 
-    tasks: (first call, end, tasks that have to be done before) of each.
+    tasks: (first call, end, tasks that have to be done before, image or −1) of each.
+    moves: (place in records, what stands there for image 0, step to the next image) of each.
     """
     take, look, call = _take(), _look(), _call()
 
-    def body(counters, own, tasks, records, total, breathe):  # type: ignore[no-untyped-def]
+    def body(counters, own, tasks, records, moves, total, moved, breathe):  # type: ignore[no-untyped-def]
         take(counters, 0, 1, own)
         task = own[0]
         while task < total:
             look(counters, DONE, own)
             looks = 0
-            while own[0] < tasks[3 * task + 2]:
+            while own[0] < tasks[4 * task + 2]:
                 looks += 1
                 if looks % SPINS == 0 and breathe[0] != 0:
                     call(breathe, 0)
                 look(counters, DONE, own)
-            for number in range(tasks[3 * task], tasks[3 * task + 1]):
+            image = tasks[4 * task + 3]
+            if image >= 0:
+                for i in range(moved):
+                    records[moves[3 * i]] = moves[3 * i + 1] + image * moves[3 * i + 2]
+            for number in range(tasks[4 * task], tasks[4 * task + 1]):
                 call(records, number * RECORD)
             take(counters, DONE, 1, own)
             take(counters, 0, 1, own)
             task = own[0]
 
-    return "i64* i64* i64* i64* i64 i64*", body
+    return "i64* i64* i64* i64* i64* i64 i64 i64*", body
 
 
 @functools.cache
@@ -137,12 +142,14 @@ def _breath() -> npt.NDArray[np.int64]:
 class Region(NamedTuple):
     """Memory that the calls were recorded with, and what stands for it when they are played.
 
-    place: an offset in the program's own memory, or −1 − number of an array that `run` is given.
+    place: an offset in the program's own memory, −1 − number of an array that `run` is given, or
+    from SCRATCH on what stands for scratch memory. step: bytes from an image's to the next one's.
     """
 
     start: int
     size: int
     place: int
+    step: int = 0
 
 
 def takes(tape: Tape) -> bool:
@@ -156,40 +163,52 @@ def takes(tape: Tape) -> bool:
     )  # fmt: skip
 
 
+def _table(calls: Sequence[Call]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """A record of each call, and which of its numbers are addresses of arrays."""
+    values = np.zeros((len(calls), RECORD), np.int64)
+    pointer = np.zeros((len(calls), RECORD), bool)
+    for row, call in enumerate(calls):
+        pairs = [*zip(call.kinds, call.values, strict=True)]
+        whole = [(kind, value) for kind, value in pairs if kind != "f32"]
+        floats = np.array([value for kind, value in pairs if kind == "f32"], np.float32)
+        values[row, :2] = call.address, len(whole)
+        values[row, 2 : 2 + len(whole)] = [value or 0 for _, value in whole]
+        pointer[row, 2 : 2 + len(whole)] = [kind.endswith("*") for kind, _ in whole]
+        values[row, 2 + MOST :][: len(floats)] = floats.view(np.int32)
+    return values, pointer
+
+
 class Program:
     """The calls of a tape; not for two threads of the caller at once."""
 
-    def __init__(self, tape: Tape, regions: Sequence[Region], own: int, threads: int) -> None:
-        """own: bytes of the program's own memory, which it keeps."""
-        calls = tape.calls
+    def __init__(
+        self, tape: Tape, regions: Sequence[Region], own: int, threads: int, images: int = 0
+    ) -> None:
+        """own: bytes of the program's own memory, which it keeps.
+
+        images: how many images the first task is played for, if it is one for each.
+        """
         owners = {
             id(owner): owner for kept in tape.kept
             for owner in (kept if isinstance(kept, tuple) else (kept,))
         }  # fmt: skip
         self._kept = [owner for owner in owners.values() if not _within(owner, regions)]
         stages = [(tape.tasks[first:end]) for first, end in tape.stages if end > first]
+        every = stages.pop(0)[0] if images else (0, 0)
+        tasks = [(*every, 0, image) for image in range(images)]
+        done = images
         chains: list[list[tuple[int, int]]] = []
         for stage in stages:
             # What is for one thread anyway needs no second one between.
             if chains and len(chains[-1]) == len(stage) == 1:
                 stage = [(chains.pop()[0][0], stage[0][1])]
             chains.append(stage)
-        self._threads = min(threads, max(map(len, chains), default=1))
-        tasks, done = [], 0
+        self._threads = min(threads, max([1, images, *map(len, chains)]))
         for stage in chains:
-            tasks += [(first, end, done) for first, end in stage]
+            tasks += [(first, end, done, -1) for first, end in stage]
             done += len(stage)
-        self._tasks = np.array(tasks, np.int64).reshape(-1, 3)
-        values = np.zeros((len(calls), RECORD), np.int64)
-        pointer = np.zeros((len(calls), RECORD), bool)
-        for row, call in enumerate(calls):
-            pairs = [*zip(call.kinds, call.values, strict=True)]
-            whole = [(kind, value) for kind, value in pairs if kind != "f32"]
-            floats = np.array([value for kind, value in pairs if kind == "f32"], np.float32)
-            values[row, :2] = call.address, len(whole)
-            values[row, 2 : 2 + len(whole)] = [value or 0 for _, value in whole]
-            pointer[row, 2 : 2 + len(whole)] = [kind.endswith("*") for kind, _ in whole]
-            values[row, 2 + MOST :][: len(floats)] = floats.view(np.int32)
+        self._tasks = np.array(tasks, np.int64).reshape(-1, 4)
+        values, pointer = _table(tape.calls)
         self._memory = np.empty(own + LINE, np.uint8)
         begin = _aligned(self._memory)
         regions = sorted(regions)
@@ -197,38 +216,43 @@ class Program:
         ends = starts + [region.size for region in regions]
         which = np.searchsorted(starts, values, "right") - 1
         inside = pointer & (which >= 0) & (values < ends[which])
-        places = np.array([region.place for region in regions], np.int64)[which]
-        mine = inside & (places >= 0)
-        values[mine] += begin + places[mine] - starts[which[mine]]
-        given = inside & (places < 0)
-        at = np.flatnonzero(given)
-        numbers, offsets = -1 - places[given], (values - starts[which])[given]
+        places, steps = (
+            np.where(inside, np.array(numbers, np.int64)[which], 0)
+            for numbers in zip(*((region.place, region.step) for region in regions), strict=True)
+        )
+        offsets = np.where(inside, values - starts[which], 0)
+        kept = inside & (places >= 0)
+        values[kept] = (places + offsets + np.where(places < SCRATCH, begin, 0))[kept]
+        apart = pointer & (values >= SCRATCH)
+        room, distance = np.divmod(values[apart] - SCRATCH, APART)
         self._scratch, records = [], []
         for _ in range(self._threads):
-            copy = values.copy()
-            for number, size in enumerate(tape.scratch.values()):
-                base = SCRATCH + number * APART
-                room = np.empty(size + LINE, np.uint8)
-                self._scratch.append(room)
-                copy[pointer & (values == base)] = _aligned(room)
-            records.append(copy)
-        self._records = np.stack(records)
-        # All places where the address of a given array stands: (place, number, offset).
-        span = values.size
+            rooms = [np.empty(size + LINE, np.uint8) for size in tape.scratch.values()]
+            self._scratch.append(rooms)
+            records.append(values.copy())
+            records[-1][apart] = np.array([*map(_aligned, rooms)], np.int64)[room] + distance
+        moved = np.flatnonzero(steps)
+        moves = np.stack([moved, values.flat[moved], steps.flat[moved]], 1)
+        # Each thread's records, then the moves.
+        self._numbers = np.concatenate([table.ravel() for table in (*records, moves)])
+        tables = np.split(self._numbers, values.size * np.arange(1, self._threads + 1))
+        # All places where the address of a given array stands: (place, offset in the array).
+        fixed = np.flatnonzero((places < 0) & (steps == 0))
+        spots = [fixed + thread * values.size for thread in range(self._threads)]
+        spots.append(len(self._numbers) - moves.size + 3 * np.arange(len(moved)) + 1)
+        sources = np.concatenate([*[fixed] * self._threads, moved])
+        numbers, at = -1 - places.flat[sources], np.concatenate(spots)
         self._given = [
-            (np.concatenate([at[numbers == number] + thread * span
-                             for thread in range(self._threads)]),
-             np.tile(offsets[numbers == number], self._threads))
-            for number in sorted(set(numbers.tolist()))
-        ]  # fmt: skip
-        self._flat = self._records.reshape(-1)
+            (at[numbers == number], offsets.flat[sources[numbers == number]])
+            for number in range(numbers.max(initial=-1) + 1)
+        ]
         self._counters = np.zeros(2 * DONE, np.int64)
         self._own = np.zeros((self._threads, DONE), np.int64)
         loop = play()
         self._enter = [
             loop.fix(
-                self._counters, self._own[thread], self._tasks, self._records[thread],
-                len(self._tasks), _breath(),
+                self._counters, self._own[thread], self._tasks, tables[thread], tables[-1],
+                len(self._tasks), len(moves), _breath(),
             )
             for thread in range(self._threads)
         ]  # fmt: skip
@@ -236,7 +260,7 @@ class Program:
     def run(self, *given: npt.NDArray[Any]) -> None:
         """Compute; given: the arrays that regions number."""
         for (places, offsets), array in zip(self._given, given, strict=True):
-            self._flat[places] = offsets + jit.address(array)
+            self._numbers[places] = offsets + jit.address(array)
         self._counters[:] = 0
         enter = self._enter
         if self._threads == 1:

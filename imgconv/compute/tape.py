@@ -27,6 +27,7 @@ class Tape:
 
     scratch: bytes of each buffer, by name. kept: what has to live as long as the addresses.
     refused: whether something was computed in another way, so that the calls are not all.
+    inside: whether a task is being recorded, which is one thread's.
     """
 
     def __init__(self) -> None:
@@ -36,11 +37,11 @@ class Tape:
         self.scratch: dict[str, int] = {}
         self.kept: list[Any] = []
         self.refused = False
-        self._inside = False
+        self.inside = False
 
     def call(self, address: int, kinds: Sequence[str], values: list[Any], owners: Any) -> None:
         """Note a call; owners: the arguments before they became addresses."""
-        if not self._inside:
+        if not self.inside:
             self.bands(1, 1, lambda first, last: self.call(address, kinds, values, owners))
             return
         self.calls.append(Call(address, kinds, values))
@@ -48,18 +49,18 @@ class Tape:
 
     def bands(self, rows: int, band: int, work: Callable[[int, int], Any]) -> None:
         """A stage of a task for each band of rows; within a task, a part of it."""
-        if self._inside:
+        if self.inside:
             for start in range(0, rows, band):
                 work(start, min(start + band, rows))
             return
         first = len(self.tasks)
         for start in range(0, rows, band):
             begun = len(self.calls)
-            self._inside = True
+            self.inside = True
             try:
                 work(start, min(start + band, rows))
             finally:
-                self._inside = False
+                self.inside = False
             self.tasks.append((begun, len(self.calls)))
         self.stages.append((first, len(self.tasks)))
 

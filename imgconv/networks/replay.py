@@ -4,6 +4,10 @@ Recording goes through the layers once and computes nothing (`compute.tape`); th
 makes are never touched, so they take no memory. Then every map gets a place in one piece of
 memory, which two maps share where no layer needs both, and which is kept between runs: no page is
 asked of the system twice.
+
+A batch's early maps are larger than its caches: eight of ResNet-50's first block are 26 MB. While
+maps outweigh weights, each image is one task of one thread, whose maps stay in its caches and
+which meets no other thread; after that, a batch shares each reading of the weights.
 """
 
 import operator
@@ -29,6 +33,14 @@ _COMPILED: tuple[type[Layer], ...] = (
     layers.Identity, layers.Linear, layers.LocalResponseNorm, layers.MaxPool2d, layers.MinPool2d,
     layers.Mul, layers.ResidualConv2d, layers.Softmax, Reshape, Transpose,
 )  # fmt: skip
+# Layers of maps (N, C, H, W) that compute each image from its own.
+_BY_IMAGE: tuple[type[Layer], ...] = (
+    layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
+    layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Identity,
+    layers.LocalResponseNorm, layers.MaxPool2d, layers.MinPool2d, layers.Mul, layers.ResidualConv2d,
+)  # fmt: skip
+UNEVEN = 1.15  # of the time that images take where threads have as many: 8 of 7, not 6 of 5
+WEIGHTS = 1 << 17  # bytes of a layer that are read for each image, whatever its maps' size
 HELD = 1 << 25  # bytes of wanted maps; more are walked to, one after the other
 
 
@@ -83,7 +95,7 @@ Key = tuple[tuple[str, ...], Shape, int]
 
 
 class _Output(NamedTuple):
-    """A result: its array's number, where it begins in it in bytes, its shape."""
+    """A result: its array's number after the input, where it begins there in bytes, its shape."""
 
     name: str
     number: int
@@ -110,10 +122,10 @@ class _Playback:
 
     def run(self, x: Array) -> dict[str, Array]:
         """The outputs, in memory of their own."""
-        made = [np.empty(size >> 2, np.float32) for size in self.sizes]
-        self.program.run(x, *made)
+        given = [x, *(np.empty(size >> 2, np.float32) for size in self.sizes)]
+        self.program.run(*given)
         return {
-            name: made[number][offset >> 2 :][: _elements(shape)].reshape(shape)
+            name: given[number][offset >> 2 :][: _elements(shape)].reshape(shape)
             for name, number, offset, shape in self.outputs
         }
 
@@ -133,12 +145,47 @@ class _Block:
         self.array = array
         self.start, self.size = jit.address(array), array.nbytes
         self.born = self.last = node
-        self.number = -1  # of an array of its own
+        self.number = -1  # of an array that the program is given
         self.place = 0
 
     def holds(self, array: Array) -> bool:
         """Whether it is a view of this memory."""
         return 0 <= jit.address(array) - self.start < self.size
+
+    def region(self, step: int = 0, like: "_Block | None" = None) -> Region:
+        """Its memory, which stands for that of a block like it."""
+        found = like or self
+        place = found.place if found.number < 0 else -1 - found.number
+        return Region(self.start, self.size, place, step)
+
+
+class _Walk:
+    """Nodes that are recorded one after the other: values by name, and the blocks they lie in."""
+
+    def __init__(self, noted: Tape, name: str, x: Array) -> None:
+        self.noted = noted
+        self.blocks = [_Block(x, -1)]
+        self.live, self.owner = {name: x}, {name: self.blocks[0]}
+
+    def run(self, nodes: list[Node], first: int) -> None:
+        """Record nodes, which are numbered from `first` on, until one refuses."""
+        for index, node in enumerate(nodes, first):
+            begun = len(self.noted.calls)
+            with named(node):
+                (result,) = node.layer.run(*(self.live[value] for value in node.inputs))
+            for value in node.inputs:
+                self.owner[value].last = index
+            if self.noted.refused or not _plain(result):
+                self.noted.refused = True
+                return
+            (value,) = node.outputs
+            self.live[value] = result
+            block = next((block for block in self.blocks if block.holds(result)), None)
+            if block is None:
+                block = _Block(result, index)
+                self.blocks.append(block)
+                self.noted.refused |= not _written(self.noted, begun, block)
+            self.owner[value] = block
 
 
 def _record(graph: Graph, x: Array, names: tuple[str, ...]) -> _Playback | None:
@@ -150,47 +197,73 @@ def _record(graph: Graph, x: Array, names: tuple[str, ...]) -> _Playback | None:
     if any(isinstance(node.layer, joining) and len(node.inputs) != 2 for node in nodes):
         return None  # NumPy joins the others
     (name,) = graph.inputs
-    live, blocks, owner = {name: x}, [_Block(x, -1)], {name: 0}
+    cut = _by_image(nodes, name, x.shape)
+    whole: dict[_Block, _Block] = {}  # of the batch, by that of one image
     with tape.recording() as noted, np.errstate(all="ignore"):
-        for index, node in enumerate(nodes):
-            begun = len(noted.calls)
-            with named(node):
-                (result,) = node.layer.run(*(live[value] for value in node.inputs))
-            for value in node.inputs:
-                blocks[owner[value]].last = index
-            if noted.refused or not _plain(result):
-                return None
-            number = next((n for n, block in enumerate(blocks) if block.holds(result)), None)
-            if number is None:
-                number = len(blocks)
-                blocks.append(_Block(result, index))
-                if not _written(noted, begun, blocks[-1]):
-                    return None
-            (value,) = node.outputs
-            live[value], owner[value] = result, number
-    if not takes(noted):
+        late = _Walk(noted, name, x)
+        early = _Walk(noted, name, x[:1].copy() if cut else x)
+        if cut:
+            noted.bands(1, 1, lambda first, last: early.run(nodes[:cut], 0))
+            whole[early.blocks[0]] = late.blocks[0]
+            later = {value for node in nodes[cut:] for value in node.inputs}.union(names)
+            for value, block in early.owner.items():
+                if value in later and block not in whole:
+                    made = np.empty((len(x), *block.array.shape[1:]), np.float32)
+                    whole[block] = _Block(made, cut - 1)
+                    late.blocks.append(whole[block])
+                if value in later:
+                    late.live[value], late.owner[value] = whole[block].array, whole[block]
+        if not noted.refused:
+            late.run(nodes[cut:], cut)
+    if noted.refused or not takes(noted):
         return None
-    outputs = []
-    count = 0
-    for value in sorted(names, key=list(live).index):
-        block = blocks[owner[value]]
+    outputs: list[_Output] = []
+    given = late.blocks[:1]
+    for value in sorted(names, key=list(late.live).index):
+        block = late.owner[value]
         if block.born < 0:
             return None  # the input itself
-        if block.number < 0:
-            block.number = count
-            count += 1
-        offset = jit.address(live[value]) - block.start
-        outputs.append(_Output(value, block.number, offset, live[value].shape))
-    inner = [block for block in blocks if block.born >= 0 and block.number < 0]
-    own = place(inner)
-    returned = sorted((b for b in blocks if b.number >= 0), key=lambda block: block.number)
-    regions = [Region(blocks[0].start, blocks[0].size, -1)]
-    regions += [Region(block.start, block.size, -2 - block.number) for block in returned]
-    regions += [Region(block.start, block.size, block.place) for block in inner]
-    if names != graph.outputs and sum(block.size for block in returned) > HELD:
+        if block not in given:
+            given.append(block)
+        offset = jit.address(late.live[value]) - block.start
+        outputs.append(_Output(value, given.index(block), offset, late.live[value].shape))
+    if names != graph.outputs and sum(block.size for block in given[1:]) > HELD:
         return None
-    program = Program(noted, regions, own, num_threads())
-    return _Playback(nodes, program, [block.size for block in returned], outputs)
+    for number, block in enumerate(given):
+        block.number = number
+    own = place([block for block in late.blocks if block.number < 0])
+    alone = [block for block in early.blocks if cut and block not in whole]
+    room = noted.room("maps", place(alone))
+    for block in alone:
+        block.place += room
+    regions = [block.region() for block in (*late.blocks, *alone)]
+    regions += [block.region(block.size, like) for block, like in whole.items()]
+    program = Program(noted, regions, own, num_threads(), len(x) if cut else 0)
+    return _Playback(nodes, program, [block.size for block in given[1:]], outputs)
+
+
+def _by_image(nodes: list[Node], name: str, shape: Shape) -> int:
+    """How many nodes, from the first on, are played image by image for an input of a shape.
+
+    None with an image a thread: it gains a fiftieth at most, and waits for the slowest core.
+    """
+    threads = num_threads()
+    count = shape[0] if len(shape) == 4 else 1
+    if count < 2 * threads or -(-count // threads) * threads > UNEVEN * count:
+        return 0
+    shapes = {name: (1, *shape[1:])}
+    for number, node in enumerate(nodes):
+        layer, given = node.layer, [shapes[value] for value in node.inputs]
+        joined = isinstance(layer, layers.Concat) and layer.axis in (0, -4)
+        if type(layer) not in _BY_IMAGE or joined:
+            return number
+        with named(node):
+            (shapes[node.outputs[0]],) = layer.output_shapes(*given)
+        maps = sum(map(_elements, (*given, shapes[node.outputs[0]])))
+        weights = sum(map(_elements, layer.parameter_shapes().values()))
+        if 4 * weights > max(4 * maps, WEIGHTS):
+            return number
+    return len(nodes)
 
 
 def _written(noted: Tape, begun: int, block: _Block) -> bool:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from imgconv.compute import pooling
+from imgconv.compute import pooling, store
 from imgconv.errors import ShapeError
 
 
@@ -54,17 +54,50 @@ def test_max_and_min_match_the_loop(dtype, k, s, p, d, ceil):
         np.testing.assert_array_equal(result, slow(x, kind, k, s, p, d, ceil))
 
 
-@pytest.mark.parametrize("size", [(3, 3), (7, 7), (8, 16), (9, 17), (15, 33), (29, 40)])
-@pytest.mark.parametrize(("k", "s"), [((3, 3), (1, 1)), ((3, 3), (2, 2)), ((2, 3), (2, 1))])
-def test_maps_of_any_width_are_pooled_in_vectors(size, k, s):
+WINDOWS = [((3, 3), (1, 1)), ((3, 3), (2, 2)), ((2, 2), (2, 2)), ((2, 3), (2, 1)), ((1, 3), (2, 2))]
+
+
+@pytest.fixture(params=[8, 16])
+def lanes(request, monkeypatch):
+    if request.param > store.vectors()[0]:
+        pytest.skip("narrower vectors")
+    monkeypatch.setattr(store, "vectors", lambda: (request.param, 16))
+
+
+def windows_of(x, k, s, p, blank):
+    padded = np.pad(x, ((0, 0), (p[0],) * 2, (p[1],) * 2), constant_values=blank)
+    return np.lib.stride_tricks.sliding_window_view(padded, k, (1, 2))[:, :: s[0], :: s[1]]
+
+
+@pytest.mark.parametrize("size", [(3, 3), (7, 7), (8, 16), (9, 17), (15, 33), (29, 40), (31, 70)])
+@pytest.mark.parametrize(("k", "s"), WINDOWS)
+def test_maps_of_any_width_are_pooled_in_vectors(size, k, s, lanes):
     x = np.random.default_rng(3).normal(size=(3, *size)).astype(np.float32)
     x[0, size[0] // 2, -1] = np.nan
     x[1] = -np.inf
-    for p in ((0, 0), (1, 1)):
-        windows = np.lib.stride_tricks.sliding_window_view(
-            np.pad(x, ((0, 0), (p[0],) * 2, (p[1],) * 2), constant_values=-np.inf), k, (1, 2)
-        )[:, :: s[0], :: s[1]]
-        np.testing.assert_array_equal(pooling.max_pool2d(x, k, s, p), windows.max(axis=(3, 4)))
+    for p in ((0, 0), (0, 1), (1, 1)):
+        if p[0] > k[0] // 2:
+            continue
+        expected = windows_of(x, k, s, p, -np.inf).max(axis=(3, 4))
+        np.testing.assert_array_equal(pooling.max_pool2d(x, k, s, p), expected)
+        np.testing.assert_array_equal(pooling.min_pool2d(-x, k, s, p), -expected)
+        x[1] = x[2]
+        sums = windows_of(x.astype(np.float64), k, s, p, 0).sum(axis=(3, 4))
+        for include in (True, False):
+            ones = windows_of(np.ones_like(x), k, s, p, float(include)).sum(axis=(3, 4))
+            np.testing.assert_allclose(
+                pooling.avg_pool2d(x, k, s, p, count_include_pad=include), sums / ones, atol=1e-6
+            )
+        x[1] = -np.inf
+
+
+def test_nan_wins_wherever_a_window_has_it(lanes):
+    rng = np.random.default_rng(4)
+    for k, s in WINDOWS:
+        x = rng.normal(size=(40, 19, 37)).astype(np.float32)
+        x[rng.random(x.shape) < 0.004] = np.nan
+        found = pooling.max_pool2d(x, k, s)
+        np.testing.assert_array_equal(found, windows_of(x, k, s, (0, 0), 0).max(axis=(3, 4)))
 
 
 @pytest.mark.parametrize("include", [True, False])

@@ -60,3 +60,11 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
     blank = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     one = builder.insert_element(blank, value, i32(0))
     return builder.shuffle_vector(one, blank, ir.Constant(ir.VectorType(i32, lanes), [0] * lanes))
+
+
+def opaque(builder: Any, pointer: Any) -> Any:
+    """Emit a pointer of which the compiler does not know that it is the same."""
+    from llvmlite import ir
+
+    kind = ir.FunctionType(pointer.type, [pointer.type])
+    return builder.asm(kind, "", "=r,0", [pointer], False)

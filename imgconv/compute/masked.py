@@ -53,13 +53,43 @@ def columns(
     return read
 
 
+def vectors(
+    builder: Any, lanes: int, count: int, begin: Any, width: Any, fill: float
+) -> Callable[[Any], list[Any]]:
+    """Emit masks, and return what emits the reads of `count` vectors of a row from `begin` on.
+
+    Lanes under 0 and from `width` on hold `fill`.
+    """
+    from llvmlite import ir
+
+    i32, i64 = ir.IntType(32), ir.IntType(64)
+    ramp = ir.Constant(ir.VectorType(i32, lanes), list(range(lanes)))
+    beyond = ir.Constant(ir.VectorType(ir.FloatType(), lanes), [fill] * lanes)
+    limit = splat(builder, builder.trunc(width, i32), lanes)
+    places = [builder.add(begin, i64(v * lanes)) for v in range(count)]
+    masks = [
+        builder.icmp_unsigned(
+            "<", builder.add(splat(builder, builder.trunc(place, i32), lanes), ramp), limit
+        )
+        for place in places
+    ]
+
+    def read(row: Any) -> list[Any]:
+        return [
+            load(builder, vector_at(builder, row, place, lanes), mask, beyond)
+            for place, mask in zip(places, masks, strict=True)
+        ]
+
+    return read
+
+
 def store_rows(
     builder: Any, lanes: int, out: Any, o: Any, apart: Any, rows: Sequence[Any], left: Any
 ) -> None:
     """Emit out[o + r·apart + i] = rows[r][i] for i < left."""
     from llvmlite import ir
 
-    i32, i64 = ir.IntType(32), ir.IntType(64)
+    i64 = ir.IntType(64)
     places = [
         vector_at(builder, out, builder.add(o, builder.mul(apart, i64(r))), lanes)
         for r in range(len(rows))
@@ -69,10 +99,18 @@ def store_rows(
             for value, place in zip(rows, places, strict=True):
                 builder.store(value, place, align=4)
         with not_all:
-            ramp = ir.Constant(ir.VectorType(i32, lanes), list(range(lanes)))
-            mask = builder.icmp_signed(">", splat(builder, builder.trunc(left, i32), lanes), ramp)
+            mask = below(builder, lanes, left)
             for value, place in zip(rows, places, strict=True):
                 _store(builder, value, place, mask)
+
+
+def below(builder: Any, lanes: int, count: Any) -> Any:
+    """Emit the mask of the first `count` lanes."""
+    from llvmlite import ir
+
+    i32 = ir.IntType(32)
+    ramp = ir.Constant(ir.VectorType(i32, lanes), list(range(lanes)))
+    return builder.icmp_signed(">", splat(builder, builder.trunc(count, i32), lanes), ramp)
 
 
 def load(builder: Any, place: Any, mask: Any, beyond: Any) -> Any:

@@ -1,10 +1,13 @@
-"""Pools over float32 planes, by vectors: the largest elements of small windows, and means.
+"""Pools over float32 planes, by vectors: small windows, and means.
 
 Windows of three on maps of 7 to 28 columns took GoogLeNet a fifth of its time, since most outputs
-there see the border, where a loop went window by window. Here lanes beyond the map are masked, and
-a row's maxima serve every window that the row is in.
+there see the border, where a loop went window by window. Here lanes beyond the map are masked.
+Windows are merged down the columns first: a vector of a row then serves every window that the row
+is in, and only one vector an output row has its columns shuffled together.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +15,15 @@ import numpy.typing as npt
 
 from imgconv.compute import masked, store
 from imgconv.compute.bands import band_of, over_bands
-from imgconv.compute.instructions import across, phi, splat, vector_at
+from imgconv.compute.instructions import across, opaque, phi, prefetch, splat, vector_at
 from imgconv.compute.jit import Built, Emitter, loop
 
 Array = npt.NDArray[Any]
+Merge = Callable[[Any, Any], Any]
 
-ROWS = 7  # divides the maps of 7, 14, 28, 56 and 112 rows that networks have
+ROWS = 14  # of a group: blocks of columns next to each other meet in the first-level cache
+AHEAD = 4096  # elements: columns are no stream that the CPU fetches itself (112²: a quarter)
+BLANK = {"max": -np.inf, "min": np.inf, "avg": 0.0}  # what is not in the map
 _FEW = 1 << 16  # elements read; below this a thread costs more than it saves
 
 
@@ -26,88 +32,177 @@ def usable() -> bool:
     return store.vectors()[0] >= 8
 
 
-def rows_of_windows(
-    lanes: int, rows: int, kernel: tuple[int, int], stride: tuple[int, int]
-) -> Emitter:
-    """Emit `rows` output rows of a vector of maxima: out[o + r·apart…] of `left` outputs.
+def _merges(builder: Any, kind: str) -> tuple[Merge, Merge]:
+    """What emits (new, so far) → so far: where no number is NaN, and where NaN wins."""
+    if kind == "avg":
+        return builder.fadd, builder.fadd
+    sign = ">" if kind == "max" else "<"
 
-    Row j that the windows see is row top + j of the plane of height × width at x[base…]; rows and
-    columns outside are no candidates. Output i's window begins at column i·stride + begin.
-    NaN wins.
+    def pick(new: Any, kept: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(sign, new, kept), new, kept)
+
+    def careful(new: Any, kept: Any) -> Any:
+        return builder.select(builder.fcmp_unordered("uno", new, new), new, pick(new, kept))
+
+    return pick, careful
+
+
+def _taps(builder: Any, lanes: int, wide: int, step: int, values: list[Any]) -> list[Any]:
+    """Emit a window's columns: lane i of tap kx is column i·step + kx of the vectors `values`.
+
+    Lanes whose column is in no vector hold anything.
+    """
+    from llvmlite import ir
+
+    def picked(low: Any, high: Any, places: list[int]) -> Any:
+        inside = [place if place < 2 * lanes else 0 for place in places]
+        kind = ir.VectorType(ir.IntType(32), lanes)
+        return builder.shuffle_vector(low, high, ir.Constant(kind, inside))
+
+    found: list[Any] = []
+    for kx in range(wide):
+        if kx >= step and len(values) > 2:
+            # The tap before, a lane on; its last column is in the third vector.
+            places = [*range(1, lanes), lanes + kx - step]
+            found.append(picked(found[kx - step], values[2], places))
+        elif kx == 0 and step == 1:
+            found.append(values[0])
+        else:
+            places = [i * step + kx for i in range(lanes)]
+            found.append(picked(values[0], values[min(1, len(values) - 1)], places))
+    return found
+
+
+def rows_of_windows(
+    kind: str, lanes: int, vectors: int, kernel: tuple[int, int], stride: tuple[int, int]
+) -> Emitter:
+    """Emit output rows y…bottom − 1 of a vector of windows: out[o + (r − y)·apart…], `left` wide.
+
+    Output row r's windows begin at row r·stride − above of the plane of height × width at
+    x[base…], and at column `begin`, from which on they need `vectors` vectors. Rows and columns
+    outside are `blank`, a row of it. NaN wins a maximum. Means are sums over tallies[r] ·
+    counts[b…].
     """
     (tall, wide), (down, step) = kernel, stride
+    kept = max(tall - down, 0)  # rows that the next windows see too
 
     def emit(  # type: ignore[no-untyped-def]
-        builder, out, o, apart, x, base, top, height, width, lowest, begin, left
-    ):
+        builder, out, o, apart, x, base, y, bottom, above, height, width, blank, begin, left,
+        tallies, counts, b,
+    ):  # fmt: skip
         from llvmlite import ir
 
         i64 = ir.IntType(64)
-        read = masked.columns(builder, lanes, step, wide, begin, width, -np.inf)
+        read = masked.vectors(builder, lanes, vectors, begin, width, BLANK[kind])
+        quick, careful = _merges(builder, kind)
 
-        def larger(new: Any, kept: Any) -> Any:
-            kept = builder.select(builder.fcmp_ordered(">", new, kept), new, kept)
-            return builder.select(builder.fcmp_unordered("uno", new, new), new, kept)
+        def lines(source: Any, top: Any, rows: range) -> list[list[Any]]:
+            found = []
+            for j in rows:
+                line = builder.add(top, i64(j))
+                inside = builder.icmp_unsigned("<", line, height)
+                place = builder.gep(source, [builder.add(base, builder.mul(line, width))])
+                for v in range(min(step, vectors)):
+                    further = builder.add(begin, i64(AHEAD + v * lanes))
+                    prefetch(builder, builder.gep(place, [further]), near=True)
+                found.append(read(builder.select(inside, place, blank)))
+            return found
 
-        found: list[Any] = [None] * rows
-        for j in range((rows - 1) * down + tall):
-            line = builder.add(top, i64(j))
-            inside = builder.icmp_unsigned("<", line, height)
-            place = builder.add(base, builder.mul(line, width))
-            first, *others = read(builder.select(inside, builder.gep(x, [place]), lowest))
-            for other in others:
-                first = larger(other, first)
-            for r in range(rows):
-                if 0 <= j - r * down < tall:
-                    found[r] = first if found[r] is None else larger(first, found[r])
-        masked.store_rows(builder, lanes, out, o, apart, found, left)
+        def merged(rows: list[list[Any]], merge: Merge) -> Any:
+            columns = functools.reduce(lambda above, row: [*map(merge, row, above)], rows)
+            return functools.reduce(merge, _taps(builder, lanes, wide, step, columns))
 
-    return Emitter("f32* i64 i64 f32* i64 i64 i64 i64 f32* i64 i64", emit)
+        if kind == "avg":
+            ones = ir.Constant(ir.VectorType(ir.FloatType(), lanes), [1.0] * lanes)
+            place = vector_at(builder, counts, b, lanes)
+            count = masked.load(builder, place, masked.below(builder, lanes, left), ones)
+        first = lines(x, builder.sub(builder.mul(y, i64(down)), above), range(kept))
+        before = builder.block
+        turn, done = (builder.append_basic_block(f"windows.{name}") for name in ("turn", "done"))
+        builder.branch(turn)
+        builder.position_at_end(turn)
+        row = phi(builder, (y, before))
+        carried = [[phi(builder, (value, before)) for value in values] for values in first]
+        top = builder.sub(builder.mul(row, i64(down)), above)
+        fresh = lines(x, top, range(kept, tall))
+        found = merged([*carried, *fresh], quick)
+        to = builder.add(o, builder.mul(builder.sub(row, y), apart))
+        if kind == "avg":
+            tally = splat(builder, builder.load(builder.gep(tallies, [row])), lanes)
+            found = builder.fdiv(found, builder.fmul(tally, count))
+        masked.store_rows(builder, lanes, out, to, apart, [found], left)
+        if kind != "avg":
+            # A pick between two numbers is one instruction, and that NaN wins another two. A NaN
+            # that was seen once may be in any row from there on.
+            values = [value for line in [*carried, *fresh] for value in line]
+            pairs = zip(values[::2], [*values[1::2], values[-1]], strict=False)
+            nans = [builder.fcmp_unordered("uno", one, other) for one, other in pairs]
+            nan = builder.bitcast(functools.reduce(builder.or_, nans), ir.IntType(lanes))
+            with builder.if_then(builder.icmp_unsigned("!=", nan, nan.type(0)), likely=False):
+                again = merged(lines(opaque(builder, x), top, range(tall)), careful)
+                masked.store_rows(builder, lanes, out, to, apart, [again], left)
+        following = builder.add(row, i64(1))
+        row.add_incoming(following, builder.block)
+        for values, results in zip(carried, [*carried, *fresh][down:], strict=False):
+            for value, result in zip(values, results, strict=True):
+                value.add_incoming(result, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, bottom), turn, done)
+        builder.position_at_end(done)
+
+    kinds = "f32* i64 i64 f32* i64 i64 i64 i64 i64 i64 f32* i64 i64 f32* f32* i64"
+    return Emitter(kinds, emit)
 
 
 @loop
-def max_planes(lanes: int, kernel: tuple[int, int], stride: tuple[int, int]) -> Built:
-    """Planes first…last − 1; lowest: a row of −∞."""
-    many = rows_of_windows(lanes, ROWS, kernel, stride)
-    one = rows_of_windows(lanes, 1, kernel, stride)
-    down, step = stride
+def window_planes(
+    kind: str, lanes: int, vectors: int, kernel: tuple[int, int], stride: tuple[int, int]
+) -> Built:
+    """Groups first…last − 1 of `rows` output rows, counted over all planes."""
+    windows = rows_of_windows(kind, lanes, vectors, kernel, stride)
+    step = stride[1]
 
     def body(  # type: ignore[no-untyped-def]
-        out, x, lowest, height, width, tall, wide, above, before, first, last
+        out, x, blank, tallies, counts, height, width, tall, wide, above, before, rows, first, last
     ):
-        for plane in range(first, last):
-            base = plane * height * width
-            for y in range(tall // ROWS):
-                for block in range((wide + lanes - 1) // lanes):
-                    i = block * lanes
-                    many(
-                        out, (plane * tall + y * ROWS) * wide + i, wide, x, base,
-                        y * ROWS * down - above, height, width, lowest, i * step - before, wide - i,
-                    )  # fmt: skip
-            for y in range(tall // ROWS * ROWS, tall):
-                for block in range((wide + lanes - 1) // lanes):
-                    i = block * lanes
-                    one(
-                        out, (plane * tall + y) * wide + i, wide, x, base, y * down - above, height,
-                        width, lowest, i * step - before, wide - i,
-                    )  # fmt: skip
+        groups = (tall + rows - 1) // rows
+        for number in range(first, last):
+            plane = number // groups
+            y = number % groups * rows
+            for block in range((wide + lanes - 1) // lanes):
+                i = block * lanes
+                windows(
+                    out, (plane * tall + y) * wide + i, wide, x, plane * height * width,
+                    y, min(y + rows, tall), above, height, width, blank, i * step - before,
+                    wide - i, tallies, counts, i,
+                )  # fmt: skip
 
-    return "disjoint f32* f32* f32* i64 i64 i64 i64 i64 i64 i64 i64", body
+    return "disjoint f32* f32* f32* f32* f32* i64 i64 i64 i64 i64 i64 i64 i64 i64", body
 
 
-def maxima(
-    out: Array, x: Array, kernel: tuple[int, int], stride: tuple[int, int], near: tuple[int, int]
-) -> None:
-    """Fill out (…, H', W') with the largest elements of the windows of x (…, H, W), both whole.
+@functools.lru_cache(64)
+def _blank(kind: str, width: int) -> Array:
+    return np.full(width, BLANK[kind], np.float32)
 
-    near: rows above and columns before the map that the first windows see.
+
+def pool(
+    out: Array, x: Array, kind: str, kernel: tuple[int, int], stride: tuple[int, int],
+    near: tuple[int, int], counts: tuple[Array, Array],
+) -> None:  # fmt: skip
+    """Fill out (…, H', W') with the max, min or avg of the windows of x (…, H, W), both whole.
+
+    near: rows above and columns before the map that the first windows see. counts: the rows and
+    columns that each of a row's and a column's means counts, as float32.
     """
     height, width = x.shape[-2:]
-    work = max_planes(store.vectors()[0], kernel, stride).fix(
-        out, x, np.full(width, -np.inf, np.float32), height, width, *out.shape[-2:], *near
+    tall, wide = out.shape[-2:]
+    lanes = store.vectors()[0]
+    vectors = -(-((min(wide, lanes) - 1) * stride[1] + kernel[1]) // lanes)
+    rows = ROWS if wide > lanes else tall
+    work = window_planes(kind, lanes, vectors, kernel, stride).fix(
+        out, x, _blank(kind, width), *counts, height, width, tall, wide, *near, rows
     )
-    planes = out.size // (out.shape[-2] * out.shape[-1])
-    over_bands(planes, band_of(planes, _FEW // (height * width)), work)
+    groups = out.size // (tall * wide) * -(-tall // rows)
+    over_bands(groups, band_of(groups, _FEW // (rows * stride[0] * width)), work)
 
 
 def mean(lanes: int) -> Emitter:

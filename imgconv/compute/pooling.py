@@ -266,6 +266,7 @@ class _Plan(NamedTuple):
     rows: Array
     columns: Array
     geometry: Array
+    counts: tuple[Array, Array]  # rows and columns as float32
 
 
 @functools.lru_cache(256, typed=True)
@@ -284,7 +285,8 @@ def _plan(
     geometry = np.array(
         [*shape, *window.size, *window.stride, *near, *window.dilation, *window.kernel], np.int64
     )
-    return _Plan(window, rows, columns, geometry)
+    counts = rows.astype(np.float32), columns.astype(np.float32)
+    return _Plan(window, rows, columns, geometry, counts)
 
 
 def _fixed(value: Any) -> Any:
@@ -299,7 +301,7 @@ def _pool(
     operation = f"{kind}_pool2d"
     source = _planes(x, operation)
     height, width = source.shape[-2:]
-    window, rows, columns, geometry = _plan(
+    window, rows, columns, geometry, counts = _plan(
         (height, width), _fixed(kernel_size), _fixed(stride), _fixed(padding), _fixed(dilation),
         ceil_mode, operation, include_pad, divisor,
     )  # fmt: skip
@@ -308,7 +310,7 @@ def _pool(
     out = np.empty((*source.shape[:-2], *window.size), dtype)
     if _in_vectors(window, kind, source, planes.usable()):
         if out.size:
-            planes.maxima(out, source, window.kernel, window.stride, window.sides[::2])
+            planes.pool(out, source, kind, window.kernel, window.stride, window.sides[::2], counts)
         return out, geometry
     constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
     step = window.stride[1] if window.stride[1] <= 2 else 0
@@ -325,7 +327,7 @@ def _pool(
 def _in_vectors(window: _Window, kind: str, source: Array, usable: bool) -> bool:
     """Whether `planes` has the pool: a float32 map's small windows."""
     small = max(window.kernel) <= 3 and max(window.stride) <= 2 and window.dilation == (1, 1)
-    return kind == "max" and source.dtype == np.float32 and small and usable
+    return kind in planes.BLANK and source.dtype == np.float32 and small and usable
 
 
 def max_pool2d(

@@ -34,6 +34,9 @@ from imgconv.compute.matmul_layout import Layout
 from imgconv.compute.plan import Offer
 from imgconv.compute.tiles import Job, convert_row, panel_at
 
+# Channels until a row asked for is needed: a tenth of 128 and of 256 maps at 56² with stride 2.
+AHEAD = 2
+
 
 def _finisher(lanes: int) -> Helper:
     """A helper that stores those sums that belong to pixels.
@@ -106,7 +109,7 @@ def _filler(lanes: int) -> Helper:
     under which a product takes ten times as long.
     """
     copy = microkernel.copy(lanes)
-    copy_second = microkernel.copy(lanes, 2)
+    fill_rows = microkernel.fill_rows(lanes)
 
     def fill(  # type: ignore[no-untyped-def]
         tile, source, start, row_map, col_map, channels, phases, geometry, filling, first, last,
@@ -114,48 +117,64 @@ def _filler(lanes: int) -> Helper:
     ):  # fmt: skip
         pitch = geometry[tiles.PITCH]
         near = geometry[tiles.NEAR]
-        width = geometry[tiles.WIDTH]
         step = geometry[tiles.STEP]
+        down_step = geometry[tiles.STRIDE_Y]
+        apart = geometry[tiles.ROW_STRIDE]
         line = row_map[top]
-        end = top + (rows - 1) * geometry[tiles.STRIDE_Y]
+        end = top + (rows - 1) * down_step
         # A tile that is a part of the source as it lies.
         level = geometry[matmul_layout.PLAIN] == 2 and line >= 0 and row_map[end] - line == rows - 1
         for c in range(first, last):
             for phase in range(geometry[matmul_layout.PHASES]):
-                down, across = phases[2 * phase], phases[2 * phase + 1]
+                down, across = phases[4 * phase], phases[4 * phase + 1]
+                before, inside = phases[4 * phase + 2], phases[4 * phase + 3]
                 plane = (c - first) * geometry[matmul_layout.PHASES] + phase
                 at = plane * geometry[tiles.PLANE] + shift
+                origin = start + channels[c]
                 if tail >= 0:
                     # They may reach into the next plane, which is filled later.
                     for i in range(lanes):
                         tile[at + tail + i] = filling
                 if level:
-                    row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
-                    copy(tile, at, source, row, rows * pitch)
+                    copy(tile, at, source, origin + line * apart, rows * pitch)
                     continue
-                before = max((near - across + step - 1) // step, 0)
-                inside = min((near + width - across + step - 1) // step, pitch) - before
-                begin = across + before * step - near
-                for j in range(rows):
-                    padded = top + down + j * geometry[tiles.STRIDE_Y]
-                    line = row_map[padded] if padded < geometry[tiles.PADDED] else np.int64(-1)
-                    row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
-                    if geometry[matmul_layout.PLAIN] and line >= 0:
-                        for i in range(before):
-                            tile[at + i] = filling
-                        if step == 1:
-                            copy(tile, at + before, source, row + begin, inside)
-                        else:
-                            copy_second(tile, at + before, source, row + begin, inside)
-                        for i in range(before + inside, pitch):
-                            tile[at + i] = filling
-                    else:
+                # Rows from `upper` up to `lower` stand in the source at equal distances.
+                upper, lower = 0, rows if inside > 0 else 0
+                while upper < lower:
+                    padded = top + down + (lower - 1) * down_step
+                    if padded < geometry[tiles.PADDED] and row_map[padded] >= 0:
+                        break
+                    lower -= 1
+                while upper < lower and row_map[top + down + upper * down_step] < 0:
+                    upper += 1
+                if upper < lower:
+                    above = row_map[top + down + upper * down_step]
+                    below = row_map[top + down + (lower - 1) * down_step]
+                    # No map goes faster from row to row than by one.
+                    if below - above != (lower - 1 - upper) * down_step:
+                        upper, lower = 0, 0
+                if upper < lower:
+                    beyond = np.int64(0)
+                    if c + AHEAD < geometry[matmul_layout.CHANNELS] and (
+                        phase == 0 or phases[4 * phase - 4] != down
+                    ):
+                        beyond = channels[c + AHEAD] - channels[c]
+                    fill_rows(
+                        tile, at + upper * pitch, pitch, source,
+                        origin + above * apart + across + before * step - near, apart * down_step,
+                        lower - upper, before, inside, pitch - before - inside, step, beyond,
+                        filling,
+                    )  # fmt: skip
+                for side in range(2):
+                    for j in range(lower if side else 0, rows if side else upper):
+                        padded = top + down + j * down_step
+                        line = row_map[padded] if padded < geometry[tiles.PADDED] else np.int64(-1)
                         convert_row(
-                            tile, at, source, line, row, across, pitch, col_map, geometry, filling
+                            tile, at + j * pitch, source, line, origin + line * apart, across,
+                            pitch, col_map, geometry, filling,
                         )  # fmt: skip
-                    at += pitch
                 for i in range(geometry[matmul_layout.SHARED]):
-                    tile[at + i] = filling
+                    tile[at + rows * pitch + i] = filling
 
     return Helper(fill)
 

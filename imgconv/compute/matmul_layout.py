@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import tiles
+from imgconv.compute import microkernel, tiles
 from imgconv.compute.bands import num_threads
 from imgconv.compute.tiles import Job, round_up
 
@@ -84,7 +84,7 @@ class Layout:
     """How a job is cut: see the module's text.
 
     units, tall, maps: units, output rows and maps a task.
-    phases: (row, column) phase of each plane. offsets: place in a tile of each tap of a block.
+    phases: `_rows_of` each plane. offsets: place in a tile of each tap of a block.
     """
 
     units: int
@@ -191,7 +191,7 @@ def layout_of(shape: Shape) -> Layout:
         for c in range(step) for ky in range(kh) for kx in range(kw)
     ]  # fmt: skip
     return Layout(
-        task.units, task.tall, task.maps, np.array(phases, np.int64).ravel(),
+        task.units, task.tall, task.maps, _rows_of(shape, phases, pitch, plain),
         np.array(offsets + [c * shape.channel_stride for c in range(step)], np.int64), geometry,
         step * len(phases) * plane + columns + below * pitch + beyond + shape.lanes,
         kept * columns,
@@ -218,10 +218,26 @@ def _plainness(shape: Shape, columns: npt.NDArray[np.int64], pitch: int) -> int:
     seen = columns[: (pitch - 1) * shape.stride[1] + 1]
     places = np.arange(-shape.near, len(seen) - shape.near)
     places[(places < 0) | (places >= shape.width)] = -1
-    if shape.pixel_stride != 1 or shape.stride[1] > 2 or (seen != places).any():
+    gathered = shape.pixel_stride == 1 and shape.stride[1] in microkernel.STEPS
+    if not gathered or (seen != places).any():
         return 0
     whole = shape.stride == (1, 1) and shape.near == 0
     return 2 if whole and pitch == shape.width == shape.row_stride else 1
+
+
+def _rows_of(
+    shape: Shape, phases: list[tuple[int, int]], pitch: int, plain: int
+) -> npt.NDArray[np.int64]:
+    """(row phase, column phase, columns of fill, columns of the source) of each plane's rows.
+
+    No columns of the source where a row is not fill, source and fill.
+    """
+    step, found = shape.stride[1], []
+    for down, across in phases:
+        before = min(max(-((across - shape.near) // step), 0), pitch)
+        end = min(-((across - shape.near - shape.width) // step), pitch)
+        found += [down, across, before, max(end - before, 0) if plain else 0]
+    return np.array(found, np.int64)
 
 
 def _joined(shape: Shape, plain: int) -> int:

@@ -24,6 +24,9 @@ LAYERS = {
     "pointwise, where it lies": ((2, 70, 16, 20), 60, 1, 1, 0, 1, 1),
     "pointwise, several blocks of channels": ((1, 600, 14, 14), 20, 1, 1, 0, 1, 1),
     "pointwise, padded": ((1, 16, 14, 15), 24, 1, 1, 1, 1, 1),
+    "pointwise, strided, a batch of small maps": ((9, 70, 13, 14), 40, 1, 2, 0, 1, 1),
+    "strided, medium maps": ((1, 70, 27, 28), 33, 3, 2, 1, 1, 1),
+    "strided, a batch of small maps": ((6, 70, 14, 13), 30, 3, 2, 1, 1, 1),
     "a 1×1 map": ((3, 48, 1, 1), 10, 1, 1, 0, 1, 1),
     "groups": ((2, 12, 13, 11), 18, 3, 2, 1, 1, 3),
     "dilated": ((1, 8, 15, 15), 8, 5, 3, 2, 2, 1),
@@ -78,18 +81,21 @@ def test_a_networks_layer_agrees_with_the_definition(name, chosen):
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
     st.tuples(st.integers(1, 2), st.integers(1, 2)),
     st.tuples(*[st.integers(0, 3)] * 4),
     st.sampled_from(["zeros", "constant", "reflect", "replicate", "circular", "symmetric"]),
     st.integers(1, 20),
+    st.sampled_from([1, 4, 5]),
 )
-@settings(max_examples=60, deadline=None)
-def test_any_window_agrees_with_the_definition(size, kernel, stride, dilation, sides, mode, maps):
+@settings(max_examples=80, deadline=None)
+def test_any_window_agrees_with_the_definition(
+    size, kernel, stride, dilation, sides, mode, maps, batch
+):
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     height, width = (max(n, span) for n, span in zip(size, spans, strict=True))
     generator = np.random.default_rng(height * width)
-    x = generator.normal(size=(1, 8, height, width)).astype(np.float32)
+    x = generator.normal(size=(batch, 8, height, width)).astype(np.float32)
     weight = generator.normal(size=(maps, 8, *kernel)).astype(np.float32)
     got = conv2d(x, weight, None, stride, sides, dilation, 1, mode, 0.5)
     want = reference.conv2d(x, weight, None, stride, sides, dilation, 1, mode, 0.5)

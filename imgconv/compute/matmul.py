@@ -60,11 +60,11 @@ def _finisher(lanes: int) -> Helper:
 
 
 def _list_runs(  # type: ignore[no-untyped-def]
-    runs, columns, first, panels, lanes, pitch, across, starts, unit
+    runs, columns, first, panels, lanes, pitch, across, starts, unit, units
 ):
     """List the runs of pixels among a tile's columns, panel by panel from panel `first` on.
 
-    unit: the first of units that follow each other, a row of `pitch` columns each, or −1.
+    unit: the first of `units` that take turns, a row of `pitch` columns each, or −1.
     runs: how many; then each one's panel, its panel's width, its offset in a map, its
     first column in the panel, and its length: five places a run.
     """
@@ -84,7 +84,9 @@ def _list_runs(  # type: ignore[no-untyped-def]
             if length > 0:
                 apart = row * across
                 if unit >= 0:
-                    apart = starts[3 * (unit + row) + 1] - starts[3 * unit + 1]
+                    turn = row // units
+                    other = unit + row - turn * units
+                    apart = turn * across + starts[3 * other + 1] - starts[3 * unit + 1]
                 runs[5 * count + 1] = p
                 runs[5 * count + 2] = width
                 runs[5 * count + 3] = apart + x
@@ -116,6 +118,7 @@ def _filler(lanes: int) -> Helper:
         top, rows, shift, tail,
     ):  # fmt: skip
         pitch = geometry[tiles.PITCH]
+        own = geometry[matmul_layout.OWN]
         near = geometry[tiles.NEAR]
         step = geometry[tiles.STEP]
         down_step = geometry[tiles.STRIDE_Y]
@@ -162,7 +165,7 @@ def _filler(lanes: int) -> Helper:
                     fill_rows(
                         tile, at + upper * pitch, pitch, source,
                         origin + above * apart + across + before * step - near, apart * down_step,
-                        lower - upper, before, inside, pitch - before - inside, step, beyond,
+                        lower - upper, before, inside, own - before - inside, step, beyond,
                         filling,
                     )  # fmt: skip
                 for side in range(2):
@@ -171,7 +174,7 @@ def _filler(lanes: int) -> Helper:
                         line = row_map[padded] if padded < geometry[tiles.PADDED] else np.int64(-1)
                         convert_row(
                             tile, at + j * pitch, source, line, origin + line * apart, across,
-                            pitch, col_map, geometry, filling,
+                            own, col_map, geometry, filling,
                         )  # fmt: skip
                 for i in range(geometry[matmul_layout.SHARED]):
                     tile[at + rows * pitch + i] = filling
@@ -229,11 +232,12 @@ def product_rows(
         chunk = geometry[matmul_layout.CHUNK]
         rows = bottom - top - 1 + geometry[matmul_layout.ROWS]
         joined = geometry[matmul_layout.JOINED]
+        between = geometry[matmul_layout.APART]
         lying = geometry[matmul_layout.LYING]
         for turn in range((last - first + joined - 1) // joined):
             unit = first + turn * joined
             units = min(joined, last - unit)
-            columns = units * one
+            columns = (units - 1) * between + one
             vectors = (columns + lanes - 1) // lanes
             panels = (vectors + most - 1) // most
             whole = panels if columns % lanes == 0 else panels - 1
@@ -243,9 +247,11 @@ def product_rows(
             near = whole if lying else 0
             left = panel_at(near, vectors, panels)[0] * lanes
             if joined > 1:
-                list_runs(runs, columns, direct, panels, lanes, one, one, starts, unit)
+                list_runs(
+                    runs, columns, direct, panels, lanes, between, between, starts, unit, units
+                )
             elif turn == 0:
-                list_runs(runs, columns, direct, panels, lanes, pitch, across, starts, -1)
+                list_runs(runs, columns, direct, panels, lanes, pitch, across, starts, -1, 1)
             # Maps are counted over all groups: map m is row m of the weights.
             ahead = starts[3 * unit + 2] * geometry[tiles.MAPS]
             base = starts[3 * unit + 1] + top * across - ahead * out_map
@@ -261,11 +267,12 @@ def product_rows(
                         for i in range(at + columns - left, at + vectors * lanes - left):
                             tile[i] = values[epilogue.FILL]
                 for k in range(0 if lying else units):
-                    tail = units * rows * pitch + geometry[matmul_layout.SHARED]
+                    tail = (units - 1) * between + (rows - 1) * pitch + geometry[matmul_layout.OWN]
+                    tail += geometry[matmul_layout.SHARED]
                     fill(
                         tile, source, starts[3 * (unit + k)], row_map, col_map, channels, phases,
                         geometry, values[epilogue.FILL], c, end, top * geometry[tiles.STRIDE_Y],
-                        rows, k * one, -1 if k else tail,
+                        rows, k * between, -1 if k else tail,
                     )  # fmt: skip
                 for part in range((maps + chunk - 1) // chunk):
                     m = ahead + low + part * chunk

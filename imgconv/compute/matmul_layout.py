@@ -1,6 +1,7 @@
 """How a matrix product is cut into tasks, tiles, blocks of channels and panels."""
 
 import functools
+import operator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,10 +23,12 @@ from imgconv.compute.tiles import Job, round_up
     CHUNK,  # maps whose weights for one block of channels stay in the cache
     PLAIN,  # 1 where a row of a tile is fill, source and fill; 2 where it is a row of the source
     DIRECT,  # whether whole panels may be summed where the output stands
-    JOINED,  # units whose columns follow each other in a tile
+    JOINED,  # units whose columns stand in a tile
+    APART,  # columns from one of them to the next
+    OWN,  # columns of one unit's row
     LYING,  # whether panels of whole vectors read the source where it lies
     LAYOUT,
-) = range(tiles.FIELDS, tiles.FIELDS + 12)
+) = range(tiles.FIELDS, tiles.FIELDS + 14)
 
 
 def _second_level() -> int:
@@ -124,31 +127,27 @@ class Layout:
 
 @functools.lru_cache(512)
 def layout_of(shape: Shape) -> Layout:
-    (kh, kw), (sy, sx), (dy, dx) = shape.size, shape.stride, shape.dilation
+    (kh, kw), (sy, sx) = shape.size, shape.stride
     channels, taps = shape.channels, kh * kw
-    col_map = np.frombuffer(shape.columns, np.int64)
-    phases = sorted({(ky * dy % sy, kx * dx % sx) for ky in range(kh) for kx in range(kw)})
-    below, beyond = (kh - 1) * dy // sy, (kw - 1) * dx // sx
-    needed = shape.out_size[1] + beyond
-    shared = min(_shared(col_map[across::sx][:needed], beyond) for _, across in phases)
-    pitch = needed - shared
-    plain = _plainness(shape, col_map, pitch)
-    joined = _joined(shape, plain)
-    lying = joined == 1 and shape.channel_stride != 0 and _level(shape, plain)
-    task = min(
+    task, planes = min(
         (
-            _task(shape, _channel_step(channels, kh, kw, shape.panel, size), size > PANELS[0],
-                  len(phases), pitch, below, joined, lying)
+            (_task(shape, _channel_step(shape, planes, size), size > PANELS[0], planes), planes)
+            for planes in _arrangements(shape)
             for size in PANELS
         ),
-    )  # fmt: skip
+        key=operator.itemgetter(0),
+    )
+    phases, below, joined, lying = planes.phases, planes.below, planes.joined, planes.lying
     step = task.step
     rows = task.tall + below
+    pitch = planes.own * (joined if planes.beside else 1)
+    apart = planes.own * (1 if planes.beside else rows)
     # An odd number of cache lines from plane to plane spreads them over the sets.
-    plane = shape.panel if lying else round_up(joined * rows * pitch + shared, 16)
+    plane = (joined - 1) * apart + (rows - 1) * pitch + planes.own + planes.shared
+    plane = shape.panel if lying else round_up(plane, 16)
     plane += 0 if plane // 16 % 2 else 16
-    columns = (task.tall - 1) * pitch + shape.out_size[1]
-    columns = round_up(joined * columns, shape.panel)
+    columns = (joined - 1) * apart + (task.tall - 1) * pitch + shape.out_size[1]
+    columns = round_up(columns, shape.panel)
     chunk = max(24, WEIGHTS // (step * taps) // 24 * 24)
     if step == channels:
         chunk = min(chunk, max(24, SUMS // columns // 24 * 24))
@@ -177,26 +176,84 @@ def layout_of(shape: Shape) -> Layout:
         TAPS: taps,
         PHASES: len(phases),
         ROWS: below + 1,
-        SHARED: shared,
-        PLAIN: plain,
+        SHARED: planes.shared,
+        PLAIN: planes.plain,
         JOINED: joined,
+        APART: apart,
+        OWN: planes.own,
         CHUNK: chunk,
         DIRECT: joined == 1 and pitch == shape.out_size[1],
         LYING: lying,
     }.items():
         geometry[place] = value
+    places = [planes.place(shape, ky, kx) for ky in range(kh) for kx in range(kw)]
     offsets = [
-        (c * len(phases) + phases.index((ky * dy % sy, kx * dx % sx))) * plane
-        + ky * dy // sy * pitch + kx * dx // sx
-        for c in range(step) for ky in range(kh) for kx in range(kw)
+        (c * len(phases) + number) * plane + row * pitch + column
+        for c in range(step) for number, row, column in places
     ]  # fmt: skip
     return Layout(
-        task.units, task.tall, task.maps, _rows_of(shape, phases, pitch, plain),
+        task.units, task.tall, task.maps, _rows_of(shape, planes),
         np.array(offsets + [c * shape.channel_stride for c in range(step)], np.int64), geometry,
-        step * len(phases) * plane + columns + below * pitch + beyond + shape.lanes,
+        step * len(phases) * plane + columns + below * pitch + planes.beyond + shape.lanes,
         kept * columns,
         5 * (columns // shape.panel + joined * task.tall) + 1,
     )  # fmt: skip
+
+
+class Planes(NamedTuple):
+    """How rows of the padded input stand in a tile.
+
+    phases: (row phase, first column) of each plane. own: columns of a unit's row. below, beyond:
+    rows and columns that a pixel's taps reach. plain: what PLAIN says.
+    shared: columns at a row's end that are the next row's first. joined: units a tile, `beside`
+    each other row by row, or one after the other. lying: what LYING says.
+    """
+
+    phases: list[tuple[int, int]]
+    own: int
+    below: int
+    beyond: int
+    shared: int
+    plain: int
+    joined: int = 1
+    beside: bool = False
+    lying: bool = False
+
+    def place(self, shape: Shape, ky: int, kx: int) -> tuple[int, int, int]:
+        """The plane, row and column where the first pixel finds a tap."""
+        row, down = divmod(ky * shape.dilation[0], shape.stride[0])
+        column, across = divmod(kx * shape.dilation[1], shape.stride[1])
+        if (down, across) in self.phases and column <= self.beyond:
+            return self.phases.index((down, across)), row, column
+        return self.phases.index((down, kx * shape.dilation[1])), row, 0
+
+
+def _arrangements(shape: Shape) -> list[Planes]:
+    """The ways to lay out a tile's planes.
+
+    A plane for each phase of the stride serves all taps of the phase, with a gap between two rows.
+    A plane for each column of a strided kernel has no gap, and units may stand side by side in it:
+    256 maps of 14×14 are 13 vectors, not 14, and four of 7×7 are 13, not 16.
+    """
+    (kh, kw), (sy, sx), (dy, dx) = shape.size, shape.stride, shape.dilation
+    col_map = np.frombuffer(shape.columns, np.int64)
+    below, beyond = (kh - 1) * dy // sy, (kw - 1) * dx // sx
+    phases = sorted({(ky * dy % sy, kx * dx % sx) for ky in range(kh) for kx in range(kw)})
+    needed = shape.out_size[1] + beyond
+    shared = min(_shared(col_map[across::sx][:needed], beyond) for _, across in phases)
+    plain = _plainness(shape, col_map, needed - shared)
+    planes = Planes(phases, needed - shared, below, beyond, shared, plain)
+    level = _level(shape, plain)
+    if level or (plain and shape.size == (1, 1)):
+        joined = _joined(shape)
+        lying = level and joined == 1 and shape.channel_stride != 0
+        return [planes._replace(joined=joined, lying=lying)]
+    if not plain or sx == 1:
+        return [planes]
+    # Every turn is of as many units, so that no column is left unfilled.
+    joined = max(n for n in range(1, _joined(shape) + 1) if shape.units % n == 0)
+    phases = sorted({(ky * dy % sy, kx * dx) for ky in range(kh) for kx in range(kw)})
+    return [planes, Planes(phases, shape.out_size[1], below, 0, 0, plain, joined, True)]
 
 
 def _distance(channels: list[int]) -> int:
@@ -225,32 +282,24 @@ def _plainness(shape: Shape, columns: npt.NDArray[np.int64], pitch: int) -> int:
     return 2 if whole and pitch == shape.width == shape.row_stride else 1
 
 
-def _rows_of(
-    shape: Shape, phases: list[tuple[int, int]], pitch: int, plain: int
-) -> npt.NDArray[np.int64]:
-    """(row phase, column phase, columns of fill, columns of the source) of each plane's rows.
+def _rows_of(shape: Shape, planes: Planes) -> npt.NDArray[np.int64]:
+    """(row phase, first column, columns of fill, columns of the source) of each plane's rows.
 
     No columns of the source where a row is not fill, source and fill.
     """
     step, found = shape.stride[1], []
-    for down, across in phases:
-        before = min(max(-((across - shape.near) // step), 0), pitch)
-        end = min(-((across - shape.near - shape.width) // step), pitch)
-        found += [down, across, before, max(end - before, 0) if plain else 0]
+    for down, across in planes.phases:
+        before = min(max(-((across - shape.near) // step), 0), planes.own)
+        end = min(-((across - shape.near - shape.width) // step), planes.own)
+        found += [down, across, before, max(end - before, 0) if planes.plain else 0]
     return np.array(found, np.int64)
 
 
-def _joined(shape: Shape, plain: int) -> int:
+def _joined(shape: Shape) -> int:
     """Units a tile: several where one's columns leave much of a vector idle."""
-    height, width = shape.out_size
-    if (
-        _level(shape, plain)
-        and shape.groups == 1
-        and height * width <= LITTLE
-        and height * width % shape.lanes
-    ):
-        return min(JOIN, shape.units)
-    return 1
+    outputs = shape.out_size[0] * shape.out_size[1]
+    small = shape.groups == 1 and outputs <= LITTLE and outputs % shape.lanes
+    return min(JOIN, shape.units) if small else 1
 
 
 def _level(shape: Shape, plain: int) -> bool:
@@ -258,11 +307,13 @@ def _level(shape: Shape, plain: int) -> bool:
     return plain == 2 and shape.size == (1, 1) and shape.rows_lie
 
 
-def _channel_step(channels: int, kh: int, kw: int, panel: int, size: int) -> int:
+def _channel_step(shape: Shape, planes: Planes, size: int) -> int:
     """Channels a block, so that a panel reads at most `size` bytes."""
-    lines = -(-(panel + kw - 1) // 16) + 1
-    most = max(1, size // (kh * lines * 64))
-    return -(-channels // -(-channels // most))
+    kh, kw = shape.size
+    runs, reach = (kh * kw, 0) if planes.beside else (kh, kw - 1)
+    lines = -(-(shape.panel + reach) // 16) + 1
+    most = max(1, size // (runs * lines * 64))
+    return -(-shape.channels // -(-shape.channels // most))
 
 
 class Task(NamedTuple):
@@ -275,12 +326,10 @@ class Task(NamedTuple):
     step: int
 
 
-def _task(
-    shape: Shape, step: int, far: bool, phases: int, pitch: int, below: int, joined: int,
-    lying: bool,
-) -> Task:  # fmt: skip
+def _task(shape: Shape, step: int, far: bool, planes: Planes) -> Task:
     """The cheapest task for blocks of `step` channels; far: pixels come from the second level."""
     height, lanes = shape.out_size[0], shape.lanes
+    joined, below, pitch = planes.joined, planes.below, planes.own
     taps = shape.channels * shape.size[0] * shape.size[1]
     blocks = -(-shape.channels // step)
     heights = sorted({-(-height // bands) for bands in range(1, height + 1)})
@@ -292,7 +341,7 @@ def _task(
         share = min(round_up(-(-shape.maps // parts), 8), shape.maps)
         for tall in heights:
             columns = joined * ((tall - 1) * pitch + shape.out_size[1])
-            tile = joined * step * phases * (tall + below) * pitch
+            tile = joined * step * len(planes.phases) * (tall + below) * pitch
             kept = columns * (share if blocks > 1 else min(share, 24))
             last = parts == 16 if joined > 1 else tall == 1
             if (tile > TILE or kept > SUMS) and not last:
@@ -303,9 +352,9 @@ def _task(
                 share * taps * vectors / 2 * (1.03 if far else 1.0) * (1.1 if tile > NEAR else 1.0)
             )
             # Rows of a tile, weights from the third level, sums put by and taken up, results.
-            work += (
-                0 if lying else joined * shape.channels * phases * (tall + below) * (pitch / 3 + 25)
-            )
+            if not planes.lying:
+                rows = joined * shape.channels * len(planes.phases) * (tall + below)
+                work += rows * (pitch / 3 + 25)
             work += share * taps * 0.7 + share * columns * (blocks / 3 + 1)
             units = max(1, min(int(CALL // work), tiles_in // (4 * shape.threads)))
             tasks = -(-tiles_in // units) * -(-height // tall) * -(-shape.maps // share)

@@ -241,7 +241,7 @@ def _arrangements(shape: Shape) -> list[Planes]:
     phases = sorted({(ky * dy % sy, kx * dx % sx) for ky in range(kh) for kx in range(kw)})
     needed = shape.out_size[1] + beyond
     shared = min(_shared(col_map[across::sx][:needed], beyond) for _, across in phases)
-    plain = _plainness(shape, col_map, needed - shared)
+    plain = _plainness(shape, col_map, max(across for _, across in phases), needed - shared)
     planes = Planes(phases, needed - shared, below, beyond, shared, plain)
     level = _level(shape, plain)
     if level or (plain and shape.size == (1, 1)):
@@ -270,9 +270,12 @@ def _shared(columns: npt.NDArray[np.int64], beyond: int) -> int:
     return min(beyond, int(inside[0]), len(columns) - 1 - int(inside[-1]))
 
 
-def _plainness(shape: Shape, columns: npt.NDArray[np.int64], pitch: int) -> int:
-    """What PLAIN says: how much of the general way of filling a tile can be left out."""
-    seen = columns[: (pitch - 1) * shape.stride[1] + 1]
+def _plainness(shape: Shape, columns: npt.NDArray[np.int64], across: int, pitch: int) -> int:
+    """What PLAIN says: how much of the general way of filling a tile can be left out.
+
+    across: the last phase.
+    """
+    seen = columns[: (pitch - 1) * shape.stride[1] + across + 1]
     places = np.arange(-shape.near, len(seen) - shape.near)
     places[(places < 0) | (places >= shape.width)] = -1
     gathered = shape.pixel_stride == 1 and shape.stride[1] in microkernel.STEPS

@@ -5,8 +5,10 @@ and split by the phases of the stride, so that tap (c, ky, kx) of consecutive ou
 run of consecutive floats at a fixed offset: `microkernel` reads it there. Tile rows follow each
 other without a gap, so a panel of pixels crosses row ends; what it computes between two rows is
 not stored. Where padding is a fill value one column serves as the right border of a row and the
-left border of the next: a 7×7 map under 3×3 costs 55 columns for its 49.
-Small maps of a batch under 1×1 follow each other in one tile: four of 7×7 are 13 vectors, not 16.
+left border of the next: a 7×7 map under 3×3 costs 55 columns for its 49. Rows of whole vectors have
+panels of their own instead, which leave the registers for the output: ResNet-50's first layer takes
+a fifth less. Small maps of a batch under 1×1 or strided kernels share a tile: four of 7×7 are 13
+vectors, not 16.
 
 Weights are read where they lie, as (maps, taps) rows: nothing is packed or copied, which matters
 for 100 million weights and a batch of one. Sums are added in the order (c, ky, kx) whatever the
@@ -240,6 +242,12 @@ def product_rows(
             columns = (units - 1) * between + one
             vectors = (columns + lanes - 1) // lanes
             panels = (vectors + most - 1) // most
+            each = panels  # panels until a gap that none of them covers
+            if geometry[matmul_layout.ROWWISE]:
+                columns = (bottom - top) * across
+                vectors = across // lanes
+                each = (vectors + most - 1) // most
+                panels = (bottom - top) * each
             whole = panels if columns % lanes == 0 else panels - 1
             # Whole panels without a gap between rows are summed where the output stands, and read
             # where a 1×1's source does.
@@ -279,11 +287,14 @@ def product_rows(
                     count = min(chunk, maps - part * chunk)
                     at = part * chunk * panels * widest if blocks > 1 else 0
                     for number in range(panels):
-                        spot = panel_at(number, vectors, panels)
-                        p = spot[0] * lanes
+                        row = number // each
+                        spot = panel_at(number - row * each, vectors, each)
+                        p = row * pitch + spot[0] * lanes
                         width = spot[1] * lanes
                         target = out if number < direct else sums
-                        place = base + m * out_map + p if number < direct else at + p * count
+                        place = base + m * out_map + row * across + spot[0] * lanes
+                        if number >= direct:
+                            place = at + p * count
                         apart = out_map if number < direct else width
                         data = source if number < near else tile
                         begin = here + p if number < near else p - left

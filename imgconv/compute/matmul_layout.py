@@ -26,9 +26,10 @@ from imgconv.compute.tiles import Job, round_up
     JOINED,  # units whose columns stand in a tile
     APART,  # columns from one of them to the next
     OWN,  # columns of one unit's row
+    ROWWISE,  # whether every row of outputs has panels of its own
     LYING,  # whether panels of whole vectors read the source where it lies
     LAYOUT,
-) = range(tiles.FIELDS, tiles.FIELDS + 14)
+) = range(tiles.FIELDS, tiles.FIELDS + 15)
 
 
 def _second_level() -> int:
@@ -182,7 +183,8 @@ def layout_of(shape: Shape) -> Layout:
         APART: apart,
         OWN: planes.own,
         CHUNK: chunk,
-        DIRECT: joined == 1 and pitch == shape.out_size[1],
+        DIRECT: joined == 1 and (planes.rowwise or pitch == shape.out_size[1]),
+        ROWWISE: planes.rowwise,
         LYING: lying,
     }.items():
         geometry[place] = value
@@ -206,7 +208,7 @@ class Planes(NamedTuple):
     phases: (row phase, first column) of each plane. own: columns of a unit's row. below, beyond:
     rows and columns that a pixel's taps reach. plain: what PLAIN says.
     shared: columns at a row's end that are the next row's first. joined: units a tile, `beside`
-    each other row by row, or one after the other. lying: what LYING says.
+    each other row by row, or one after the other. rowwise, lying: what ROWWISE and LYING say.
     """
 
     phases: list[tuple[int, int]]
@@ -217,6 +219,7 @@ class Planes(NamedTuple):
     plain: int
     joined: int = 1
     beside: bool = False
+    rowwise: bool = False
     lying: bool = False
 
     def place(self, shape: Shape, ky: int, kx: int) -> tuple[int, int, int]:
@@ -232,6 +235,7 @@ def _arrangements(shape: Shape) -> list[Planes]:
     """The ways to lay out a tile's planes.
 
     A plane for each phase of the stride serves all taps of the phase, with a gap between two rows.
+    Rows of whole vectors have panels of their own, which leave out the gap.
     A plane for each column of a strided kernel has no gap, and units may stand side by side in it:
     256 maps of 14×14 are 13 vectors, not 14, and four of 7×7 are 13, not 16.
     """
@@ -242,7 +246,8 @@ def _arrangements(shape: Shape) -> list[Planes]:
     needed = shape.out_size[1] + beyond
     shared = min(_shared(col_map[across::sx][:needed], beyond) for _, across in phases)
     plain = _plainness(shape, col_map, max(across for _, across in phases), needed - shared)
-    planes = Planes(phases, needed - shared, below, beyond, shared, plain)
+    rowwise = needed - shared > shape.out_size[1] and shape.out_size[1] % shape.lanes == 0
+    planes = Planes(phases, needed - shared, below, beyond, shared, plain, rowwise=rowwise)
     level = _level(shape, plain)
     if level or (plain and shape.size == (1, 1)):
         joined = _joined(shape)
@@ -345,6 +350,8 @@ def _task(shape: Shape, step: int, far: bool, planes: Planes) -> Task:
         for tall in heights:
             columns = joined * ((tall - 1) * pitch + shape.out_size[1])
             tile = joined * step * len(planes.phases) * (tall + below) * pitch
+            if planes.rowwise:
+                columns = tall * shape.out_size[1]
             kept = columns * (share if blocks > 1 else min(share, 24))
             last = parts == 16 if joined > 1 else tall == 1
             if (tile > TILE or kept > SUMS) and not last:

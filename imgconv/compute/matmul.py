@@ -26,7 +26,9 @@ from imgconv.compute import (
     jit,
     matmul_layout,
     microkernel,
+    packed,
     scratch,
+    tape,
     tiles,
     winograd,
 )
@@ -367,6 +369,7 @@ class Product:
         )  # fmt: skip
         self._addresses = [jit.address(array) for array in self._arrays]  # a microsecond each
         self._tasks = self.layout.tasks(len(job.starts_in), job.out_size[0], maps)
+        self._packed = packed.Product(job) if packed.applies(job, self.layout.computed) else None
 
     def __call__(
         self,
@@ -383,6 +386,10 @@ class Product:
         layout = self.layout
         weights = np.ascontiguousarray(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
+        noted = tape.current()
+        if noted is not None and noted.packs and self._packed is not None:
+            self._packed(out, source, weights, bias, residual)
+            return
         rows_loop = product_rows(*self._constants).fix(
             out, source, weights, bias, out if residual is None else residual, *self._addresses
         )

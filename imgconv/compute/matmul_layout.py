@@ -87,7 +87,7 @@ class Shape(NamedTuple):
 class Layout:
     """How a job is cut: see the module's text.
 
-    units, tall, maps: units, output rows and maps a task.
+    units, tall, maps: units, output rows and maps a task. computed: pixels summed for one image.
     phases: `_rows_of` each plane. offsets: place in a tile of each tap of a block.
     """
 
@@ -100,6 +100,7 @@ class Layout:
     tile_size: int
     sums_size: int
     runs_size: int
+    computed: int
 
     def tasks(self, units: int, height: int, maps: int) -> list[tuple[int, ...]]:
         """(first unit, last, first row, last, first map, last) of every task."""
@@ -148,6 +149,7 @@ def layout_of(shape: Shape) -> Layout:
     plane = shape.panel if lying else round_up(plane, 16)
     plane += 0 if plane // 16 % 2 else 16
     columns = (joined - 1) * apart + (task.tall - 1) * pitch + shape.out_size[1]
+    computed = round_up(columns, shape.lanes) * -(-shape.out_size[0] // task.tall) // joined
     columns = round_up(columns, shape.panel)
     chunk = max(24, WEIGHTS // (step * taps) // 24 * 24)
     if step == channels:
@@ -199,6 +201,7 @@ def layout_of(shape: Shape) -> Layout:
         step * len(phases) * plane + columns + below * pitch + planes.beyond + shape.lanes,
         kept * columns,
         5 * (columns // shape.panel + joined * task.tall) + 1,
+        computed,
     )  # fmt: skip
 
 

@@ -26,11 +26,13 @@ class Tape:
     """Calls; tasks (first call, end); stages (first task, end): each needs those before it.
 
     scratch: bytes of each buffer, by name. kept: what has to live as long as the addresses.
+    packs: whether weights may be copied in an order that makes each call faster.
     refused: whether something was computed in another way, so that the calls are not all.
     inside: whether a task is being recorded, which is one thread's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, packs: bool = False) -> None:
+        self.packs = packs
         self.calls: list[Call] = []
         self.tasks: list[tuple[int, int]] = []
         self.stages: list[tuple[int, int]] = []
@@ -84,14 +86,24 @@ def current() -> Tape | None:
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[Tape]:
+def recording(packs: bool = False) -> Iterator[Tape]:
     """Record what this thread computes; arrays that it makes hold no results."""
-    tape = Tape()
+    tape = Tape(packs)
     _recording.tape = tape
     try:
         yield tape
     finally:
         _recording.tape = None
+
+
+@contextlib.contextmanager
+def suspended() -> Iterator[None]:
+    """Compute in the middle of a recording."""
+    tape, _recording.tape = _recording.tape, None
+    try:
+        yield
+    finally:
+        _recording.tape = tape
 
 
 def keep(owner: Any) -> None:

@@ -1,0 +1,451 @@
+"""Matrix products whose weights were laid out before: maps in the lanes, not pixels.
+
+Small maps fill no vectors of pixels: 7×7 outputs take 4 vectors of 16, and under 3×3 with its
+borders 14×14 take 14 where 12.25 would do. Maps do, so here V vectors of maps meet R pixels, each
+of them one float that is read where it lies. What that needs is weights in the order
+(block of maps, tap, map), a copy that a network makes once it is played again (`replay`).
+
+Each sum is added in the same order as in `matmul`, (c, ky, kx) onto the bias, so its bits are the
+same; and a task may take other images or maps than there.
+"""
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.compute import epilogue, jit, microkernel, scratch, store, tape, tiles
+from imgconv.compute.bands import num_threads, over_bands
+from imgconv.compute.instructions import fmuladd, phi, prefetch, splat, vector_at
+from imgconv.compute.jit import Built, Emitter, Helper, loop
+from imgconv.compute.tiles import Job, round_up
+from imgconv.compute.vectors import Index, Pointer, Traced, transpose
+
+# Places in the loop's geometry, after those of `tiles`.
+CHANNELS, STEP, TAPS, AREA, UNIT, LYING, FIELDS = range(tiles.FIELDS, tiles.FIELDS + 7)
+
+STEPS = 96  # taps of a block: with 64 maps their weights are 24 kB of the L1
+PIXELS = 400  # a task, of several images where one has fewer
+SUMS = 100_000  # floats of sums kept between blocks of taps
+WASTE = 1.05  # pixels that `matmul` computes for each output, from which on this is better
+
+
+def blocks() -> microkernel.Heights:
+    """Pixels that meet 1, 2, … vectors of maps, as `microkernel.blocks` has rows and vectors."""
+    if store.vectors()[1] >= 32:
+        return ((8, 4, 1), (8, 4, 1), (8, 4, 1), (6, 4, 2, 1))
+    return ((8, 4, 1), (6, 4, 1))
+
+
+def panel(lanes: int, heights: microkernel.Heights) -> Emitter:
+    """Emit sums[at + i·width + j] += Σₖ weights[w + k·width + j] · data[place + offsets[k]]
+
+    where place = d + spots[s + i], for i < pixels and j < width = vectors · lanes. fresh ≠ 0 starts
+    with bias[b + j]; what is less than `floor` becomes `floor`. ahead: where the weights begin that
+    will be needed next.
+    """
+
+    def emit(  # type: ignore[no-untyped-def]
+        builder, sums, at, data, d, spots, s, pixels, offsets, weights, w, count, vectors, ahead,
+        bias, b, fresh, floor,
+    ):  # fmt: skip
+        from llvmlite import ir
+
+        i64 = ir.IntType(64)
+        floor = splat(builder, floor, lanes)
+        here, further = builder.gep(weights, [w]), builder.gep(weights, [ahead])
+        arguments = (
+            builder.gep(sums, [at]), builder.gep(data, [d]), builder.gep(spots, [s]), offsets, here,
+            count, builder.gep(bias, [b]), fresh, floor,
+        )  # fmt: skip
+        done = builder.append_basic_block("packed.done")
+        for wide in range(len(heights), 0, -1):
+            fits, narrower = (builder.append_basic_block(f"packed.{n}") for n in ("fits", "less"))
+            builder.cbranch(builder.icmp_signed("==", vectors, i64(wide)), fits, narrower)
+            builder.position_at_end(fits)
+            i: Any = i64(0)
+            for rows in heights[wide - 1]:
+                asks = further if rows == heights[wide - 1][0] else None
+                i = _groups(builder, rows, wide, lanes, i, pixels, asks, *arguments)
+            builder.branch(done)
+            builder.position_at_end(narrower)
+        builder.branch(done)
+        builder.position_at_end(done)
+
+    kinds = "f32* i64 f32* i64 i64* i64 i64 i64* f32* i64 i64 i64 i64 f32* i64 i64 f32"
+    return Emitter(kinds, emit)
+
+
+def _groups(
+    builder: Any, rows: int, wide: int, lanes: int, first: Any, pixels: Any, further: Any,
+    sums: Any, data: Any, spots: Any, offsets: Any, weights: Any, count: Any, bias: Any, fresh: Any,
+    floor: Any,
+) -> Any:  # fmt: skip
+    """Emit groups of `rows` pixels from pixel `first` on while they fit; return the first left."""
+    from llvmlite import ir
+
+    i64 = ir.IntType(64)
+    before = builder.block
+    test, group, after = (builder.append_basic_block(f"group.{n}") for n in ("test", "do", "end"))
+    builder.branch(test)
+    builder.position_at_end(test)
+    i = phi(builder, (first, before))
+    end = builder.add(i, i64(rows))
+    builder.cbranch(builder.icmp_signed("<=", end, pixels), group, after)
+    builder.position_at_end(group)
+    points = [
+        builder.gep(data, [builder.load(builder.gep(spots, [builder.add(i, i64(r))]))])
+        for r in range(rows)
+    ]
+    line = builder.gep(sums, [builder.mul(i, i64(wide * lanes))])
+    if further is not None:
+        # The first groups ask for the next block's weights, a line a tap.
+        passed = builder.mul(builder.sdiv(i, i64(rows)), builder.mul(count, i64(16)))
+        more = builder.icmp_signed("<", passed, builder.mul(count, i64(wide * lanes)))
+        further = builder.select(more, builder.gep(further, [passed]), weights)
+    _sum(
+        builder, wide, lanes, line, points, offsets, weights, count, bias, fresh, floor, further
+    )  # fmt: skip
+    i.add_incoming(end, builder.block)
+    builder.branch(test)
+    builder.position_at_end(after)
+    return i
+
+
+def _sum(
+    builder: Any, wide: int, lanes: int, line: Any, points: Sequence[Any], offsets: Any,
+    weights: Any, count: Any, bias: Any, fresh: Any, floor: Any, further: Any,
+) -> None:  # fmt: skip
+    """Emit the sums of the pixels at `points`, `wide` vectors each, in registers over the taps."""
+    from llvmlite import ir
+
+    i64, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), lanes)
+    fma = fmuladd(builder.module, vector)
+
+    def at(pointer: Any, number: int) -> Any:
+        return vector_at(builder, pointer, i64(number * lanes), lanes)
+
+    with builder.if_else(builder.icmp_signed("!=", fresh, i64(0))) as (start, go_on):
+        with start:
+            biases = [builder.load(at(bias, v), align=4) for v in range(wide)]
+            started = builder.block
+        with go_on:
+            kept = [builder.load(at(line, n), align=4) for n in range(len(points) * wide)]
+            went_on = builder.block
+    initial = [
+        phi(builder, (biases[n % wide], started), (value, went_on)) for n, value in enumerate(kept)
+    ]
+    entry = builder.block
+    turn, done = (builder.append_basic_block(f"taps.{name}") for name in ("turn", "done"))
+    builder.branch(turn)
+    builder.position_at_end(turn)
+    k = phi(builder, (i64(0), entry))
+    totals = [phi(builder, (value, entry)) for value in initial]
+    if further is not None:
+        prefetch(builder, builder.gep(further, [builder.mul(k, i64(16))]))
+    offset = builder.load(builder.gep(offsets, [k]))
+    place = builder.gep(weights, [builder.mul(k, i64(wide * lanes))])
+    columns = [builder.load(at(place, v), align=4) for v in range(wide)]
+    results = []
+    for r, point in enumerate(points):
+        pixel = splat(builder, builder.load(builder.gep(point, [offset])), lanes)
+        results += [
+            builder.call(fma, [pixel, columns[v], totals[r * wide + v]]) for v in range(wide)
+        ]
+    following = builder.add(k, i64(1))
+    k.add_incoming(following, turn)
+    for total, result in zip(totals, results, strict=True):
+        total.add_incoming(result, turn)
+    builder.cbranch(builder.icmp_signed("<", following, count), turn, done)
+    builder.position_at_end(done)
+    for n, result in enumerate(results):
+        less = builder.fcmp_ordered("<", result, floor)
+        builder.store(builder.select(less, floor, result), at(line, n), align=4)
+
+
+def turn(lanes: int) -> Traced:
+    """turn(out, to, apart, sums, at, width): a square of `lanes` pixels by as many maps, turned."""
+
+    def emit(out: Pointer, to: Index, apart: Index, sums: Pointer, at: Index, width: Index) -> None:
+        out, sums = out.by(4 * lanes), sums.by(4 * lanes)
+        rows = [sums.get(at + width * r) for r in range(lanes)]
+        for r, row in enumerate(transpose(rows)):
+            out.put(to + apart * r, row)
+
+    return Traced(emit)
+
+
+def _fill(copy: Emitter) -> Helper:
+    """A helper that puts channels first…last − 1 of a unit into a tile, from place `at` on."""
+
+    def fill(tile, at, source, start, row_map, geometry, channels, filling, first, last, rows):  # type: ignore[no-untyped-def]
+        pitch = geometry[tiles.PITCH]
+        near = min(geometry[tiles.NEAR], pitch)
+        inside = min(geometry[tiles.WIDTH], pitch - near)
+        for c in range(first, last):
+            for j in range(rows):
+                line = row_map[j]
+                place = at + (c - first) * geometry[tiles.PLANE] + j * pitch
+                if line < 0:
+                    for i in range(pitch):
+                        tile[place + i] = filling
+                    continue
+                for i in range(near):
+                    tile[place + i] = filling
+                row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
+                copy(tile, place + near, source, row, inside)
+                for i in range(near + inside, pitch):
+                    tile[place + i] = filling
+
+    return Helper(fill)
+
+
+@loop
+def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more: bool) -> Built:
+    """Maps low…high − 1, which begin at a block of maps, of units first…last − 1.
+
+    more: whether `residual`, laid out as out, is added before the activation.
+    """
+    wide = lanes * len(heights)
+    block_of_sums = panel(lanes, heights)
+    square = turn(lanes)
+    fill = _fill(microkernel.copy(lanes))
+    act = epilogue.activation_of(activation, "f32")
+    activate = epilogue.activate_run(activation)
+
+    def body(  # type: ignore[no-untyped-def]
+        out, source, weights, bias, residual, values, row_map, channels, offsets, starts, geometry,
+        tile, sums, spots, first, last, low, high,
+    ):  # fmt: skip
+        across = geometry[tiles.OUT_WIDTH]
+        out_map = geometry[tiles.OUT_MAP]
+        area = geometry[AREA]
+        taps = geometry[TAPS]
+        span = geometry[CHANNELS] * taps
+        step = geometry[STEP]
+        lying = geometry[LYING]
+        pixels = (last - first) * area
+        maps = geometry[tiles.MAPS]
+        lowest = np.float32(-np.inf)
+        floor = values[epilogue.OFFSET]
+        pitch = geometry[tiles.ROW_STRIDE] if lying else geometry[tiles.PITCH]
+        for unit in range(first, last):
+            begin = starts[2 * unit] if lying else (unit - first) * geometry[UNIT]
+            for p in range(area):
+                y = p // across
+                spots[(unit - first) * area + p] = (
+                    begin + y * geometry[tiles.STRIDE_Y] * pitch
+                    + (p - y * across) * geometry[tiles.STEP]
+                )  # fmt: skip
+        blocks = (geometry[CHANNELS] + step - 1) // step
+        for block in range(blocks):
+            c = block * step
+            end = min(c + step, geometry[CHANNELS])
+            count = (end - c) * taps
+            closing = block == blocks - 1
+            for unit in range(last if lying else first, last):
+                fill(
+                    tile, (unit - first) * geometry[UNIT], source, starts[2 * unit], row_map,
+                    geometry, channels, values[epilogue.FILL], c, end, geometry[tiles.EXTENT],
+                )  # fmt: skip
+            for m in range(low, high, wide):
+                vectors = (min(wide, maps - m) + lanes - 1) // lanes
+                width = vectors * lanes
+                at = (m - low) * pixels
+                w = m * span + c * taps * width
+                further = m + wide
+                ahead = w
+                if further < high:
+                    ahead = further * span + c * taps * min(wide, maps - further)
+                elif not closing:
+                    ahead = low * span + end * taps * min(wide, maps - low)
+                block_of_sums(
+                    sums, at, source if lying else tile, channels[c] if lying else 0, spots, 0,
+                    pixels, offsets, weights, w, count, vectors, ahead, bias, m, block == 0,
+                    floor if closing and not more else lowest,
+                )  # fmt: skip
+                if not closing:
+                    continue
+                for unit in range(first, last):
+                    base = starts[2 * unit + 1] + m * out_map
+                    held = at + (unit - first) * area * width
+                    for v in range(vectors):
+                        left = min(maps - m - v * lanes, lanes)
+                        if area < lanes or left < lanes:
+                            for k in range(v * lanes, v * lanes + left):
+                                for p in range(area):
+                                    out[base + k * out_map + p] = sums[held + p * width + k]
+                            continue
+                        for number in range((area + lanes - 1) // lanes):
+                            p = min(number * lanes, area - lanes)
+                            square(
+                                out, base + v * lanes * out_map + p, out_map, sums,
+                                held + p * width + v * lanes, width,
+                            )  # fmt: skip
+                    for k in range(min(wide, maps - m)):
+                        place = base + k * out_map
+                        if more:
+                            for i in range(place, place + area):
+                                total = out[i] + residual[i]
+                                out[i] = act(floor if total < floor else total)
+                        elif activation:
+                            activate(out, place, area)
+
+    return "disjoint " + "f32* " * 6 + "i64* " * 5 + "f32* f32* i64* " + "i64 " * 4, body
+
+
+@loop
+def pack_rows(lanes: int, wide: int) -> Built:
+    """Weights (maps, span) of maps low…high − 1, each block of `wide` of them as (span, width)."""
+    square = turn(lanes)
+
+    def body(target, weights, maps, span, low, high):  # type: ignore[no-untyped-def]
+        for m in range(low, high, wide):
+            width = (min(wide, maps - m) + lanes - 1) // lanes * lanes
+            for v in range(0, width, lanes):
+                left = min(maps - m - v, lanes)
+                if left == lanes and span >= lanes:
+                    for number in range((span + lanes - 1) // lanes):
+                        k = min(number * lanes, span - lanes)
+                        square(
+                            target, m * span + k * width + v, width, weights, (m + v) * span + k,
+                            span,
+                        )  # fmt: skip
+                else:
+                    for k in range(span):
+                        for j in range(lanes):
+                            value = np.float32(0)
+                            if j < left:
+                                value = weights[(m + v + j) * span + k]
+                            target[m * span + k * width + v + j] = value
+
+    return "disjoint f32* f32* i64 i64 i64 i64", body
+
+
+class Packed:
+    """Weights (maps, span) and their copy, which lives as long as what holds this."""
+
+    def __init__(self, weights: npt.NDArray[np.float32], lanes: int, wide: int) -> None:
+        self.weights = weights
+        maps, span = weights.shape
+        self.copy = np.empty(round_up(maps, lanes) * span, np.float32)
+        work = pack_rows(lanes, wide).fix(self.copy, weights, maps, span)
+        with tape.suspended():
+            over_bands(maps, wide, work)
+
+
+_copies: "weakref.WeakValueDictionary[tuple[int, ...], Packed]" = weakref.WeakValueDictionary()
+
+
+def copy_of(weights: npt.NDArray[np.float32], lanes: int, wide: int) -> Packed:
+    """A copy of weights (maps, span), the same one while it is held: it holds their memory too."""
+    key = jit.address(weights), *weights.shape, lanes
+    found = _copies.get(key)
+    if found is None:
+        _copies[key] = found = Packed(weights, lanes, wide)
+    return found
+
+
+def applies(job: Job, computed: float) -> bool:
+    """Whether maps in the lanes are better, where `matmul` computes so many pixels an image."""
+    groups, maps, channels, kh, kw = job.weights.shape
+    area = job.out_size[0] * job.out_size[1]
+    if groups > 1 or maps < 32 or channels * kh * kw < 64 or computed < WASTE * area:
+        return False
+    needed = (job.out_size[1] - 1) * job.stride[1] + job.extent[1]
+    seen = job.col_map[:needed]
+    places = np.arange(-job.near, len(seen) - job.near)
+    places[(places < 0) | (places >= job.width)] = -1
+    lies = job.pixel_stride == 1 and job.near >= 0
+    return lies and area > 1 and bool((seen == places).all())
+
+
+class Product:
+    """All that a job says beside its numbers: as `matmul.Product`."""
+
+    def __init__(self, job: Job) -> None:
+        _, maps, channels, kh, kw = job.weights.shape
+        self._lanes, tall = store.vectors()[0], blocks()
+        self._wide = self._lanes * len(tall)
+        floor, activation = (0.0, "") if job.activation == "relu" else (-np.inf, job.activation)
+        self._constants = self._lanes, tall, activation, job.residual is not None
+        (height, width), (sy, sx), (dy, dx) = job.out_size, job.stride, job.dilation
+        area, taps = height * width, kh * kw
+        rows = (height - 1) * sy + job.extent[0]
+        pitch = (width - 1) * sx + job.extent[1]
+        inside = job.near == 0 and pitch <= job.width
+        apart = job.channels[1] - job.channels[0] if channels > 1 else 0
+        lying = (
+            inside and np.array_equal(job.row_map[:rows], np.arange(rows))
+            and job.channels == [job.channels[0] + c * apart for c in range(channels)]
+        )  # fmt: skip
+        step = min(channels, max(1, STEPS // taps))
+        plane = rows * pitch
+        units = len(job.starts_in)
+        together = min(units, max(1, PIXELS // area))
+        share = maps
+        while share > self._wide and (
+            share * area * together > SUMS
+            or -(-units // together) * -(-maps // share) < num_threads()
+        ):
+            share = round_up(share // 2, self._wide)
+        self._tasks = [
+            (unit, min(unit + together, units), low, min(low + share, maps))
+            for unit in range(0, units, together) for low in range(0, maps, share)
+        ]  # fmt: skip
+        geometry = np.zeros(FIELDS, np.int64)
+        for place, value in {
+            tiles.ROW_STRIDE: job.row_stride, tiles.MAPS: maps, tiles.OUT_WIDTH: width,
+            tiles.OUT_MAP: job.out_map, tiles.STRIDE_Y: sy, tiles.STEP: sx, tiles.NEAR: job.near,
+            tiles.WIDTH: job.width, tiles.EXTENT: rows, tiles.PITCH: pitch, tiles.PLANE: plane,
+            CHANNELS: channels, STEP: step, TAPS: taps, AREA: area, UNIT: step * plane,
+            LYING: lying,
+        }.items():  # fmt: skip
+            geometry[place] = value
+        far, line = (apart, job.row_stride) if lying else (plane, pitch)
+        offsets = [
+            c * far + ky * dy * line + kx * dx
+            for c in range(step) for ky in range(kh) for kx in range(kw)
+        ]  # fmt: skip
+        starts = np.array([job.starts_in, job.starts_out], np.int64).T.copy()
+        self._arrays = (
+            epilogue.make_values("f32", job.fill, 1.0, floor, 1.0), job.row_map,
+            np.array(job.channels, np.int64), np.array(offsets, np.int64), starts, geometry,
+        )  # fmt: skip
+        self._addresses = [jit.address(array) for array in self._arrays]
+        self._sizes = {
+            "tile": together * step * plane,
+            "sums": round_up(share, self._lanes) * area * together,
+        }
+        self._pixels = together * area
+
+    def __call__(
+        self,
+        out: npt.NDArray[np.float32],
+        source: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        residual: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """Compute out; the arguments are laid out as in the job."""
+        maps = bias.size
+        packed = copy_of(weights.reshape(maps, -1), self._lanes, self._wide)
+        tape.keep(packed)
+        biases = np.zeros(round_up(maps, self._lanes), np.float32)
+        biases[:maps] = bias.reshape(-1)
+        rows_loop = packed_rows(*self._constants).fix(
+            out, source, packed.copy, biases, out if residual is None else residual,
+            *self._addresses,
+        )  # fmt: skip
+
+        def work(first: int, last: int) -> None:
+            buffers = (
+                *(scratch.address(name, size) for name, size in self._sizes.items()),
+                scratch.address("spots", self._pixels, np.int64),
+            )
+            for task in self._tasks[first:last]:
+                rows_loop(*buffers, *task)
+
+        over_bands(len(self._tasks), 1, work)

@@ -5,8 +5,9 @@ import gc
 import numpy as np
 import pytest
 
-from imgconv.compute import convolution, packed, plan, store
+from imgconv.compute import convolution, copies, packed, plan, store, tape
 from imgconv.compute.convolution import conv2d
+from imgconv.compute.program import Program, Region
 from tests.running import num_threads
 
 # (N, C, H, W), maps, kernel, and the options that differ from 1×1 layers' usual ones.
@@ -103,17 +104,33 @@ def test_other_layers_are_left_to_the_other_module(
     assert packed.applies(compute.jobs[-1], computed) is expected
 
 
-def test_copies_are_shared_while_one_is_held_and_then_gone(compute):
-    x, weight = drawn(1, 100, 7, 7), drawn(64, 100, 1, 1, seed=1)
-    rows = weight.reshape(64, 100)
-    held = packed.copy_of(rows, 16, 64)
-    assert packed.copy_of(rows, 16, 64) is held
-    assert held.copy.size == 64 * 100
-    np.testing.assert_array_equal(held.copy.reshape(100, 64), rows.T)
-    got, expected = compute(x, weight, drawn(64, seed=2), (16, 32))
-    np.testing.assert_array_equal(got, expected)
-    key = (rows.ctypes.data, 64, 100, 16)
-    assert key in packed._copies
-    del held
+def test_copies_are_shared_while_a_tape_holds_one():
+    rows, made = drawn(64, 100), []
+
+    def make():
+        made.append(packed.pack(rows, 16, 64))
+        return made[-1]
+
+    with tape.recording(packs=True) as noted:
+        assert copies.copy_of(rows, ("packed",), make) is copies.copy_of(rows, ("packed",), make)
+    np.testing.assert_array_equal(made.pop().reshape(100, 64), rows.T)
+    assert not noted.calls
+    del noted
     gc.collect()
-    assert key not in packed._copies
+    with tape.recording(packs=True):
+        copies.copy_of(rows, ("packed",), make)
+    assert made
+
+
+@pytest.mark.parametrize("size", [(3, 20, 30, 27), (1, 34, 24, 24)])
+def test_transformed_kernels_that_are_kept_change_no_bit(size):
+    groups = 2 if size[1] == 34 else 1
+    x, weight = drawn(*size), drawn(100, size[1] // groups, 3, 3, seed=1)
+    expected = conv2d(x, weight, padding=1, groups=groups)
+    with tape.recording(packs=True) as noted:
+        got = conv2d(x, weight, padding=1, groups=groups)
+    assert not noted.refused
+    regions = [Region(x.ctypes.data, x.nbytes, -1), Region(got.ctypes.data, got.nbytes, -2)]
+    program, results = Program(noted, regions, 0, 2), np.empty_like(expected)
+    program.run(x, results)
+    np.testing.assert_array_equal(results, expected)

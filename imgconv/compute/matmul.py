@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import (
+    copies,
     depthwise,
     epilogue,
     jit,
@@ -28,7 +29,6 @@ from imgconv.compute import (
     microkernel,
     packed,
     scratch,
-    tape,
     tiles,
     winograd,
 )
@@ -386,8 +386,7 @@ class Product:
         layout = self.layout
         weights = np.ascontiguousarray(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
-        noted = tape.current()
-        if noted is not None and noted.packs and self._packed is not None:
+        if self._packed is not None and copies.wanted():
             self._packed(out, source, weights, bias, residual)
             return
         rows_loop = product_rows(*self._constants).fix(

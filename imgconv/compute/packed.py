@@ -9,14 +9,13 @@ Each sum is added in the same order as in `matmul`, (c, ky, kx) onto the bias, s
 same; and a task may take other images or maps than there.
 """
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit, microkernel, scratch, store, tape, tiles
+from imgconv.compute import copies, epilogue, jit, microkernel, scratch, store, tiles
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.compute.instructions import fmuladd, phi, prefetch, splat, vector_at
 from imgconv.compute.jit import Built, Emitter, Helper, loop
@@ -324,28 +323,12 @@ def pack_rows(lanes: int, wide: int) -> Built:
     return "disjoint f32* f32* i64 i64 i64 i64", body
 
 
-class Packed:
-    """Weights (maps, span) and their copy, which lives as long as what holds this."""
-
-    def __init__(self, weights: npt.NDArray[np.float32], lanes: int, wide: int) -> None:
-        self.weights = weights
-        maps, span = weights.shape
-        self.copy = np.empty(round_up(maps, lanes) * span, np.float32)
-        work = pack_rows(lanes, wide).fix(self.copy, weights, maps, span)
-        with tape.suspended():
-            over_bands(maps, wide, work)
-
-
-_copies: "weakref.WeakValueDictionary[tuple[int, ...], Packed]" = weakref.WeakValueDictionary()
-
-
-def copy_of(weights: npt.NDArray[np.float32], lanes: int, wide: int) -> Packed:
-    """A copy of weights (maps, span), the same one while it is held: it holds their memory too."""
-    key = jit.address(weights), *weights.shape, lanes
-    found = _copies.get(key)
-    if found is None:
-        _copies[key] = found = Packed(weights, lanes, wide)
-    return found
+def pack(weights: npt.NDArray[np.float32], lanes: int, wide: int) -> npt.NDArray[np.float32]:
+    """Weights (maps, span) as `packed_rows` reads them, maps filled up to whole vectors."""
+    maps, span = weights.shape
+    target = np.empty(round_up(maps, lanes) * span, np.float32)
+    over_bands(maps, wide, pack_rows(lanes, wide).fix(target, weights, maps, span))
+    return target
 
 
 def applies(job: Job, computed: float) -> bool:
@@ -431,12 +414,12 @@ class Product:
     ) -> None:
         """Compute out; the arguments are laid out as in the job."""
         maps = bias.size
-        packed = copy_of(weights.reshape(maps, -1), self._lanes, self._wide)
-        tape.keep(packed)
+        rows, form = weights.reshape(maps, -1), (self._lanes, self._wide)
+        packed = copies.copy_of(rows, ("packed", *form), lambda: pack(rows, *form))
         biases = np.zeros(round_up(maps, self._lanes), np.float32)
         biases[:maps] = bias.reshape(-1)
         rows_loop = packed_rows(*self._constants).fix(
-            out, source, packed.copy, biases, out if residual is None else residual,
+            out, source, packed, biases, out if residual is None else residual,
             *self._addresses,
         )  # fmt: skip
 

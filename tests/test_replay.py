@@ -300,9 +300,26 @@ def test_what_does_not_fit_is_named_and_the_graph_goes_on():
     assert played(graph)
 
 
+def test_copies_of_weights_wait_for_the_second_run():
+    graph = chained(layers.Conv2d(64, 64, 3, padding=1), shape=(2, 64, 14, 14))
+    x = drawn(2, 64, 14, 14)
+    expected = walked(graph, x)
+    packs = []
+    for _ in range(3):
+        same(graph.run(x), expected)
+        packs += [playback.packed for playback in graph._idle[1]]
+    assert packs == [False, True, True]
+    (playback,) = graph._idle[1]
+    arrays = graph.nodes[0].layer.parameters
+    arrays["weight"] = arrays["weight"] * np.float32(2)
+    same(graph.run(x), walked(graph, x))
+    assert graph._idle[1] != [playback]
+
+
 def test_an_interrupted_run_is_not_played_again(monkeypatch):
     graph = chained(CONV)
     x = drawn(2, 4, 9, 9)
+    graph.run(x)
     graph.run(x)
     (interrupted,) = graph._idle[1]
 

@@ -79,8 +79,10 @@ class Replayed(Graph):
             playback = waiting.pop()
         except IndexError:
             playback = None
-        if playback is None or not playback.current():
-            made = _record(self, x, names)
+        again = playback is not None and playback.current()
+        if playback is None or not again or not playback.packed:
+            # From the second run on copies of weights are worth their memory and making.
+            made = _record(self, x, names, packs=again)
             if made is None:
                 self._idle = key, None
                 return None
@@ -104,12 +106,13 @@ class _Output(NamedTuple):
 
 
 class _Playback:
-    """A program for inputs of one shape, and what it writes."""
+    """A program for inputs of one shape, what it writes, and whether it uses copies of weights."""
 
     def __init__(
-        self, nodes: list[Node], program: Program, sizes: list[int], outputs: list[_Output]
-    ) -> None:
-        self.program, self.sizes, self.outputs = program, sizes, outputs
+        self, nodes: list[Node], program: Program, sizes: list[int], outputs: list[_Output],
+        packed: bool,
+    ) -> None:  # fmt: skip
+        self.program, self.sizes, self.outputs, self.packed = program, sizes, outputs, packed
         self._mappings = [node.layer.parameters for node in nodes if node.layer.parameters]
         self._arrays = list(self._parameters())
 
@@ -188,7 +191,9 @@ class _Walk:
             self.owner[value] = block
 
 
-def _record(graph: Graph, x: Array, names: tuple[str, ...]) -> _Playback | None:
+def _record(
+    graph: Graph, x: Array, names: tuple[str, ...], packs: bool = False
+) -> _Playback | None:
     """Record what wanted values need; None where it has to be walked. Raises as layers do."""
     nodes = graph.needed(names)
     if len(graph.inputs) != 1 or any(type(node.layer) not in _COMPILED for node in nodes):
@@ -199,7 +204,7 @@ def _record(graph: Graph, x: Array, names: tuple[str, ...]) -> _Playback | None:
     (name,) = graph.inputs
     cut = _by_image(nodes, name, x.shape)
     whole: dict[_Block, _Block] = {}  # of the batch, by that of one image
-    with tape.recording() as noted, np.errstate(all="ignore"):
+    with tape.recording(packs) as noted, np.errstate(all="ignore"):
         late = _Walk(noted, name, x)
         early = _Walk(noted, name, x[:1].copy() if cut else x)
         if cut:
@@ -239,7 +244,7 @@ def _record(graph: Graph, x: Array, names: tuple[str, ...]) -> _Playback | None:
     regions = [block.region() for block in (*late.blocks, *alone)]
     regions += [block.region(block.size, like) for block, like in whole.items()]
     program = Program(noted, regions, own, num_threads(), len(x) if cut else 0)
-    return _Playback(nodes, program, [block.size for block in given[1:]], outputs)
+    return _Playback(nodes, program, [block.size for block in given[1:]], outputs, packs)
 
 
 def _by_image(nodes: list[Node], name: str, shape: Shape) -> int:

@@ -252,7 +252,7 @@ def test_images_are_played_one_by_one_up_to_any_node(name, count, threads, monke
                 assert tasks(graph).count(-1) < len(tasks(graph)) or not cut
 
 
-def test_each_image_is_a_task_while_maps_outweigh_weights(threads):
+def test_each_image_is_a_task_while_maps_are_large(threads):
     threads(2)
     wide = chained(layers.Conv2d(4, 32, 3), layers.Conv2d(32, 64, 3), layers.Conv2d(64, 128, 3))
     for graph, cut in ((wide, 2), (EARLY["branches"], 10)):
@@ -264,6 +264,7 @@ def test_each_image_is_a_task_while_maps_outweigh_weights(threads):
     for batch, cut in ((1, 0), (2, 0), (4, 7), (5, 0), (6, 7), (7, 7), (9, 7)):
         nodes = EARLY["a residual block"].nodes
         assert replay._by_image(nodes, "x", (batch, 4, 9, 9)) == cut
+    assert replay._by_image(wide.nodes, "x", (4, 4, 16, 16)) == 3
     assert replay._by_image([Node("0", CONV, ("x",))], "x", (4, 9, 9)) == 0
     for layer in (layers.Concat(0), layers.Concat(-4), layers.Flatten(), layers.Softmax()):
         assert replay._by_image([Node("0", layer, ("x",))], "x", (4, 4, 9, 9)) == 0

@@ -30,9 +30,10 @@ def num_threads() -> int:
         return 1
     if _threads:
         return _threads
-    named = os.environ.get("IMGCONV_NUM_THREADS", "")
-    if named.isdigit() and int(named) > 0:
-        return int(named)
+    if "IMGCONV_NUM_THREADS" in os.environ:  # `get` raises and catches within: a microsecond
+        named = os.environ["IMGCONV_NUM_THREADS"]
+        if named.isdigit() and int(named) > 0:
+            return int(named)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -71,8 +71,9 @@ def conv2d(
         x, weight, stride, padding, dilation, groups, padding_mode, pad_value, activation,
         residual is not None,
     )  # fmt: skip
-    if not flip and key in _layers:
-        return _layers[key](x, weight, bias, residual)
+    layer = None if flip or key is None else _layers.get(key)
+    if layer is not None:
+        return layer(x, weight, bias, residual)
     if x.ndim not in (3, 4):
         raise ShapeError(f"conv2d: input of shape {x.shape}, expected (C, H, W) or (N, C, H, W)")
     batch = supported(x if x.ndim == 4 else x[None])
@@ -167,11 +168,13 @@ class _Layer:
         self, x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None,
         residual: npt.NDArray[Any] | None,
     ) -> npt.NDArray[Any]:  # fmt: skip
-        offsets = check_bias(bias, weight.shape[0], "conv2d")
+        plain = isinstance(bias, np.ndarray) and bias.dtype == np.float32
+        if bias is None or not plain or bias.shape != weight.shape[:1]:
+            bias = check_bias(bias, weight.shape[0], "conv2d")
         out = np.empty(self._shape, np.float32)
         tape.keep(self._product)
         more = () if residual is None else (residual,)
-        self._product(out, x, weight, offsets, *more)
+        self._product(out, x, weight, bias, *more)
         return out
 
 
@@ -181,12 +184,14 @@ _layers: dict[Any, _Layer] = {}  # working out a layer's geometry takes 0.2 ms, 
 def _key(x: npt.NDArray[Any], weight: npt.NDArray[Any], *options: Any) -> Any:
     """What decides how a layer is computed, or None where x is not read as it lies."""
     try:
-        if x.dtype != np.float32 or not x.flags.aligned or any(step % 4 for step in x.strides):
+        flags = x.flags
+        if x.dtype != np.float32 or not flags.aligned:
             return None
-        key = (
-            x.shape, x.strides, weight.shape, num_threads(),
-            *(tuple(option) if isinstance(option, list) else option for option in options),
-        )  # fmt: skip
+        if not flags.c_contiguous and any(step % 4 for step in x.strides):
+            return None
+        if list in map(type, options):
+            options = tuple(tuple(one) if isinstance(one, list) else one for one in options)
+        key = x.shape, x.strides, weight.shape, num_threads(), options
         hash(key)
     except (TypeError, AttributeError):
         return None

@@ -170,11 +170,11 @@ class Function:
 
         def call(*rest: Any) -> None:
             self._check(count + len(rest))
+            every = [*values, *self._values(count, rest)] if rest else values
             noted = tape.current()
             if noted is None:
-                function(*values, *self._values(count, rest))
+                function(*every)
             else:
-                every = [*values, *self._values(count, rest)]
                 noted.call(self._address, self._kinds, every, (*leading, *rest))
 
         call.arrays = leading  # type: ignore[attr-defined]
@@ -193,13 +193,19 @@ class Function:
             elif argument.dtype != dtype:
                 raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
             else:
-                values.append(argument.__array_interface__["data"][0])
+                values.append(address(argument))
         return values
+
+
+_byte_of = ctypes.c_char.from_buffer
 
 
 def address(array: Any) -> int:
     """Where an array begins, which loops take in its place; the caller keeps it and its dtype."""
-    return int(array.__array_interface__["data"][0])
+    try:
+        return ctypes.addressof(_byte_of(array))
+    except (TypeError, ValueError):  # read-only, empty, with gaps: takes four times as long
+        return int(array.__array_interface__["data"][0])
 
 
 class Loop:

@@ -291,6 +291,8 @@ def _plan(
 
 def _fixed(value: Any) -> Any:
     """A sequence as a tuple, which can be looked up."""
+    if value is None or isinstance(value, int | tuple):
+        return value  # asking whether it is a Sequence takes a microsecond
     return tuple(value) if isinstance(value, Sequence | np.ndarray) else value
 
 

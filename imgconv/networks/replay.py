@@ -58,6 +58,15 @@ class Replayed(Graph):
 
     _idle: "tuple[Key, list[_Playback] | None] | None" = None
 
+    def run(self, values: Array | Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name; a generator between would take LeNet-5 a tenth of its time."""
+        found = None
+        if self.outputs and isinstance(values, np.ndarray) and _plain(values):
+            found = self._played(values, tuple(dict.fromkeys(self.outputs)))
+        if found is None:
+            return super().run(values)
+        return {name: found[name] for name in self.outputs}
+
     def trace(
         self, values: Array | Mapping[str, Array], wanted: Iterable[str] | None = None
     ) -> Iterator[tuple[str, Array]]:
@@ -93,7 +102,7 @@ class Replayed(Graph):
                 return None
             playback = made
         found = playback.run(x)
-        if len(waiting) < num_threads():
+        if len(waiting) < key[2]:
             waiting.append(playback)
         return found
 
@@ -102,11 +111,11 @@ Key = tuple[tuple[str, ...], Shape, int]
 
 
 class _Output(NamedTuple):
-    """A result: its array's number after the input, where it begins there in bytes, its shape."""
+    """A result: its array's number after the input, where it is in it, its shape."""
 
     name: str
     number: int
-    offset: int
+    part: slice
     shape: Shape
 
 
@@ -133,8 +142,7 @@ class _Playback:
         given = [x, *(np.empty(size >> 2, np.float32) for size in self.sizes)]
         self.program.run(*given)
         return {
-            name: given[number][offset >> 2 :][: _elements(shape)].reshape(shape)
-            for name, number, offset, shape in self.outputs
+            name: given[number][part].reshape(shape) for name, number, part, shape in self.outputs
         }
 
 
@@ -235,8 +243,10 @@ def _record(
             return None  # the input itself
         if block not in given:
             given.append(block)
-        offset = jit.address(late.live[value]) - block.start
-        outputs.append(_Output(value, given.index(block), offset, late.live[value].shape))
+        found = late.live[value]
+        offset = (jit.address(found) - block.start) >> 2
+        part = slice(offset, offset + found.size)
+        outputs.append(_Output(value, given.index(block), part, found.shape))
     if names != graph.outputs and sum(block.size for block in given[1:]) > HELD:
         return None
     for number, block in enumerate(given):

@@ -36,10 +36,7 @@ from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.matmul_layout import Layout
 from imgconv.compute.plan import Offer
-from imgconv.compute.tiles import Job, convert_row, panel_at
-
-# Channels until a row asked for is needed: a tenth of 128 and of 256 maps at 56² with stride 2.
-AHEAD = 2
+from imgconv.compute.tiles import Job, convert_row, even_rows, panel_at
 
 
 def _finisher(lanes: int) -> Helper:
@@ -145,27 +142,17 @@ def _filler(lanes: int) -> Helper:
                 if level:
                     copy(tile, at, source, origin + line * apart, rows * pitch)
                     continue
-                # Rows from `upper` up to `lower` stand in the source at equal distances.
-                upper, lower = 0, rows if inside > 0 else 0
-                while upper < lower:
-                    padded = top + down + (lower - 1) * down_step
-                    if padded < geometry[tiles.PADDED] and row_map[padded] >= 0:
-                        break
-                    lower -= 1
-                while upper < lower and row_map[top + down + upper * down_step] < 0:
-                    upper += 1
+                upper, lower = even_rows(
+                    row_map, top + down, down_step, rows if inside > 0 else 0,
+                    geometry[tiles.PADDED],
+                )  # fmt: skip
                 if upper < lower:
                     above = row_map[top + down + upper * down_step]
-                    below = row_map[top + down + (lower - 1) * down_step]
-                    # No map goes faster from row to row than by one.
-                    if below - above != (lower - 1 - upper) * down_step:
-                        upper, lower = 0, 0
-                if upper < lower:
                     beyond = np.int64(0)
-                    if c + AHEAD < geometry[matmul_layout.CHANNELS] and (
+                    if c + microkernel.AHEAD < geometry[matmul_layout.CHANNELS] and (
                         phase == 0 or phases[4 * phase - 4] != down
                     ):
-                        beyond = channels[c + AHEAD] - channels[c]
+                        beyond = channels[c + microkernel.AHEAD] - channels[c]
                     fill_rows(
                         tile, at + upper * pitch, pitch, source,
                         origin + above * apart + across + before * step - near, apart * down_step,

@@ -19,7 +19,7 @@ from imgconv.compute import copies, epilogue, jit, microkernel, scratch, store, 
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.compute.instructions import fmuladd, phi, prefetch, splat, vector_at
 from imgconv.compute.jit import Built, Emitter, Helper, loop
-from imgconv.compute.tiles import Job, round_up
+from imgconv.compute.tiles import Job, even_rows, round_up
 from imgconv.compute.vectors import Index, Pointer, Traced, transpose
 
 # Places in the loop's geometry, after those of `tiles`.
@@ -176,27 +176,35 @@ def turn(lanes: int) -> Traced:
     return Traced(emit)
 
 
-def _fill(copy: Emitter) -> Helper:
+def _fill(lanes: int) -> Helper:
     """A helper that puts channels first…last − 1 of a unit into a tile, from place `at` on."""
+    fill_rows = microkernel.fill_rows(lanes)
 
     def fill(tile, at, source, start, row_map, geometry, channels, filling, first, last, rows):  # type: ignore[no-untyped-def]
         pitch = geometry[tiles.PITCH]
         near = min(geometry[tiles.NEAR], pitch)
         inside = min(geometry[tiles.WIDTH], pitch - near)
+        upper, lower = even_rows(row_map, 0, 1, rows, rows)
         for c in range(first, last):
-            for j in range(rows):
-                line = row_map[j]
-                place = at + (c - first) * geometry[tiles.PLANE] + j * pitch
-                if line < 0:
+            place = at + (c - first) * geometry[tiles.PLANE]
+            origin = start + channels[c]
+            if upper < lower:
+                beyond = np.int64(0)
+                if c + microkernel.AHEAD < geometry[CHANNELS]:
+                    beyond = channels[c + microkernel.AHEAD] - channels[c]
+                fill_rows(
+                    tile, place + upper * pitch, pitch, source,
+                    origin + row_map[upper] * geometry[tiles.ROW_STRIDE],
+                    geometry[tiles.ROW_STRIDE], lower - upper, near, inside,
+                    pitch - near - inside, 1, beyond, filling,
+                )  # fmt: skip
+            for side in range(2):
+                for j in range(lower if side else 0, rows if side else upper):
+                    line = row_map[j]
+                    at_row = origin + line * geometry[tiles.ROW_STRIDE] - near
                     for i in range(pitch):
-                        tile[place + i] = filling
-                    continue
-                for i in range(near):
-                    tile[place + i] = filling
-                row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
-                copy(tile, place + near, source, row, inside)
-                for i in range(near + inside, pitch):
-                    tile[place + i] = filling
+                        seen = line >= 0 and near <= i < near + inside
+                        tile[place + j * pitch + i] = source[at_row + i] if seen else filling
 
     return Helper(fill)
 
@@ -210,7 +218,7 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
     wide = lanes * len(heights)
     block_of_sums = panel(lanes, heights)
     square = turn(lanes)
-    fill = _fill(microkernel.copy(lanes))
+    fill = _fill(lanes)
     act = epilogue.activation_of(activation, "f32")
     activate = epilogue.activate_run(activation)
 

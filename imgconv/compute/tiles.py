@@ -96,6 +96,30 @@ def _convert_row(  # type: ignore[no-untyped-def]
 convert_row = Helper(_convert_row)
 
 
+def _even_rows(row_map, top, step, rows, padded):  # type: ignore[no-untyped-def]
+    """Return (first, end) of the rows that stand in the source; (0, 0) if at unequal distances.
+
+    Of `rows` rows, `step` padded rows apart, from padded row `top` on.
+    """
+    first, end = 0, rows
+    while end > 0:
+        last = top + (end - 1) * step
+        if last < padded and row_map[last] >= 0:
+            break
+        end -= 1
+    while first < end and row_map[top + first * step] < 0:
+        first += 1
+    # No map goes faster from row to row than by one.
+    if first < end:
+        seen = row_map[top + (end - 1) * step] - row_map[top + first * step]
+        if seen != (end - 1 - first) * step:
+            return 0, 0
+    return first, end
+
+
+even_rows = Helper(_even_rows)
+
+
 def _fill_tile(  # type: ignore[no-untyped-def]
     tile, source, start, row_map, col_map, planes, geometry, fill, top, rows, left, width
 ):

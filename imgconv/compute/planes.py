@@ -155,20 +155,25 @@ def rows_of_windows(
 
 @loop
 def window_planes(
-    kind: str, lanes: int, vectors: int, kernel: tuple[int, int], stride: tuple[int, int]
-) -> Built:
-    """Groups first…last − 1 of `rows` output rows, counted over all planes."""
+    kind: str, lanes: int, vectors: int, kernel: tuple[int, int], stride: tuple[int, int],
+    narrow: bool,
+) -> Built:  # fmt: skip
+    """Groups first…last − 1 of `rows` output rows, counted over all planes.
+
+    narrow: an output row is one vector and a group a plane; masks are then worked out once.
+    """
     windows = rows_of_windows(kind, lanes, vectors, kernel, stride)
     step = stride[1]
 
     def body(  # type: ignore[no-untyped-def]
         out, x, blank, tallies, counts, height, width, tall, wide, above, before, rows, first, last
     ):
-        groups = (tall + rows - 1) // rows
+        groups = np.int64(1) if narrow else (tall + rows - 1) // rows
+        blocks = np.int64(1) if narrow else (wide + lanes - 1) // lanes
         for number in range(first, last):
-            plane = number // groups
-            y = number % groups * rows
-            for block in range((wide + lanes - 1) // lanes):
+            plane = number if narrow else number // groups
+            y = np.int64(0) if narrow else number % groups * rows
+            for block in range(blocks):
                 i = block * lanes
                 windows(
                     out, (plane * tall + y) * wide + i, wide, x, plane * height * width,
@@ -197,8 +202,9 @@ def pool(
     tall, wide = out.shape[-2:]
     lanes = store.vectors()[0]
     vectors = -(-((min(wide, lanes) - 1) * stride[1] + kernel[1]) // lanes)
-    rows = ROWS if wide > lanes else tall
-    work = window_planes(kind, lanes, vectors, kernel, stride).fix(
+    narrow = wide <= lanes
+    rows = tall if narrow else ROWS
+    work = window_planes(kind, lanes, vectors, kernel, stride, narrow).fix(
         out, x, _blank(kind, width), *counts, height, width, tall, wide, *near, rows
     )
     groups = out.size // (tall * wide) * -(-tall // rows)

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import convolution, depthwise, matmul_layout, plan, winograd
+from imgconv.compute import (
+    convolution,
+    depthwise,
+    matmul_layout,
+    microkernel,
+    plan,
+    store,
+    winograd,
+)
 from imgconv.compute.convolution import conv2d
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
@@ -177,6 +185,27 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
     finally:
         matmul_layout.layout_of.cache_clear()
         convolution._layers.clear()
+
+
+@pytest.mark.parametrize("registers", [(8, 16), (4, 16)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AlexNet's first",
+        "pointwise, strided, a batch of small maps",
+        "strided, medium maps",
+        "strided, a batch of small maps",
+        "panels of their own for rows",
+        "panels of rows, blocks of channels",
+    ],
+)
+def test_narrower_vectors_give_the_same_bits(name, registers, monkeypatch):
+    x, weight, bias, options = make(LAYERS[name])
+    want = conv2d(x, weight, bias, **options)
+    monkeypatch.setattr(store, "vectors", lambda: registers)
+    monkeypatch.setattr(microkernel, "blocks", microkernel.blocks.__wrapped__)
+    monkeypatch.setattr(convolution, "_layers", {})
+    np.testing.assert_array_equal(conv2d(x, weight, bias, **options), want)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def loops(guarded):
     kernels = [get_kernel(spec).effective_weights() for spec in KERNELS]
     kernels.append(generator.normal(size=(1, 1, 7, 7)))
     weight = guarded.copy(generator.normal(size=(8, 3, 3, 3)).astype(np.float32))
+    many = guarded.copy(generator.normal(size=(200, 3, 3, 3)).astype(np.float32))
     photo = data.astronaut()
     for (height, width), dtype in itertools.product(SIZES, (np.uint8, np.uint16, np.float32)):
         pixels = guarded.copy(photo[:height, :width].astype(dtype))
@@ -90,6 +91,10 @@ def loops(guarded):
             continue
         maps = guarded.copy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         conv2d(maps, weight, padding=1)
+        four = guarded.copy(np.stack([maps] * 4))
+        for stride, sides in itertools.product((2, 4), (1, 0)):
+            if sides or min(height, width) >= 3:
+                conv2d(four, many, stride=stride, padding=sides)
         for pool, size in itertools.product((max_pool2d, avg_pool2d), (2, 3)):
             pool(maps, size, 2, padding=1)
 

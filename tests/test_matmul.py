@@ -43,6 +43,11 @@ LAYERS = {
     "depthwise": ((2, 40, 7, 7), 40, 5, 1, 2, 1, 40),
     "depthwise, strided": ((1, 16, 30, 31), 16, 3, 2, 1, 1, 16),
     "depthwise, strided 5×5": ((3, 9, 29, 17), 9, 5, 2, 2, 1, 9),
+    "depthwise, an odd number of small planes": ((3, 9, 7, 8), 9, 3, 1, 1, 1, 9),
+    "depthwise, small planes, strided": ((1, 9, 14, 13), 9, 5, 2, 2, 1, 9),
+    "depthwise, a vector and a half": ((1, 8, 15, 28), 8, 5, 1, 2, 1, 8),
+    "depthwise, wide": ((1, 8, 10, 117), 8, 3, 1, 1, 1, 8),
+    "depthwise, wide, strided": ((1, 8, 17, 150), 8, 5, 2, 2, 1, 8),
     "depthwise, too large to unroll": ((1, 8, 20, 37), 8, 7, 1, 3, 1, 8),
     "few maps": ((1, 30, 8, 40), 2, 3, 1, 1, 1, 1),
     "transformed": ((2, 17, 25, 31), 70, 3, 1, 1, 1, 1),
@@ -197,6 +202,7 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
         "strided, a batch of small maps",
         "panels of their own for rows",
         "panels of rows, blocks of channels",
+        *(name for name in LAYERS if name.startswith("depthwise")),
     ],
 )
 def test_narrower_vectors_give_the_same_bits(name, registers, monkeypatch):
@@ -209,7 +215,7 @@ def test_narrower_vectors_give_the_same_bits(name, registers, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["depthwise", "depthwise, strided 5×5", "pointwise", "transformed"]
+    "name", ["depthwise", "depthwise, strided 5×5", "depthwise, wide", "pointwise", "transformed"]
 )
 def test_an_activations_bits_do_not_depend_on_the_batch_or_the_tasks(name, monkeypatch):
     x, weight, bias, options = make(LAYERS[name])
@@ -264,3 +270,8 @@ def test_nan_reaches_exactly_the_outputs_that_see_it():
     got = np.isnan(conv2d(x, weight, bias, **options))
     assert got[:, :, 2:5, 2:5].all()
     assert got.sum() == 33 * 9
+    x, weight, bias, options = make(LAYERS["depthwise"])
+    x[1, 5, 3, 3] = np.nan
+    got = np.isnan(conv2d(x, weight, bias, **options))
+    assert got[1, 5, 1:6, 1:6].all()
+    assert got.sum() == 25

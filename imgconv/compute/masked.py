@@ -101,7 +101,7 @@ def store_rows(
         with not_all:
             mask = below(builder, lanes, left)
             for value, place in zip(rows, places, strict=True):
-                _store(builder, value, place, mask)
+                store(builder, value, place, mask)
 
 
 def below(builder: Any, lanes: int, count: Any) -> Any:
@@ -123,7 +123,8 @@ def load(builder: Any, place: Any, mask: Any, beyond: Any) -> Any:
     return builder.call(function, [place, ir.IntType(32)(4), mask, beyond])
 
 
-def _store(builder: Any, value: Any, place: Any, mask: Any) -> None:
+def store(builder: Any, value: Any, place: Any, mask: Any) -> None:
+    """Emit a write of the lanes of a mask."""
     from llvmlite import ir
 
     kinds = [value.type, place.type, ir.IntType(32), mask.type]

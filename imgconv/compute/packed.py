@@ -164,14 +164,27 @@ def _sum(
         builder.store(builder.select(less, floor, result), at(line, n), align=4)
 
 
-def turn(lanes: int) -> Traced:
-    """turn(out, to, apart, sums, at, width): a square of `lanes` pixels by as many maps, turned."""
+def turn(lanes: int, more: bool) -> Traced:
+    """A square of `lanes` pixels by as many maps, turned.
 
-    def emit(out: Pointer, to: Index, apart: Index, sums: Pointer, at: Index, width: Index) -> None:
-        out, sums = out.by(4 * lanes), sums.by(4 * lanes)
-        rows = [sums.get(at + width * r) for r in range(lanes)]
-        for r, row in enumerate(transpose(rows)):
-            out.put(to + apart * r, row)
+    turn(out, to, apart, sums, at, width, residual, values): more adds what stands at the same place
+    of `residual`, and what is then less than values[epilogue.OFFSET] becomes that.
+    """
+
+    def emit(
+        out: Pointer, to: Index, apart: Index, sums: Pointer, at: Index, width: Index,
+        residual: Pointer, values: Pointer,
+    ) -> None:  # fmt: skip
+        out, sums, residual, values = (
+            pointer.by(4 * lanes) for pointer in (out, sums, residual, values)
+        )
+        columns = transpose([sums.get(at + width * r) for r in range(lanes)])
+        floor = values.one(to * 0 + epilogue.OFFSET)
+        for r, column in enumerate(columns):
+            place = to + apart * r
+            if more:
+                column = (column + residual.get(place)).not_under(floor)
+            out.put(place, column)
 
     return Traced(emit)
 
@@ -217,9 +230,8 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
     """
     wide = lanes * len(heights)
     block_of_sums = panel(lanes, heights)
-    square = turn(lanes)
+    square = turn(lanes, more)
     fill = _fill(lanes)
-    act = epilogue.activation_of(activation, "f32")
     activate = epilogue.activate_run(activation)
 
     def body(  # type: ignore[no-untyped-def]
@@ -283,22 +295,20 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
                         if area < lanes or left < lanes:
                             for k in range(v * lanes, v * lanes + left):
                                 for p in range(area):
-                                    out[base + k * out_map + p] = sums[held + p * width + k]
+                                    total = sums[held + p * width + k]
+                                    place = base + k * out_map + p
+                                    if more:
+                                        total += residual[place]
+                                    out[place] = floor if total < floor else total
                             continue
                         for number in range((area + lanes - 1) // lanes):
                             p = min(number * lanes, area - lanes)
                             square(
                                 out, base + v * lanes * out_map + p, out_map, sums,
-                                held + p * width + v * lanes, width,
+                                held + p * width + v * lanes, width, residual, values,
                             )  # fmt: skip
                     for k in range(min(wide, maps - m)):
-                        place = base + k * out_map
-                        if more:
-                            for i in range(place, place + area):
-                                total = out[i] + residual[i]
-                                out[i] = act(floor if total < floor else total)
-                        elif activation:
-                            activate(out, place, area)
+                        activate(out, base + k * out_map, area)
 
     return "disjoint " + "f32* " * 6 + "i64* " * 5 + "f32* f32* i64* " + "i64 " * 4, body
 
@@ -306,7 +316,7 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
 @loop
 def pack_rows(lanes: int, wide: int) -> Built:
     """Weights (maps, span) of maps low…high − 1, each block of `wide` of them as (span, width)."""
-    square = turn(lanes)
+    square = turn(lanes, False)
 
     def body(target, weights, maps, span, low, high):  # type: ignore[no-untyped-def]
         for m in range(low, high, wide):
@@ -318,7 +328,7 @@ def pack_rows(lanes: int, wide: int) -> Built:
                         k = min(number * lanes, span - lanes)
                         square(
                             target, m * span + k * width + v, width, weights, (m + v) * span + k,
-                            span,
+                            span, target, target,
                         )  # fmt: skip
                 else:
                     for k in range(span):

@@ -227,6 +227,11 @@ class Vector:
     def __mul__(self, other: "Vector") -> "Vector":
         return Vector(self.builder, self.builder.fmul(self.value, other.value, flags=("contract",)))
 
+    def not_under(self, floor: "Vector") -> "Vector":
+        """Each lane, or the floor's where it is less; NaN is not."""
+        less = self.builder.fcmp_ordered("<", self.value, floor.value)
+        return Vector(self.builder, self.builder.select(less, floor.value, self.value))
+
     def mixed(self, other: "Vector", places: list[int]) -> "Vector":
         """The lanes at `places` of this vector followed by the other."""
         from llvmlite import ir

@@ -81,11 +81,19 @@ def test_what_follows_the_sums_is_the_same(activation, with_residual, compute):
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_threads_change_no_bit(count, compute):
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("size", "maps", "kernel", "options"),
+    [
+        ((1, 40, 14, 14), 192, 3, {"padding": 1}), ((1, 64, 13, 13), 192, 1, {}),
+        ((3, 24, 15, 13), 72, 3, {"stride": 2, "padding": (2, 0, 1, 1)}),
+        ((1, 64, 28, 26), 100, 1, {"stride": 2}),
+    ],
+)  # fmt: skip
+def test_threads_change_no_bit(count, size, maps, kernel, options, compute):
     with num_threads(count):
-        x, weight = drawn(2, 40, 14, 14), drawn(200, 40, 3, 3, seed=1)
-        got, expected = compute(x, weight, drawn(200), (16, 32), padding=1)
+        x, weight = drawn(*size), drawn(maps, size[1], kernel, kernel, seed=1)
+        got, expected = compute(x, weight, drawn(maps, seed=2), (16, 32), **options)
     np.testing.assert_array_equal(got, expected)
 
 

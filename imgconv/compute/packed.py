@@ -23,11 +23,11 @@ from imgconv.compute.tiles import Job, even_rows, round_up
 from imgconv.compute.vectors import Index, Pointer, Traced, transpose
 
 # Places in the loop's geometry, after those of `tiles`.
-CHANNELS, STEP, TAPS, AREA, UNIT, LYING, FIELDS = range(tiles.FIELDS, tiles.FIELDS + 7)
+CHANNELS, STEP, TAPS, UNIT, LYING, FIELDS = range(tiles.FIELDS, tiles.FIELDS + 6)
 
 STEPS = 96  # taps of a block: with 64 maps their weights are 24 kB of the L1
 PIXELS = 400  # a task, of several images where one has fewer
-SUMS = 100_000  # floats of sums kept between blocks of taps
+SUMS = 110_000  # floats of sums kept between blocks of taps
 WASTE = 1.05  # pixels that `matmul` computes for each output, from which on this is better
 
 
@@ -190,14 +190,19 @@ def turn(lanes: int, more: bool) -> Traced:
 
 
 def _fill(lanes: int) -> Helper:
-    """A helper that puts channels first…last − 1 of a unit into a tile, from place `at` on."""
+    """A helper that puts channels first…last − 1 of a unit into a tile, from place `at` on.
+
+    Of the padded rows it takes `rows` from row `top` on.
+    """
     fill_rows = microkernel.fill_rows(lanes)
 
-    def fill(tile, at, source, start, row_map, geometry, channels, filling, first, last, rows):  # type: ignore[no-untyped-def]
+    def fill(  # type: ignore[no-untyped-def]
+        tile, at, source, start, row_map, geometry, channels, filling, first, last, top, rows
+    ):
         pitch = geometry[tiles.PITCH]
         near = min(geometry[tiles.NEAR], pitch)
         inside = min(geometry[tiles.WIDTH], pitch - near)
-        upper, lower = even_rows(row_map, 0, 1, rows, rows)
+        upper, lower = even_rows(row_map, top, 1, rows, top + rows)
         for c in range(first, last):
             place = at + (c - first) * geometry[tiles.PLANE]
             origin = start + channels[c]
@@ -207,13 +212,13 @@ def _fill(lanes: int) -> Helper:
                     beyond = channels[c + microkernel.AHEAD] - channels[c]
                 fill_rows(
                     tile, place + upper * pitch, pitch, source,
-                    origin + row_map[upper] * geometry[tiles.ROW_STRIDE],
+                    origin + row_map[top + upper] * geometry[tiles.ROW_STRIDE],
                     geometry[tiles.ROW_STRIDE], lower - upper, near, inside,
                     pitch - near - inside, 1, beyond, filling,
                 )  # fmt: skip
             for side in range(2):
                 for j in range(lower if side else 0, rows if side else upper):
-                    line = row_map[j]
+                    line = row_map[top + j]
                     at_row = origin + line * geometry[tiles.ROW_STRIDE] - near
                     for i in range(pitch):
                         seen = line >= 0 and near <= i < near + inside
@@ -224,7 +229,9 @@ def _fill(lanes: int) -> Helper:
 
 @loop
 def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more: bool) -> Built:
-    """Maps low…high − 1, which begin at a block of maps, of units first…last − 1.
+    """Output rows top…bottom − 1 of maps low…high − 1 of units first…last − 1.
+
+    low is where a block of maps begins.
 
     more: whether `residual`, laid out as out, is added before the activation.
     """
@@ -236,11 +243,11 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
 
     def body(  # type: ignore[no-untyped-def]
         out, source, weights, bias, residual, values, row_map, channels, offsets, starts, geometry,
-        tile, sums, spots, first, last, low, high,
+        tile, sums, spots, first, last, top, bottom, low, high,
     ):  # fmt: skip
         across = geometry[tiles.OUT_WIDTH]
         out_map = geometry[tiles.OUT_MAP]
-        area = geometry[AREA]
+        area = (bottom - top) * across
         taps = geometry[TAPS]
         span = geometry[CHANNELS] * taps
         step = geometry[STEP]
@@ -251,7 +258,9 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
         floor = values[epilogue.OFFSET]
         pitch = geometry[tiles.ROW_STRIDE] if lying else geometry[tiles.PITCH]
         for unit in range(first, last):
-            begin = starts[2 * unit] if lying else (unit - first) * geometry[UNIT]
+            begin = (unit - first) * geometry[UNIT]
+            if lying:
+                begin = starts[2 * unit] + top * geometry[tiles.STRIDE_Y] * pitch
             for p in range(area):
                 y = p // across
                 spots[(unit - first) * area + p] = (
@@ -267,7 +276,9 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
             for unit in range(last if lying else first, last):
                 fill(
                     tile, (unit - first) * geometry[UNIT], source, starts[2 * unit], row_map,
-                    geometry, channels, values[epilogue.FILL], c, end, geometry[tiles.EXTENT],
+                    geometry, channels, values[epilogue.FILL], c, end,
+                    top * geometry[tiles.STRIDE_Y],
+                    (bottom - top - 1) * geometry[tiles.STRIDE_Y] + geometry[tiles.EXTENT],
                 )  # fmt: skip
             for m in range(low, high, wide):
                 vectors = (min(wide, maps - m) + lanes - 1) // lanes
@@ -288,7 +299,7 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
                 if not closing:
                     continue
                 for unit in range(first, last):
-                    base = starts[2 * unit + 1] + m * out_map
+                    base = starts[2 * unit + 1] + m * out_map + top * across
                     held = at + (unit - first) * area * width
                     for v in range(vectors):
                         left = min(maps - m - v * lanes, lanes)
@@ -310,7 +321,7 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
                     for k in range(min(wide, maps - m)):
                         activate(out, base + k * out_map, area)
 
-    return "disjoint " + "f32* " * 6 + "i64* " * 5 + "f32* f32* i64* " + "i64 " * 4, body
+    return "disjoint " + "f32* " * 6 + "i64* " * 5 + "f32* f32* i64* " + "i64 " * 6, body
 
 
 @loop
@@ -363,6 +374,31 @@ def applies(job: Job, computed: float) -> bool:
     return lies and area > 1 and bool((seen == places).all())
 
 
+def _cut(
+    groups: int, together: int, maps: int, wide: int, job: Job, lying: bool
+) -> tuple[int, int]:
+    """How many maps and rows a task has, where threads share `groups` of `together` images.
+
+    192 maps are three blocks: two threads then wait for each other, unless rows are divided.
+    """
+    height, width = job.out_size
+    span, threads = job.weights[0, 0].size, num_threads()
+    found = []
+    for parts in range(1, -(-maps // wide) + 1):
+        share = round_up(-(-maps // parts), wide)
+        for bands in range(1, min(height, 2 * threads) + 1):
+            high = -(-height // bands)
+            pixels = high * width * together
+            if share * pixels > SUMS and (share > wide or bands < min(height, 2 * threads)):
+                continue
+            tasks = groups * -(-maps // share) * -(-height // high)
+            # In cycles: sums, a tile's pixels, and weights from the third level.
+            work = span * (min(share, maps) * pixels / 32 + share * 0.4)
+            work += 0 if lying else span * pixels * 0.1
+            found.append((-(-tasks // threads) * work + 500 * tasks, share, high))
+    return min(found)[1:]
+
+
 class Product:
     """All that a job says beside its numbers: as `matmul.Product`."""
 
@@ -383,25 +419,23 @@ class Product:
             and job.channels == [job.channels[0] + c * apart for c in range(channels)]
         )  # fmt: skip
         step = min(channels, max(1, STEPS // taps))
-        plane = rows * pitch
         units = len(job.starts_in)
         together = min(units, max(1, PIXELS // area))
-        share = maps
-        while share > self._wide and (
-            share * area * together > SUMS
-            or -(-units // together) * -(-maps // share) < num_threads()
-        ):
-            share = round_up(share // 2, self._wide)
+        share, high = _cut(-(-units // together), together, maps, self._wide, job, lying)
+        seen = (high - 1) * sy + job.extent[0]
+        plane = seen * pitch
         self._tasks = [
-            (unit, min(unit + together, units), low, min(low + share, maps))
-            for unit in range(0, units, together) for low in range(0, maps, share)
+            (unit, min(unit + together, units), top, min(top + high, height), low,
+             min(low + share, maps))
+            for unit in range(0, units, together) for top in range(0, height, high)
+            for low in range(0, maps, share)
         ]  # fmt: skip
         geometry = np.zeros(FIELDS, np.int64)
         for place, value in {
             tiles.ROW_STRIDE: job.row_stride, tiles.MAPS: maps, tiles.OUT_WIDTH: width,
             tiles.OUT_MAP: job.out_map, tiles.STRIDE_Y: sy, tiles.STEP: sx, tiles.NEAR: job.near,
-            tiles.WIDTH: job.width, tiles.EXTENT: rows, tiles.PITCH: pitch, tiles.PLANE: plane,
-            CHANNELS: channels, STEP: step, TAPS: taps, AREA: area, UNIT: step * plane,
+            tiles.WIDTH: job.width, tiles.EXTENT: job.extent[0], tiles.PITCH: pitch,
+            tiles.PLANE: plane, CHANNELS: channels, STEP: step, TAPS: taps, UNIT: step * plane,
             LYING: lying,
         }.items():  # fmt: skip
             geometry[place] = value
@@ -418,9 +452,9 @@ class Product:
         self._addresses = [jit.address(array) for array in self._arrays]
         self._sizes = {
             "tile": together * step * plane,
-            "sums": round_up(share, self._lanes) * area * together,
+            "sums": round_up(share, self._lanes) * high * width * together,
         }
-        self._pixels = together * area
+        self._pixels = together * high * width
 
     def __call__(
         self,

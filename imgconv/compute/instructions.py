@@ -1,5 +1,6 @@
 """LLVM instructions on vectors of float32 that several emitters share."""
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -31,6 +32,27 @@ def phi(builder: Any, *incoming: tuple[Any, Any]) -> Any:
     for value, block in incoming:
         phi.add_incoming(value, block)
     return phi
+
+
+def over_steps(
+    builder: Any, first: Any, end: Any, step: int, work: Callable[[Any], None], name: str
+) -> Any:
+    """Emit work(place) at first, first + step, … while a whole step fits; return the first left."""
+    from llvmlite import ir
+
+    before = builder.block
+    test, turn, after = (builder.append_basic_block(f"{name}.{n}") for n in ("test", "do", "end"))
+    builder.branch(test)
+    builder.position_at_end(test)
+    place = phi(builder, (first, before))
+    following = builder.add(place, ir.IntType(64)(step))
+    builder.cbranch(builder.icmp_signed("<=", following, end), turn, after)
+    builder.position_at_end(turn)
+    work(place)
+    place.add_incoming(following, builder.block)
+    builder.branch(test)
+    builder.position_at_end(after)
+    return place
 
 
 def fmuladd(module: Any, vector: Any) -> Any:

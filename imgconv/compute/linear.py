@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit, microkernel, store
+from imgconv.compute import dots, epilogue, jit, store
 from imgconv.compute.bands import band_of, over_bands
 from imgconv.errors import ShapeError
 
@@ -56,7 +56,7 @@ def linear_rows(element: str, activation: str) -> jit.Built:
 def dot_rows(lanes: int, activation: str) -> jit.Built:
     """Outputs first…last − 1 of every item of a float32 batch, PIECE features at a time."""
     act = epilogue.activation_of(activation, "f32")
-    dots = microkernel.dots(lanes)
+    add_dots = dots.dots(lanes)
 
     def body(out, x, weight, bias, count, features, outputs, first, last):  # type: ignore[no-untyped-def]
         for number in range((last - first + BLOCK - 1) // BLOCK):
@@ -64,7 +64,7 @@ def dot_rows(lanes: int, activation: str) -> jit.Built:
             rows = min(BLOCK, last - o)
             for piece in range((features + PIECE - 1) // PIECE):
                 at = piece * PIECE
-                dots(
+                add_dots(
                     out, o, outputs, x, at, features, weight, o * features + at, features,
                     min(PIECE, features - at), rows, count, bias, o, piece == 0,
                 )  # fmt: skip

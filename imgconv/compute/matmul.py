@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from imgconv.compute import (
     copies,
+    copying,
     depthwise,
     epilogue,
     jit,
@@ -45,7 +46,7 @@ def _finisher(lanes: int) -> Helper:
     The panels' sums begin at `at`, the first map's output at `base`. Each map is written from end
     to end: writing panel by panel would touch a page a map, again and again.
     """
-    copy = microkernel.copy(lanes)
+    copy = copying.copy(lanes)
 
     def finish(out, base, sums, at, maps, runs, out_map):  # type: ignore[no-untyped-def]
         for m in range(maps):
@@ -111,8 +112,8 @@ def _filler(lanes: int) -> Helper:
     vectors read, or −1 where they are filled; what memory happens to hold may be subnormal numbers,
     under which a product takes ten times as long.
     """
-    copy = microkernel.copy(lanes)
-    fill_rows = microkernel.fill_rows(lanes)
+    copy = copying.copy(lanes)
+    fill_rows = copying.fill_rows(lanes)
 
     def fill(  # type: ignore[no-untyped-def]
         tile, source, start, row_map, col_map, channels, phases, geometry, filling, first, last,
@@ -149,10 +150,10 @@ def _filler(lanes: int) -> Helper:
                 if upper < lower:
                     above = row_map[top + down + upper * down_step]
                     beyond = np.int64(0)
-                    if c + microkernel.AHEAD < geometry[matmul_layout.CHANNELS] and (
+                    if c + copying.AHEAD < geometry[matmul_layout.CHANNELS] and (
                         phase == 0 or phases[4 * phase - 4] != down
                     ):
-                        beyond = channels[c + microkernel.AHEAD] - channels[c]
+                        beyond = channels[c + copying.AHEAD] - channels[c]
                     fill_rows(
                         tile, at + upper * pitch, pitch, source,
                         origin + above * apart + across + before * step - near, apart * down_step,
@@ -200,7 +201,7 @@ def product_rows(
     widest = most * lanes
     panel = microkernel.panel(lanes, heights, more)
     fill = _filler(lanes)
-    copy = microkernel.copy(lanes)
+    copy = copying.copy(lanes)
     finish = _finisher(lanes)
     activate = epilogue.activate_run(activation)
     join = _joiner(activation)

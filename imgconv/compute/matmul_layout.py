@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import microkernel, tiles
+from imgconv.compute import copying, tiles
 from imgconv.compute.bands import num_threads
 from imgconv.compute.tiles import Job, round_up
 
@@ -286,7 +286,7 @@ def _plainness(shape: Shape, columns: npt.NDArray[np.int64], across: int, pitch:
     seen = columns[: (pitch - 1) * shape.stride[1] + across + 1]
     places = np.arange(-shape.near, len(seen) - shape.near)
     places[(places < 0) | (places >= shape.width)] = -1
-    gathered = shape.pixel_stride == 1 and shape.stride[1] in microkernel.STEPS
+    gathered = shape.pixel_stride == 1 and shape.stride[1] in copying.STEPS
     if not gathered or (seen != places).any():
         return 0
     whole = shape.stride == (1, 1) and shape.near == 0

@@ -9,18 +9,14 @@ Each sum is added in the same order as in `matmul`, (c, ky, kx) onto the bias, s
 same; and a task may take other images or maps than there.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import copies, epilogue, jit, microkernel, scratch, store, tiles
+from imgconv.compute import copies, copying, epilogue, jit, packed_kernel, scratch, store, tiles
 from imgconv.compute.bands import num_threads, over_bands
-from imgconv.compute.instructions import fmuladd, phi, prefetch, splat, vector_at
-from imgconv.compute.jit import Built, Emitter, Helper, loop
+from imgconv.compute.jit import Built, Helper, loop
+from imgconv.compute.microkernel import Heights
 from imgconv.compute.tiles import Job, even_rows, round_up
-from imgconv.compute.vectors import Index, Pointer, Traced, transpose
 
 # Places in the loop's geometry, after those of `tiles`.
 CHANNELS, STEP, TAPS, UNIT, LYING, FIELDS = range(tiles.FIELDS, tiles.FIELDS + 6)
@@ -31,170 +27,12 @@ SUMS = 110_000  # floats of sums kept between blocks of taps
 WASTE = 1.05  # pixels that `matmul` computes for each output, from which on this is better
 
 
-def blocks() -> microkernel.Heights:
-    """Pixels that meet 1, 2, … vectors of maps, as `microkernel.blocks` has rows and vectors."""
-    if store.vectors()[1] >= 32:
-        return ((8, 4, 1), (8, 4, 1), (8, 4, 1), (6, 4, 2, 1))
-    return ((8, 4, 1), (6, 4, 1))
-
-
-def panel(lanes: int, heights: microkernel.Heights) -> Emitter:
-    """Emit sums[at + i·width + j] += Σₖ weights[w + k·width + j] · data[place + offsets[k]]
-
-    where place = d + spots[s + i], for i < pixels and j < width = vectors · lanes. fresh ≠ 0 starts
-    with bias[b + j]; what is less than `floor` becomes `floor`. ahead: where the weights begin that
-    will be needed next.
-    """
-
-    def emit(  # type: ignore[no-untyped-def]
-        builder, sums, at, data, d, spots, s, pixels, offsets, weights, w, count, vectors, ahead,
-        bias, b, fresh, floor,
-    ):  # fmt: skip
-        from llvmlite import ir
-
-        i64 = ir.IntType(64)
-        floor = splat(builder, floor, lanes)
-        here, further = builder.gep(weights, [w]), builder.gep(weights, [ahead])
-        arguments = (
-            builder.gep(sums, [at]), builder.gep(data, [d]), builder.gep(spots, [s]), offsets, here,
-            count, builder.gep(bias, [b]), fresh, floor,
-        )  # fmt: skip
-        done = builder.append_basic_block("packed.done")
-        for wide in range(len(heights), 0, -1):
-            fits, narrower = (builder.append_basic_block(f"packed.{n}") for n in ("fits", "less"))
-            builder.cbranch(builder.icmp_signed("==", vectors, i64(wide)), fits, narrower)
-            builder.position_at_end(fits)
-            i: Any = i64(0)
-            for rows in heights[wide - 1]:
-                asks = further if rows == heights[wide - 1][0] else None
-                i = _groups(builder, rows, wide, lanes, i, pixels, asks, *arguments)
-            builder.branch(done)
-            builder.position_at_end(narrower)
-        builder.branch(done)
-        builder.position_at_end(done)
-
-    kinds = "f32* i64 f32* i64 i64* i64 i64 i64* f32* i64 i64 i64 i64 f32* i64 i64 f32"
-    return Emitter(kinds, emit)
-
-
-def _groups(
-    builder: Any, rows: int, wide: int, lanes: int, first: Any, pixels: Any, further: Any,
-    sums: Any, data: Any, spots: Any, offsets: Any, weights: Any, count: Any, bias: Any, fresh: Any,
-    floor: Any,
-) -> Any:  # fmt: skip
-    """Emit groups of `rows` pixels from pixel `first` on while they fit; return the first left."""
-    from llvmlite import ir
-
-    i64 = ir.IntType(64)
-    before = builder.block
-    test, group, after = (builder.append_basic_block(f"group.{n}") for n in ("test", "do", "end"))
-    builder.branch(test)
-    builder.position_at_end(test)
-    i = phi(builder, (first, before))
-    end = builder.add(i, i64(rows))
-    builder.cbranch(builder.icmp_signed("<=", end, pixels), group, after)
-    builder.position_at_end(group)
-    points = [
-        builder.gep(data, [builder.load(builder.gep(spots, [builder.add(i, i64(r))]))])
-        for r in range(rows)
-    ]
-    line = builder.gep(sums, [builder.mul(i, i64(wide * lanes))])
-    if further is not None:
-        # The first groups ask for the next block's weights, a line a tap.
-        passed = builder.mul(builder.sdiv(i, i64(rows)), builder.mul(count, i64(16)))
-        more = builder.icmp_signed("<", passed, builder.mul(count, i64(wide * lanes)))
-        further = builder.select(more, builder.gep(further, [passed]), weights)
-    _sum(
-        builder, wide, lanes, line, points, offsets, weights, count, bias, fresh, floor, further
-    )  # fmt: skip
-    i.add_incoming(end, builder.block)
-    builder.branch(test)
-    builder.position_at_end(after)
-    return i
-
-
-def _sum(
-    builder: Any, wide: int, lanes: int, line: Any, points: Sequence[Any], offsets: Any,
-    weights: Any, count: Any, bias: Any, fresh: Any, floor: Any, further: Any,
-) -> None:  # fmt: skip
-    """Emit the sums of the pixels at `points`, `wide` vectors each, in registers over the taps."""
-    from llvmlite import ir
-
-    i64, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), lanes)
-    fma = fmuladd(builder.module, vector)
-
-    def at(pointer: Any, number: int) -> Any:
-        return vector_at(builder, pointer, i64(number * lanes), lanes)
-
-    with builder.if_else(builder.icmp_signed("!=", fresh, i64(0))) as (start, go_on):
-        with start:
-            biases = [builder.load(at(bias, v), align=4) for v in range(wide)]
-            started = builder.block
-        with go_on:
-            kept = [builder.load(at(line, n), align=4) for n in range(len(points) * wide)]
-            went_on = builder.block
-    initial = [
-        phi(builder, (biases[n % wide], started), (value, went_on)) for n, value in enumerate(kept)
-    ]
-    entry = builder.block
-    turn, done = (builder.append_basic_block(f"taps.{name}") for name in ("turn", "done"))
-    builder.branch(turn)
-    builder.position_at_end(turn)
-    k = phi(builder, (i64(0), entry))
-    totals = [phi(builder, (value, entry)) for value in initial]
-    if further is not None:
-        prefetch(builder, builder.gep(further, [builder.mul(k, i64(16))]))
-    offset = builder.load(builder.gep(offsets, [k]))
-    place = builder.gep(weights, [builder.mul(k, i64(wide * lanes))])
-    columns = [builder.load(at(place, v), align=4) for v in range(wide)]
-    results = []
-    for r, point in enumerate(points):
-        pixel = splat(builder, builder.load(builder.gep(point, [offset])), lanes)
-        results += [
-            builder.call(fma, [pixel, columns[v], totals[r * wide + v]]) for v in range(wide)
-        ]
-    following = builder.add(k, i64(1))
-    k.add_incoming(following, turn)
-    for total, result in zip(totals, results, strict=True):
-        total.add_incoming(result, turn)
-    builder.cbranch(builder.icmp_signed("<", following, count), turn, done)
-    builder.position_at_end(done)
-    for n, result in enumerate(results):
-        less = builder.fcmp_ordered("<", result, floor)
-        builder.store(builder.select(less, floor, result), at(line, n), align=4)
-
-
-def turn(lanes: int, more: bool) -> Traced:
-    """A square of `lanes` pixels by as many maps, turned.
-
-    turn(out, to, apart, sums, at, width, residual, values): more adds what stands at the same place
-    of `residual`, and what is then less than values[epilogue.OFFSET] becomes that.
-    """
-
-    def emit(
-        out: Pointer, to: Index, apart: Index, sums: Pointer, at: Index, width: Index,
-        residual: Pointer, values: Pointer,
-    ) -> None:  # fmt: skip
-        out, sums, residual, values = (
-            pointer.by(4 * lanes) for pointer in (out, sums, residual, values)
-        )
-        columns = transpose([sums.get(at + width * r) for r in range(lanes)])
-        floor = values.one(to * 0 + epilogue.OFFSET)
-        for r, column in enumerate(columns):
-            place = to + apart * r
-            if more:
-                column = (column + residual.get(place)).not_under(floor)
-            out.put(place, column)
-
-    return Traced(emit)
-
-
 def _fill(lanes: int) -> Helper:
     """A helper that puts channels first…last − 1 of a unit into a tile, from place `at` on.
 
     Of the padded rows it takes `rows` from row `top` on.
     """
-    fill_rows = microkernel.fill_rows(lanes)
+    fill_rows = copying.fill_rows(lanes)
 
     def fill(  # type: ignore[no-untyped-def]
         tile, at, source, start, row_map, geometry, channels, filling, first, last, top, rows
@@ -208,8 +46,8 @@ def _fill(lanes: int) -> Helper:
             origin = start + channels[c]
             if upper < lower:
                 beyond = np.int64(0)
-                if c + microkernel.AHEAD < geometry[CHANNELS]:
-                    beyond = channels[c + microkernel.AHEAD] - channels[c]
+                if c + copying.AHEAD < geometry[CHANNELS]:
+                    beyond = channels[c + copying.AHEAD] - channels[c]
                 fill_rows(
                     tile, place + upper * pitch, pitch, source,
                     origin + row_map[top + upper] * geometry[tiles.ROW_STRIDE],
@@ -228,7 +66,7 @@ def _fill(lanes: int) -> Helper:
 
 
 @loop
-def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more: bool) -> Built:
+def packed_rows(lanes: int, heights: Heights, activation: str, more: bool) -> Built:
     """Output rows top…bottom − 1 of maps low…high − 1 of units first…last − 1.
 
     low is where a block of maps begins.
@@ -236,8 +74,8 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
     more: whether `residual`, laid out as out, is added before the activation.
     """
     wide = lanes * len(heights)
-    block_of_sums = panel(lanes, heights)
-    square = turn(lanes, more)
+    block_of_sums = packed_kernel.panel(lanes, heights)
+    square = packed_kernel.turn(lanes, more)
     fill = _fill(lanes)
     activate = epilogue.activate_run(activation)
 
@@ -327,7 +165,7 @@ def packed_rows(lanes: int, heights: microkernel.Heights, activation: str, more:
 @loop
 def pack_rows(lanes: int, wide: int) -> Built:
     """Weights (maps, span) of maps low…high − 1, each block of `wide` of them as (span, width)."""
-    square = turn(lanes, False)
+    square = packed_kernel.turn(lanes, False)
 
     def body(target, weights, maps, span, low, high):  # type: ignore[no-untyped-def]
         for m in range(low, high, wide):
@@ -404,7 +242,7 @@ class Product:
 
     def __init__(self, job: Job) -> None:
         _, maps, channels, kh, kw = job.weights.shape
-        self._lanes, tall = store.vectors()[0], blocks()
+        self._lanes, tall = store.vectors()[0], packed_kernel.blocks()
         self._wide = self._lanes * len(tall)
         floor, activation = (0.0, "") if job.activation == "relu" else (-np.inf, job.activation)
         self._constants = self._lanes, tall, activation, job.residual is not None

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import copies, epilogue, jit, microkernel, scratch, tiles
+from imgconv.compute import copies, copying, epilogue, jit, microkernel, scratch, tiles
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.tiles import Job, convert_row, panel_at, round_up
@@ -161,7 +161,7 @@ transform_inputs = Helper(_transform_inputs)
 
 def _writer(lanes: int, most: int, activation: str) -> Helper:
     """A helper that transforms one map's sums to outputs and stores them."""
-    copy = microkernel.copy(lanes)
+    copy = copying.copy(lanes)
     act = epilogue.activation_of(activation, "f32")
 
     def write(  # type: ignore[no-untyped-def]

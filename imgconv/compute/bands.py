@@ -11,6 +11,9 @@ from typing import Any
 
 from imgconv.compute import tape
 
+# A thread that has to be woken, with Python in between, costs as much as so many of those bands
+# that are worth a thread: 1000 outputs of 2048 features took 0.23 ms in eight, 0.15 in one.
+WAKING = 8
 _threads = 0
 
 
@@ -39,8 +42,13 @@ def num_threads() -> int:
     return os.cpu_count() or 1
 
 
-def band_of(rows: int, least: int = 1) -> int:
-    """Rows a band, of which every thread gets four: at least `least`, at least 1."""
+def band_of(rows: int, least: int = 0) -> int:
+    """Rows a band, of which every thread gets four: at least `least`, at least 1.
+
+    least: worth handing to a thread that is at work already, as when calls are played back.
+    """
+    if tape.current() is None:
+        least *= WAKING
     if least >= rows:
         return max(1, rows)  # asking the system for its CPUs takes 2 µs
     return max(1, least, -(-rows // (4 * num_threads())))

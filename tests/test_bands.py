@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from imgconv.compute import bands
+from imgconv.compute import bands, tape
 from tests.running import num_threads
 
 
@@ -65,3 +65,30 @@ def test_a_forked_process_starts_threads_of_its_own():
         bands.over_bands(10, 1, lambda a, b: seen.append(a))
         os._exit(0 if sorted(seen) == list(range(10)) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_thread_that_came_too_late_leaves_its_askers_cpu(monkeypatch):
+    moves = []
+    usable = {0, 1}
+    monkeypatch.setattr(bands, "_cpu", lambda: 0)
+    monkeypatch.setattr(bands.os, "sched_getaffinity", lambda pid: set(usable), raising=False)
+    monkeypatch.setattr(
+        bands.os, "sched_setaffinity", lambda pid, cpus: moves.append(cpus), raising=False
+    )
+    for asker in (-1, 1):
+        bands._leave(asker)
+    assert moves == []
+    bands._leave(0)
+    assert moves == [{1}, {0, 1}]
+    usable = {0}
+    bands._leave(0)
+    assert len(moves) == 2
+
+
+def test_bands_are_as_large_as_waking_a_thread_is_worth():
+    with num_threads(2):
+        assert bands.band_of(1000, 10) == 125
+        assert bands.band_of(1000, 100) == 800
+        with tape.recording():
+            assert bands.band_of(1000, 100) == 125
+            assert bands.band_of(1000, 200) == 200

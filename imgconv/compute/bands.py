@@ -4,6 +4,8 @@ Every row is computed from the same inputs by the same code whatever the band, s
 depend on the number of threads.
 """
 
+import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -76,6 +78,39 @@ def over_bands(rows: int, band: int, work: Callable[[int, int], Any]) -> None:
     share.finish()
 
 
+@functools.cache
+def _looked_up() -> Callable[[], int] | None:
+    """The C function that says which CPU this thread is on; called with the GIL held."""
+    import ctypes
+
+    return (
+        getattr(ctypes.PyDLL(None), "sched_getcpu", None)
+        if hasattr(os, "sched_setaffinity")
+        else None
+    )
+
+
+def _cpu() -> int:
+    """The CPU that this thread is on; −1 where the system does not say."""
+    found = _looked_up()
+    return found() if found else -1
+
+
+def _leave(cpu: int) -> None:
+    """Move this thread to another CPU if it is on this one.
+
+    Linux wakes a thread where it ran last. Where that is its asker's CPU, it gets to run when the
+    work is done, now and at every other call, and a second thread gains nothing.
+    """
+    if cpu < 0 or _cpu() != cpu:
+        return
+    usable = os.sched_getaffinity(0)
+    if usable - {cpu}:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, usable - {cpu})
+            os.sched_setaffinity(0, usable)
+
+
 class _Share:
     """Bands being handed out to this thread and to helpers that find time before it is done."""
 
@@ -83,6 +118,7 @@ class _Share:
         self._rows, self._band, self._work = rows, band, work
         self._next = 0
         self._helping = 0
+        self._cpu = _cpu()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
@@ -102,9 +138,11 @@ class _Share:
     def help(self) -> None:
         """Take bands while there are any."""
         with self._lock:
-            if self._next >= self._rows or self._failure is not None:
-                return
-            self._helping += 1
+            late = self._next >= self._rows or self._failure is not None
+            self._helping += not late
+        if late:
+            _leave(self._cpu)
+            return
         self._run()
         with self._lock:
             self._helping -= 1

@@ -54,6 +54,8 @@ class Form(NamedTuple):
         vectors = 1 if pair else min(-(-across // lanes), 4 if lanes == 16 else 2)
         full = (vectors - 1) * lanes * step <= width <= vectors * lanes * step
         whole = pair or (across <= vectors * lanes and full)
+        # Where those beside are read too, three: 3×3 on 112×112 takes a seventh less than by four.
+        vectors = vectors if whole else min(vectors, 3)
         # 5×5 of stride 2 on 56×56: half the time; what comes from memory, a fifth less.
         ahead = not whole or (step == 2 and vectors > 1)
         inside: tuple[int, ...] = ()

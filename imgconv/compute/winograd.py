@@ -30,7 +30,6 @@ PLACES = SEEN * SEEN
 LEAST_MAPS = 16
 LEAST_AREA = 576  # outputs a map
 TILES = 160  # a task: fewer, and transforming the kernels counts; more, and nothing stays near
-MOST_KEPT = int(__import__("os").environ.get("MK", 1 << 40))
 MAPS = 64  # maps whose transformed kernels are kept at once
 VECTOR = 16
 
@@ -360,10 +359,11 @@ class Product:
         )  # fmt: skip
 
         def work(first: int, last: int) -> None:
-            rows, pixels, turned, sums = (
-                scratch.address(name, size) for name, size in self._sizes.items()
-            )
-            buffers = rows, pixels, turned if kept is None else jit.address(kept), sums
+            buffers = [
+                jit.address(kept) if kept is not None and name == "kernels"
+                else scratch.address(name, size)
+                for name, size in self._sizes.items()
+            ]  # fmt: skip
             for task in self._tasks[first:last]:
                 rows_loop(*buffers, self._zeros, *task)
 

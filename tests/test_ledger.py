@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +104,25 @@ def test_two_processes_share_a_ledger_and_make_every_output_once(batch):
     assert_inverted(batch)
 
 
+def stop_between_claims(process, ledger):
+    """Stop a process while it has not locked its ledger, which others would wait for."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        with closing(sqlite3.connect(ledger, timeout=0, isolation_level=None)) as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+        time.sleep(0.001)
+
+
 def test_a_process_takes_over_what_one_that_died_had_claimed(batch):
     run = ["apply", *INVERT, "in", "-o", "out/", "--resume", "--jobs", "2"]
     first = start(*run, cwd=batch)
     made(batch / "out", 3)
-    first.send_signal(signal.SIGSTOP)
+    stop_between_claims(first, batch / "imgconv-ledger.sqlite")
     second = start(*run, cwd=batch)
     made(batch / "out", COUNT - 4)
     state = json.loads(imgconv("jobs", "status", "--json", cwd=batch).stdout)

@@ -129,6 +129,17 @@ except ModuleNotFoundError:
         ),
         pytest.param(
             """
+with tempfile.TemporaryDirectory() as folder:
+    with open(os.path.join(folder, "drops_all.py"), "w") as file:
+        file.write("try:\\n    import signal\\n    signal.raise_signal(signal.SIGTERM)\\n"
+                   "except BaseException:\\n    pass\\n")
+    sys.path.insert(0, folder)
+    import drops_all
+""",
+            id="a module that drops any exception while it is imported",
+        ),
+        pytest.param(
+            """
 try:
     signal.raise_signal(signal.SIGTERM)
 except BaseException:
@@ -140,7 +151,7 @@ except BaseException:
 )
 def test_row_19_a_signal_stops_the_run_wherever_it_meets_it(work):
     program = f"""
-import os, signal, sys, time, weakref
+import os, signal, sys, tempfile, time, weakref
 import click
 from imgconv.cli import boundary
 

@@ -145,7 +145,8 @@ class Activation:
         """The scalar formula for compiled bodies over `f32` or `f64`."""
         scalar = jit.DTYPES[element].type
         maker = ACTIVATIONS[self.name][0]
-        return jit.Helper(maker(scalar(1), *(scalar(value) for value in self.parameters)))
+        with np.errstate(over="ignore"):  # beyond float32's numbers it is infinite
+            return jit.Helper(maker(scalar(1), *(scalar(value) for value in self.parameters)))
 
 
 def parse_activation(text: "str | Activation") -> Activation:

@@ -4,10 +4,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from imgconv.compute.instructions import phi, prefetch, vector_at
+from imgconv.compute.instructions import LINE, phi, prefetch, vector_at
 from imgconv.compute.jit import Emitter
 
-LINE = 16  # floats of a cache line
 # Channels until a row asked for is needed: a tenth of 128 and of 256 maps at 56² with stride 2.
 AHEAD = 2
 STEPS = (1, 2, 4)  # distances of elements that `fill_rows` gathers

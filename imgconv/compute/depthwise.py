@@ -20,7 +20,7 @@ import numpy.typing as npt
 from imgconv.compute import epilogue, jit, masked
 from imgconv.compute import store as machine
 from imgconv.compute.bands import over_bands
-from imgconv.compute.instructions import fmuladd, prefetch, splat, vector_at
+from imgconv.compute.instructions import fmuladd, not_under, prefetch, splat, vector_at
 from imgconv.compute.jit import Built, Emitter, loop
 from imgconv.compute.tiles import Job
 from imgconv.compute.vectors import Call
@@ -224,8 +224,7 @@ def rows_of_taps(
                     continue
                 below = builder.mul(apart, i64(r))
                 for v, value in enumerate(sums[r]):
-                    less = builder.fcmp_ordered("<", value, least)
-                    value = builder.select(less, least, value)
+                    value = not_under(builder, value, least)
                     store(value, builder.add(builder.add(o, below), i64(v * lanes)), v)
                     if form.pair:
                         store(value, builder.add(builder.add(o2, below), i64(-half)), 1)

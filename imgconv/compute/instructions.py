@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+LINE = 16  # floats of a cache line
+
 
 def across(builder: Any, value: Any, lanes: int) -> Any:
     """Emit the sum of a vector's elements: halves added to halves."""
@@ -72,7 +74,31 @@ def prefetch(builder: Any, address: Any, write: bool = False, near: bool = False
     found = builder.module.globals.get(name)
     kinds = [address.type, i32, i32, i32]
     function = found or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
+    address = builder.bitcast(address, function.args[0].type)
     builder.call(function, [address, i32(int(write)), i32(3 if write or near else 2), i32(1)])
+
+
+def either(
+    builder: Any, condition: Any, first: Callable[[], list[Any]], second: Callable[[], list[Any]]
+) -> list[Any]:
+    """Emit the values of `first` where condition ≠ 0, else those of `second`."""
+    from llvmlite import ir
+
+    zero = ir.Constant(condition.type, 0)
+    with builder.if_else(builder.icmp_signed("!=", condition, zero)) as (then, otherwise):
+        with then:
+            ones = first()
+            one = builder.block
+        with otherwise:
+            others = second()
+            other = builder.block
+    pairs = zip(ones, others, strict=True)
+    return [phi(builder, (value, one), (instead, other)) for value, instead in pairs]
+
+
+def not_under(builder: Any, value: Any, floor: Any) -> Any:
+    """Emit a vector's lanes, or the floor's where they are less; NaN is not."""
+    return builder.select(builder.fcmp_ordered("<", value, floor), floor, value)
 
 
 def splat(builder: Any, value: Any, lanes: int) -> Any:

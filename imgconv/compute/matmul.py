@@ -11,8 +11,9 @@ a fifth less. Small maps of a batch under 1×1 or strided kernels share a tile: 
 vectors, not 16.
 
 Weights are read where they lie, as (maps, taps) rows: nothing is packed or copied, which matters
-for 100 million weights and a batch of one. Sums are added in the order (c, ky, kx) whatever the
-tiles, so results do not depend on threads, tiles or batch.
+for 100 million weights and a batch of one; networks that are played again have `packed`. Sums are
+added in the order (c, ky, kx) whatever the tiles, so results do not depend on threads, tiles or
+batch.
 """
 
 from typing import Any

@@ -14,7 +14,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from imgconv.compute import store
-from imgconv.compute.instructions import fmuladd, over_steps, phi, prefetch, splat, vector_at
+from imgconv.compute.instructions import (
+    either,
+    fmuladd,
+    not_under,
+    over_steps,
+    phi,
+    prefetch,
+    splat,
+    vector_at,
+)
 from imgconv.compute.jit import Emitter
 
 Heights = tuple[tuple[int, ...], ...]
@@ -145,22 +154,15 @@ def _block(
     def place(pointer: Any, index: int) -> Any:
         return vector_at(builder, pointer, i64(index * lanes), lanes)
 
-    with builder.if_else(builder.icmp_signed("!=", fresh, i64(0))) as (start, go_on):
-        with start:
-            offsets_of = [
-                splat(builder, builder.load(builder.gep(bias, [i64(r)])), lanes)
-                for r in range(len(lines))
-            ]
-            started = builder.block
-        with go_on:
-            loaded = [
-                builder.load(place(row, v), align=4) for row in places for v in range(vectors)
-            ]
-            kept = builder.block
-    initial = [
-        phi(builder, (offsets_of[i // vectors], started), (value, kept))
-        for i, value in enumerate(loaded)
-    ]
+    def started() -> list[Any]:
+        numbers = [builder.load(builder.gep(bias, [i64(r)])) for r in range(len(lines))]
+        vectors_of = [splat(builder, number, lanes) for number in numbers]
+        return [one for one in vectors_of for _ in range(vectors)]
+
+    initial = either(
+        builder, fresh, started,
+        lambda: [builder.load(place(row, v), align=4) for row in places for v in range(vectors)],
+    )  # fmt: skip
     # One term a turn: of four LLVM hoists all loads and spills what it then cannot hold. With
     # AVX-512 that is 88 GFLOP/s of 190, where one term has 180; with AVX2 both have 92 of 95.
     entry = builder.block
@@ -201,20 +203,15 @@ def _block(
         for value, result in zip(initial, results, strict=True)
     ]
     if others:
-        before = builder.block
-        with builder.if_then(builder.icmp_signed("!=", adds, i64(0))):
-            joined = [
-                builder.fadd(
-                    result, builder.load(place(others[i // vectors], i % vectors), align=4)
-                )
-                for i, result in enumerate(results)
-            ]
-            added = builder.block
-        results = [
-            phi(builder, (result, before), (total, added))
-            for result, total in zip(results, joined, strict=True)
-        ]
+        sums = results
+        results = either(
+            builder, adds,
+            lambda: [
+                builder.fadd(total, builder.load(place(others[i // vectors], i % vectors), align=4))
+                for i, total in enumerate(sums)
+            ],
+            lambda: sums,
+        )  # fmt: skip
     for index, result in enumerate(results):
-        less = builder.fcmp_ordered("<", result, floor)
         row, v = divmod(index, vectors)
-        builder.store(builder.select(less, floor, result), place(places[row], v), align=4)
+        builder.store(not_under(builder, result, floor), place(places[row], v), align=4)

@@ -4,12 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from imgconv.compute import epilogue, store
-from imgconv.compute.instructions import fmuladd, over_steps, phi, prefetch, splat, vector_at
+from imgconv.compute.instructions import (
+    LINE,
+    either,
+    fmuladd,
+    not_under,
+    over_steps,
+    phi,
+    prefetch,
+    splat,
+    vector_at,
+)
 from imgconv.compute.jit import Emitter
 from imgconv.compute.microkernel import Heights
 from imgconv.compute.vectors import Index, Pointer, Traced, transpose
-
-LINE = 16  # floats of a cache line
 
 
 def blocks() -> Heights:
@@ -95,16 +103,11 @@ def _sum(
     def at(pointer: Any, number: int) -> Any:
         return vector_at(builder, pointer, i64(number * lanes), lanes)
 
-    with builder.if_else(builder.icmp_signed("!=", fresh, i64(0))) as (start, go_on):
-        with start:
-            biases = [builder.load(at(bias, v), align=4) for v in range(wide)]
-            started = builder.block
-        with go_on:
-            kept = [builder.load(at(line, n), align=4) for n in range(len(points) * wide)]
-            went_on = builder.block
-    initial = [
-        phi(builder, (biases[n % wide], started), (value, went_on)) for n, value in enumerate(kept)
-    ]
+    initial = either(
+        builder, fresh,
+        lambda: [builder.load(at(bias, v), align=4) for v in range(wide)] * len(points),
+        lambda: [builder.load(at(line, n), align=4) for n in range(len(points) * wide)],
+    )  # fmt: skip
     entry = builder.block
     turn, done = (builder.append_basic_block(f"taps.{name}") for name in ("turn", "done"))
     builder.branch(turn)
@@ -129,8 +132,7 @@ def _sum(
     builder.cbranch(builder.icmp_signed("<", following, count), turn, done)
     builder.position_at_end(done)
     for n, result in enumerate(results):
-        less = builder.fcmp_ordered("<", result, floor)
-        builder.store(builder.select(less, floor, result), at(line, n), align=4)
+        builder.store(not_under(builder, result, floor), at(line, n), align=4)
 
 
 def turn(lanes: int, more: bool) -> Traced:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from imgconv.compute import store
+from imgconv.compute.instructions import not_under, prefetch
 
 BYTES = 32
 AHEAD = 64  # elements: rows read side by side are more than the CPU foresees (41×41: a tenth)
@@ -181,14 +182,8 @@ class Pointer:
 
     def fetch(self, index: Index) -> None:
         """Ask for the cache line of an element, which need not exist."""
-        from llvmlite import ir
-
-        builder, word = self.builder, ir.IntType(32)
-        place = builder.gep(self.value, [index.value], source_etype=self.element)
-        kind = ir.FunctionType(ir.VoidType(), [place.type, word, word, word])
-        name = "llvm.prefetch.p0"
-        found = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(found, [builder.bitcast(place, found.args[0].type), word(0), word(3), word(1)])
+        place = self.builder.gep(self.value, [index.value], source_etype=self.element)
+        prefetch(self.builder, place, near=True)
 
     def put(self, index: Index, vector: "Vector") -> None:
         """Store a vector from an element on."""
@@ -229,8 +224,7 @@ class Vector:
 
     def not_under(self, floor: "Vector") -> "Vector":
         """Each lane, or the floor's where it is less; NaN is not."""
-        less = self.builder.fcmp_ordered("<", self.value, floor.value)
-        return Vector(self.builder, self.builder.select(less, floor.value, self.value))
+        return Vector(self.builder, not_under(self.builder, self.value, floor.value))
 
     def mixed(self, other: "Vector", places: list[int]) -> "Vector":
         """The lanes at `places` of this vector followed by the other."""

@@ -17,6 +17,7 @@ import contextlib
 import logging
 import os
 import queue
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -100,6 +101,7 @@ class Cluster:
         self.address, self.work, self.within = address, work, threads
         self.client: Any = None
         self._local: Any = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> "Cluster":
         try:
@@ -118,21 +120,26 @@ class Cluster:
         if not count.isdigit() or int(count) < 1:
             raise UsageError(f"--cluster {self.address}: expected local:N, N processes from 1")
         self.within = self.within or max(1, bands.num_threads() // int(count))
-        from distributed import LocalCluster
-
-        self._local = LocalCluster(
-            # Any port: of a second cluster here, Dask would warn that its usual one is taken.
-            n_workers=int(count), threads_per_worker=1, processes=True,
-            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
-        )  # fmt: skip
+        try:
+            self._local = _start_local(int(count), self._held)
+        except ImportError as error:  # what makes the credentials
+            raise UsageError(
+                f"--cluster {self.address}: {_line(error)}: pip install 'imgconv[cluster]'"
+            ) from None
         return self._local
 
     def connect(self, scheduler: Any) -> None:
         """Connect and hand the work to the workers. Raises UsageError."""
         from distributed import Client
+        from distributed.security import Security
 
         from imgconv.batch.cluster_worker import Plugin
 
+        if str(scheduler).startswith("tls://") and not Security().tls_client_cert:
+            raise UsageError(
+                f"--cluster {self.address}: no certificate in Dask's configuration, expected "
+                "distributed.comm.tls.ca-file, client.cert and client.key"
+            )
         try:
             self.client = Client(scheduler, timeout=10, set_as_default=False)
             self.client.register_plugin(Plugin(self.work, self.within or 1))
@@ -167,6 +174,40 @@ class Cluster:
             if one is not None:
                 with contextlib.suppress(Exception):
                     one.close(timeout=10)
+        self._held.close()
+
+
+def _start_local(count: int, held: contextlib.ExitStack) -> Any:
+    """Start a scheduler and `count` worker processes here that obey nobody else.
+
+    Whoever reaches a scheduler or a worker has it run code as us, and loopback is open to every
+    user of the machine: hence TLS, with credentials that only these processes have, in memory.
+    The web pages ask for no credentials and tell of names of files, so none are served. Dask keeps
+    pickles in its scratch folder and puts it first on `sys.path`; its default,
+    /tmp/dask-scratch-space, it takes from whoever made it. held: what goes with the cluster.
+    """
+    import dask
+    from distributed import LocalCluster
+
+    scratch = held.enter_context(
+        tempfile.TemporaryDirectory(
+            prefix="imgconv-", dir=dask.config.get("temporary-directory", None),
+            ignore_cleanup_errors=True,
+        )
+    )  # fmt: skip
+    # For as long as the cluster lives: a worker that is started anew reads it too.
+    held.enter_context(
+        dask.config.set({
+            "temporary-directory": scratch, "distributed.scheduler.http.routes": [],
+            "distributed.worker.http.routes": [],
+        })
+    )  # fmt: skip
+    return LocalCluster(
+        n_workers=count, threads_per_worker=1, processes=True, security=True,
+        local_directory=scratch, silence_logs=logging.CRITICAL,
+        # Any port: of a second cluster here, Dask would warn that its usual one is taken.
+        dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+    )  # fmt: skip
 
 
 class _Batch:

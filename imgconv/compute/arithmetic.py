@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit, tape
+from imgconv.compute.arrays import contiguous, readable
 from imgconv.compute.bands import band_of, over_bands
 
 Array = npt.NDArray[Any]
@@ -50,7 +51,7 @@ def add(a: Array, b: Array, activation: Any = None) -> Array:
     added by NumPy. float64 stays, everything else becomes float32 where there is an activation.
     """
     same = a.shape == b.shape and a.dtype == b.dtype and a.dtype in (np.float32, np.float64)
-    if not same or not (a.flags.c_contiguous and b.flags.c_contiguous):
+    if not same or not (_lies(a) and _lies(b)):
         return _activated(np.add(a, b), activation)
     out = np.empty_like(a)
     work = add_elements(jit.ELEMENT_NAMES[a.dtype], epilogue.activation_key(activation))
@@ -71,12 +72,12 @@ def multiply(a: Array, b: Array, activation: Any = None) -> Array:
     x, factors = (b, a) if a.size < b.size else (a, b)
     planes = x.ndim == 4 and factors.shape == (*x.shape[:2], 1, 1) and x.size > 0
     same = x.dtype == factors.dtype and x.dtype in (np.float32, np.float64)
-    if not planes or not same or not x.flags.c_contiguous:
+    if not planes or not same or not _lies(x):
         return _activated(np.multiply(a, b), activation)
     out = np.empty_like(x)
     size = math.prod(x.shape[2:])
     work = scale_planes(jit.ELEMENT_NAMES[x.dtype], epilogue.activation_key(activation))
-    scales = np.ascontiguousarray(factors)
+    scales = contiguous(factors)
     count = scales.size
     over_bands(
         count, band_of(count, _FEW // size),
@@ -98,9 +99,9 @@ def copy_elements(element: str) -> jit.Built:
 
 def concatenate(arrays: Sequence[Array], axis: int) -> Array:
     """Return numpy.concatenate of arrays that fit; those of float32 are copied by all threads."""
-    if not all(x.dtype == np.float32 and x.flags.c_contiguous for x in arrays):
+    if not all(x.dtype == np.float32 and _lies(x) for x in arrays):
         tape.refuse()
-        return np.concatenate(arrays, axis=axis)
+        return readable(np.concatenate(arrays, axis=axis))
     shape = list(arrays[0].shape)
     axis %= len(shape)
     shape[axis] = sum(x.shape[axis] for x in arrays)
@@ -143,9 +144,9 @@ def transpose(x: Array, order: tuple[int, ...]) -> Array:
     """
     moved = max((axis + 1 for axis, source in enumerate(order) if axis != source), default=0)
     size = math.prod(x.shape[moved:])
-    if x.dtype != np.float32 or not x.flags.c_contiguous or size < _BLOCK:
+    if x.dtype != np.float32 or not _lies(x) or size < _BLOCK:
         tape.refuse()
-        return np.ascontiguousarray(x.transpose(order))
+        return contiguous(x.transpose(order))
     out = np.empty([x.shape[axis] for axis in order], np.float32)
     outer = x.shape[:moved]
     count = math.prod(outer)
@@ -158,6 +159,12 @@ def transpose(x: Array, order: tuple[int, ...]) -> Array:
     return out
 
 
+def _lies(x: Array) -> bool:
+    """Whether loops may walk over an array from its first element to its last."""
+    flags = x.flags
+    return flags.c_contiguous and flags.aligned
+
+
 def _activated(result: Array, activation: Any) -> Array:
     tape.refuse()  # NumPy has computed it
     if activation is None:
@@ -165,4 +172,5 @@ def _activated(result: Array, activation: Any) -> Array:
     from imgconv.compute.pointwise import activate
 
     own = result if result.dtype in (np.float32, np.float64) and result.ndim else None
+    own = own if _lies(result) else None
     return activate(result, activation, out=own)

@@ -126,7 +126,7 @@ def _merging_uncopied() -> Iterator[None]:
 def _numba_types(kinds: list[str]) -> list[Any]:
     scalars = {
         "u8": nb.uint8, "u16": nb.uint16, "i16": nb.int16, "i32": nb.int32,
-        "i64": nb.int64, "f32": nb.float32, "f64": nb.float64,
+        "u32": nb.uint32, "i64": nb.int64, "f32": nb.float32, "f64": nb.float64,
     }  # fmt: skip
     return [
         nb.CPointer(scalars[kind[:-1]]) if kind.endswith("*") else scalars[kind] for kind in kinds

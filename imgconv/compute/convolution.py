@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from imgconv import shapes
 from imgconv.compute import epilogue, exact, plan, tape, tiles
+from imgconv.compute.arrays import real_type, supported
 from imgconv.compute.bands import num_threads
 from imgconv.compute.borders import index_map
-from imgconv.compute.jit import ELEMENT_NAMES
 from imgconv.compute.linear import linear
 from imgconv.compute.padding import normalize_mode
 from imgconv.compute.tiles import Job
@@ -88,8 +88,7 @@ def conv2d(
         )
     offsets = check_bias(bias, c_out, "conv2d")
     window = Window(height, width, (kh, kw), stride, padding, dilation, padding_mode, pad_value)
-    result = np.float64 if x.dtype == np.float64 else np.float32
-    out = np.empty((count, c_out, *window.out_size), result)
+    out = np.empty((count, c_out, *window.out_size), real_type(x))
     sn, sc, sy, sx = (step // batch.itemsize for step in batch.strides)
     maps = c_out // groups
     area = window.out_size[0] * window.out_size[1]
@@ -152,7 +151,7 @@ def _mixes(x: npt.NDArray[Any], weight: npt.NDArray[Any], residual: npt.NDArray[
         x.ndim == 4 and x.dtype == residual.dtype == np.float32 and x.flags.c_contiguous
         and getattr(weight, "ndim", 0) == 4 and weight.shape[1:] == (x.shape[1], 1, 1)
         and len(weight) >= 4 and x.shape[1] >= 8 and x.shape[2] * x.shape[3] > 1 and x.size > 0
-        and x.shape[3] <= tiles.WIDEST and residual.flags.c_contiguous
+        and x.shape[3] <= tiles.WIDEST and residual.flags.c_contiguous and residual.flags.aligned
         and residual.shape == (len(x), len(weight), *x.shape[2:])
     )  # fmt: skip
 
@@ -250,20 +249,6 @@ class Window:
         spare = 2 * self.stride[1] + (kernel_size[1] - 1) * self.dilation[1]
         columns = index_map(width, left, right, mode)
         self.col_map = np.concatenate([columns, np.full(spare, -1, np.int64)])
-
-
-def supported(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array itself when the loops read its dtype, else a copy in the next wider one."""
-    if array.dtype in ELEMENT_NAMES and array.dtype != np.int64 and array.flags.aligned:
-        if all(step % array.itemsize == 0 for step in array.strides):
-            return array
-        return np.ascontiguousarray(array)
-    for dtype in (np.uint8, np.int16, np.uint16, np.float32, np.float64):
-        if np.can_cast(array.dtype, dtype, "safe"):
-            return np.ascontiguousarray(array, dtype)
-    if np.can_cast(array.dtype, np.float64, "same_kind"):
-        return np.ascontiguousarray(array, np.float64)
-    raise ShapeError(f"input of type {array.dtype}: expected numbers")
 
 
 def check_weights(weight: npt.NDArray[Any], flip: bool, operation: str) -> npt.NDArray[Any]:

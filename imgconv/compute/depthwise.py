@@ -19,10 +19,11 @@ import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit, masked
 from imgconv.compute import store as machine
+from imgconv.compute.arrays import contiguous
 from imgconv.compute.bands import over_bands
 from imgconv.compute.instructions import fmuladd, not_under, prefetch, splat, vector_at
 from imgconv.compute.jit import Built, Emitter, loop
-from imgconv.compute.tiles import Job
+from imgconv.compute.tiles import NOWHERE, Job
 from imgconv.compute.vectors import Call
 
 ROWS = 7  # divides the maps of 7, 14, 28, 56 and 112 rows that networks have
@@ -71,9 +72,9 @@ def rows_of_taps(
     """Emit `rows` output rows of a block: out[o + r·apart…] = bias[b] + Σ weights[w…] · pixels.
 
     Row j that the outputs see begins at source[base + lines[first + j]], or is zeros where that
-    line is −1. Output x of a row sees its columns from x·stride − near on; columns under 0 and from
-    `width` on are zero. `left` outputs of a row are stored; what is less than `floor` becomes
-    `floor` (NaN is not less). Of a pair, the second plane is that of o2, base2, w2 and b2.
+    line is NOWHERE. Output x of a row sees its columns from x·stride − near on; columns under 0
+    and from `width` on are zero. `left` outputs of a row are stored; what is less than `floor`
+    becomes `floor` (NaN is not less). Of a pair, the second plane is that of o2, base2, w2, b2.
 
     A row is read once; the columns of the taps are made of it in registers.
     """
@@ -205,7 +206,7 @@ def rows_of_taps(
             seen = [(r, j - r * down) for r in range(rows) if 0 <= j - r * down < tall]
             row, second = (builder.gep(source, [builder.add(at, line)]) for at in (base, base2))
             if rows == 1 or not form.inside:
-                outside = builder.icmp_signed("<", line, i64(0))
+                outside = builder.icmp_signed("==", line, i64(NOWHERE))
                 row, second = (builder.select(outside, zeros, place) for place in (row, second))
             elif not form.inside[0] <= j < form.inside[1]:
                 row = None
@@ -323,7 +324,7 @@ class Product:
         starts = np.empty((self._units, 2), np.int64)
         starts[:, 0] = job.starts_in
         starts[:, 1] = np.arange(self._units) % len(job.weights)
-        lines = np.where(job.row_map < 0, -1, job.row_map * job.row_stride)
+        lines = np.where(job.row_map < 0, NOWHERE, job.row_map * job.row_stride)
         columns = max(job.width, form.vectors * lanes * job.stride[1])
         self._arrays = starts, lines, np.zeros(columns, np.float32)
         self._addresses = [jit.address(array) for array in self._arrays]
@@ -337,7 +338,7 @@ class Product:
         weights: npt.NDArray[Any], bias: npt.NDArray[Any],
     ) -> None:  # fmt: skip
         """Compute out; source, weights (groups, M, …) and bias are laid out as in the job."""
-        weights = np.ascontiguousarray(weights, np.float32)
+        weights = contiguous(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
         last = self._activation
         activate = epilogue.activate_outputs.address(last) if last else 0

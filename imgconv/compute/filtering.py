@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from imgconv import shapes
 from imgconv.compute import epilogue, exact, memory, plan
-from imgconv.compute.convolution import Ints, Window, check_bias, check_weights, supported
+from imgconv.compute.arrays import supported
+from imgconv.compute.convolution import Ints, Window, check_bias, check_weights
 from imgconv.compute.jit import ELEMENT_NAMES
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError

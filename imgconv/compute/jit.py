@@ -19,8 +19,8 @@ an element type's name) and returns the argument types and the body:
 
     scale_row("f32")(out, source, 2.0, out.size)
 
-Argument types: u8 u16 i16 i32 i64 f32 f64, `*` for a pointer. A pointer takes an ndarray of that
-dtype (its first element's address; strides are the caller's business) or None. The first word
+Argument types: u8 u16 i16 i32 u32 i64 f32 f64, `*` for a pointer. A pointer takes an ndarray of
+that dtype (its first element's address; strides are the caller's business) or None. The first word
 `disjoint` promises that no two pointers reach the same element, unless both only read it: LLVM
 then vectorises a loop over ten rows, for which it otherwise makes no more than eight overlap
 checks, and keeps what it read from one array across stores to another.
@@ -45,6 +45,7 @@ _CTYPES: dict[str, Any] = {
     "u16": ctypes.c_uint16,
     "i16": ctypes.c_int16,
     "i32": ctypes.c_int32,
+    "u32": ctypes.c_uint32,
     "i64": ctypes.c_int64,
     "f32": ctypes.c_float,
     "f64": ctypes.c_double,
@@ -54,6 +55,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "u16": np.dtype(np.uint16),
     "i16": np.dtype(np.int16),
     "i32": np.dtype(np.int32),
+    "u32": np.dtype(np.uint32),
     "i64": np.dtype(np.int64),
     "f32": np.dtype(np.float32),
     "f64": np.dtype(np.float64),

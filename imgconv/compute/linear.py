@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import dots, epilogue, jit, store
+from imgconv.compute.arrays import contiguous, real_type
 from imgconv.compute.bands import band_of, over_bands
 from imgconv.errors import ShapeError
 
@@ -90,10 +91,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any =
     outputs, features = weight.shape
     if bias is not None and bias.shape != (outputs,):
         raise ShapeError(f"linear: bias of shape {bias.shape}, expected ({outputs},)")
-    dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
-    items = np.ascontiguousarray(x, dtype).reshape(math.prod(x.shape[:-1]), features)
-    matrix = np.ascontiguousarray(weight, dtype)
-    offsets = np.zeros(outputs, dtype) if bias is None else np.ascontiguousarray(bias, dtype)
+    dtype = real_type(x)
+    items = contiguous(x, dtype).reshape(math.prod(x.shape[:-1]), features)
+    matrix = contiguous(weight, dtype)
+    offsets = np.zeros(outputs, dtype) if bias is None else contiguous(bias, dtype)
     out = np.empty((len(items), outputs), dtype)
     key = epilogue.activation_key(activation)
     sizes = len(items), features, outputs

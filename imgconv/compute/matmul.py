@@ -34,6 +34,7 @@ from imgconv.compute import (
     tiles,
     winograd,
 )
+from imgconv.compute.arrays import contiguous
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.matmul_layout import Layout
@@ -373,7 +374,7 @@ class Product:
         residual: for a job with one; it is added while a task's outputs are in registers.
         """
         layout = self.layout
-        weights = np.ascontiguousarray(weights, np.float32)
+        weights = contiguous(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
         if self._packed is not None and copies.wanted():
             self._packed(out, source, weights, bias, residual)

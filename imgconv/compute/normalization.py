@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit
+from imgconv.compute.arrays import contiguous, real_type
 from imgconv.compute.bands import band_of, over_bands
 from imgconv.errors import ShapeError
 
@@ -153,8 +154,7 @@ def local_response_norm(
 def _checked(x: Array, operation: str) -> Array:
     if x.ndim < 2:
         raise ShapeError(f"{operation}: input of shape {x.shape}, expected (N, C, …)")
-    dtype = np.float64 if x.dtype == np.float64 else np.float32
-    return np.ascontiguousarray(x, dtype)
+    return contiguous(x, real_type(x))
 
 
 def _band(planes: int, area: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.arrays import readable
 from imgconv.compute.borders import index_map
 from imgconv.errors import UsageError
 from imgconv.shapes import Sides, resolve_padding
@@ -62,7 +63,7 @@ def pad(
     sides = resolve_padding(padding, (1, 1))
     rows = source_indices(x.shape[-2], sides.top, sides.bottom, mode)
     columns = source_indices(x.shape[-1], sides.left, sides.right, mode)
-    out = x[..., rows, :][..., columns]
+    out = readable(x)[..., rows, :][..., columns]
     fill = value if normalize_mode(mode) == "constant" else 0
     out[..., rows < 0, :] = fill
     out[..., columns < 0] = fill

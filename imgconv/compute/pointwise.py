@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import exponential, jit
+from imgconv.compute.arrays import contiguous, readable, real_type
 from imgconv.compute.bands import band_of, over_bands
 from imgconv.errors import ShapeError, UsageError
 
@@ -219,10 +220,9 @@ def activate(x: Array, activation: "str | Activation", out: Array | None = None)
     if activation == "softmax":
         return softmax(x, -3)
     key = str(parse_activation(activation))
-    dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
-    if x.dtype not in jit.ELEMENT_NAMES:
-        x = x.astype(dtype)
-    source = np.ascontiguousarray(x)
+    dtype = real_type(x)
+    x = readable(x)
+    source = np.ascontiguousarray(x, x.dtype if x.dtype in jit.ELEMENT_NAMES else dtype)
     if out is None:
         out = np.empty(source.shape, dtype)
     elif out.shape != source.shape or out.dtype != dtype or not out.flags.c_contiguous:
@@ -239,9 +239,9 @@ def softmax(x: Array, axis: int = -3) -> Array:
     """Return exp(x) / Σ exp(x) over an axis, shifted by the maximum so that nothing overflows."""
     if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
         raise ShapeError(f"softmax: axis {axis} of an array of {x.ndim} axes")
-    dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+    dtype = real_type(x)
     axis %= x.ndim
-    source = np.ascontiguousarray(x, dtype)
+    source = contiguous(x, dtype)
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     channels = x.shape[axis]
     out = np.empty_like(source)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import epilogue, jit, planes
+from imgconv.compute.arrays import readable
 from imgconv.compute.bands import band_of, over_bands
 from imgconv.compute.linear import linear
 from imgconv.errors import ShapeError
@@ -214,8 +215,9 @@ def _planes(x: Array, operation: str) -> Array:
         raise ShapeError(
             f"{operation}: input {x.shape}, expected a non-empty (C, H, W) or (N, C, H, W)"
         )
+    x = readable(x)
     if x.dtype not in jit.ELEMENT_NAMES:
-        x = x.astype(np.float32)
+        x = x.astype(np.float64 if x.dtype == np.uint64 else np.float32)
     return np.ascontiguousarray(x)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import plan
-from imgconv.compute.convolution import supported
+from imgconv.compute.arrays import contiguous, supported
 from imgconv.compute.filtering import make_job
 
 Array = npt.NDArray[Any]
@@ -44,9 +44,9 @@ class ArrayRows:
     """The rows of an array (H, W, C)."""
 
     def __init__(self, pixels: Array) -> None:
-        self.pixels = np.ascontiguousarray(pixels)
+        self.pixels = contiguous(pixels)
         self.height, self.width, self.channels = pixels.shape
-        self.dtype = pixels.dtype
+        self.dtype = self.pixels.dtype
         self._next = 0
 
     def rows_into(self, out: Array, count: int | None = None) -> int:

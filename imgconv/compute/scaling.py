@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import jit
+from imgconv.compute.arrays import contiguous, supported
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.errors import ShapeError
@@ -64,8 +65,7 @@ def scale(
     """
     if values.shape != out.shape:
         raise ShapeError(f"scale: values of shape {values.shape} into {out.shape}")
-    known = values.dtype in jit.ELEMENT_NAMES and values.dtype != np.int64
-    source = np.ascontiguousarray(values, values.dtype if known else np.float32).reshape(-1)
+    source = contiguous(supported(values)).reshape(-1)
     count, run, step = values.size, 1, 1
     target = out
     if out.flags.c_contiguous:
@@ -115,7 +115,7 @@ def weighted_sum(element: str) -> Built:
 
 def mix(colors: Array, weights: tuple[float, float, float]) -> Array:
     """Return (H, W, 1): the weighted sum of the first three channels of (H, W, C ≥ 3)."""
-    source = np.ascontiguousarray(colors)
+    source = contiguous(supported(colors))
     height, width, step = source.shape
     out = np.empty((height, width, 1), source.dtype)
     body = weighted_sum(jit.ELEMENT_NAMES[source.dtype])

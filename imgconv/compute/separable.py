@@ -23,7 +23,7 @@ from imgconv.compute import epilogue, exact, jit, plan, tiles
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.plan import Offer
-from imgconv.compute.tiles import Job, Layout, band_rows, round_up
+from imgconv.compute.tiles import NOWHERE, Job, Layout, band_rows, round_up
 from imgconv.compute.vectors import converted_rows, dot_block, fence, widest
 
 Array = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ VECTOR = widest()  # bytes
 def _gather(side: int) -> Helper:
     """A helper: `side` elements of `rows` padded rows, from element e on, to a block of floats.
 
-    places: where each row begins in the source, or -1 for a row of fill.
+    places: where each row begins in the source, or NOWHERE for a row of fill.
     """
 
     convert = converted_rows(VECTOR)
@@ -59,7 +59,7 @@ def _gather(side: int) -> Helper:
             column = col_map[x] if x < geometry[tiles.SHIFT] else np.int64(-1)
             at = column * pixel + (e + i) - x * run
             for j in range(rows):
-                inside = column >= 0 and places[j] >= 0
+                inside = column >= 0 and places[j] != NOWHERE
                 block[j * side + i] = source[places[j] + at] if inside else values[epilogue.FILL]
 
     return Helper(body)
@@ -98,7 +98,8 @@ def separable_rows(
             rows = min(side, bottom - y)
             for j in range(seen):
                 line = row_map[min(y + j, bottom + kh - 2)]
-                places[j] = start_in + line * geometry[tiles.ROW_STRIDE] if line >= 0 else -1
+                place = start_in + line * geometry[tiles.ROW_STRIDE]
+                places[j] = place if line >= 0 else NOWHERE
             for b in range(squares):
                 gather(
                     block, source, places, seen, x * run + b * side, col_map, geometry, values

@@ -46,6 +46,9 @@ from imgconv.compute.jit import Helper
     FIELDS,
 ) = range(23)
 
+# Stands for the offset of a row of padding: no view's own, whatever the signs of its strides.
+NOWHERE = int(np.iinfo(np.int64).min)
+
 TILE_FLOATS = 49152  # 192 kB of float32: with the output's lines it stays in a 512 kB L2
 ROWS = 4  # output rows that the direct loop sums at a time
 FEW = 36  # taps up to which they are unrolled (`direct`); beyond, a loop over them is as fast

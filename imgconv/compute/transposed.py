@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv import shapes
+from imgconv.compute.arrays import real_type
 from imgconv.compute.convolution import conv2d
 from imgconv.errors import ShapeError
 
@@ -46,8 +47,7 @@ def conv_transpose2d(
     # (C_in, C_out/g, kH, kW) → (C_out, C_in/g, kH, kW), as conv2d has it.
     bank = weight.reshape(groups, c_in // groups, per_group, *weight.shape[2:])
     bank = bank.transpose(0, 2, 1, 3, 4).reshape(-1, c_in // groups, *weight.shape[2:])
-    dtype = np.float64 if x.dtype == np.float64 else np.float32
-    out = np.empty((len(x), per_group * groups, *size), dtype)
+    out = np.empty((len(x), per_group * groups, *size), real_type(x))
     near = sides.top, sides.left
     for row in range(min(steps[0], size[0])):
         for column in range(min(steps[1], size[1])):

@@ -16,6 +16,7 @@ from typing import Any
 
 from imgconv.compute import store
 from imgconv.compute.instructions import not_under, prefetch
+from imgconv.compute.tiles import NOWHERE
 
 BYTES = 32
 AHEAD = 64  # elements: rows read side by side are more than the CPU foresees (41×41: a tenth)
@@ -471,7 +472,7 @@ def converted_rows(vector: int) -> Traced:
     """A vector of each of some rows, converted and stored one after the other.
 
     converted_rows(out, source, places, e, count, fill): for j < count the elements
-    source[places[j] + e…] where places[j] is not negative, else fill[0], to out.
+    source[places[j] + e…] where places[j] is not NOWHERE, else fill[0], to out.
     """
 
     def emit(
@@ -486,7 +487,7 @@ def converted_rows(vector: int) -> Traced:
         with cgutils.for_range(builder, count.value) as loop:
             j = Index(builder, loop.index)
             place = places[j]
-            inside = builder.icmp_signed(">=", place.value, origin.value)
+            inside = builder.icmp_signed("!=", place.value, ir.IntType(64)(NOWHERE))
             with builder.if_else(inside) as (here, beyond):
                 with here:
                     source.fetch(place + e + AHEAD)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import copies, copying, epilogue, jit, microkernel, scratch, tiles
+from imgconv.compute.arrays import contiguous
 from imgconv.compute.bands import num_threads, over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.compute.tiles import Job, convert_row, panel_at, round_up
@@ -348,7 +349,7 @@ class Product:
         weights: npt.NDArray[Any], bias: npt.NDArray[Any],
     ) -> None:  # fmt: skip
         """Compute out; source, weights (groups, M, …) and bias are laid out as in the job."""
-        weights = np.ascontiguousarray(weights, np.float32)
+        weights = contiguous(weights, np.float32)
         kept = None
         if copies.wanted():
             kept = copies.copy_of(weights, ("transformed",), lambda: self._transformed(weights))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.arrays import readable
 from imgconv.compute.scaling import mix
 from imgconv.errors import UsageError
 from imgconv.images.image import Image
@@ -18,6 +19,7 @@ _LETTERS = "rgba"
 
 def to_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """sRGB in 0…1 to linear light. Source: IEC 61966-2-1."""
+    values = readable(values)
     magnitude = np.abs(values)
     low, high = magnitude / 12.92, ((magnitude + 0.055) / 1.055) ** 2.4
     return np.asarray(np.copysign(np.where(magnitude <= 0.04045, low, high), values), values.dtype)
@@ -25,6 +27,7 @@ def to_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def from_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Linear light to sRGB in 0…1; negative responses mirror. Source: IEC 61966-2-1."""
+    values = readable(values)
     magnitude = np.abs(values)
     low, high = magnitude * 12.92, 1.055 * magnitude ** (1 / 2.4) - 0.055
     return np.asarray(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from imgconv import shapes
+from imgconv.compute.arrays import real_type
 from imgconv.networks.chain import Window
 from imgconv.networks.layers.base import Array, Layer, Reach, Shape, image_shape
 
@@ -80,7 +81,7 @@ class KernelFilter(Layer):
         from imgconv.compute.filtering import filter_image
 
         kernel, stride, _, dilation = self.geometry
-        real = np.float64 if inputs[0].dtype == np.float64 else np.float32
+        real = real_type(inputs[0])
 
         def work(image: Array) -> Array:
             found = filter_image(

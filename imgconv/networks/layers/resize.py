@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imgconv.compute.arrays import readable
 from imgconv.errors import ShapeError
 from imgconv.networks.layers.base import Array, Layer, Reach, Shape
 
@@ -58,7 +59,7 @@ class Resize(Layer):
         return self.shape
 
     def forward(self, *inputs: Array) -> Array:
-        x = inputs[0]
+        x = readable(inputs[0])
         self.output_shape(x.shape)
         with np.errstate(all="ignore"):
             return self._resized(x)

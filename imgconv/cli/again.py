@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from imgconv.bank.literal import kernel_without_files
+from imgconv.batch.carrying import Result
 from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
@@ -95,8 +96,8 @@ class MapAgain(Work):
         check_against_input(self.target or "-", source, False)
         return self.target or "-"
 
-    def _options(self, path: str, metadata: Any, icc: bytes | None) -> dict[str, Any]:
-        return super()._options(path, metadata, icc) | {"ome": self.ome}
+    def _options(self, path: str, metadata: Any, image: Any, made: Result) -> dict[str, Any]:
+        return super()._options(path, metadata, image, made) | {"ome": self.ome}
 
     def _publish(self, path: str, pieces: Any, replace: bool) -> int:
         if path != "-":

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imgconv.batch.carrying import Result
 from imgconv.batch.division import Divided, Division, rows_of_part
 from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
@@ -54,7 +55,7 @@ class InBands(Outputs):
         image = self._open(source)
         if image is None:
             return None
-        self._tell(image.notes)
+        self._tell_of(image)
         with contextlib.closing(image.rows):
             try:
                 return self._write_rows(source, index, image, 0, replace, origin)
@@ -123,7 +124,9 @@ class InBands(Outputs):
         found = []
         for path, rows in zip(paths, maps, strict=True):
             metadata = self._metadata(origin, frame, rows.kernel, rows.name, made)
-            options = self._options(path, metadata, image.icc) | {"alpha": rows.alpha}
+            shape = rows.height, rows.width, rows.channels
+            shown = Result(rows.kernel, rows.name, shape, rows.dtype, rows.alpha)
+            options = self._options(path, metadata, image, shown) | {"alpha": rows.alpha}
             result = {"input": source, "output": path, "kernel": rows.kernel.name,
                       "map": rows.name, "width": rows.width, "height": rows.height,
                       "channels": rows.channels, "dtype": str(rows.dtype),

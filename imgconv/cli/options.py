@@ -200,7 +200,9 @@ frame = click.option("--frame", metavar="N|all", help="Frame or page of a file o
 max_pixels = click.option(
     "--max-pixels", type=click.IntRange(1), help="Refuse larger images; default 179 million."
 )
-no_metadata = click.option("--no-metadata", is_flag=True, help="Leave out what was applied.")
+no_metadata = click.option(
+    "--no-metadata", is_flag=True, help="Write no metadata: neither the input's nor our record."
+)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 skip_existing = click.option("--skip-existing", is_flag=True, help="Leave complete outputs alone.")
 colormap = click.option(
@@ -274,6 +276,7 @@ _WRITE = (
         "--pyramid", is_flag=True, help="Write smaller levels too, each half: TIFF and Zarr."
     ),
     no_metadata,
+    click.option("--no-record", is_flag=True, help="Leave out our record of how it was made."),
     overwrite,
     skip_existing,
     click.option("--in-place", is_flag=True, help="Replace every input by its result."),

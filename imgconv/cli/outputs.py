@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from imgconv.batch.carrying import Result, carried
 from imgconv.batch.draft import Draft
 from imgconv.batch.filtering import Recipe
 from imgconv.batch.origin import Origin
@@ -15,8 +16,10 @@ from imgconv.cli.boundary import drop_stdout, reason, say
 from imgconv.errors import OutputError, UsageError
 from imgconv.images import formats
 from imgconv.images.complete import is_complete
+from imgconv.images.image import Image
 from imgconv.images.publish import exists, publish
 from imgconv.images.remote import is_url
+from imgconv.images.streamed import Streamed
 
 
 @dataclass(eq=False, repr=False)
@@ -74,7 +77,9 @@ class Outputs:
     def _origin(self, source: str, data: Any) -> Origin | None:
         """What the records say of the input, if there are any."""
         holds = self.made is None or self.made.note
-        if self.request.given["no_metadata"] or self.request.recipe.only_report or not holds:
+        given = self.request.given
+        without = given["no_metadata"] or given["no_record"]
+        if without or self.request.recipe.only_report or not holds:
             return None
         return Origin(source, data if isinstance(data, bytes) else None)
 
@@ -102,14 +107,16 @@ class Outputs:
         dtype = formats.output_dtype(made, depth, source)
         return dtype, made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
 
-    def _options(self, path: str, metadata: Any, icc: bytes | None) -> dict[str, Any]:
-        """The options of `encode` for one map's file."""
+    def _options(
+        self, path: str, metadata: Any, image: Image | Streamed, made: Result
+    ) -> dict[str, Any]:
+        """The options of `encode` for one map's file; metadata: the record."""
         given = self.request.given
         return {
             "compress": level_of(given["compress"]), "quality": given["quality"],
             "metadata": metadata, "pyramid": given["pyramid"],
-            "icc": icc if self.request.recipe.keeps_colors() else None,
             "ome": path.lower().endswith((".ome.tif", ".ome.tiff")),
+            **carried(image, self.request.recipe, made, bool(given["no_metadata"])),
         }  # fmt: skip
 
     def _metadata(
@@ -120,6 +127,12 @@ class Outputs:
         recipe = self.request.recipe
         one = None if self.plan.together or recipe.sheet else (kernel, name)
         return self.request.draft.record(origin, frame, recipe, one, made)
+
+    def _tell_of(self, image: Image | Streamed) -> None:
+        """Print what is to be said of an image that was read."""
+        self._tell(image.notes)
+        if image.metadata is not None and not self.request.given["no_metadata"]:
+            self._tell(image.metadata.notes)
 
     def _tell(self, notes: Iterable[str]) -> None:
         for note in () if self.request.given["quiet"] else notes:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 LEAST = 12  # files that repay the start of worker processes
 # What decides an output's bytes beside the recipe and its name.
 _DECIDING = (
-    "format_", "depth", "scale", "quality", "compress", "frame", "no_metadata", "max_pixels",
-    "level", "pyramid",
+    "format_", "depth", "scale", "quality", "compress", "frame", "no_metadata", "no_record",
+    "max_pixels", "level", "pyramid",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from imgconv.batch.carrying import Result
 from imgconv.batch.origin import Origin, taken
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.cli.bands import InBands, in_files, skipped
@@ -73,7 +74,7 @@ class Work(InBands):
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
                                  level=given["level"],
                                  name="standard input" if source == "-" else source):  # fmt: skip
-            self._tell(image.notes)
+            self._tell_of(image)
             # MPO is a camera's JPEG: its further frames are previews of the old picture.
             if given["in_place"] and image.frames > 1 and image.format != "MPO":
                 raise OutputError(
@@ -130,7 +131,8 @@ class Work(InBands):
                 arrays[result.name or "image"] = samples
                 rows.append(row)
                 continue
-            options = self._options(path, metadata, image.icc)
+            shown = Result(result.kernel, result.name, samples.shape, samples.dtype, alpha)
+            options = self._options(path, metadata, image, shown)
             row["bytes"] = self._publish(
                 path, encode(samples, made, alpha=alpha, **options), replace
             )

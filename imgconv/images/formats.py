@@ -32,14 +32,13 @@ class Format(NamedTuple):
 
 
 NOTE_LIMIT = 1 << 19  # PNG text is read up to twice that
-_EXIF_LIMIT = 60_000  # JPEG's segments end at 65,533 bytes
 _ARRAYS = (U8, U16, F32, F64)
 FORMATS: dict[str, Format] = {
     made.name: made
     for made in (
         Format("png", (".png",), (U8, U16), (1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
-        Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), note=_EXIF_LIMIT),
-        Format("webp", (".webp",), channels=(1, 2, 3, 4), alpha=True, note=_EXIF_LIMIT),
+        Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), note=NOTE_LIMIT),
+        Format("webp", (".webp",), channels=(1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
         Format("tiff", (".tif", ".tiff"), (U8, U16, F32), (), alpha=True, note=NOTE_LIMIT),
         Format("ppm", (".ppm",), (U8, U16)),
         Format("pgm", (".pgm",), (U8, U16), (1,)),

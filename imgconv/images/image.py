@@ -1,10 +1,13 @@
 """What an image is inside imgconv."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from imgconv.images.metadata import Metadata
 
 
 @dataclass(eq=False, repr=False)
@@ -17,6 +20,7 @@ class Image:
     name: how messages and templates call it (the path, `-` or `sample:chart`).
     frame, frames: index of this frame and how many the file has.
     icc: an ICC profile that describes `pixels`, or None.
+    metadata: what else the file says of them, or None.
     info: further facts worth carrying (the format read, notes for the user).
     """
 
@@ -26,6 +30,7 @@ class Image:
     frame: int = 0
     frames: int = 1
     icc: bytes | None = None
+    metadata: "Metadata | None" = None
     format: str = ""
     notes: list[str] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)

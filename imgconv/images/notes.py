@@ -4,13 +4,15 @@
 |---|---|
 | PNG | text of the keyword `imgconv` |
 | TIFF | ImageDescription |
-| JPEG, WebP | ImageDescription in EXIF |
-| GIF | comment |
+| JPEG | segments APP15 that begin with `imgconv` and NUL |
+| WebP | chunk `IMGC` |
+| GIF | application extension `imgconv rec` |
 | NPZ | the member `imgconv`, Unicode |
 | safetensors | `__metadata__`, key `imgconv` |
 | Zarr | attribute `imgconv` |
 
-The other formats have no place for it.
+The other formats have no place for it. imgconv 0.1 put it into TIFF's ImageDescription, into that
+of EXIF and into GIF's comment, where it is still found.
 """
 
 import json
@@ -30,15 +32,6 @@ from imgconv.images.tiff_tags import Directories
 KEYWORD = "imgconv"
 _DESCRIPTION = 0x010E
 _HOLD = "PNG, TIFF, JPEG, WebP, GIF, NPZ, safetensors and Zarr hold one"
-
-
-def exif(note: str) -> bytes:
-    """The EXIF block with a note of ASCII characters."""
-    from PIL import Image as Pillow
-
-    made = Pillow.Exif()
-    made[_DESCRIPTION] = note
-    return made.tobytes()
 
 
 def read_note(path: str) -> str:
@@ -83,6 +76,26 @@ def _of_tiff(source: Source, kind: str) -> str:
     return unescape(rest.partition("</Value>")[0]) if ours else text
 
 
+def _of_blocks(source: Source, kind: str) -> str:
+    """The record in a JPEG, WebP or GIF, where this version and where the first one put it."""
+    from imgconv.images.metadata import reading, writing
+
+    data = source.data(file_limit(MAX_PIXELS))
+    parts: list[bytes] = []
+    if kind == "JPEG":
+        parts = [payload.removeprefix(writing.JPEG_RECORD)
+                 for marker, payload in reading.jpeg_segments(data)
+                 if marker == 0xEF and payload.startswith(writing.JPEG_RECORD)]  # fmt: skip
+    elif kind == "WEBP":
+        parts = [data[start:stop] for name, start, stop in reading.riff_chunks(data)
+                 if name == writing.WEBP_RECORD]  # fmt: skip
+    else:
+        for label, content in reading.gif_extensions(data):
+            if label == 0xFF and content[0] == writing.GIF_RECORD:
+                parts += content[1:]
+    return b"".join(parts).decode("latin-1") or _by_pillow(source, kind)
+
+
 def _by_pillow(source: Source, kind: str) -> str:
     with pillow.decoding(source.name, MAX_PIXELS):
         opened = pillow.open_image(source.file(file_limit(MAX_PIXELS)), kind, source.name)
@@ -92,8 +105,8 @@ def _by_pillow(source: Source, kind: str) -> str:
 
 
 _READERS: dict[str, Callable[[Source, str], str]] = {
-    "PNG": _of_png, "NPZ": _of_npz, "TIFF": _of_tiff, "JPEG": _by_pillow, "WEBP": _by_pillow,
-    "GIF": _by_pillow,
+    "PNG": _of_png, "NPZ": _of_npz, "TIFF": _of_tiff, "JPEG": _of_blocks, "WEBP": _of_blocks,
+    "GIF": _of_blocks,
 }  # fmt: skip
 
 

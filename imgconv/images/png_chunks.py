@@ -22,6 +22,9 @@ except ImportError:
 CODEC_ERRORS: tuple[type[Exception], ...] = (zlib.error, codec.error)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# What is kept for outputs beside a profile.
+CARRIED = frozenset({b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"eXIf", b"gAMA", b"cHRM",
+                     b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sTER"})  # fmt: skip
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PROFILE_LIMIT = 16 << 20
 _TEXT_LIMIT = 1 << 20
@@ -69,6 +72,7 @@ class Facts:
     palette, transparency: the PLTE and tRNS chunks as they are. icc: the inflated profile.
     gamma: of the samples (the gAMA value, 0.45455 for 1/2.2). srgb: the rendering intent.
     exif: the TIFF structure of the eXIf chunk. text: keyword → value of tEXt, zTXt, iTXt.
+    carried: (kind, payload) of the chunks of CARRIED, as they are.
     """
 
     palette: bytes = b""
@@ -79,6 +83,7 @@ class Facts:
     exif: bytes = b""
     text: dict[str, str] = field(default_factory=dict)
     text_size: int = 0
+    carried: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     @property
     def orientation(self) -> int:
@@ -187,8 +192,21 @@ def parse_facts(data: memoryview) -> tuple[Facts, int, int, int]:
     return facts, first, end, total
 
 
+def carried_facts(data: bytes) -> Facts:
+    """What the chunks of CARRIED say in a file that may be damaged, animated or both."""
+    facts, at = Facts(), 8
+    while at + 12 <= len(data):
+        length, kind = _LENGTH_AND_KIND.unpack_from(data, at)
+        start, at = at + 8, at + 12 + length
+        if kind in CARRIED and at <= len(data):
+            _take(facts, kind, memoryview(data)[start : start + length], False)
+    return facts
+
+
 def _take(facts: Facts, kind: bytes, payload: memoryview, late: bool) -> None:
     """Note what one chunk says; ancillary chunks that make no sense are passed over."""
+    if kind in CARRIED:
+        facts.carried.append((kind, bytes(payload)))
     if kind in (b"PLTE", b"tRNS"):
         name = "palette" if kind == b"PLTE" else "transparency"
         if late or getattr(facts, name) or (kind == b"PLTE" and facts.transparency):
@@ -216,6 +234,8 @@ def _take(facts: Facts, kind: bytes, payload: memoryview, late: bool) -> None:
 def _take_text(facts: Facts, kind: bytes, payload: bytes) -> None:
     keyword, _, rest = payload.partition(b"\0")
     value: bytes | None = rest
+    if facts.text_size > 4 * _TEXT_LIMIT and keyword != b"imgconv":
+        return
     if kind == b"zTXt":
         value = inflate(rest[1:], _TEXT_LIMIT) if rest[:1] == b"\0" else None
     elif kind == b"iTXt":
@@ -224,6 +244,7 @@ def _take_text(facts: Facts, kind: bytes, payload: bytes) -> None:
         if value is not None and rest[0]:
             value = inflate(value, _TEXT_LIMIT) if rest[1] == 0 else None
     if value is None or not keyword or facts.text_size + len(value) > 4 * _TEXT_LIMIT:
+        facts.text_size += _TEXT_LIMIT  # what is too long, or broken, took as long to find out
         return
     facts.text_size += len(value)
     encoding = "utf-8" if kind == b"iTXt" else "latin-1"

@@ -15,7 +15,7 @@ say: Pillow accepts wrong checksums of image data, for example.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from imgconv.images.png_chunks import (
     parse_header,
 )
 from imgconv.images.png_inflate import Ahead, Blocks, Inflater, Inline
+
+if TYPE_CHECKING:
+    from imgconv.images.metadata import Metadata
 
 _BLOCK = 512 << 10  # bytes inflated at a time: still in the second-level cache when unfiltered
 _ALONE = 1 << 20  # below this many bytes a second thread costs more than it saves
@@ -283,6 +286,14 @@ class Reader:
                 found[name] = value
         return found
 
+    def metadata(self, name: str) -> "Metadata | None":
+        """What else the file says of the image, if anything; name: what messages call it."""
+        if not self.facts.carried:
+            return None
+        from imgconv.images.metadata.reading import of_png
+
+        return of_png(self.facts.carried, name)
+
     def close(self) -> None:
         """End the inflating thread; rows not read yet are lost."""
         if self._blocks is not None:
@@ -343,6 +354,7 @@ def decode(data: Any, *, max_pixels: int | None = None, name: str = "") -> Image
         alpha=reader.alpha,
         name=name,
         icc=reader.facts.icc,
+        metadata=reader.metadata(name),
         format="PNG",
         info=reader.info(),
     )

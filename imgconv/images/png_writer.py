@@ -8,7 +8,7 @@ begins depends on the image alone, so the file does not depend on the number of 
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,7 +191,8 @@ class Writer:
     sink: called with pieces of the file, in order, by the thread that calls `write` and
     `finish`. channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha. dtype: uint8 or uint16.
     compress: 0 (stored) to 9; "fast" is 1; "small" tries several ways a strip and takes long.
-    text: keyword → value. icc: a profile that describes the pixels. threads: 0 for one a CPU.
+    text: keyword → value. icc: a profile that describes the pixels. chunks: (kind, payload) of
+    others to write before the pixels. threads: 0 for one a CPU.
 
     At most 2 × threads + 1 strips are held. Raises OutputError for what PNG cannot hold.
     """
@@ -207,6 +208,7 @@ class Writer:
         compress: int | str = "fast",
         text: dict[str, str] | None = None,
         icc: bytes | None = None,
+        chunks: Iterable[tuple[bytes, bytes]] = (),
         threads: int = 0,
     ) -> None:
         self.dtype = np.dtype(dtype)
@@ -228,7 +230,7 @@ class Writer:
         self._crew = _Crew(threads or bands.num_threads())
         header = width.to_bytes(4, "big") + height.to_bytes(4, "big")
         header += bytes((8 * self.dtype.itemsize, _COLOR[channels], 0, 0, 0))
-        sink(SIGNATURE + pack(b"IHDR", header) + _metadata(text or {}, icc))
+        sink(SIGNATURE + pack(b"IHDR", header) + _metadata(text or {}, icc, chunks))
 
     def write(self, rows: Pixels) -> None:
         """Take the next rows, (n, width, channels); the array may be reused afterwards."""
@@ -315,6 +317,7 @@ def encode_rows(
     compress: int | str = "fast",
     text: dict[str, str] | None = None,
     icc: bytes | None = None,
+    chunks: Iterable[tuple[bytes, bytes]] = (),
     threads: int = 0,
 ) -> Iterator[bytes]:
     """Return the pieces of a PNG file, each made as soon as the rows it holds have come.
@@ -330,7 +333,7 @@ def encode_rows(
     pieces: list[bytes] = []
     writer = Writer(
         pieces.append, source.width, source.height, source.channels, source.dtype,
-        compress=compress, text=text, icc=icc, threads=threads,
+        compress=compress, text=text, icc=icc, chunks=chunks, threads=threads,
     )  # fmt: skip
     return _encoded(writer, source, pieces)
 
@@ -361,11 +364,15 @@ def _strip_rows(row_bytes: int, height: int) -> int:
     return -(-height // -(-row_bytes * height // target))
 
 
-def _metadata(text: dict[str, str], icc: bytes | None) -> bytes:
+def _metadata(
+    text: dict[str, str], icc: bytes | None, chunks: Iterable[tuple[bytes, bytes]]
+) -> bytes:
     """The chunks between the header and the image data."""
     found = b""
     if icc is not None:
         found += pack(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc, 9))
+    for kind, payload in chunks:
+        found += pack(kind, payload)
     for keyword, value in text.items():
         wrong = not 1 <= len(keyword) <= 79 or max(keyword) > "\xff" or keyword != keyword.strip()
         if wrong or "\0" in keyword + value:

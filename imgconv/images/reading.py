@@ -7,8 +7,10 @@ and not applied: samples stay as they are in the file. A profile is kept in `Ima
 as it describes the pixels.
 """
 
+import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -255,11 +257,18 @@ class _Reader:
             yield image
 
     def _pillow(self) -> Iterator[Image]:
+        from imgconv.images import png_chunks
+        from imgconv.images.metadata.reading import of_pillow
+
         data = self.source.data(self.byte_limit)
         missing = missing_end(self.kind, data)
         if missing:
             raise ImageError(f"{self.name}: truncated {self.kind}: {missing}")
         file = self.source.file(self.byte_limit)
+        if self.kind == "PNG":
+            from imgconv.images.metadata.reading import without_texts
+
+            file = io.BytesIO(without_texts(data))
         with pillow.decoding(self.name, self.limit):
             opened = pillow.open_image(file, self.kind, self.name)
             self.check(opened.height, opened.width)
@@ -269,6 +278,9 @@ class _Reader:
         for index in which:
             with pillow.decoding(self.name, self.limit):
                 image = self._decoded(opened, index)
+            if self.kind == "PNG":
+                image.info["orientation"] = png_chunks.carried_facts(data).orientation
+            image.metadata = of_pillow(opened, data, self.name)
             image.frames = count
             image.notes += notes + _narrowed(data, opened, self.name)
             yield image
@@ -323,6 +335,8 @@ def _oriented(image: Image) -> Image:
         image.pixels = np.ascontiguousarray(oriented(image.pixels, orientation))
         image.info["orientation"] = 1
         image.info["oriented"] = orientation
+        if image.metadata is not None:
+            image.metadata = replace(image.metadata, orientation=orientation)
     return image
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from imgconv.images.formats import sniff
 from imgconv.images.image import Image
 from imgconv.images.reading import MAX_PIXELS, check_size, file_limit, first_of
 from imgconv.images.source import Source, is_zarr
+
+if TYPE_CHECKING:
+    from imgconv.images.metadata import Metadata
 
 MEMORY = 1 << 28  # bytes that an image may take by default before it goes in bands
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -25,6 +28,7 @@ class Streamed(NamedTuple):
     name: str
     icc: bytes | None
     notes: tuple[str, ...] = ()
+    metadata: "Metadata | None" = None
 
     @property
     def full_scale(self) -> float:
@@ -34,7 +38,9 @@ class Streamed(NamedTuple):
 
 def rows_of(image: Image) -> Streamed:
     """An image that is in memory already."""
-    return Streamed(ArrayRows(image.pixels), image.alpha, image.name, image.icc)
+    return Streamed(
+        ArrayRows(image.pixels), image.alpha, image.name, image.icc, metadata=image.metadata
+    )
 
 
 def open_rows(
@@ -79,7 +85,8 @@ def open_rows(
             raise type(error)(f"{source.name}: {error}") from None
     if reader.header.interlaced or reader.facts.orientation != 1:
         return None
-    return Streamed(reader, reader.alpha, source.name, reader.facts.icc)
+    metadata = reader.metadata(source.name)
+    return Streamed(reader, reader.alpha, source.name, reader.facts.icc, metadata=metadata)
 
 
 def _open_tiff(path: str, name: str, limit: int, memory: int, level: int) -> Streamed | None:

@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
 from imgconv.images.publish import Folder, joined
 
+if TYPE_CHECKING:
+    from imgconv.images.metadata import Metadata
+
+_JPEG_QUALITY = 92  # where neither the user nor the input says one
 _LARGE = 1 << 26  # bytes of samples from which on a TIFF is written in bands
 
 
@@ -26,22 +30,24 @@ def encode(
     quality: int | None = None,
     metadata: dict[str, Any] | None = None,
     icc: bytes | None = None,
+    carried: "Metadata | None" = None,
     pyramid: bool = False,
     ome: bool = False,
 ) -> Iterable[Any]:
     """Return the pieces of a file that holds samples (H, W, C) of a dtype the format takes.
 
     metadata: what was applied; kept as JSON where the format has a place for it (see `notes`), and
-    left out elsewhere. pyramid: with smaller levels, in TIFF and Zarr. ome: a TIFF described as
-    OME-TIFF. Raises UsageError for channels, sizes or levels that the format cannot hold.
+    left out elsewhere. carried: the input's metadata, as it describes the samples. pyramid: with
+    smaller levels, in TIFF and Zarr. ome: a TIFF described as OME-TIFF.
+
+    Raises UsageError for channels, sizes or levels that the format cannot hold.
     """
     _check(samples.shape, made, pyramid)
     note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
     if made.name == "png":
         from imgconv.images import png
 
-        text = {"imgconv": note} if note else {}
-        return png.encode(samples, alpha=alpha, compress=compress, text=text, icc=icc)
+        return png.encode(samples, alpha=alpha, **_png_options(compress, note, icc, carried))
     if made.name in ("ppm", "pgm", "pnm", "pfm"):
         from imgconv.images import netpbm
 
@@ -68,7 +74,7 @@ def encode(
             pieces = tiff_writer.encode_rows(rows, alpha=alpha, note=note, icc=icc, pyramid=True)
             return [joined(pieces)]
         return tiff_writer.encode(samples, alpha=alpha, note=note, icc=icc)
-    return [_by_pillow(samples, made, quality, icc, note)]
+    return [_by_pillow(samples, made, quality, icc, note, carried)]
 
 
 def encode_rows(
@@ -80,6 +86,7 @@ def encode_rows(
     quality: int | None = None,
     metadata: dict[str, Any] | None = None,
     icc: bytes | None = None,
+    carried: "Metadata | None" = None,
     pyramid: bool = False,
     ome: bool = False,
     patched: bool = False,
@@ -93,8 +100,9 @@ def encode_rows(
     if made.name == "png":
         from imgconv.images import png
 
-        text = {"imgconv": json.dumps(metadata, ensure_ascii=True)} if metadata else {}
-        return png.encode_rows(source, alpha=alpha, compress=compress, text=text, icc=icc)
+        note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
+        options = _png_options(compress, note, icc, carried)
+        return png.encode_rows(source, alpha=alpha, **options)
     if made.name in ("ppm", "pgm", "pnm"):
         from imgconv.images import netpbm
 
@@ -111,7 +119,21 @@ def encode_rows(
     samples = np.empty(shape, source.dtype)
     read_rows(source, samples)
     return encode(samples, made, alpha=alpha, compress=compress, quality=quality,
-                  metadata=metadata, icc=icc, pyramid=pyramid, ome=ome)  # fmt: skip
+                  metadata=metadata, icc=icc, carried=carried, pyramid=pyramid,
+                  ome=ome)  # fmt: skip
+
+
+def _png_options(
+    compress: int | str, note: str, icc: bytes | None, carried: "Metadata | None"
+) -> dict[str, Any]:
+    options: dict[str, Any] = {"compress": compress, "icc": icc}
+    if note:
+        options["text"] = {"imgconv": note}
+    if carried:
+        from imgconv.images.metadata.writing import png_chunks
+
+        options["chunks"] = png_chunks(carried)
+    return options
 
 
 def _zarr(source: RowSource, metadata: dict[str, Any] | None, pyramid: bool) -> Folder:
@@ -158,25 +180,35 @@ def encode_archive(
 
 
 def _by_pillow(
-    samples: npt.NDArray[Any], made: Format, quality: int | None, icc: bytes | None, note: str
-) -> bytes:
+    samples: npt.NDArray[Any], made: Format, quality: int | None, icc: bytes | None, note: str,
+    carried: "Metadata | None",
+) -> bytes:  # fmt: skip
     from PIL import Image as Pillow
 
     picture = Pillow.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     options: dict[str, Any] = {}
-    if made.name in ("jpeg", "webp") and quality:
+    if carried:
+        from imgconv.images.metadata.writing import pillow_options
+
+        options = pillow_options(carried, made.name, samples.shape[2], quality)
+    if made.name == "jpeg" and "qtables" not in options:
+        options["quality"] = quality or _JPEG_QUALITY
+    elif made.name == "webp" and quality:
         options["quality"] = quality
     if icc and made.name in ("jpeg", "webp"):
         options["icc_profile"] = icc
-    if note and made.name in ("jpeg", "webp"):
-        from imgconv.images import notes
-
-        options["exif"] = notes.exif(note)
-    elif note and made.name == "gif":
-        options["comment"] = note
     buffer = io.BytesIO()
     try:
         picture.save(buffer, made.name, **options)
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"{made.name}: {error}") from None
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    if not (note or carried):
+        return content
+    from imgconv.images.metadata import writing as held
+
+    if made.name == "jpeg":
+        return held.jpeg_with(content, carried, note)
+    if made.name == "webp":
+        return held.webp_with(content, note, samples.shape[:2], samples.shape[2] in (2, 4))
+    return held.gif_with(content, carried, note) if made.name == "gif" else content

@@ -1,0 +1,110 @@
+"""What an input's file says beside its pixels, as it describes a map of them."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from imgconv.bank import Kernel
+from imgconv.batch.filtering import ChainRecipe, Recipe
+from imgconv.images.image import Image
+from imgconv.images.streamed import Streamed
+from imgconv.shapes import ReceptiveField, pair, resolve_padding
+
+if TYPE_CHECKING:
+    from imgconv.images.metadata import Grid
+
+Axes = tuple[ReceptiveField, ReceptiveField]
+
+
+class Result(NamedTuple):
+    """A map to write: its kernel and name, shape (H, W, C), dtype, and whether C is opacity."""
+
+    kernel: Kernel
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    alpha: bool
+
+
+def carried(
+    image: Image | Streamed, recipe: Recipe, result: Result, bare: bool = False
+) -> dict[str, Any]:
+    """Options of `encode`: the profile, and what else is still true of a result.
+
+    bare: only what says how samples were compressed and what colours they are.
+    """
+    source = image.pixels if isinstance(image, Image) else image.rows
+    *size, channels = source.shape if isinstance(source, np.ndarray) else (
+        source.height, source.width, source.channels
+    )  # fmt: skip
+    metadata = image.metadata
+    if image.icc is None and metadata is None:
+        return {}
+    colors = (
+        recipe.keeps_colors()
+        and result.shape[2] - result.alpha == channels - image.alpha
+        and (result.dtype.kind == source.dtype.kind or result.dtype.kind in "ui")
+    )
+    options: dict[str, Any] = {"icc": image.icc if colors else None}
+    if metadata is None:
+        return options
+    from imgconv.images.metadata import Change, Metadata, adjusted
+
+    if bare:
+        return options | {"carried": Metadata(jpeg=metadata.jpeg)}
+    height, width, count = result.shape
+    alike = count == channels and result.dtype == source.dtype
+    grid = grid_of(recipe, result, (size[0], size[1], channels))
+    return options | {"carried": adjusted(metadata, Change(grid, (height, width), colors, alike))}
+
+
+def grid_of(recipe: Recipe, result: Result, shape: tuple[int, int, int]) -> "Grid | None":
+    """Where a result's pixels lie on those of an image (H, W, C); None for a contact sheet.
+
+    A result of the image's size has its grid, also under an even kernel, which is then as near as
+    `same` padding goes.
+    """
+    from imgconv.images.metadata import Grid
+
+    if recipe.sheet:
+        return None
+    axes = _chain(recipe, result, shape) if isinstance(recipe, ChainRecipe) else _window(
+        recipe, result, shape
+    )  # fmt: skip
+    start, step = [], []
+    for axis in (0, 1):
+        same = result.shape[axis] == shape[axis] and axes[axis].jump == 1
+        start.append(0.0 if same else float(axes[axis].start))
+        step.append(float(axes[axis].jump))
+    return Grid((start[0], start[1]), (step[0], step[1]))
+
+
+def _window(recipe: Recipe, result: Result, shape: tuple[int, ...]) -> Axes:
+    """What a map of `apply` sees: the kernel's window, then the pool's."""
+    window, size = recipe.window, result.kernel.size
+    stride, dilation = pair(window.stride, "stride"), pair(window.dilation, "dilation")
+    sides = resolve_padding(window.padding_for(size), size, dilation, stride)
+    layers = [(size, stride, sides, dilation)]
+    if recipe.pool and recipe.pool.window:
+        layers.append(recipe.pool.window)
+    axes = []
+    for axis in (0, 1):
+        field = ReceptiveField()
+        for taps, steps, pads, spread in layers:
+            field = field.through(taps[axis], steps[axis], pads[2 * axis], spread[axis])
+        if recipe.pool and not recipe.pool.window:  # one that divides a map into equal parts
+            step = shape[axis] / result.shape[axis]
+            field = ReceptiveField(step, step, (step - 1) / 2)
+        axes.append(field)
+    return axes[0], axes[1]
+
+
+def _chain(recipe: ChainRecipe, result: Result, shape: tuple[int, ...]) -> Axes:
+    """What a map of a chain's step sees."""
+    from imgconv.networks.chain import graph_of
+    from imgconv.networks.receptive import fields
+
+    height, width, channels = shape
+    graph = graph_of(list(recipe.steps), (1, channels, height, width))
+    name = result.name or recipe.steps[-1].name
+    return fields(graph, graph.shapes())[name].axes

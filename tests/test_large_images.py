@@ -106,8 +106,17 @@ def test_what_pillow_has_to_read_is_left_to_it(tmp_path):
     turned.convert("P").save(tmp_path / "palette.tif")
     turned.convert("1").save(tmp_path / "bits.tif")
     turned.save(tmp_path / "jpeg.tif", compression="jpeg")
-    for name in ("turned", "palette", "bits", "jpeg"):
+    for name in ("turned", "jpeg"):
         assert open_rows(tmp_path / f"{name}.tif", memory=1) is None, name
+    for name in ("palette", "bits"):
+        path = tmp_path / f"{name}.tif"
+        found = open_rows(path, memory=1)
+        rows = np.empty((found.rows.height, found.rows.width, found.rows.channels), np.uint8)
+        read_rows(found.rows, rows)
+        found.rows.close()
+        with Pillow.open(path) as opened:
+            expected = np.asarray(opened.convert("RGB" if name == "palette" else "L"))
+        assert np.array_equal(rows.squeeze(), expected), name
 
 
 def test_a_truncated_tiff_is_refused_before_or_when_it_is_reached(tmp_path):

@@ -27,7 +27,6 @@ from imgconv.images.arrays import METADATA_MEMBER
 from imgconv.images.formats import NOTE_LIMIT, sniff
 from imgconv.images.reading import MAX_PIXELS, file_limit
 from imgconv.images.source import Source, is_zarr
-from imgconv.images.tiff_tags import Directories
 
 KEYWORD = "imgconv"
 _DESCRIPTION = 0x010E
@@ -69,9 +68,14 @@ def _of_npz(source: Source, kind: str) -> str:
 
 
 def _of_tiff(source: Source, kind: str) -> str:
+    from imgconv.images.tiff_pages import TiffPages, reported
+
     file = source.file(file_limit(MAX_PIXELS))
     size = len(source.data(file_limit(MAX_PIXELS))) if source.size is None else source.size
-    text = Directories(file, size, source.name).description(2 * NOTE_LIMIT)
+    with reported(source.name, MAX_PIXELS):
+        pages = TiffPages(file, size, source.name)
+        found = pages.frame(0)[0].tags.valueof(_DESCRIPTION) if len(pages) else ""
+    text = found if isinstance(found, str) and len(found) <= 2 * NOTE_LIMIT else ""
     _, ours, rest = text.partition('Namespace="imgconv"><Value>')  # of OME-TIFF's XML
     return unescape(rest.partition("</Value>")[0]) if ours else text
 

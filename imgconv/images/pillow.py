@@ -80,8 +80,13 @@ def _guarded(max_pixels: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def decoding(name: str, max_pixels: int) -> Iterator[None]:
-    """Turn what Pillow raises for a broken file into an ImageError or LimitError of one line."""
+def decoding(
+    name: str, max_pixels: int, broken: tuple[type[Exception], ...] = _BROKEN
+) -> Iterator[None]:
+    """Turn what a library raises for a broken file into an ImageError or LimitError of one line.
+
+    broken: the errors of that library, Pillow's by default.
+    """
     from PIL import Image as Pillow
 
     with _guarded(max_pixels):
@@ -94,7 +99,7 @@ def decoding(name: str, max_pixels: int) -> Iterator[None]:
                 f"{name}: declares more pixels than the limit of {max_pixels}; "
                 "--max-pixels raises it"
             ) from None
-        except _BROKEN as error:
+        except broken as error:
             raise ImageError(f"{name}: {_reason(error)}") from None
 
 

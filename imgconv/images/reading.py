@@ -227,31 +227,30 @@ class _Reader:
         yield from self._pillow()
 
     def _tiff(self) -> Iterator[Image]:
-        from imgconv.images import tiff_reader
-        from imgconv.images.tiff_tags import Directories
+        from imgconv.images.tiff_pages import TiffPages, reported
+        from imgconv.images.tiff_reader import TiffFrame
 
         file = self.source.file(self.byte_limit)
         size = self.source.size
         if size is None:
             size = len(self.source.data(self.byte_limit))
-        directories = Directories(file, size, self.name)
-        count = len(directories)
+        with reported(self.name, self.limit):
+            pages = TiffPages(file, size, self.name)
+        count = len(pages)
         if count == 0:
             raise ImageError(f"{self.name}: TIFF without an image")
         which, notes = self._frames(count)
         for index in which:
-            directory, position = directories.level(index, self.level)
-            self.check(*directory.size)
-            if tiff_reader.plain_for_pillow(directory):
-                tiff_reader.check_present(directory, size, self.name)
-                if self.level:
-                    entered = tiff_reader.Entered(file, directories.header_to(position))
-                    image = self._pillow_frame(entered, 0)
+            with reported(self.name, self.limit):
+                page, depth = pages.frame(index, self.level)
+                self.check(int(page.imagelength), int(page.imagewidth))
+                frame = TiffFrame(page, depth, size, self.name)
+                if frame.for_pillow:
+                    opened = pillow.open_image(pages.alone(page), self.kind, self.name)
+                    image = self._decoded(opened, 0)
                 else:
-                    image = self._pillow_frame(file, index)
-            else:
-                with pillow.decoding(self.name, self.limit):
-                    image = tiff_reader.decode(directory, file, size, self.name)
+                    frame.check_amount(self.limit)
+                    image = frame.image(file)
             image.frame, image.frames = index, count
             image.notes += notes
             yield image
@@ -284,10 +283,6 @@ class _Reader:
             image.frames = count
             image.notes += notes + _narrowed(data, opened, self.name)
             yield image
-
-    def _pillow_frame(self, file: Any, index: int) -> Image:
-        with pillow.decoding(self.name, self.limit):
-            return self._decoded(pillow.open_image(file, self.kind, self.name), index)
 
     def _decoded(self, opened: Any, index: int) -> Image:
         if index:

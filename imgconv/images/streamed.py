@@ -95,7 +95,7 @@ def _open_tiff(path: str, name: str, limit: int, memory: int, level: int) -> Str
     def check(height: int, width: int) -> None:
         check_size(name, height, width, limit)
 
-    opened = open_tiff(path, name, check, level)
+    opened = open_tiff(path, name, check, limit, level)
     if opened is None:
         return None
     rows, count = opened

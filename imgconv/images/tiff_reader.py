@@ -1,33 +1,39 @@
-"""TIFF samples that Pillow would narrow or refuse, read as they are.
+"""TIFF frames to images: any sample type, any number of bands, strips or tiles, whole or in rows.
 
-Pillow reduces 16-bit RGB to 8 bits and refuses float RGB and most band counts. Here: unsigned,
-signed and float samples of 8 to 64 bits, any number of bands, chunky or planar, in strips or
-tiles, uncompressed or compressed without loss. Deflate is inflated here; other codecs (LZW,
-PackBits, ZSTD, LZMA) run through libtiff in Pillow, by presenting a chunk's bytes as an 8-bit gray
-image, since decompression knows nothing of samples.
+Tags are tifffile's. Strips and tiles are decoded one by one by `tiff_samples`, each on its own,
+so that threads share them and large images come in bands; those that a sparse file leaves out are
+nodata, or 0. Pictures of 8 bits in the codecs and colors that Pillow knows are left to Pillow.
 """
 
-import io
 import math
-import struct
-import zlib
+from collections.abc import Sequence
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import bands
-from imgconv.errors import ImageError
-from imgconv.images import tiff_tags as tags
+from imgconv.errors import ImageError, LimitError
+from imgconv.images import tiff_color, tiff_samples
 from imgconv.images.image import Image
-from imgconv.images.tiff_tags import Directory
 
-_DEFLATE = (8, 32946)
-_CODECS = {1: "none", 5: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "ZSTD"}
-_STORED = {
-    (1, 8): "u1", (1, 16): "u2", (1, 32): "u4", (1, 64): "u8", (2, 8): "i1", (2, 16): "i2",
-    (2, 32): "i4", (2, 64): "i8", (3, 16): "f2", (3, 32): "f4", (3, 64): "f8",
-}  # fmt: skip
+Array = npt.NDArray[Any]
+_PHOTOMETRIC, _ORIENTATION, _TILE_OFFSETS, _INK_SET, _ICC = 262, 274, 324, 332, 34675
+# What libtiff in Pillow reads: CCITT, JPEG of both kinds, ThunderScan, SGI LogLuv, WebP.
+_PILLOW_CODECS = frozenset({2, 3, 4, 6, 7, 32771, 32809, 34676, 34677, 50001})
+_WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB, _ICC_LAB = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    9,
+)
+_LINEAR_RAW = 34892
+_UNASSOCIATED, _ASSOCIATED = 2, 1
 _RESULT = {
     "u1": np.uint8, "u2": np.uint16, "u4": np.float64, "u8": np.float64, "i1": np.int16,
     "i2": np.int16, "i4": np.int32, "i8": np.float64, "f2": np.float32, "f4": np.float32,
@@ -35,268 +41,247 @@ _RESULT = {
 }  # fmt: skip
 
 
-def plain_for_pillow(directory: Directory) -> bool:
-    """Whether Pillow reads a frame without loss: 8-bit pictures, and all that is not samples."""
-    bits = set(directory.tags.get(tags.BITS, (1,)))
-    photometric = directory.one(tags.PHOTOMETRIC, 1)
-    if photometric not in (0, 1, 2) or directory.one(tags.FILL_ORDER, 1) != 1:
-        return True
-    if max(bits) < 8 or bits == {12}:
-        return True
-    extras = directory.tags.get(tags.EXTRA_SAMPLES, ())
-    samples = directory.one(tags.SAMPLES, 1)
-    simple = directory.one(tags.SAMPLE_FORMAT, 1) in (1, 4)
-    known = (samples, extras) in (
-        (1, ()), (2, (1,)), (2, (2,)), (3, ()), (4, ()), (4, (1,)), (4, (2,)),
-    )  # fmt: skip
-    return bits == {8} and simple and known
+class TiffFrame:
+    """One frame of a file: how its samples lie in strips or tiles, and what they mean.
 
+    Parameters
+    ----------
+    page: tifffile's; depth: which slice of it. size: of the file. name: for messages.
 
-def check_present(directory: Directory, size: int, name: str) -> None:
-    """Raise ImageError when a strip or tile lies beyond the end of the file."""
-    for offset, count in directory.chunks():
-        if offset + count > size:
-            raise ImageError(
-                f"{name}: truncated TIFF: image data up to byte {offset + count}, the file has "
-                f"{size}"
-            )
+    Raises ImageError for what cannot be: no size, chunks beyond the file's end.
+    """
 
-
-class Entered(io.RawIOBase):
-    """A file whose first bytes are others: a header that leads to another directory."""
-
-    def __init__(self, file: IO[bytes], head: bytes) -> None:
-        self._file, self._head = file, head
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def readinto(self, buffer: Any) -> int:
-        place = self._file.tell()
-        content = self._file.read(len(buffer))
-        head = self._head[place : place + len(content)]
-        buffer[: len(content)] = head + content[len(head) :]
-        return len(content)
-
-
-class Layout:
-    """How the samples of one frame lie in its chunks. Raises ImageError for the impossible."""
-
-    def __init__(self, directory: Directory, name: str) -> None:
-        self.name = name
-        self.height, self.width = directory.size
-        self.samples = directory.one(tags.SAMPLES, 1)
-        bits = set(directory.tags.get(tags.BITS, (1,)))
-        formats = set(directory.tags.get(tags.SAMPLE_FORMAT, (1,)))
-        self.code = _STORED.get((min(formats) if min(formats) != 4 else 1, min(bits)), "")
-        if len(bits) > 1 or len(formats) > 1 or not self.code:
-            raise ImageError(
-                f"{name}: TIFF with samples of {_list(bits)} bits and sample format "
-                f"{_list(formats)} cannot be read without loss"
-            )
-        self.compression = directory.one(tags.COMPRESSION, 1)
-        if self.compression not in _DEFLATE and self.compression not in _CODECS:
-            raise ImageError(
-                f"{name}: TIFF of {min(bits)}-bit samples in compression {self.compression} "
-                "cannot be read without loss"
-            )
-        self.predictor = directory.one(tags.PREDICTOR, 1)
-        self.planar = directory.one(tags.PLANAR, 1) == 2 and self.samples > 1
+    def __init__(self, page: Any, depth: int, size: int, name: str) -> None:
+        self.page, self.name = page, name
+        self.height, self.width = int(page.imagelength), int(page.imagewidth)
+        self.samples = int(page.samplesperpixel)
+        self.photometric = int(page.photometric) if _PHOTOMETRIC in page.tags else _GRAY
+        self.compression = int(page.compression)
+        self.planar = int(page.planarconfig) == 2 and self.samples > 1
         self.per_pixel = 1 if self.planar else self.samples
-        self.stored = np.dtype(directory.order + self.code)
-        if directory.tiled:
-            self.rows = directory.one(tags.TILE_HEIGHT, 0)
-            self.columns = directory.one(tags.TILE_WIDTH, 0)
+        self.order = page.parent.byteorder
+        self.tiled = _TILE_OFFSETS in page.tags
+        self.bits, self.kind = self._kind_of_samples()
+        self._depth = depth
+        self._lay_out()
+        for chunk in self.chunks:
+            if chunk and sum(chunk) > size:
+                raise ImageError(
+                    f"{name}: truncated TIFF: image data up to byte {sum(chunk)}, the file has "
+                    f"{size}"
+                )
+
+    def _kind_of_samples(self) -> tuple[tuple[int, ...], str]:
+        bits, form = self.page.bitspersample, self.page.sampleformat
+        formats = set(form) if isinstance(form, tuple) else {int(form)}
+        kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(min(formats), "")
+        widths = tuple(map(int, bits)) if isinstance(bits, tuple) else (int(bits),) * self.samples
+        held = {"u": range(1, 33), "i": (8, 16, 32, 64), "f": (16, 24, 32, 64)}.get(kind, ())
+        whole = all(width in held or (kind == "u" and width == 64) for width in widths)
+        mixed = len(set(widths)) > 1 and (kind != "u" or self.planar or max(widths) > 16)
+        if len(formats) > 1 or not kind or not whole or mixed or len(widths) != self.samples:
+            shown = "/".join(map(str, sorted(set(widths))))
+            raise ImageError(
+                f"{self.name}: TIFF with samples of {shown} bits and sample format "
+                f"{'/'.join(map(str, sorted(formats)))} cannot be read without loss"
+            )
+        return widths, kind
+
+    def _lay_out(self) -> None:
+        page, name = self.page, self.name
+        if self.tiled:
+            self.rows, self.columns = int(page.tilelength), int(page.tilewidth)
+            slices = max(1, int(page.tiledepth))
         else:
-            self.rows = min(directory.one(tags.ROWS_PER_STRIP, self.height), self.height)
-            self.columns = self.width
-        self.tiled = directory.tiled
+            self.rows, self.columns = min(int(page.rowsperstrip), self.height), self.width
+            slices = 1
         if min(self.height, self.width, self.samples, self.rows, self.columns) < 1:
             raise ImageError(f"{name}: broken TIFF: a size of zero")
         if self.samples > 65535 or self.columns > 4 * self.width + 65536:
             raise ImageError(f"{name}: broken TIFF: tiles of {self.columns} columns")
         self.across = math.ceil(self.width / self.columns)
         self.down = math.ceil(self.height / self.rows)
-        self.chunks = directory.chunks()
-        needed = self.across * self.down * (self.samples if self.planar else 1)
-        if len(self.chunks) < needed:
+        self.within = self._depth % slices  # slice of a tile that holds several
+        self.slices = slices
+        planes = self.samples if self.planar else 1
+        layers = math.ceil(max(1, int(page.imagedepth)) / slices)
+        layer, area = self._depth // slices, self.across * self.down
+        offsets, counts = page.dataoffsets, page.databytecounts
+        needed = area * layers * planes
+        if min(len(offsets), len(counts)) < needed:
             raise ImageError(
-                f"{name}: broken TIFF: {len(self.chunks)} strips or tiles, expected {needed}"
+                f"{name}: broken TIFF: {min(len(offsets), len(counts))} strips or tiles, expected "
+                f"{needed}"
             )
-        self.chunks = self.chunks[:needed]
+        self.chunks: list[tuple[int, int] | None] = []
+        self.numbers: list[int] = []  # each chunk's place in the page's list
+        for plane in range(planes):
+            first = (plane * layers + layer) * area
+            self.numbers += range(first, first + area)
+            pairs = zip(offsets[first : first + area], counts[first : first + area], strict=True)
+            self.chunks += [(int(o), int(c)) if o > 0 and c > 0 else None for o, c in pairs]
 
-    def place(self, index: int) -> tuple[int, int, int, int]:
-        """(plane, first row, first column, rows stored) of a chunk."""
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """The type that holds the samples unscaled."""
+        width = max(self.bits)
+        if self.kind == "f":
+            return np.dtype(f"f{4 if width == 24 else width // 8}")
+        return np.dtype(f"{self.kind}{next(n for n in (1, 2, 4, 8) if 8 * n >= width)}")
+
+    @property
+    def extras(self) -> tuple[int, ...]:
+        """The meanings of the samples beyond the colors, as far as the file says them."""
+        found = self.page.extrasamples
+        return tuple(map(int, found if isinstance(found, Sequence) else (found,)))
+
+    @property
+    def turned(self) -> bool:
+        """Whether rows or columns of the picture are stored in another order."""
+        return bool(self.page.tags.valueof(_ORIENTATION, 1) != 1)
+
+    @property
+    def for_pillow(self) -> bool:
+        """Whether Pillow reads it, and without loss: 8-bit pictures of its own codecs or colors."""
+        widths = set(self.bits)
+        if self.kind != "u" or len(widths) > 1 or max(widths) > 8 or int(self.page.imagedepth) > 1:
+            return False
+        if None in self.chunks and tiff_samples.has_imagecodecs():
+            return False
+        simple = self.photometric in (_WHITE_IS_ZERO, _GRAY, _RGB, _MASK)
+        if self.compression in _PILLOW_CODECS:
+            return not (simple and widths > {1} and widths != {8})
+        if self.compression not in tiff_samples.BYTE_CODECS:
+            return False
+        return self.photometric in (_YCBCR, _LAB, _ICC_LAB) and widths == {8} and not self.planar
+
+    def check_amount(self, max_pixels: int) -> None:
+        """Raise ImageError or LimitError where far more samples are declared than are there."""
+        chunk = self.rows * self.columns * self.slices * sum(self.bits[: self.per_pixel]) // 8
+        present = [held for held in self.chunks if held]
+        total = self.height * self.width * self.samples
+        share = len(present) / len(self.chunks)
+        least = min(chunk * len(present), int(total * self.bits[0] // 8 * share))
+        stored = sum(count for _, count in present)
+        # LZMA packs zeros about 7,000 to 1; nothing that is read here goes further.
+        if least > 10_000 * stored or (self.compression == 1 and least > stored):
+            raise ImageError(f"{self.name}: truncated TIFF: {least} bytes of samples from {stored}")
+        if None in self.chunks and total > 4 * max_pixels:
+            raise LimitError(
+                f"{self.name}: a sparse TIFF of {total} samples is above the limit of "
+                f"{4 * max_pixels} (4 for each of --max-pixels)"
+            )
+
+    def prepare(self) -> None:
+        """Get ready to decode. Raises ImageError for a codec that is not there."""
+        tiff_samples.check_codec(self.compression, self.name)
+        if self.compression not in tiff_samples.BYTE_CODECS:
+            self.page.init_decode() if hasattr(self.page, "init_decode") else self.page.decode
+
+    def image(self, file: IO[bytes]) -> Image:
+        """Decode the frame. The caller has checked its declared size against the limit.
+
+        Opacity that is premultiplied in the file (associated alpha) is divided out again.
+        """
+        self.prepare()
+        pixels = np.empty((self.height, self.width, self.samples), self.stored)
+        raw: list[bytes | None] = []
+        for chunk in self.chunks:
+            if chunk:
+                file.seek(chunk[0])
+            raw.append(file.read(chunk[1]) if chunk else None)
+
+        def work(start: int, stop: int) -> None:
+            for index in range(start, stop):
+                self.place(pixels, index, raw[index])
+
+        bands.over_bands(len(raw), 1, work)
+        return self.meant(pixels)
+
+    def place(self, pixels: Array, index: int, raw: bytes | None, first_row: int = 0) -> None:
+        """Decode a chunk into the rows from `first_row` on of its frame. Raises ImageError."""
         plane, rest = divmod(index, self.across * self.down)
         row, column = divmod(rest, self.across)
-        top = row * self.rows
-        rows = self.rows if self.tiled else min(self.rows, self.height - top)
-        return plane, top, column * self.columns, rows
+        top, left = row * self.rows - first_row, column * self.columns
+        stored_rows = self.rows if self.tiled else min(self.rows, self.height - row * self.rows)
+        height = min(stored_rows, len(pixels) - top)
+        width = min(self.columns, self.width - left)
+        target = pixels[top : top + height, left : left + width, plane : plane + self.per_pixel]
+        if raw is None:
+            target[...] = self.page.nodata
+        elif self.compression in tiff_samples.BYTE_CODECS:
+            target[...] = self._samples(raw, plane, stored_rows)[:height, :width]
+        else:
+            target[...] = self._by_tifffile(raw, self.numbers[index])[:height, :width]
 
-
-def _list(values: set[int]) -> str:
-    return "/".join(map(str, sorted(values)))
-
-
-def decode(directory: Directory, file: IO[bytes], size: int, name: str) -> Image:
-    """Decode one frame. The caller has checked its declared size against the limit.
-
-    Opacity that is premultiplied in the file (associated alpha) is divided out again.
-    """
-    check_present(directory, size, name)
-    layout = Layout(directory, name)
-    shape = (layout.height, layout.width, layout.samples)
-    check_amount(layout)
-    pixels = np.empty(shape, layout.stored.newbyteorder("="))
-    raw = []
-    for offset, count in layout.chunks:
-        file.seek(offset)
-        raw.append(file.read(count))
-
-    def work(start: int, stop: int) -> None:
-        for index in range(start, stop):
-            place_chunk(pixels, layout, index, raw[index])
-
-    bands.over_bands(len(raw), 1, work)
-    return as_image(pixels, layout, directory, name)
-
-
-def check_amount(layout: Layout) -> None:
-    """Raise ImageError when a frame's chunks are too short for the samples that it declares."""
-    least = layout.height * layout.width * layout.samples * layout.stored.itemsize
-    stored = sum(count for _, count in layout.chunks)
-    # LZMA packs zeros about 7,000 to 1; nothing that is read here goes further.
-    if least > 10_000 * stored or (layout.compression == 1 and least > stored):
-        raise ImageError(f"{layout.name}: truncated TIFF: {least} bytes of samples from {stored}")
-
-
-def place_chunk(
-    pixels: npt.NDArray[Any], layout: Layout, index: int, raw: bytes, first_row: int = 0
-) -> None:
-    """Decode a chunk into the rows from `first_row` on of its frame. Raises ImageError."""
-    plane, top, left, rows = layout.place(index)
-    top -= first_row
-    row_bytes = layout.columns * layout.per_pixel * layout.stored.itemsize
-    content = _decompress(raw, layout, rows, row_bytes)
-    chunk = np.frombuffer(content, np.uint8, rows * row_bytes)
-    values = _unpredict(chunk.reshape(rows, row_bytes), layout)
-    height = min(rows, len(pixels) - top)
-    width = min(layout.columns, layout.width - left)
-    first = plane if layout.planar else 0
-    target = pixels[top : top + height, left : left + width, first : first + layout.per_pixel]
-    target[...] = values[:height, :width]
-
-
-def _decompress(raw: bytes, layout: Layout, rows: int, row_bytes: int) -> bytes:
-    needed = rows * row_bytes
-    if layout.compression in _DEFLATE:
-        try:
-            stream = zlib.decompressobj()
-            content = stream.decompress(raw, needed)
-            # A last strip may hold rows beyond the image; the checksum stands after them.
-            beyond = layout.rows * row_bytes
-            while beyond and not stream.eof:
-                extra = stream.decompress(stream.unconsumed_tail, 1 << 16)
-                beyond = max(0, beyond - len(extra)) if extra else 0
-                if extra and not beyond:
-                    raise ImageError(f"{layout.name}: broken TIFF: a strip longer than its rows")
-        except zlib.error as error:
-            raise ImageError(f"{layout.name}: broken TIFF: {error}") from None
-    elif layout.compression == 1:
-        content = raw
-    else:
-        content = _by_libtiff(raw, layout, rows, row_bytes)
-    if len(content) < needed:
-        raise ImageError(
-            f"{layout.name}: truncated TIFF: a strip of {len(content)} bytes, expected {needed}"
+    def _samples(self, raw: bytes, plane: int, rows: int) -> Array:
+        """The samples (rows, columns, per pixel) of a chunk in a codec that keeps bytes."""
+        bits = self.bits[plane : plane + self.per_pixel]
+        row_bytes = -(-self.columns * sum(bits) // 8)
+        if int(self.page.fillorder) == 2:
+            raw = raw.translate(tiff_samples.REVERSED)
+        content = tiff_samples.decompress(
+            raw, self.compression, row_bytes * rows * self.slices, row_bytes,
+            row_bytes * self.rows, self.name,
+        )  # fmt: skip
+        shape = (rows * self.slices, self.columns, self.per_pixel)
+        values = tiff_samples.unpacked(
+            content, shape, bits, self.kind, self.order, int(self.page.predictor), self.name
         )
-    return content
+        return values[self.within * rows : (self.within + 1) * rows]
 
+    def _by_tifffile(self, raw: bytes, number: int) -> Array:
+        """The samples of a chunk in a codec of pictures."""
+        found, _, _ = self.page.decode(
+            raw, number, jpegtables=self.page.jpegtables, jpegheader=self.page.jpegheader
+        )
+        values: Array = found[min(self.within, len(found) - 1)]
+        if not np.can_cast(values.dtype, self.stored, "safe"):
+            raise ImageError(
+                f"{self.name}: broken TIFF: samples of {values.dtype} in a file of {self.stored}"
+            )
+        return values
 
-def _by_libtiff(raw: bytes, layout: Layout, rows: int, row_bytes: int) -> bytes:
-    """Decompress a chunk as the only strip of an 8-bit gray TIFF."""
-    from PIL import TiffImagePlugin
+    def meant(self, pixels: Array) -> Image:
+        """Return stored samples (H, W, C), or rows of them, as an image; may change them."""
+        pixels, colors, described = self._colored(pixels)
+        beyond, extras = pixels.shape[2] - colors, self.extras
+        marked = len(extras) == beyond and extras[-1:] in ((_ASSOCIATED,), (_UNASSOCIATED,))
+        alpha = marked or (beyond == 1 and colors == 3 and not extras)
+        if marked and extras[-1] == _ASSOCIATED:
+            pixels = tiff_color.divided_by_opacity(pixels, colors)
+        result = pixels.astype(_RESULT[pixels.dtype.str[1:]], copy=False)
+        tags = self.page.tags
+        icc = tags.valueof(_ICC) if described else None
+        orientation = tags.valueof(_ORIENTATION, 1)
+        known = isinstance(orientation, int) and 1 <= orientation <= 8
+        return Image(
+            result,
+            alpha=alpha,
+            name=self.name,
+            icc=icc if isinstance(icc, bytes) and icc else None,
+            format="TIFF",
+            info={"orientation": int(orientation) if known else 1},
+        )
 
-    from imgconv.images.pillow import silence_libtiff
-
-    silence_libtiff()
-
-    entries = [
-        (tags.WIDTH, row_bytes), (tags.HEIGHT, rows), (tags.BITS, 8),
-        (tags.COMPRESSION, layout.compression), (tags.PHOTOMETRIC, 1),
-        (tags.STRIP_OFFSETS, 8), (tags.SAMPLES, 1), (tags.ROWS_PER_STRIP, rows),
-        (tags.STRIP_COUNTS, len(raw)),
-    ]  # fmt: skip
-    padded = raw + b"\0" * (len(raw) % 2)
-    head = struct.pack("<2sHI", b"II", 42, 8 + len(padded))
-    directory = struct.pack("<H", len(entries))
-    directory += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
-    file = io.BytesIO(head + padded + directory + b"\0\0\0\0")
-    with TiffImagePlugin.TiffImageFile(file) as opened:
-        opened.load()
-        return opened.tobytes()
-
-
-def _unpredict(chunk: npt.NDArray[np.uint8], layout: Layout) -> npt.NDArray[Any]:
-    """Return (rows, columns, samples) from the bytes of a chunk's rows."""
-    rows = len(chunk)
-    shape = (rows, layout.columns, layout.per_pixel)
-    if layout.predictor == 3 and layout.code[0] == "f":
-        # TIFF Technical Note 3: bytes by significance, each row differenced.
-        size = layout.stored.itemsize
-        sums = np.add.accumulate(chunk.reshape(rows, -1, layout.per_pixel), axis=1, dtype=np.uint8)
-        planes = sums.reshape(rows, size, -1).transpose(0, 2, 1)
-        return np.ascontiguousarray(planes).view(f">f{size}").reshape(shape)
-    values = np.ascontiguousarray(chunk).view(layout.stored).reshape(shape)
-    if layout.predictor == 2 and layout.code[0] != "f":
-        native = values.astype(layout.stored.newbyteorder("="))
-        return np.add.accumulate(native, axis=1, dtype=native.dtype)
-    if layout.predictor not in (1, 2, 3):
-        raise ImageError(f"{layout.name}: TIFF predictor {layout.predictor}, expected 1 to 3")
-    return values
-
-
-def as_image(pixels: npt.NDArray[Any], layout: Layout, directory: Directory, name: str) -> Image:
-    """Return stored samples (H, W, C), or rows of them, as an image; may change them in place."""
-    extras = directory.tags.get(tags.EXTRA_SAMPLES, ())
-    photometric = directory.one(tags.PHOTOMETRIC, 1)
-    if photometric == 0 and layout.code[0] == "u":
-        np.subtract(np.iinfo(pixels.dtype).max, pixels, out=pixels)
-    colours = 3 if photometric == 2 else 1
-    alpha = layout.samples == colours + 1 and (
-        extras in ((1,), (2,)) or (colours == 3 and not extras)
-    )
-    if alpha and extras == (1,):
-        pixels = _divided_by_alpha(pixels)
-    result = pixels.astype(_RESULT[layout.code], copy=False)
-    icc = directory.tags.get(tags.ICC)
-    return Image(
-        result,
-        alpha=alpha,
-        name=name,
-        icc=bytes(icc) if icc else None,
-        format="TIFF",
-        info={"orientation": directory.one(tags.ORIENTATION, 1)},
-    )
-
-
-def _divided_by_alpha(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    full = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1.0
-    opacity = pixels[..., -1:].astype(np.float64)
-    colour = np.divide(
-        pixels[..., :-1].astype(np.float64) * full, opacity, where=opacity > 0,
-        out=np.zeros(pixels[..., :-1].shape),
-    )  # fmt: skip
-    if pixels.dtype.kind == "u":
-        colour = np.rint(np.minimum(colour, full))
-    pixels[..., :-1] = colour
-    return pixels
+    def _colored(self, pixels: Array) -> tuple[Array, int, bool]:
+        """Return (gray, RGB or bands with what is beyond them, how many of them are colors,
+        whether a profile in the file describes them)."""
+        kept = self.compression in tiff_samples.BYTE_CODECS  # others make RGB of YCbCr
+        color = self.photometric
+        if color == _PALETTE:
+            return tiff_color.through_palette(pixels, self.page.colormap, self.name), 3, True
+        if color == _WHITE_IS_ZERO and self.kind == "u":
+            white = (1 << self.bits[0]) - 1
+            np.subtract(pixels.dtype.type(white), pixels, out=pixels)
+        if max(self.bits) < 8:
+            pixels = tiff_color.stretched(pixels, self.bits)
+        if color == _CMYK and self.samples >= 4 and self.page.tags.valueof(_INK_SET, 1) == 1:
+            if self.kind == "u":
+                return tiff_color.from_cmyk(pixels), 3, False
+        elif color == _YCBCR and kept and self.samples >= 3:
+            return tiff_color.from_ycbcr(pixels, self.page.tags, self.name), 3, False
+        elif color in (_LAB, _ICC_LAB) and self.samples >= 3 and self.kind == "u":
+            return tiff_color.from_lab(pixels, color == _ICC_LAB), 3, False
+        three = color in (_RGB, _YCBCR, _LINEAR_RAW) and self.samples >= 3
+        return pixels, 3 if three else 1, True

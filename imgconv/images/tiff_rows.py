@@ -1,8 +1,8 @@
 """TIFF as rows that come in order: strips or tiles are decoded as they are reached.
 
-BigTIFF, tiles, planes, predictors and codecs are those of `tiff_reader`, of which this is another
-walk; so are the values. In memory are the chunks of one band: a row of tiles, or a few strips.
-Strips that are not compressed are read in part, so one strip may hold the image.
+The values are those of `tiff_reader`, of which this is another walk. In memory are the chunks of
+one band: a row of tiles, or a few strips. Strips that are not compressed are read in part, so one
+strip may hold the image.
 """
 
 import math
@@ -14,32 +14,26 @@ import numpy.typing as npt
 
 from imgconv.compute import bands
 from imgconv.compute.rows import ArrayRows, RowSource
-from imgconv.errors import ImageError
-from imgconv.images import tiff_reader
-from imgconv.images import tiff_tags as tags
-from imgconv.images.tiff_tags import Directories, Directory
+from imgconv.images.tiff_pages import TiffPages, reported
+from imgconv.images.tiff_reader import TiffFrame
 
 _BAND = 1 << 24  # bytes of samples a band: strips for every thread, little beside the filter's
 _MOST = 1 << 28  # of a band: a compressed strip beyond this is read whole or not at all
-_PLAIN = {(1, ()), (3, ()), (2, (2,)), (4, (2,))}  # samples and extras that Pillow reads alike
 
 
 class TiffRows:
     """Rows of one frame. Raises ImageError for damage when it is reached."""
 
-    def __init__(self, path: str, directory: Directory, layout: tiff_reader.Layout) -> None:
-        self._directory, self._layout, self.name = directory, layout, path
-        self.height, self.width, self.channels = layout.height, layout.width, layout.samples
-        probe = self._finished(np.zeros((1, 1, layout.samples), self._stored))
+    def __init__(self, path: str, frame: TiffFrame, max_pixels: int) -> None:
+        self._frame, self.name, self._max_pixels = frame, path, max_pixels
+        self.height, self.width = frame.height, frame.width
+        probe = frame.meant(np.zeros((1, 1, frame.samples), frame.stored))
+        self.channels = probe.pixels.shape[2]
         self.dtype, self.alpha, self.icc = probe.pixels.dtype, probe.alpha, probe.icc
-        self._step = _rows_at_once(layout)
+        self._step = _rows_at_once(frame)
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._band = self._none = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
         self._next = 0
-
-    @property
-    def _stored(self) -> np.dtype[Any]:
-        return self._layout.stored.newbyteorder("=")
 
     def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
         """Write the next rows; see `RowSource`."""
@@ -54,37 +48,34 @@ class TiffRows:
 
     def start_at(self, row: int) -> None:
         """Begin at a row; chunks that end above it are not decoded."""
-        self._next = row // self._layout.rows * self._layout.rows
+        self._next = row // self._frame.rows * self._frame.rows
         above = row - self._next
         if above and row < self.height:
             self._band = ArrayRows(self._decoded()[above:])
 
     def _decoded(self) -> npt.NDArray[Any]:
         """Decode the next band."""
-        layout, top = self._layout, self._next
+        frame, top = self._frame, self._next
         self._next = min(top + self._step, self.height)
-        pixels = np.empty((self._next - top, self.width, self.channels), self._stored)
-        first, last = top // layout.rows, math.ceil(self._next / layout.rows)
-        planes = layout.samples if layout.planar else 1
+        pixels = np.empty((self._next - top, self.width, frame.samples), frame.stored)
+        first, last = top // frame.rows, math.ceil(self._next / frame.rows)
+        area = frame.across * frame.down
         wanted = [
-            plane * layout.across * layout.down + row * layout.across + column
-            for plane in range(planes)
+            plane + row * frame.across + column
+            for plane in range(0, len(frame.chunks), area)
             for row in range(first, last)
-            for column in range(layout.across)
+            for column in range(frame.across)
         ]
 
         def work(start: int, stop: int) -> None:
             for index in wanted[start:stop]:
-                offset, size = layout.chunks[index]
-                raw = os.pread(self._file, size, offset)
-                tiff_reader.place_chunk(pixels, layout, index, raw, top)
+                chunk = frame.chunks[index]
+                raw = os.pread(self._file, chunk[1], chunk[0]) if chunk else None
+                frame.place(pixels, index, raw, top)
 
-        bands.over_bands(len(wanted), 1, work)
-        found: npt.NDArray[Any] = self._finished(pixels).pixels
-        return found
-
-    def _finished(self, pixels: npt.NDArray[Any]) -> Any:
-        return tiff_reader.as_image(pixels, self._layout, self._directory, self.name)
+        with reported(self.name, self._max_pixels):
+            bands.over_bands(len(wanted), 1, work)
+            return frame.meant(pixels).pixels
 
     def close(self) -> None:
         if self._file >= 0:
@@ -92,72 +83,55 @@ class TiffRows:
             self._file = -1
 
 
-def open_tiff(path: str, name: str, check: Any, level: int = 0) -> tuple[TiffRows, int] | None:
+def open_tiff(
+    path: str, name: str, check: Any, max_pixels: int, level: int = 0
+) -> tuple[TiffRows, int] | None:
     """The rows of a level of a file's first frame and how many frames it has.
 
     check: called with (height, width), raises beyond a limit. Returns None for what has to be
     decoded whole. Raises ImageError for a broken file.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, reported(name, max_pixels):
         size = os.fstat(file.fileno()).st_size
-        directories = Directories(file, size, name)
-        count = len(directories)
-        if not count:
+        pages = TiffPages(file, size, name)
+        if not len(pages):
             return None
-        directory, _ = directories.level(0, level)
-    if directory.one(tags.ORIENTATION, 1) != 1 or directory.one(tags.FILL_ORDER, 1) != 1:
-        return None
-    if tiff_reader.plain_for_pillow(directory) and not _pillow_agrees(directory):
-        return None
-    check(*directory.size)
-    tiff_reader.check_present(directory, size, name)
-    try:
-        layout = tiff_reader.Layout(directory, name)
-    except ImageError:
-        return None
-    tiff_reader.check_amount(layout)
-    _split(layout)
-    if _rows_at_once(layout) * layout.width * layout.samples * layout.stored.itemsize > _MOST:
-        return None
-    return TiffRows(path, directory, layout), count
+        page, depth = pages.frame(0, level)
+        check(int(page.imagelength), int(page.imagewidth))
+        frame = TiffFrame(page, depth, size, name)
+        if frame.turned or frame.for_pillow:
+            return None
+        frame.check_amount(max_pixels)
+        frame.prepare()
+        _split(frame)
+        row = frame.width * frame.samples * frame.stored.itemsize
+        if _rows_at_once(frame) * row > _MOST:
+            return None
+        return TiffRows(path, frame, max_pixels), len(pages)
 
 
-def _pillow_agrees(directory: Directory) -> bool:
-    """Whether a frame of 8-bit samples is to Pillow what its samples say."""
-    samples = directory.one(tags.SAMPLES, 1)
-    extras = directory.tags.get(tags.EXTRA_SAMPLES, ())
-    photometric = directory.one(tags.PHOTOMETRIC, 1)
-    return (
-        set(directory.tags.get(tags.BITS, (1,))) == {8}
-        and directory.one(tags.SAMPLE_FORMAT, 1) == 1
-        and photometric == (2 if samples > 2 else 1)
-        and (samples, extras) in _PLAIN
-    )
-
-
-def _split(layout: tiff_reader.Layout) -> None:
+def _split(frame: TiffFrame) -> None:
     """Take strips that are not compressed for strips of a few rows each."""
-    row = layout.width * layout.per_pixel * layout.stored.itemsize
+    row = -(-frame.width * sum(frame.bits[: frame.per_pixel]) // 8)
     rows = max(1, _BAND // 8 // row)
-    if layout.compression != 1 or layout.tiled or layout.rows <= rows:
+    if frame.compression != 1 or frame.tiled or frame.rows <= rows:
         return
-    planes = layout.samples if layout.planar else 1
-    found = []
-    for index in range(planes * layout.down):
-        offset, _ = layout.chunks[index]
-        _, _, _, stored = layout.place(index)
-        if layout.down > 1 and layout.rows % rows:
-            return
+    if frame.down > 1 and frame.rows % rows:
+        return
+    found: list[tuple[int, int] | None] = []
+    for index, chunk in enumerate(frame.chunks):
+        stored = min(frame.rows, frame.height - index % frame.down * frame.rows)
         for start in range(0, stored, rows):
-            found.append((offset + start * row, min(rows, stored - start) * row))
-    layout.chunks = found
-    layout.rows, layout.down = rows, math.ceil(layout.height / rows)
+            part = chunk and (chunk[0] + start * row, min(rows, stored - start) * row)
+            found.append(part)
+    frame.chunks = found
+    frame.rows, frame.down = rows, math.ceil(frame.height / rows)
 
 
-def _rows_at_once(layout: tiff_reader.Layout) -> int:
+def _rows_at_once(frame: TiffFrame) -> int:
     """Rows of a band: whole chunks, of about _BAND bytes."""
-    row = layout.width * layout.samples * layout.stored.itemsize
-    return layout.rows * max(1, _BAND // max(1, row * layout.rows))
+    row = frame.width * frame.samples * frame.stored.itemsize
+    return frame.rows * max(1, _BAND // max(1, row * frame.rows))
 
 
 def is_rows(source: RowSource) -> bool:

@@ -16,10 +16,20 @@ import numpy.typing as npt
 
 from imgconv.compute import bands
 from imgconv.compute.rows import RowSource, read_rows
-from imgconv.images import tiff_tags as tags
 from imgconv.images.publish import Patch
 from imgconv.images.pyramid import Cascade, level_sizes
 
+_NEW_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_DESCRIPTION, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 270, 273, 277, 278, 279
+_PLANAR, _PREDICTOR, _SUB_IFDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _ICC = (
+    284,
+    317,
+    330,
+    338,
+    339,
+    34675,
+)
+_REDUCED = 1  # bit of _NEW_SUBFILE: a smaller version of another image
 _STRIP = 1 << 20  # bytes of samples a strip: enough of them for every thread from 4 MB on
 _LEVEL = 6
 _ASCII, _SHORT, _LONG, _UNDEFINED, _LONG8 = 2, 3, 4, 7, 16
@@ -41,7 +51,7 @@ def encode(
     rows = max(1, min(height, _STRIP // max(1, width * channels * samples.itemsize)))
     strips = _deflated(samples, rows)
     entries = _entries(samples.shape, samples.dtype, rows, alpha, note, icc)
-    entries[tags.STRIP_COUNTS] = (_LONG, [len(strip) for strip in strips])
+    entries[_STRIP_COUNTS] = (_LONG, [len(strip) for strip in strips])
     return _assembled(entries, strips)
 
 
@@ -84,12 +94,12 @@ def encode_rows(
         entries = _entries(
             shape, source.dtype, units[level], alpha, "" if level else note, None if level else icc
         )
-        entries[tags.STRIP_COUNTS] = (_LONG, counts[level])
-        entries[tags.STRIP_OFFSETS] = (_LONG8 if big else _LONG, offsets[level])
+        entries[_STRIP_COUNTS] = (_LONG, counts[level])
+        entries[_STRIP_OFFSETS] = (_LONG8 if big else _LONG, offsets[level])
         if level:
-            entries[tags.NEW_SUBFILE] = (_LONG, [tags.REDUCED])
+            entries[_NEW_SUBFILE] = (_LONG, [_REDUCED])
         elif places:
-            entries[tags.SUB_IFDS] = (_LONG8 if big else _LONG, places)
+            entries[_SUB_IFDS] = (_LONG8 if big else _LONG, places)
         directory = _directory(entries, big, position)
         yield directory
         places.append(position)
@@ -129,26 +139,26 @@ def _entries(
     extras = channels - colours
     floating = dtype.kind == "f"
     entries: dict[int, tuple[int, Any]] = {
-        tags.WIDTH: (_LONG, [width]),
-        tags.HEIGHT: (_LONG, [height]),
-        tags.BITS: (_SHORT, [8 * dtype.itemsize] * channels),
-        tags.COMPRESSION: (_SHORT, [8]),
-        tags.PHOTOMETRIC: (_SHORT, [2 if colours == 3 else 1]),
-        tags.SAMPLES: (_SHORT, [channels]),
-        tags.ROWS_PER_STRIP: (_LONG, [rows]),
-        tags.PLANAR: (_SHORT, [1]),
-        tags.PREDICTOR: (_SHORT, [1 if floating else 2]),
-        tags.SAMPLE_FORMAT: (_SHORT, [3 if floating else 1] * channels),
+        _WIDTH: (_LONG, [width]),
+        _HEIGHT: (_LONG, [height]),
+        _BITS: (_SHORT, [8 * dtype.itemsize] * channels),
+        _COMPRESSION: (_SHORT, [8]),
+        _PHOTOMETRIC: (_SHORT, [2 if colours == 3 else 1]),
+        _SAMPLES: (_SHORT, [channels]),
+        _ROWS_PER_STRIP: (_LONG, [rows]),
+        _PLANAR: (_SHORT, [1]),
+        _PREDICTOR: (_SHORT, [1 if floating else 2]),
+        _SAMPLE_FORMAT: (_SHORT, [3 if floating else 1] * channels),
     }
     if extras:
         kinds = [_UNSPECIFIED] * extras
         if alpha:
             kinds[-1] = _UNASSOCIATED
-        entries[tags.EXTRA_SAMPLES] = (_SHORT, kinds)
+        entries[_EXTRA_SAMPLES] = (_SHORT, kinds)
     if note:
-        entries[tags.DESCRIPTION] = (_ASCII, note.encode("ascii") + b"\0")
+        entries[_DESCRIPTION] = (_ASCII, note.encode("ascii") + b"\0")
     if icc:
-        entries[tags.ICC] = (_UNDEFINED, icc)
+        entries[_ICC] = (_UNDEFINED, icc)
     return entries
 
 
@@ -174,13 +184,13 @@ def _assembled(entries: dict[int, tuple[int, Any]], strips: list[bytes]) -> list
     data = sum(map(len, strips)) + 8 * len(strips)
     big = 1024 + beside + data >= _CLASSIC_END
     head = _header(big, 16 if big else 8)
-    entries[tags.STRIP_OFFSETS] = (_LONG8 if big else _LONG, [0] * len(strips))
+    entries[_STRIP_OFFSETS] = (_LONG8 if big else _LONG, [0] * len(strips))
     position = len(head) + len(_directory(entries, big, len(head)))
     offsets = []
     for strip in strips:
         offsets.append(position)
         position += len(strip)
-    entries[tags.STRIP_OFFSETS] = (entries[tags.STRIP_OFFSETS][0], offsets)
+    entries[_STRIP_OFFSETS] = (entries[_STRIP_OFFSETS][0], offsets)
     return [head + _directory(entries, big, len(head)), *strips]
 
 

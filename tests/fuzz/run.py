@@ -33,6 +33,7 @@ with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.images.pillow
     import imgconv.images.png
     import imgconv.images.reading
+    import imgconv.images.tiff_pages
     import imgconv.images.tiff_reader
     import imgconv.networks.chain
     import imgconv.networks.onnx

@@ -12,6 +12,7 @@ from imgconv.batch.division import Divided, Division
 from imgconv.batch.resuming import Work
 from imgconv.compute import bands
 from imgconv.errors import ImgconvError
+from imgconv.images import remote
 
 NAME = "imgconv"
 # One input's results or how it is divided, or its error's message and exit code.
@@ -28,6 +29,7 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]
 
     def __init__(self, work: Work, threads: int) -> None:
         self.work, self.threads, self.version = work, threads, __version__
+        self.schemes = remote.allowed()
 
     async def setup(self, worker: Worker) -> None:
         """Make the loops ready. Raises RuntimeError where the worker has another imgconv."""
@@ -35,6 +37,7 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]
             raise RuntimeError(
                 f"worker {worker.address} has imgconv {__version__}, expected {self.version}"
             )
+        remote.allow(self.schemes)
         bands.set_num_threads(self.threads)
         await asyncio.to_thread(self.work.warm)
 

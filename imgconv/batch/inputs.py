@@ -68,7 +68,7 @@ def _objects(url: str, recursive: bool) -> Iterator[str | ImageError]:
 
 def _folder(folder: str, recursive: bool) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
-        images = [name for name in sorted(folders) if is_zarr(os.path.join(place, name))]
+        images = [name for name in sorted(folders) if is_zarr(os.path.join(place, name), True)]
         yield from (os.path.join(place, name) for name in images)
         folders[:] = sorted(set(folders) - set(images))
         if not recursive:

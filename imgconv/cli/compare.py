@@ -11,9 +11,16 @@ from imgconv.errors import UsageError
 
 
 @click.command()
-@click.argument("first", type=click.Path())
-@click.argument("second", type=click.Path())
-@click.option("-o", "--output", metavar="PATH", help="Write the map of absolute differences.")
+@click.argument("first", type=options.IMAGE)
+@click.argument("second", type=options.IMAGE)
+@options.allow_scheme
+@click.option(
+    "-o",
+    "--output",
+    type=options.IMAGE,
+    metavar="PATH",
+    help="Write the map of absolute differences.",
+)
 @click.option(
     "--scale", metavar="RULE", default="clip", show_default=True,
     help="How differences become samples: clip shows them as they are, minmax all that is there.",

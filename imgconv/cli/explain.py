@@ -22,7 +22,7 @@ LECTURE_KERNEL = "0 1 2; 2 2 0; 0 1 2"
 @click.option("--flip", is_flag=True, help="True convolution: rotate the kernel by 180°.")
 @click.option("--step", type=options.Numbers((2,), 0), help="Only the output at row,column.")
 @click.option(
-    "-o", "--output", metavar="PATH",
+    "-o", "--output", type=options.IMAGE, metavar="PATH",
     help="Write an animation, .gif or .webp; with --step also a .png.",
 )  # fmt: skip
 @click.option("--delay", type=click.IntRange(20, 10000), default=900, show_default=True,

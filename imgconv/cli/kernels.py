@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from imgconv.cli.options import KERNEL
+from imgconv.cli.options import IMAGE, KERNEL
 
 
 @click.group()
@@ -78,7 +78,7 @@ def show(name: str, as_json: bool) -> None:
 
 @kernels.command()
 @click.argument("name", type=KERNEL)
-@click.option("-o", "--output", required=True, metavar="PATH", help="Picture to write.")
+@click.option("-o", "--output", type=IMAGE, required=True, metavar="PATH", help="Picture to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def plot(name: str, output: str, overwrite: bool) -> None:
     """Draw a kernel as a heat map: blue negative, light gray zero, red positive."""

@@ -102,7 +102,7 @@ net.add_command(receptive)
 )  # fmt: skip
 @options.preprocess
 @click.option(
-    "-o", "--output", default="maps", show_default=True, metavar="PATH",
+    "-o", "--output", type=options.IMAGE, default="maps", show_default=True, metavar="PATH",
     help="Folder, or a template with {stem} {parent} {index} {layer} {map}.",
 )  # fmt: skip
 @click.option(

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from imgconv.cli import options
+from imgconv.cli.options import IMAGE as IMAGE
 from imgconv.cli.options import Names, together
 from imgconv.errors import UsageError
 
@@ -113,6 +114,7 @@ preprocess = together(
         click.option("--invert/--no-invert", default=None, help="White becomes 0, black --white."),
         options.frame,
         options.max_pixels,
+        options.allow_scheme,
     )
 )
 many = together(

@@ -14,7 +14,13 @@ from imgconv.cli import net_options as options
 @click.command()
 @options.network
 @options.size
-@click.option("-o", "--output", metavar="PATH", help="SVG file, or -; default: NETWORK.svg.")
+@click.option(
+    "-o",
+    "--output",
+    type=options.IMAGE,
+    metavar="PATH",
+    help="SVG file, or -; default: NETWORK.svg.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def draw(network: str, output: str | None, **given: Any) -> None:
     """Draw a network as SVG: what each layer does, its shape, blocks and skips.
@@ -45,7 +51,7 @@ def draw(network: str, output: str | None, **given: Any) -> None:
 
 @click.command()
 @options.network
-@click.argument("image", required=False, type=click.Path(path_type=str))
+@click.argument("image", required=False, type=options.IMAGE)
 @click.option("--layer", required=True, metavar="NAME", help="The layer, as `net summary` has it.")
 @click.option(
     "--at", "unit", required=True, type=options.Unit(), help="The unit: its row and column."
@@ -53,7 +59,11 @@ def draw(network: str, output: str | None, **given: Any) -> None:
 @options.weights
 @options.preprocess
 @click.option(
-    "-o", "--output", metavar="PATH", help="Picture to write; default: IMAGE-receptive.png."
+    "-o",
+    "--output",
+    type=options.IMAGE,
+    metavar="PATH",
+    help="Picture to write; default: IMAGE-receptive.png.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

@@ -76,6 +76,20 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         return "SIZE"
 
 
+class ImagePath(click.Path):
+    """A path or URL of an image; a URL that is not to be opened is refused before any work."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=str)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from imgconv.images import remote
+
+        if isinstance(value, str) and remote.is_url(value):
+            remote.check(value)
+        return super().convert(value, param, ctx)
+
+
 class Names(click.ParamType):  # type: ignore[type-arg]
     """Text that completes from a list made when it is asked for."""
 
@@ -119,6 +133,7 @@ def _colormaps() -> tuple[str, ...]:
     return NAMES
 
 
+IMAGE = ImagePath()
 COLORMAP = Names(_colormaps, "NAME")
 KERNEL = Names(_kernels, "KERNEL")
 FORMAT = Names(_formats, "FORMAT")
@@ -200,6 +215,25 @@ frame = click.option("--frame", metavar="N|all", help="Frame or page of a file o
 max_pixels = click.option(
     "--max-pixels", type=click.IntRange(1), help="Refuse larger images; default 179 million."
 )
+
+
+def _allow(_: click.Context, __: click.Parameter, schemes: tuple[str, ...]) -> None:
+    from imgconv.images import remote
+
+    remote.allow(schemes)
+
+
+# Eager, since the types of other parameters look at URLs.
+allow_scheme = click.option(
+    "--allow-scheme",
+    multiple=True,
+    metavar="SCHEME",
+    expose_value=False,
+    is_eager=True,
+    callback=_allow,
+    help="Open URLs of this scheme too, such as http; repeatable. Default: file, memory, s3, gs, "
+    "az, abfs and https.",
+)
 no_metadata = click.option(
     "--no-metadata", is_flag=True, help="Write no metadata: neither the input's nor our record."
 )
@@ -248,11 +282,13 @@ _READ = (
         help="Level of a TIFF's or Zarr's pyramid: 0 is the largest, the default.",
     ),
     max_pixels,
+    allow_scheme,
 )
 _WRITE = (
     click.option(
         "-o",
         "--output",
+        type=IMAGE,
         metavar="PATH",
         help="File, folder/, template, - or png:- for standard output.",
     ),
@@ -348,4 +384,4 @@ read = together(_READ)
 write = together(_WRITE)
 show = together(_SHOW)
 batch = together(_BATCH)
-inputs = click.argument("inputs", nargs=-1, type=click.Path(path_type=str), metavar="INPUT…")
+inputs = click.argument("inputs", nargs=-1, type=IMAGE, metavar="INPUT…")

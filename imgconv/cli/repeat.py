@@ -10,11 +10,17 @@ from imgconv.cli import options
 @click.command()
 @click.argument("result", type=click.Path(path_type=str))
 @click.option(
-    "--input", "source", metavar="PATH",
+    "--input", "source", type=options.IMAGE, metavar="PATH",
     help="The input: a file, the folder that it is in, or -; default: the file of its name "
     "beside the result or in this folder.",
 )  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write the result anew; - is standard output.")
+@click.option(
+    "-o",
+    "--output",
+    type=options.IMAGE,
+    metavar="FILE",
+    help="Write the result anew; - is standard output.",
+)
 @click.option(
     "--check", is_flag=True,
     help="Compare with the result, exit 1 for other pixels; without -o nothing else is done.",
@@ -23,6 +29,7 @@ from imgconv.cli import options
 @click.option("--weights", metavar="FILE", help="The weights of a network, where none ship.")
 @click.option("--network", metavar="FILE", help="The TOML or ONNX file of the network.")
 @options.max_pixels
+@options.allow_scheme
 @options.overwrite
 @options.threads
 @options.as_json

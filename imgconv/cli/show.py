@@ -11,7 +11,8 @@ from imgconv.cli import options
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE…")
+@click.argument("images", nargs=-1, required=True, type=options.IMAGE, metavar="IMAGE…")
+@options.allow_scheme
 @click.option(
     "-k", "--kernel", "kernels", multiple=True, type=options.KERNEL,
     help="Show each image before and after this filter; repeatable.",

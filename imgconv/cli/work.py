@@ -72,7 +72,7 @@ class Work(InBands):
                 return streamed
         results = []
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
-                                 level=given["level"],
+                                 level=given["level"], memory=given["memory"],
                                  name="standard input" if source == "-" else source):  # fmt: skip
             self._tell_of(image)
             # MPO is a camera's JPEG: its further frames are previews of the old picture.

@@ -42,6 +42,7 @@ def read_images(
     max_pixels: int | None = None,
     name: str = "",
     level: int = 0,
+    memory: int | None = None,
 ) -> Iterator[Image]:
     """Yield the images of a file, of bytes, or of `sample:NAME`.
 
@@ -50,6 +51,7 @@ def read_images(
     the first, with a line in `Image.notes` when there are more. max_pixels: refuse a frame that
     declares more, before allocating; MAX_PIXELS by default. name: how messages call the image
     (the path by default, `-` for bytes). level: of a TIFF's or Zarr's pyramid, 0 is the largest.
+    memory: bytes that one chunk of a Zarr may take, which is decoded whole.
 
     Raises ImageError for what cannot be read (missing, broken, truncated, not an image),
     LimitError beyond `max_pixels`, UsageError for a bad `format` or `frame`.
@@ -71,7 +73,11 @@ def read_images(
         from imgconv.images import zarr_arrays
 
         yield from zarr_arrays.images(
-            path, wanted, lambda height, width: check_size(path, height, width, limit), level
+            path,
+            wanted,
+            lambda height, width: check_size(path, height, width, limit),
+            level,
+            memory,
         )
         return
     if is_url(path):

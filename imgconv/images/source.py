@@ -13,13 +13,15 @@ ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 _PIECE = 1 << 20
 
 
-def is_zarr(path: str) -> bool:
+def is_zarr(path: str, scanned: bool = False) -> bool:
     """Whether a path is a folder that holds a Zarr array or group: an image, unlike others.
 
-    A URL is one if its name ends in .zarr: looking would cost up to three requests an input.
+    A URL is one if its name ends in .zarr: looking would cost up to three requests an input. So is
+    a folder that a scan comes upon (scanned) and nobody named: its files may be anybody's.
     """
-    if is_url(path):
-        return path.rstrip("/").lower().endswith(".zarr")
+    named = path.rstrip("/").lower().endswith(".zarr")
+    if is_url(path) or (scanned and not named):
+        return named
     return os.path.isdir(path) and any(os.path.isfile(os.path.join(path, m)) for m in ZARR_MARKS)
 
 

@@ -6,7 +6,6 @@ array without names is (H, W) or (H, W, C). Written are arrays (c, y, x) in an O
 The extra `imgconv[big]` brings the package.
 """
 
-import contextlib
 import math
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from imgconv.images import remote
 from imgconv.images.image import Image
 from imgconv.images.pyramid import Cascade, check_level, level_sizes
 from imgconv.images.remote import is_url
+from imgconv.images.zarr_metadata import Node, largest_piece, read_node
 
 CHUNK = 512  # rows and columns of a written chunk
 _MEMORY = 1 << 28  # bytes that rows at hand may take where nobody says
@@ -47,7 +47,7 @@ class ZarrRows:
         self, path: str, frame: int = 0, memory: int | None = None, level: int = 0
     ) -> None:
         self.name = path
-        self._array, names = _opened(path, level)
+        node, self._array, names = _opened(path, level)
         shape = self._array.shape
         if not {"y", "x"} <= set(names) or len(names) != len(shape):
             raise ImageError(f"{path}: Zarr of axes {', '.join(names)}, expected y and x")
@@ -77,15 +77,28 @@ class ZarrRows:
         if down * self.width * pixel > budget and across < self.width:
             self._columns = max(1, budget // (down * pixel * across)) * across
             self._step = max(1, budget // (self.width * pixel))
-        if memory and down * min(self._columns, self.width) * pixel > memory:
-            raise LimitError(
-                f"{path}: chunks of {down}×{across} pixels are decoded whole and take more than "
-                f"--memory {memory}"
-            )
+        self._check_memory(node, memory, down * min(self._columns, self.width) * pixel)
         if self._columns < self.width:
             self._spool = _Spool(self.width, self.channels, self.dtype)
         self._band = self._none = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
         self._next = 0
+
+    def _check_memory(self, node: Node, memory: int | None, band: int) -> None:
+        """Raise LimitError where `band` bytes, or a chunk of the declared size, are too much.
+
+        Where nobody says what may be taken, a chunk may be as large as the image, which its own
+        limit of pixels holds.
+        """
+        assert node.array is not None
+        shape, size = largest_piece(node.array)
+        frame = self.height * self.width * self.channels * self._array.dtype.itemsize
+        limit = memory or max(_MEMORY, 2 * frame)
+        if size > limit or (memory and band > limit):
+            down, across = (shape[axis] for axis in self._order[:2])
+            raise LimitError(
+                f"{self.name}: chunks of {down}×{across} pixels are decoded whole and take "
+                f"{max(size, band)} bytes, more than {limit}; --memory raises the limit"
+            )
 
     def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
         """Write the next rows; see `RowSource`."""
@@ -173,14 +186,16 @@ class _Spool:
         self._file.close()
 
 
-def images(path: str, wanted: int | None, check: Any, level: int = 0) -> Iterator[Image]:
+def images(
+    path: str, wanted: int | None, check: Any, level: int = 0, memory: int | None = None
+) -> Iterator[Image]:
     """Yield whole frames; check: called with (height, width) first, raises beyond a limit.
 
-    wanted: a frame, −1 for all, None for the first.
+    wanted: a frame, −1 for all, None for the first. memory: that a chunk may take.
     """
-    count = ZarrRows(path, level=level).frames
+    count = ZarrRows(path, 0, memory, level).frames
     for frame in range(count) if wanted == -1 else [wanted or 0]:
-        rows = ZarrRows(path, frame, level=level)
+        rows = ZarrRows(path, frame, memory, level)
         check(rows.height, rows.width)
         pixels = np.empty((rows.height, rows.width, rows.channels), rows.dtype)
         read_rows(rows, pixels)
@@ -212,7 +227,7 @@ def _create(folder: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     """Make an array whose samples are written later."""
     _, height, width = shape
     _package().create_array(
-        store=folder, name=name, shape=shape, dtype=dtype,
+        store=_store(folder, True), name=name, shape=shape, dtype=dtype,
         chunks=(1, min(CHUNK, height), min(CHUNK, width)), dimension_names=("c", "y", "x"),
         zarr_format=3,
     )  # fmt: skip
@@ -235,7 +250,7 @@ def _complete(folder: str, levels: int, metadata: dict[str, Any] | None) -> None
     }
     if metadata:
         attributes["imgconv"] = metadata
-    _package().open_group(store=folder, mode="r+").update_attributes(attributes)
+    _package().open_group(store=_store(folder, True), mode="r+").update_attributes(attributes)
 
 
 def write_rows(
@@ -248,7 +263,7 @@ def write_rows(
     """
     sizes = sizes or [(end - top, source.width)]
     arrays = [
-        _package().open_array(store=folder, path=str(level), mode="r+")
+        _array(folder, read_node(folder, folder, str(level)), str(level), writable=True)
         for level in range(len(sizes))
     ]
     tops = [top] * len(sizes)
@@ -263,35 +278,60 @@ def write_rows(
             tops[level] += len(ready)
 
 
-def _opened(path: str, level: int) -> tuple[Any, list[str]]:
-    """The array of an image's level and its axes' names."""
+def _opened(path: str, level: int) -> tuple[Node, Any, list[str]]:
+    """The description of an image's level, its array and its axes' names."""
+    node, where = read_node(path, path), ""
+    names = ["y", "x", "c"]
+    if node.array is None:
+        facts = node.attributes
+        try:
+            scale = facts.get("ome", facts).get("multiscales")[0]
+            paths = [str(dataset["path"]) for dataset in scale["datasets"]]
+            names = [_axis(axis) for axis in scale.get("axes", "tczyx")]
+        except (TypeError, KeyError, IndexError, AttributeError):
+            raise ImageError(
+                f"{path}: a Zarr group without multiscales, expected an image"
+            ) from None
+        check_level(path, level, len(paths))
+        where = paths[level].strip("/")
+        node = read_node(path, path, where)
+        if node.array is None:
+            raise ImageError(f"{path}: {where} is a Zarr group, expected an array")
+    else:
+        check_level(path, level)
+        given = node.array.get("dimension_names")
+        if isinstance(given, list) and given and all(given):
+            names = [str(name).lower() for name in given]
+        else:
+            names = names[: len(node.array["shape"])]
+    return node, _array(path, node, where), names
+
+
+def _array(place: str, node: Node, path: str = "", writable: bool = False) -> Any:
+    """The array that has been described. Raises ImageError."""
     zarr = _package()
     try:
-        with remote.reported(path, ImageError) if is_url(path) else contextlib.nullcontext():
-            node = zarr.open(_place(path), mode="r")
-        facts = dict(node.attrs)
-        scales = facts.get("ome", facts).get("multiscales")
-        if not hasattr(node, "shape"):
-            if not scales:
-                raise ImageError(f"{path}: a Zarr group without multiscales, expected an image")
-            datasets = scales[0]["datasets"]
-            check_level(path, level, len(datasets))
-            found = node[datasets[level]["path"]]
-            return found, [_axis(axis) for axis in scales[0].get("axes", "tczyx")]
-        check_level(path, level)
-        names = getattr(node.metadata, "dimension_names", None)
-        if names and all(names):
-            return node, [str(name).lower() for name in names]
-        return node, ["y", "x", "c"][: node.ndim]
+        where = zarr.storage.StorePath(_store(place, writable), path)
+        return zarr.Array.from_dict(where, dict(node.array or {}))
     except ImgconvError:
         raise
     except Exception as error:  # zarr and its codecs raise their own types
-        raise ImageError(f"{path}: {_line(error)}") from None
+        raise ImageError(f"{place}: {_line(error)}") from None
 
 
-def _place(path: str) -> str:
-    """Where zarr finds a path or URL."""
-    return (remote.on_disk(path) or path.rstrip("/")) if is_url(path) else path
+def _store(place: str, writable: bool = False) -> Any:
+    """A folder or URL as zarr is to take it, which has its own idea of what a URL is."""
+    storage = _package().storage
+    if is_url(place):
+        local = remote.on_disk(place)
+        if local is None:
+            options = remote.storage_options(place)
+            with remote.reported(place, ImageError):
+                return storage.FsspecStore.from_url(
+                    place.rstrip("/"), storage_options=options, read_only=not writable
+                )
+        place = local
+    return storage.LocalStore(place, read_only=not writable)
 
 
 def _axis(axis: Any) -> str:

@@ -3,7 +3,7 @@
 | format | where |
 |---|---|
 | PNG | text of the keyword `imgconv` |
-| TIFF | ImageDescription |
+| TIFF | tag 65333, ASCII |
 | JPEG | segments APP15 that begin with `imgconv` and NUL |
 | WebP | chunk `IMGC` |
 | GIF | application extension `imgconv rec` |
@@ -29,7 +29,7 @@ from imgconv.images.reading import MAX_PIXELS, file_limit
 from imgconv.images.source import Source, is_zarr
 
 KEYWORD = "imgconv"
-_DESCRIPTION = 0x010E
+_DESCRIPTION, _TIFF_RECORD = 0x010E, 65333
 _HOLD = "PNG, TIFF, JPEG, WebP, GIF, NPZ, safetensors and Zarr hold one"
 
 
@@ -74,7 +74,8 @@ def _of_tiff(source: Source, kind: str) -> str:
     size = len(source.data(file_limit(MAX_PIXELS))) if source.size is None else source.size
     with reported(source.name, MAX_PIXELS):
         pages = TiffPages(file, size, source.name)
-        found = pages.frame(0)[0].tags.valueof(_DESCRIPTION) if len(pages) else ""
+        own = pages.frame(0)[0].tags if len(pages) else None
+        found = own and (own.valueof(_TIFF_RECORD) or own.valueof(_DESCRIPTION))
     text = found if isinstance(found, str) and len(found) <= 2 * NOTE_LIMIT else ""
     _, ours, rest = text.partition('Namespace="imgconv"><Value>')  # of OME-TIFF's XML
     return unescape(rest.partition("</Value>")[0]) if ours else text

@@ -233,6 +233,7 @@ class _Reader:
         yield from self._pillow()
 
     def _tiff(self) -> Iterator[Image]:
+        from imgconv.images.metadata.tiff import TiffMetadata
         from imgconv.images.tiff_pages import TiffPages, reported
         from imgconv.images.tiff_reader import TiffFrame
 
@@ -242,6 +243,7 @@ class _Reader:
             size = len(self.source.data(self.byte_limit))
         with reported(self.name, self.limit):
             pages = TiffPages(file, size, self.name)
+        told = TiffMetadata(pages, self.name)
         count = len(pages)
         if count == 0:
             raise ImageError(f"{self.name}: TIFF without an image")
@@ -257,6 +259,7 @@ class _Reader:
                 else:
                     frame.check_amount(self.limit)
                     image = frame.image(file)
+                image.metadata = told.of(index, self.level)
             image.frame, image.frames = index, count
             image.notes += notes
             yield image

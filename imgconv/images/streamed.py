@@ -103,4 +103,4 @@ def _open_tiff(path: str, name: str, limit: int, memory: int, level: int) -> Str
     if values * (2 * rows.dtype.itemsize + 4) <= memory:
         rows.close()
         return None
-    return Streamed(rows, rows.alpha, name, rows.icc, first_of(name, count))
+    return Streamed(rows, rows.alpha, name, rows.icc, first_of(name, count), rows.metadata)

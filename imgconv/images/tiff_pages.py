@@ -148,6 +148,13 @@ class TiffPages:
             raise ImageError(f"{self._name}: truncated TIFF")
         return content
 
+    def read(self, offset: int, count: int) -> bytes:
+        """Bytes of the file, fewer where it ends before."""
+        if not 0 <= offset < self._size:
+            return b""
+        self._file.seek(offset)
+        return bytes(self._file.read(count))
+
     def _truncated(self, offset: int, count: int) -> ImageError:
         return ImageError(
             f"{self._name}: truncated TIFF: {count} bytes at {offset} declared, the file has "

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from imgconv.compute import bands
 from imgconv.compute.rows import ArrayRows, RowSource
+from imgconv.images.metadata import Metadata
 from imgconv.images.tiff_pages import TiffPages, reported
 from imgconv.images.tiff_reader import TiffFrame
 
@@ -22,9 +23,15 @@ _MOST = 1 << 28  # of a band: a compressed strip beyond this is read whole or no
 
 
 class TiffRows:
-    """Rows of one frame. Raises ImageError for damage when it is reached."""
+    """Rows of one frame; metadata: what the file says of it.
 
-    def __init__(self, path: str, frame: TiffFrame, max_pixels: int) -> None:
+    Raises ImageError for damage when it is reached.
+    """
+
+    def __init__(
+        self, path: str, frame: TiffFrame, max_pixels: int, metadata: Metadata | None = None
+    ) -> None:
+        self.metadata = metadata
         self._frame, self.name, self._max_pixels = frame, path, max_pixels
         self.height, self.width = frame.height, frame.width
         probe = frame.meant(np.zeros((1, 1, frame.samples), frame.stored))
@@ -107,7 +114,10 @@ def open_tiff(
         row = frame.width * frame.samples * frame.stored.itemsize
         if _rows_at_once(frame) * row > _MOST:
             return None
-        return TiffRows(path, frame, max_pixels), len(pages)
+        from imgconv.images.metadata.tiff import TiffMetadata
+
+        told = TiffMetadata(pages, name).of(0, level)
+        return TiffRows(path, frame, max_pixels, told), len(pages)
 
 
 def _split(frame: TiffFrame) -> None:

@@ -7,9 +7,8 @@ more are BigTIFF.
 
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import Any
-from xml.sax.saxutils import escape
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,11 @@ from imgconv.compute.rows import RowSource, read_rows
 from imgconv.images.publish import Patch
 from imgconv.images.pyramid import Cascade, level_sizes
 
+if TYPE_CHECKING:
+    from imgconv.images.metadata import Metadata
+
 _NEW_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-_DESCRIPTION, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 270, 273, 277, 278, 279
+_STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 273, 277, 278, 279
 _PLANAR, _PREDICTOR, _SUB_IFDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _ICC = (
     284,
     317,
@@ -33,31 +35,41 @@ _REDUCED = 1  # bit of _NEW_SUBFILE: a smaller version of another image
 _STRIP = 1 << 20  # bytes of samples a strip: enough of them for every thread from 4 MB on
 _LEVEL = 6
 _ASCII, _SHORT, _LONG, _UNDEFINED, _LONG8 = 2, 3, 4, 7, 16
-_CODES = {_ASCII: "B", _SHORT: "H", _LONG: "I", _UNDEFINED: "B", _LONG8: "Q"}
+_CODES = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
+          17: 8, 18: 8}  # fmt: skip
+_RECORD = 65333  # as in `metadata.tiff`
+Entries = dict[int, tuple[int, Any]]  # tag → (type, numbers, or bytes in little-endian order)
 _UNSPECIFIED, _UNASSOCIATED = 0, 2
 _CLASSIC_END = 1 << 32
 
 
 def encode(
-    samples: npt.NDArray[Any], *, alpha: bool = False, note: str = "", icc: bytes | None = None
-) -> list[Any]:
+    samples: npt.NDArray[Any], *, alpha: bool = False, note: str = "", icc: bytes | None = None,
+    metadata: "Metadata | None" = None, ome: bool = False,
+) -> list[Any]:  # fmt: skip
     """Return the pieces of a file.
 
     samples: (H, W, C) uint8, uint16 or float32, none of them empty. alpha: the last channel is
-    opacity, not premultiplied. note: ASCII text for ImageDescription. Three channels, or four
-    with opacity, are RGB; any other count is gray with extra samples.
+    opacity, not premultiplied. note: our record, ASCII. metadata: the input's. ome: whether the
+    file is described as OME-TIFF. Three channels, or four with opacity, are RGB; any other count is
+    gray with extra samples.
     """
     height, width, channels = samples.shape
     rows = max(1, min(height, _STRIP // max(1, width * channels * samples.itemsize)))
     strips = _deflated(samples, rows)
-    entries = _entries(samples.shape, samples.dtype, rows, alpha, note, icc)
+    entries = _entries(samples.shape, samples.dtype, rows, alpha, icc)
     entries[_STRIP_COUNTS] = (_LONG, [len(strip) for strip in strips])
-    return _assembled(entries, strips)
+
+    def head(start: int, big: bool) -> tuple[bytes, Entries]:
+        return _head(metadata, note, ome, samples.shape, samples.dtype, start, big)
+
+    return _assembled(entries, strips, head)
 
 
 def encode_rows(
     source: RowSource, *, alpha: bool = False, note: str = "", icc: bytes | None = None,
-    pyramid: bool = False,
+    metadata: "Metadata | None" = None, ome: bool = False, pyramid: bool = False,
 ) -> Iterator[Any]:  # fmt: skip
     """Yield the pieces of a file of rows that come in order; the samples are those of `encode`.
 
@@ -72,9 +84,13 @@ def encode_rows(
     most = height * (row + row // 1000 + 16) * (3 if pyramid else 2) // 2
     big = most + (1 << 20) >= _CLASSIC_END
     yield _header(big, 0)
+    position = 16 if big else 8
+    shape = height, width, channels
+    prefix, told = _head(metadata, note, ome, shape, source.dtype, position, big)
+    yield prefix
+    position += len(prefix)
     offsets: list[list[int]] = [[] for _ in sizes]
     counts: list[list[int]] = [[] for _ in sizes]
-    position = 16 if big else 8
     cascade = Cascade(sizes, units)
     band = np.empty((units[0] * 4 * bands.num_threads(), width, channels), source.dtype)
     for top in range(0, height, len(band)):
@@ -91,9 +107,8 @@ def encode_rows(
     places: list[int] = []
     for level in (*range(1, len(sizes)), 0):
         shape = *sizes[level], channels
-        entries = _entries(
-            shape, source.dtype, units[level], alpha, "" if level else note, None if level else icc
-        )
+        entries = _entries(shape, source.dtype, units[level], alpha, None if level else icc)
+        entries |= {} if level else told
         entries[_STRIP_COUNTS] = (_LONG, counts[level])
         entries[_STRIP_OFFSETS] = (_LONG8 if big else _LONG, offsets[level])
         if level:
@@ -107,38 +122,15 @@ def encode_rows(
     yield Patch(0, _header(big, places[-1]))
 
 
-def ome_note(shape: tuple[int, ...], dtype: np.dtype[Any], note: str) -> str:
-    """The ImageDescription that makes a file of one frame an OME-TIFF, `note` in a comment.
-
-    Source: the OME schema of 2016-06 and "OME-TIFF specification" of the Open Microscopy
-    Environment.
-    """
-    height, width, channels = shape
-    kind = "float" if dtype.kind == "f" else dtype.name
-    comment = (
-        '<StructuredAnnotations><CommentAnnotation ID="Annotation:0" Namespace="imgconv"><Value>'
-        f"{escape(note)}</Value></CommentAnnotation></StructuredAnnotations>"
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
-        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="{kind}" SizeX="{width}" '
-        f'SizeY="{height}" SizeC="{channels}" SizeZ="1" SizeT="1" BigEndian="false" '
-        f'Interleaved="true"><Channel ID="Channel:0:0" SamplesPerPixel="{channels}"/>'
-        f'<TiffData IFD="0" PlaneCount="1"/></Pixels></Image>{comment if note else ""}</OME>'
-    )
-
-
 def _entries(
-    shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, alpha: bool, note: str,
-    icc: bytes | None,
-) -> dict[int, tuple[int, Any]]:  # fmt: skip
+    shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, alpha: bool, icc: bytes | None
+) -> Entries:
     """Tags but those of the strips' places: number → (type, values)."""
     height, width, channels = shape
     colours = 3 if channels == 3 + alpha else 1
     extras = channels - colours
     floating = dtype.kind == "f"
-    entries: dict[int, tuple[int, Any]] = {
+    entries: Entries = {
         _WIDTH: (_LONG, [width]),
         _HEIGHT: (_LONG, [height]),
         _BITS: (_SHORT, [8 * dtype.itemsize] * channels),
@@ -155,8 +147,6 @@ def _entries(
         if alpha:
             kinds[-1] = _UNASSOCIATED
         entries[_EXTRA_SAMPLES] = (_SHORT, kinds)
-    if note:
-        entries[_DESCRIPTION] = (_ASCII, note.encode("ascii") + b"\0")
     if icc:
         entries[_ICC] = (_UNDEFINED, icc)
     return entries
@@ -178,12 +168,37 @@ def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
     return strips
 
 
-def _assembled(entries: dict[int, tuple[int, Any]], strips: list[bytes]) -> list[Any]:
-    """Header, directory, the values that do not fit into it, then the strips."""
+def _head(
+    metadata: "Metadata | None", record: str, ome: bool, shape: tuple[int, ...],
+    dtype: np.dtype[Any], start: int, big: bool,
+) -> tuple[bytes, Entries]:  # fmt: skip
+    """What stands behind the header, and the tags that describe the image."""
+    if metadata is None and not ome:
+        return b"", {_RECORD: (_ASCII, record.encode("ascii") + b"\0")} if record else {}
+    from imgconv.images.metadata.tiff import head_of
+
+    def directory(values: Entries, at: int, placed: dict[int, int]) -> bytes:
+        return _directory(values, big, at, placed)
+
+    height, width, channels = shape
+    prefix, told = head_of(
+        metadata, record, ome, (height, width, channels), dtype, start, directory
+    )
+    return prefix, dict(told)
+
+
+def _assembled(
+    entries: Entries, strips: list[bytes], make_head: Callable[[int, bool], tuple[bytes, Entries]]
+) -> list[Any]:
+    """Header, metadata, directory, the values that do not fit into it, then the strips."""
     beside = sum(len(values) * 8 for _, values in entries.values())
     data = sum(map(len, strips)) + 8 * len(strips)
-    big = 1024 + beside + data >= _CLASSIC_END
-    head = _header(big, 16 if big else 8)
+    beside += sum(len(values) for _, values in make_head(8, False)[1].values())
+    big = (1 << 20) + beside + data >= _CLASSIC_END
+    start = 16 if big else 8
+    prefix, told = make_head(start, big)
+    entries |= told
+    head = _header(big, start + len(prefix)) + prefix
     entries[_STRIP_OFFSETS] = (_LONG8 if big else _LONG, [0] * len(strips))
     position = len(head) + len(_directory(entries, big, len(head)))
     offsets = []
@@ -200,8 +215,13 @@ def _header(big: bool, directory: int) -> bytes:
     return b"II*\0" + struct.pack("<I", directory)
 
 
-def _directory(entries: dict[int, tuple[int, Any]], big: bool, start: int) -> bytes:
-    """The directory that stands at `start`, and after it the values that do not fit into it."""
+def _directory(
+    entries: Entries, big: bool, start: int, placed: Mapping[int, int] | None = None
+) -> bytes:
+    """The directory that stands at `start`, and after it the values that do not fit into it.
+
+    placed: where the values of tags stand already.
+    """
     word, inline = ("Q", 8) if big else ("I", 4)
     count_width = 8 if big else 2
     position = start + count_width + len(entries) * (20 if big else 12) + inline
@@ -209,9 +229,14 @@ def _directory(entries: dict[int, tuple[int, Any]], big: bool, start: int) -> by
     tail = b""
     for tag in sorted(entries):
         kind, values = entries[tag]
-        stored = struct.pack(f"<{len(values)}{_CODES[kind]}", *values)
-        table += struct.pack(f"<HH{word}", tag, kind, len(values))
-        if len(stored) > inline:
+        if isinstance(values, bytes):
+            stored, count = values, len(values) // _SIZES[kind]
+        else:
+            stored, count = struct.pack(f"<{len(values)}{_CODES[kind]}", *values), len(values)
+        table += struct.pack(f"<HH{word}", tag, kind, count)
+        if placed and tag in placed and len(stored) > inline:
+            table += struct.pack(f"<{word}", placed[tag])
+        elif len(stored) > inline:
             table += struct.pack(f"<{word}", position + len(tail))
             tail += stored + b"\0" * (len(stored) % 2)
         else:

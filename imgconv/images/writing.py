@@ -67,13 +67,11 @@ def encode(
     if made.name == "tiff":
         from imgconv.images import tiff_writer
 
-        if ome:
-            note = tiff_writer.ome_note(samples.shape, samples.dtype, note)
+        told: dict[str, Any] = {"note": note, "icc": icc, "metadata": carried, "ome": ome}
         if pyramid:
             rows = ArrayRows(samples)
-            pieces = tiff_writer.encode_rows(rows, alpha=alpha, note=note, icc=icc, pyramid=True)
-            return [joined(pieces)]
-        return tiff_writer.encode(samples, alpha=alpha, note=note, icc=icc)
+            return [joined(tiff_writer.encode_rows(rows, alpha=alpha, pyramid=True, **told))]
+        return tiff_writer.encode(samples, alpha=alpha, **told)
     return [_by_pillow(samples, made, quality, icc, note, carried)]
 
 
@@ -113,9 +111,8 @@ def encode_rows(
         from imgconv.images import tiff_writer
 
         note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
-        if ome:
-            note = tiff_writer.ome_note(shape, source.dtype, note)
-        return tiff_writer.encode_rows(source, alpha=alpha, note=note, icc=icc, pyramid=pyramid)
+        return tiff_writer.encode_rows(source, alpha=alpha, note=note, icc=icc, metadata=carried,
+                                       ome=ome, pyramid=pyramid)  # fmt: skip
     samples = np.empty(shape, source.dtype)
     read_rows(source, samples)
     return encode(samples, made, alpha=alpha, compress=compress, quality=quality,

@@ -59,6 +59,9 @@ def of_png(chunks: Iterable[tuple[bytes, bytes]], name: str, **facts: Any) -> Me
         parts["notes"] = (f"{count} texts of {size} bytes",)
         texts = []
     parts |= {key: value for key, value in _of_profiles(profiles) if not parts.get(key)}
+    if parts.get("exif"):
+        own = _of_exif(parts["exif"])
+        parts["resolution"] = _finer(parts.get("resolution"), own, Fraction(1, 200))
     return checked(name, chunks=(*kept, *texts), **parts, **facts)
 
 
@@ -153,6 +156,19 @@ def _of_dpi(dpi: Any) -> Resolution | None:
     return Resolution(x, y, INCH) if x > 0 and y > 0 else None
 
 
+def _finer(
+    rounded: Resolution | None, own: Resolution | None, error: Fraction
+) -> Resolution | None:
+    """A header's rounded resolution, or EXIF's where that is the same but for rounding.
+
+    error: of rounding, in the header's unit.
+    """
+    if rounded is None or own is None or NONE in (rounded.unit, own.unit):
+        return rounded
+    pairs = zip(own.per(rounded.unit), rounded[:2], strict=True)
+    return own if all(abs(one - other) <= error for one, other in pairs) else rounded
+
+
 def _of_exif(block: bytes) -> Resolution | None:
     """The resolution that an EXIF block tells, if it is one."""
     try:
@@ -189,7 +205,7 @@ def _of_jpeg(opened: Any, name: str, facts: dict[str, Any]) -> Metadata:
     unit = {1: INCH, 2: CENTIMETRE}.get(opened.info.get("jfif_unit", 0), NONE)
     parts["resolution"] = own = _of_exif(parts.get("exif", b""))
     if x and y and (unit != NONE or (own is None and x != y)):
-        parts["resolution"] = Resolution(x, y, unit)
+        parts["resolution"] = _finer(Resolution(x, y, unit), own, Fraction(1, 2))
     return checked(name, **parts, jpeg=_jpeg(opened), **facts)
 
 

@@ -195,6 +195,12 @@ def _adjusted_ome(
         if other is not image:
             root.remove(other)
     root.attrib.pop("UUID", None)
+    for annotations in _children(root, "StructuredAnnotations"):
+        for annotation in list(annotations):
+            if annotation.get("Namespace") == "imgconv":  # the record of an earlier version
+                annotations.remove(annotation)
+        if not len(annotations):
+            root.remove(annotations)
     pixels = _children(image, "Pixels")[0]
     height, width, channels = shape
     alike = _samples(pixels) == channels and pages == _planes(pixels)

@@ -26,11 +26,9 @@ from imgconv.images.metadata.reading import (
     text_of,
 )
 
-RECORD = "imgconv"  # the name of our record, wherever it stands
 JPEG_RECORD = b"imgconv\0"
 WEBP_RECORD = b"IMGC"
 GIF_RECORD = b"imgconv rec"
-TIFF_RECORD = 65100  # of those that TIFF leaves for private use
 _SEGMENT = 65533
 _MARGIN = 1 << 10
 # PNG's keywords that EXIF and TIFF have a tag for.
@@ -47,7 +45,7 @@ def _resolution(metadata: Metadata) -> Resolution | None:
     return metadata.resolution
 
 
-def _block(metadata: Metadata) -> bytes:
+def block_of(metadata: Metadata) -> bytes:
     """The EXIF block, with what other formats keep elsewhere: PNG's texts, a resolution."""
     wanted: dict[int, Value] = {}
     for kind, payload in metadata.chunks:
@@ -60,7 +58,7 @@ def _block(metadata: Metadata) -> bytes:
         wanted.setdefault(tags.DESCRIPTION, ascii_value(metadata.calibration.text))
     resolution = _resolution(metadata)
     if resolution and resolution.unit != NONE:
-        wanted |= _resolution_tags(resolution)
+        wanted |= resolution_tags(resolution)
     if not (wanted or metadata.exif):
         return b""
     block = Exif(metadata.exif) if metadata.exif else Exif()
@@ -70,7 +68,7 @@ def _block(metadata: Metadata) -> bytes:
     return bytes(block)
 
 
-def _resolution_tags(resolution: Resolution) -> dict[int, Value]:
+def resolution_tags(resolution: Resolution) -> dict[int, Value]:
     return {
         tags.X_RESOLUTION: Value(tags.RATIONAL, struct.pack("<II", *rational(resolution.x))),
         tags.Y_RESOLUTION: Value(tags.RATIONAL, struct.pack("<II", *rational(resolution.y))),
@@ -78,7 +76,7 @@ def _resolution_tags(resolution: Resolution) -> dict[int, Value]:
     }
 
 
-def _whole_xmp(metadata: Metadata) -> bytes:
+def whole_xmp(metadata: Metadata) -> bytes:
     """The packet for formats that hold no extension of it."""
     if not (metadata.xmp and metadata.extended):
         return metadata.xmp
@@ -97,7 +95,7 @@ def png_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
     elif block := _block_of_tiff(metadata):
         yield b"eXIf", block
     if metadata.xmp:
-        yield b"iTXt", XMP_KEYWORD + b"\0\0\0\0\0" + _whole_xmp(metadata)
+        yield b"iTXt", XMP_KEYWORD + b"\0\0\0\0\0" + whole_xmp(metadata)
     if metadata.resources:
         yield b"zTXt", _raw_profile(b"iptc", metadata.resources)
     texts = [one for one in metadata.chunks if one[0] in (b"tEXt", b"zTXt", b"iTXt")]
@@ -109,7 +107,7 @@ def png_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
 def _block_of_tiff(metadata: Metadata) -> bytes:
     """A block of ImageJ's description, which a PNG keeps nowhere else."""
     calibration = metadata.calibration
-    return _block(metadata) if calibration and calibration.kind == "imagej" else b""
+    return block_of(metadata) if calibration and calibration.kind == "imagej" else b""
 
 
 def _phys(resolution: Resolution) -> Iterator[tuple[bytes, bytes]]:
@@ -162,10 +160,10 @@ def pillow_options(
     """Options of Pillow's `save` for what it writes of the metadata."""
     options: dict[str, Any] = {}
     if form == "webp":
-        if block := _block(metadata):
+        if block := block_of(metadata):
             options["exif"] = block
         if metadata.xmp:
-            options["xmp"] = _whole_xmp(metadata)
+            options["xmp"] = whole_xmp(metadata)
     if form == "jpeg" and metadata.jpeg and not quality:
         tables = metadata.jpeg.tables if channels == 3 else metadata.jpeg.tables[:1]
         options["qtables"] = [list(table) for table in tables]
@@ -187,7 +185,7 @@ def jpeg_with(content: bytes, metadata: Metadata | None, record: str) -> bytes:
         resolution = _resolution(metadata)
         if resolution and at > 16:
             head[13:18] = _density(resolution)
-        if block := _block(metadata):
+        if block := block_of(metadata):
             segments.append((0xE1, EXIF_SEGMENT + block))
         if metadata.xmp:
             segments.append((0xE1, XMP_SEGMENT + metadata.xmp))
@@ -251,7 +249,7 @@ def gif_with(content: bytes, metadata: Metadata | None, record: str) -> bytes:
     for comment in _comments(metadata) if metadata else ():
         blocks += b"\x21\xfe" + _sub_blocks(comment.encode())
     if metadata and metadata.xmp:
-        blocks += b"\x21\xff\x0b" + GIF_XMP + _whole_xmp(metadata) + GIF_TRAILER + b"\0"
+        blocks += b"\x21\xff\x0b" + GIF_XMP + whole_xmp(metadata) + GIF_TRAILER + b"\0"
     if record:
         blocks += b"\x21\xff\x0b" + GIF_RECORD + _sub_blocks(record.encode())
     if not blocks:

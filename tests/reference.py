@@ -55,3 +55,43 @@ def conv2d(
         if bias is not None:
             out[n, m] += float(bias[m])
     return out
+
+
+def masked_conv2d(
+    x, missing, weight, bias=None, stride=(1, 1), sides=(0, 0, 0, 0), dilation=(1, 1), groups=1,
+    mode="zeros", value=0.0,
+):  # fmt: skip
+    """conv2d of one image (C, H, W) whose missing samples are left out, NaN where that cannot be.
+
+    Σ w·f over the others times Σ w over all taps / Σ w over the others; windows without a missing
+    tap are conv2d's. What zeros and constants pad is known, but makes no result alone.
+    """
+    filled = NUMPY_MODES[mode] == "constant"
+    padded = pad2d(np.where(missing, 0, x), sides, mode, value)
+    there = (~missing).astype(float)
+    known = pad2d(there, sides, mode, 0.0)
+    used = pad2d(there, sides, "constant", 1.0) if filled else known
+    absent = pad2d(missing.astype(float), sides, mode, 0.0)
+    _, height, width = padded.shape
+    c_out, per_group, kh, kw = weight.shape
+    out_h = (height - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+    out_w = (width - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+    out = np.full((c_out, out_h, out_w), np.nan)
+    for m, y, column in itertools.product(range(c_out), range(out_h), range(out_w)):
+        first = m // (c_out // groups) * per_group
+        place = (
+            slice(first, first + per_group),
+            slice(y * stride[0], y * stride[0] + dilation[0] * (kh - 1) + 1, dilation[0]),
+            slice(column * stride[1], column * stride[1] + dilation[1] * (kw - 1) + 1, dilation[1]),
+        )
+        w = weight[m].astype(float)
+        total, left = w.sum(), (w * used[place]).sum()
+        result = (w * padded[place]).sum()
+        if (absent[place] * (w != 0)).any():
+            size = np.abs(w).sum(), (np.abs(w) * used[place]).sum()
+            empty = not (known[place] * (w != 0)).any()
+            if empty or abs(total) < 1e-6 * size[0] or abs(left) < 1e-6 * size[1]:
+                continue
+            result *= total / left
+        out[m, y, column] = result + (0.0 if bias is None else float(bias[m]))
+    return out

@@ -13,6 +13,7 @@ from skimage import data
 from imgconv.batch.division import Divided
 from imgconv.batch.runner import Outcome
 from imgconv.compute.rows import ArrayRows
+from imgconv.images.scaling import Lost
 from tests import test_cluster
 from tests.running import here
 from tests.test_cluster import imgconv, rows, start, until
@@ -27,6 +28,7 @@ PHOTO = np.tile(data.astronaut(), (3, 2, 1))[:1400]  # 1400×1024
 COMMANDS = {
     "stencil": (["apply", "-k", "sobel"], "png"),
     "tiles of a transform": (["apply", "-k", "dense.npy"], "tif"),
+    "missing samples": (["apply", "-k", "gaussian:sigma=2", "--missing", "0"], "tif"),
     "a chain with strides": (["run", "conv gaussian:sigma=2 stride=2 | maxpool 3 | abs"], "ppm"),
     "dilated": (["apply", "-k", "laplacian", "--dilation", "9", "--scale", "signed"], "tif"),
     "chunks": (["apply", "-k", "gaussian:sigma=3"], "zarr"),
@@ -71,7 +73,7 @@ class PartsHere(ArrayRows):
     """The rows of parts that were made in another order."""
 
     def __init__(self, division, part):
-        self.division, self.part, self.lost = division, part, 0
+        self.division, self.part, self.lost = division, part, Lost()
         self.height, self.width, self.channels = division.shape
         self.dtype, self.pixels, self._next = division.dtype, None, 0
 
@@ -79,7 +81,7 @@ class PartsHere(ArrayRows):
         found = {}
         for number in reversed(range(self.division.parts)):
             found[number], lost = self.part(*self.division.bounds(number), folder)
-            self.lost += lost
+            self.lost = self.lost.plus(lost)
         return [found[number] for number in sorted(found)]
 
     def write_into(self, folder):

@@ -22,59 +22,76 @@ Array = npt.NDArray[Any]
 _POOLS = (layers.MaxPool2d, layers.AvgPool2d, layers.MinPool2d, layers.LPPool2d)
 
 
-def chain_rows(source: RowSource, steps: tuple[Step, ...]) -> "Wide | None":
+def chain_rows(
+    source: RowSource, steps: tuple[Step, ...], missing: str | None = None
+) -> "Wide | None":
     """The last step's maps as rows, or None where a step needs the whole image.
 
+    missing: the rule of `missing_fill` where the last half of the source's channels says which
+    samples of the first are missing, as that of the rows then does.
     Those are steps that see all of it (adaptive and global pools), several filters a step, groups,
     and pools with `ceil_mode`. Raises ShapeError where sizes do not fit.
     """
     for step in steps:
-        found = _rows(source, step.layer)
+        found = _rows(source, step.layer, missing)
         if found is None:
             return None
         source = found
     return Wide(source)
 
 
-def _rows(source: RowSource, layer: Layer) -> RowSource | None:
+def _rows(source: RowSource, layer: Layer, missing: str | None) -> RowSource | None:
     if isinstance(layer, KernelFilter):
         window = layer.window
         if window.groups is not None or (layer.combine == "none" and len(layer.weights) > 1):
             return None
         kernel, stride, _, dilation = layer.geometry
+        colors = source.channels // (1 if missing is None else 2)
         return FilteredRows(
-            source, layer.weights, layer.offsets, stride=stride,
+            source, layer.weights, layer.offsets, colors=colors, missing=missing, stride=stride,
             padding=window.padding_for(kernel), dilation=dilation,
             padding_mode=window.padding_mode, pad_value=window.pad_value, combine=layer.combine,
             out_dtype=np.float64 if source.dtype == np.float64 else np.float32,
         )  # fmt: skip
     if isinstance(layer, (Gray, layers.Activation)):
-        return PointRows(source, layer)
+        return PointRows(source, layer, missing)
     if isinstance(layer, _POOLS) and not layer.ceil_mode:
-        return PoolRows(source, layer)
+        return PoolRows(source, layer, missing)
     return None
 
 
-def pooled(source: RowSource, pool: Pool) -> "PoolRows | None":
-    """A pool of rows, or None for one that sees the whole map, or that `chain_rows` leaves."""
+def pooled(source: RowSource, pool: Pool, missing: str | None = None) -> "PoolRows | None":
+    """A pool of rows, or None for one that sees the whole map, or that `chain_rows` leaves.
+
+    missing: as for `chain_rows`.
+    """
     kinds = {"max": layers.MaxPool2d, "avg": layers.AvgPool2d, "min": layers.MinPool2d,
              "lp": layers.LPPool2d}  # fmt: skip
     if pool.kind not in kinds or pool.options.get("ceil_mode"):
         return None
-    return PoolRows(source, kinds[pool.kind](**pool.options))
+    return PoolRows(source, kinds[pool.kind](**pool.options), missing)
 
 
-def _computed(layer: Layer, pixels: Array) -> Array:
-    return interleaved(layer.forward(planar(pixels))[0])
+def _computed(layer: Layer, pixels: Array, missing: str | None) -> Array:
+    """A layer's output for rows; with `missing` both have channels for what is missing."""
+    if missing is None:
+        return interleaved(layer.forward(planar(pixels))[0])
+    from imgconv.networks.missing import forward_masked
+
+    colors = pixels.shape[2] // 2
+    values, mask = np.ascontiguousarray(pixels[..., :colors]), pixels[..., colors:] != 0
+    out, gone = forward_masked(layer, planar(values), planar(mask), missing)
+    both = np.concatenate([out, gone.astype(out.dtype)], axis=1)
+    return interleaved(both[0])
 
 
 class PointRows:
     """Rows of a layer that sees one pixel at a time."""
 
-    def __init__(self, source: RowSource, layer: Layer) -> None:
-        self._source, self._layer = source, layer
+    def __init__(self, source: RowSource, layer: Layer, missing: str | None = None) -> None:
+        self._source, self._layer, self._missing = source, layer, missing
         self.height, self.width = source.height, source.width
-        probe = _computed(layer, np.zeros((1, 1, source.channels), source.dtype))
+        probe = _computed(layer, np.zeros((1, 1, source.channels), source.dtype), missing)
         self.channels, self.dtype = probe.shape[2], probe.dtype
         shape = (band_rows(source), source.width, source.channels)
         self._band = np.empty(shape, source.dtype)
@@ -84,7 +101,7 @@ class PointRows:
         count = min(len(out) if count is None else count, len(self._band))
         got = self._source.rows_into(self._band, count)
         if got:
-            out[:got] = _computed(self._layer, self._band[:got])
+            out[:got] = _computed(self._layer, self._band[:got], self._missing)
         return got
 
     def start_at(self, row: int) -> None:
@@ -98,8 +115,8 @@ class PointRows:
 class PoolRows:
     """Rows of a pool by windows: bands of its input with their halos, pads at the ends only."""
 
-    def __init__(self, source: RowSource, layer: Any) -> None:
-        self._source, self._layer = source, layer
+    def __init__(self, source: RowSource, layer: Any, missing: str | None = None) -> None:
+        self._source, self._layer, self._missing = source, layer, missing
         (taps, _), (self._stride, _), sides, (spread, _) = layer.window
         self._seen = extent(taps, spread)
         self._top, _, self._left, self._right = sides
@@ -107,7 +124,9 @@ class PoolRows:
         _, self.channels, self.height, self.width = layer.output_shape(given)
         probe = np.zeros((self._seen, source.width, source.channels), source.dtype)
         free = replace(layer, padding=(0, 0, self._left, self._right))
-        self.dtype = _computed(free, probe).dtype
+        self.dtype = _computed(free, probe, None).dtype
+        same = (self.height, self.width) == (source.height, source.width)
+        self._keeps = missing == "keep" and same
         self._next = 0
         self._first = 0  # row of the source that stands first in `_rows`
         self._rows = np.empty((0, source.width, source.channels), source.dtype)
@@ -123,9 +142,22 @@ class PoolRows:
         high = (self._next + count - 1) * self._stride - self._top + self._seen
         self._have(max(0, low), min(high, self._source.height))
         pads = (max(0, -low), max(0, high - self._source.height), self._left, self._right)
-        out[:count] = _computed(replace(self._layer, padding=pads), self._rows)
+        layer = replace(self._layer, padding=pads)
+        if self._missing is None:
+            out[:count] = _computed(layer, self._rows, None)
+        else:
+            out[:count] = _computed(layer, self._rows, "interpolate")
+            if self._keeps:
+                self._keep(out[:count])
         self._next += count
         return count
+
+    def _keep(self, out: Array) -> None:
+        """Leave missing what is missing in the source, whose size the map has."""
+        first, colors = self._next - self._first, self.channels // 2
+        mask = self._rows[first : first + len(out), :, colors:] != 0
+        out[..., :colors][mask] = 0
+        out[..., colors:][mask] = 1
 
     def start_at(self, row: int) -> None:
         """Begin at a row; see `start_at` of `compute.rows`."""

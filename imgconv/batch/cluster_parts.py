@@ -10,6 +10,7 @@ import numpy.typing as npt
 from imgconv.batch.division import Division
 from imgconv.compute.rows import ArrayRows
 from imgconv.errors import ImageError, ImgconvError
+from imgconv.images.scaling import Lost
 
 if TYPE_CHECKING:
     from imgconv.batch.cluster import Cluster, Item
@@ -25,8 +26,8 @@ _POLL_SECONDS = 0.5
 class PartRows:
     """A source of rows, as they are after filtering; see `RowSource`.
 
-    lost: samples that were clipped in the parts so far. Raises ImgconvError where a part cannot
-    be made.
+    lost: samples that were clipped or missing in the parts so far. Raises ImgconvError where a
+    part cannot be made.
     """
 
     def __init__(self, cluster: "Cluster", item: "Item", source: str, division: Division) -> None:
@@ -34,7 +35,7 @@ class PartRows:
         self._division = division
         self.height, self.width, self.channels = division.shape
         self.dtype = division.dtype
-        self.lost = 0
+        self.lost = Lost()
         self._folder: str | None = None
         self._futures: dict[int, list[Any]] = {}
         self._next = 0
@@ -69,7 +70,7 @@ class PartRows:
             raise error
         del self._futures[self._next]
         self._next += 1
-        self.lost += lost
+        self.lost = self.lost.plus(lost)
         return samples
 
     def _submitted(self, part: int, places: list[str] | None = None) -> Any:

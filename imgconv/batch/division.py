@@ -13,7 +13,7 @@ import numpy as np
 
 from imgconv.compute.rows import RowSource
 from imgconv.images.formats import Format
-from imgconv.images.scaling import Scaling
+from imgconv.images.scaling import Lost, Scaling
 from imgconv.images.streamed import MEMORY, Streamed
 
 _PART = 1 << 25  # bytes a part, read or made: some hundred ms of work, and little to keep
@@ -45,8 +45,8 @@ class Division:
         """How many parts there are."""
         return -(-self.shape[0] // self.rows)
 
-    def warning(self, lost: int) -> str | None:
-        """What to tell of clipped samples, once all parts are made."""
+    def warning(self, lost: Lost) -> str | None:
+        """What to tell of lost samples, once all parts are made."""
         height, width, channels = self.shape
         colors = channels - self.options["alpha"]
         return self.scaling and self.scaling.warning(lost, height * width * colors)

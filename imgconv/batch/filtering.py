@@ -8,17 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank import Kernel
-from imgconv.compute.filtering import filter_banks
+from imgconv.compute.filtering import filter_banks, filter_masked
 from imgconv.errors import LimitError, UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.images.reading import MAX_PIXELS
+from imgconv.images.scaling import Missing
 from imgconv.networks.chain import Step, Window, sizes_of, trace
 from imgconv.pictures.colormaps import default_rule
 from imgconv.pictures.layout import Layout
 from imgconv.shapes import ReceptiveField, output_size, pair, resolve_padding
 
 if TYPE_CHECKING:
+    from imgconv.compute.missing import Mask
     from imgconv.compute.pool_text import Pool
 
 Array = npt.NDArray[Any]
@@ -29,6 +31,8 @@ WALK = 1 << 29  # bytes of the maps of one walk over an image: three of 12 MP in
 class Recipe:
     """Everything that `apply` does to an image, apart from reading and writing files.
 
+    missing: the value of missing samples, or "nodata" for that of each file's tag. tagged: whether
+    outputs carry that tag.
     only: the name of the one map that is wanted of all.
     """
 
@@ -46,6 +50,9 @@ class Recipe:
     only_report: bool = False
     max_pixels: int | None = None
     only: str | None = None
+    missing: float | str | None = None
+    missing_fill: str = "keep"
+    tagged: bool = False
 
     def needs_gray(self) -> bool:
         """Whether colours become gray first: asked for, or because a map is shown in colours."""
@@ -78,7 +85,8 @@ class Recipe:
             "groups": window.groups, "padding_mode": window.padding_mode,
             "activation": self.activation, "pool": self.pool.text if self.pool else None,
             "gray": self.gray, "linear": self.linear, "alpha": self.alpha, "scale": self.scale,
-            "colormap": self.colormap,
+            "colormap": self.colormap, "missing": self.missing,
+            "missing_fill": self.missing_fill if self.missing is not None else None,
         }  # fmt: skip
         return {key: value for key, value in facts.items() if value not in (None, False)}
 
@@ -99,7 +107,9 @@ class ChainRecipe(Recipe):
         """What was applied, for metadata."""
         facts = Recipe.as_dict(self)
         return {"chain": [s.text for s in self.steps], "alpha": self.alpha} | {
-            key: facts[key] for key in ("gray", "linear", "scale", "colormap") if key in facts
+            key: facts[key]
+            for key in ("gray", "linear", "scale", "colormap", "missing", "missing_fill")
+            if key in facts
         }
 
 
@@ -124,9 +134,7 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
 
     Raises ShapeError where kernel, window and image do not fit.
     """
-    image = color.prepare(
-        image, gray=recipe.needs_gray(), channels=recipe.channels, linear=recipe.linear
-    )
+    image, absent = _prepared(image, recipe)
     pixels, opacity = image.pixels, None
     if image.alpha:
         if recipe.alpha == "filter":
@@ -135,17 +143,19 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
             opacity = pixels[..., -1:] if recipe.alpha == "keep" else None
             pixels = np.ascontiguousarray(pixels[..., :-1])
     if isinstance(recipe, ChainRecipe):
-        yield from _chain_maps(pixels, image, opacity, recipe, dtype, raw)
+        yield from _chain_maps(pixels, absent, image, opacity, recipe, dtype, raw)
         return
     for kernels in _walks(recipe, pixels):
         if kernels[0].combine == "direction":
-            yield _direction(pixels, kernels[0], image, opacity, recipe, dtype, raw)
+            yield _direction(pixels, absent, kernels[0], image, opacity, recipe, dtype, raw)
             continue
-        found = _responses(pixels, kernels, recipe, dtype, raw, image)
+        found = _responses(pixels, absent, kernels, recipe, dtype, raw, image)
         for kernel, responses in zip(kernels, found, strict=True):
             names = [name for owner, _, name in recipe.names() if owner is kernel]
-            for name, response in zip(names, responses, strict=True):
-                yield _finished(response, kernel, name, image, opacity, recipe, dtype, raw)
+            for name, (response, lost) in zip(names, responses, strict=True):
+                yield _finished(
+                    response, kernel, name, image, opacity, recipe, dtype, raw, missing=lost
+                )
 
 
 def _walks(recipe: Recipe, pixels: Array) -> list[list[Kernel]]:
@@ -168,15 +178,57 @@ def _walks(recipe: Recipe, pixels: Array) -> list[list[Kernel]]:
 
 
 def _chain_maps(
-    pixels: Array, image: Image, opacity: Array | None, recipe: ChainRecipe,
-    dtype: np.dtype[Any], raw: bool,
+    pixels: Array, absent: Missing | None, image: Image, opacity: Array | None,
+    recipe: ChainRecipe, dtype: np.dtype[Any], raw: bool,
 ) -> Iterator[Map]:  # fmt: skip
     named = {index: (kernel, name) for kernel, index, name in recipe.names()}
     check_chain(recipe, pixels.shape, image.name)
-    for index, (_, maps) in enumerate(trace(pixels, list(recipe.steps))):
+    for index, (maps, mask) in enumerate(_traced(pixels, absent, recipe)):
         if index in named:
             wide = maps.astype(np.float64 if maps.dtype == np.float64 else np.float32)
-            yield _finished(wide, *named[index], image, opacity, recipe, dtype, raw)
+            yield _finished(
+                wide, *named[index], image, opacity, recipe, dtype, raw,
+                missing=_unknown(wide, mask, absent),
+            )  # fmt: skip
+
+
+def _traced(
+    pixels: Array, absent: Missing | None, recipe: ChainRecipe
+) -> "Iterator[tuple[Array, Mask | None]]":
+    """Every step's maps (H, W, C), and which of their samples are missing."""
+    if absent is None:
+        yield from ((maps, None) for _, maps in trace(pixels, list(recipe.steps)))
+        return
+    from imgconv.networks.missing import trace_masked
+
+    yield from trace_masked(pixels, absent.mask, list(recipe.steps), recipe.missing_fill)
+
+
+def _unknown(response: Array, mask: "Mask | None", absent: Missing | None) -> Missing | None:
+    """Make missing results NaN, where they are floats; return which these are."""
+    if absent is None or mask is None:
+        return None
+    if response.dtype.kind == "f":
+        response[mask] = np.nan
+    return absent._replace(mask=mask)
+
+
+def _prepared(image: Image, recipe: Recipe) -> tuple[Image, Missing | None]:
+    """The image after `--linear`, `--gray` and `--channels`, and which of its samples are missing.
+
+    Those are 0 in it.
+    """
+    options: dict[str, Any] = {
+        "gray": recipe.needs_gray(), "channels": recipe.channels, "linear": recipe.linear
+    }  # fmt: skip
+    if recipe.missing is not None:
+        from imgconv.batch import missing
+
+        value = missing.missing_value(recipe, image)
+        if value is not None:
+            done, mask = missing.prepared(image, value, **options)
+            return done, Missing(mask, missing.mark_of(recipe, image, value))
+    return color.prepare(image, **options), None
 
 
 def rule_of(kernel: Kernel, recipe: Recipe) -> str:
@@ -189,8 +241,8 @@ def rule_of(kernel: Kernel, recipe: Recipe) -> str:
 
 
 def _direction(
-    pixels: Array, kernel: Kernel, image: Image, opacity: Array | None, recipe: Recipe,
-    dtype: np.dtype[Any], raw: bool,
+    pixels: Array, absent: Missing | None, kernel: Kernel, image: Image, opacity: Array | None,
+    recipe: Recipe, dtype: np.dtype[Any], raw: bool,
 ) -> Map:  # fmt: skip
     """The direction as hue and the scaled magnitude as value; (degrees, magnitude) when raw."""
     from imgconv.pictures.direction import direction
@@ -203,8 +255,9 @@ def _direction(
             f"--combine direction: got {pixels.shape[2]} channels, expected a gray or RGB image"
         )
     alone = [replace(kernel, combine="none")]
-    (responses,) = _responses(pixels, alone, recipe, np.dtype(np.float32), True, image)
-    degrees, strength = direction(responses[..., 0], kernel.effective_weights()[:, 0], kernel.name)
+    (found,) = _responses(pixels, absent, alone, recipe, np.dtype(np.float32), True, image)
+    responses = np.stack([response[..., 0] for response, _ in found])
+    degrees, strength = direction(responses, kernel.effective_weights()[:, 0], kernel.name)
     if raw:
         both = np.stack([degrees, strength], axis=2).astype(dtype)
         return _finished(both, kernel, "", image, opacity, recipe, dtype, raw)
@@ -212,9 +265,9 @@ def _direction(
 
 
 def _responses(
-    pixels: Array, kernels: list[Kernel], recipe: Recipe, dtype: np.dtype[Any], raw: bool,
-    image: Image,
-) -> list[Array]:  # fmt: skip
+    pixels: Array, absent: Missing | None, kernels: list[Kernel], recipe: Recipe,
+    dtype: np.dtype[Any], raw: bool, image: Image,
+) -> list[list[tuple[Array, Missing | None]]]:  # fmt: skip
     """The maps of each of some kernels of one size, rule and combination."""
     window = recipe.window
     kernel = kernels[0]
@@ -231,21 +284,29 @@ def _responses(
         check_map_of(one, recipe, pixels.shape[:2], image.name)
     white = image.full_scale
     wide = np.float64 if pixels.dtype == np.float64 else np.float32
-    return filter_banks(
-        pixels,
-        [(one.effective_weights(), one.bias) for one in kernels],
-        stride=window.stride,
-        padding=window.padding_for(kernel.size),
-        dilation=window.dilation,
-        padding_mode=window.padding_mode,
-        pad_value=window.pad_value,
-        groups=window.groups,
-        combine=kernel.combine,
-        activation=recipe.activation if recipe.activation != "softmax" else None,
-        gain=0.5 if fused else 1.0,
-        offset=np.floor(white / 2) + 1 if fused else 0.0,
-        out_dtype=dtype if fused else wide,
-    )
+    banks = [(one.effective_weights(), one.bias) for one in kernels]
+    options: dict[str, Any] = {
+        "stride": window.stride,
+        "padding": window.padding_for(kernel.size),
+        "dilation": window.dilation,
+        "padding_mode": window.padding_mode,
+        "pad_value": window.pad_value,
+        "groups": window.groups,
+        "combine": kernel.combine,
+        "activation": recipe.activation if recipe.activation != "softmax" else None,
+        "gain": 0.5 if fused else 1.0,
+        "offset": np.floor(white / 2) + 1 if fused else 0.0,
+        "out_dtype": dtype if fused else wide,
+    }
+    if absent is None or not absent.mask.any():
+        return [[(map_, None) for map_ in maps] for maps in filter_banks(pixels, banks, **options)]
+    found = []
+    for bank in banks:
+        maps, masks = filter_masked(
+            pixels, absent.mask, *bank, fill=recipe.missing_fill, **options
+        )  # fmt: skip
+        found.append([(m, _unknown(m, mask, absent)) for m, mask in zip(maps, masks, strict=True)])
+    return found
 
 
 def check_map_of(kernel: Kernel, recipe: Recipe, size: tuple[int, ...], name: str) -> None:
@@ -285,23 +346,37 @@ def _check_size(what: str, size: tuple[int, ...], recipe: Recipe, image: tuple[i
 def _finished(
     response: Array, kernel: Kernel, name: str, image: Image, opacity: Array | None,
     recipe: Recipe, dtype: np.dtype[Any], raw: bool, degrees: Array | None = None,
+    missing: Missing | None = None,
 ) -> Map:  # fmt: skip
     rule = rule_of(kernel, recipe)
     if recipe.activation == "softmax":
         from imgconv.compute.pointwise import softmax
 
         response = softmax(response, 2)
+        if missing:  # its sum is not known
+            every = np.broadcast_to(missing.mask.any(axis=2, keepdims=True), response.shape)
+            missing = missing._replace(mask=every)
     if recipe.pool:
-        response = recipe.pool.image(response)
+        if missing:
+            response, mask = recipe.pool.masked_image(response, missing.mask, recipe.missing_fill)
+            missing = _unknown(response, mask, missing)
+        else:
+            response = recipe.pool.image(response)
     if image.alpha and recipe.alpha == "filter":
         response = _divided(response, image.full_scale)
     if recipe.linear and not raw:
         response = color.from_linear(response)
     warning = None
     if not raw and response.dtype.kind == "f":
-        response, warning = scaling.scale_map(response, rule, image.full_scale, dtype)
+        response, warning = scaling.scale_map(
+            response, rule, image.full_scale, dtype, missing=missing
+        )
+    elif missing and not raw:
+        warning = scaling.marked(response, missing)
     elif raw:
         response = response.astype(dtype, copy=False)
+        if missing:
+            missing.mark.put(response, missing.mask)
     if degrees is not None:
         from imgconv.pictures.direction import hue
 

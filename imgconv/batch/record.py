@@ -31,7 +31,7 @@ from imgconv.images.formats import FORMATS, NOTE_LIMIT, Format
 
 VERSION = 1
 _WINDOW = ("groups", "stride", "padding", "padding-mode", "pad-value", "dilation")
-_READ = ("gray", "channels", "linear", "alpha", "frame", "level")
+_READ = ("gray", "channels", "linear", "alpha", "missing", "missing-fill", "frame", "level")
 _WRITE = ("format", "scale", "depth", "quality", "compress", "pyramid")
 _SHOW = ("colormap", "sheet", "columns", "tile", "share-scale")
 _PREPROCESS = ("size", "resize", "crop", "interpolation", "order", "white", "mean", "std",
@@ -49,6 +49,7 @@ _LISTS = frozenset(["kernel", "keep", "layer"])
 _DEFAULTS: dict[str, Any] = {
     "rotate": 0, "stride": 1, "padding-mode": "reflect", "pad-value": 0, "dilation": 1,
     "alpha": "keep", "compress": "fast", "level": 0,
+    "missing-fill": "keep",
 }  # fmt: skip
 _BY_X = frozenset(["size", "resize", "crop"])
 _PARAMETERS = {"format": "format_", "kernel": "kernels", "layer": "patterns"}

@@ -12,6 +12,7 @@ from imgconv.batch.ledger import Claim, Finished, Ledger, Taken
 from imgconv.batch.runner import Outcome
 from imgconv.compute.rows import RowSource
 from imgconv.errors import ImageError, ImgconvError
+from imgconv.images.scaling import Lost
 
 _ASIDE = 256
 _POLL_SECONDS = 0.05
@@ -31,7 +32,7 @@ class Work(Protocol):
 
     def part(
         self, source: str, index: int, start: int, stop: int, folder: str | None
-    ) -> tuple[Any, int]: ...
+    ) -> tuple[Any, Lost]: ...
 
     def assembled(
         self, source: str, division: Division, rows: RowSource, replace: bool

@@ -38,12 +38,13 @@ def map_rows(
         return _chain(image, recipe, dtype, raw)
     if not _in_bands(recipe, raw):
         return None
-    image = _prepared(image, recipe)
+    value, mark = _missing(image, recipe)
+    image = _prepared(image, recipe, value)
     names = recipe.names()
     found = []
     for place, source in zip(wanted, shared(image.rows, len(wanted)), strict=True):
         kernel, _, name = names[place]
-        filtered = _filtered(source, image, kernel, recipe)
+        filtered = _filtered(source, image, kernel, recipe, value)
         if filtered is None:
             return None
         kept = image.alpha and opacity and recipe.alpha == "keep"
@@ -54,19 +55,21 @@ def map_rows(
             return None
         found.append(
             MapRows(filtered, kernel, name, rule_of(kernel, recipe), image.full_scale, dtype,
-                    raw, kept, recipe.linear)
+                    raw, kept, recipe.linear, mark)
         )  # fmt: skip
     return found
 
 
 def _filtered(
-    source: RowSource, image: Streamed, kernel: Kernel, recipe: Recipe
+    source: RowSource, image: Streamed, kernel: Kernel, recipe: Recipe, value: float | None
 ) -> "FilteredRows | Wide | None":
     """The responses to a kernel, pooled; None for a pool that needs the whole map."""
     window, pool = recipe.window, recipe.pool
     check_map_of(kernel, recipe, (source.height, source.width), image.name)
+    missing = None if value is None else recipe.missing_fill
     filtered = FilteredRows(
-        source, kernel.effective_weights(), kernel.bias, colors=source.channels - image.alpha,
+        source, kernel.effective_weights(), kernel.bias,
+        colors=(source.channels - image.alpha) // (1 if missing is None else 2), missing=missing,
         stride=window.stride, padding=window.padding_for(kernel.size), dilation=window.dilation,
         padding_mode=window.padding_mode, pad_value=window.pad_value, groups=window.groups,
         combine=kernel.combine, activation=recipe.activation,
@@ -76,7 +79,7 @@ def _filtered(
         return filtered
     from imgconv.batch.chain_rows import Wide, pooled
 
-    rows = pooled(filtered, pool)
+    rows = pooled(filtered, pool, missing)
     return None if rows is None else Wide(rows)
 
 
@@ -90,14 +93,18 @@ def _chain(
         return None
     if not raw and rule not in scaling.FIXED:
         return None
-    image = _prepared(image, recipe)
-    source = image.rows
-    check_chain(recipe, (source.height, source.width, source.channels), image.name)
-    found = chain_rows(source, recipe.steps)
+    value, mark = _missing(image, recipe)
+    image = _prepared(image, recipe, value)
+    source, missing = image.rows, None if value is None else recipe.missing_fill
+    channels = source.channels // (1 if missing is None else 2)
+    check_chain(recipe, (source.height, source.width, channels), image.name)
+    found = chain_rows(source, recipe.steps, missing)
     if found is None or (raw and dtype != found.dtype):
         return None
     kernel, _, name = recipe.names()[-1]
-    return [MapRows(found, kernel, name, rule, image.full_scale, dtype, raw, False, recipe.linear)]
+    return [
+        MapRows(found, kernel, name, rule, image.full_scale, dtype, raw, False, recipe.linear, mark)
+    ]
 
 
 def _in_bands(recipe: Recipe, raw: bool) -> bool:
@@ -114,36 +121,60 @@ def _in_bands(recipe: Recipe, raw: bool) -> bool:
     )
 
 
-def _prepared(image: Streamed, recipe: Recipe) -> Streamed:
-    """The image after `--linear`, `--gray` and `--channels`."""
-    if not (recipe.gray or recipe.linear or recipe.channels is not None):
+def _missing(image: Streamed, recipe: Recipe) -> tuple[float | None, scaling.Mark | None]:
+    """The value of missing samples, and what they are written as."""
+    if recipe.missing is None:
+        return None, None
+    from imgconv.batch.missing import mark_of, missing_value
+
+    value = missing_value(recipe, image)
+    return value, None if value is None else mark_of(recipe, image, value)
+
+
+def _prepared(image: Streamed, recipe: Recipe, value: float | None) -> Streamed:
+    """The image after `--linear`, `--gray` and `--channels`; see `_Prepared`."""
+    if value is None and not (recipe.gray or recipe.linear or recipe.channels is not None):
         return image
-    rows = _Prepared(image, recipe)
+    rows = _Prepared(image, recipe, value)
     return image._replace(rows=rows, alpha=rows.alpha)
 
 
 class _Prepared:
-    """Rows after `--linear`, `--gray` and `--channels`."""
+    """Rows after `--linear`, `--gray` and `--channels`.
 
-    def __init__(self, image: Streamed, recipe: Recipe) -> None:
-        self._image, self._recipe = image, recipe
+    value: of missing samples. Where one is given, samples of that value are 0, and as many
+    channels follow all others as there are colors: 1 where these are missing.
+    """
+
+    def __init__(self, image: Streamed, recipe: Recipe, value: float | None) -> None:
+        self._image, self._value = image, value
+        self._options: dict[str, Any] = {
+            "gray": recipe.gray, "channels": recipe.channels, "linear": recipe.linear
+        }  # fmt: skip
         rows = image.rows
         self._band = np.empty((band_rows(rows), rows.width, rows.channels), rows.dtype)
-        probe = self._changed(np.zeros((1, 1, rows.channels), rows.dtype))
-        self.height, self.width, self.channels = rows.height, rows.width, probe.pixels.shape[2]
-        self.dtype, self.alpha = probe.pixels.dtype, probe.alpha
+        probe = self._image_of(np.zeros((1, 1, rows.channels), rows.dtype))
+        done = color.prepare(probe, **self._options)
+        self.height, self.width, self.channels = rows.height, rows.width, done.pixels.shape[2]
+        self.dtype, self.alpha = done.pixels.dtype, done.alpha
+        if value is not None:
+            self.channels += self.channels - self.alpha
 
-    def _changed(self, pixels: Array) -> Image:
-        image = Image(pixels, alpha=self._image.alpha, name=self._image.name)
-        recipe = self._recipe
-        return color.prepare(
-            image, gray=recipe.gray, channels=recipe.channels, linear=recipe.linear
-        )
+    def _image_of(self, pixels: Array) -> Image:
+        return Image(pixels, alpha=self._image.alpha, name=self._image.name)
 
     def rows_into(self, out: Array, count: int | None = None) -> int:
         count = len(out) if count is None else count
         got = self._image.rows.rows_into(self._band, min(count, len(self._band)))
-        out[:got] = self._changed(self._band[:got]).pixels
+        image = self._image_of(self._band[:got])
+        if self._value is None:
+            out[:got] = color.prepare(image, **self._options).pixels
+        else:
+            from imgconv.batch.missing import prepared
+
+            done, mask = prepared(image, self._value, **self._options)
+            out[:got, :, : done.pixels.shape[2]] = done.pixels
+            out[:got, :, done.pixels.shape[2] :] = mask
         return got
 
     def start_at(self, row: int) -> None:
@@ -154,28 +185,32 @@ class _Prepared:
 
 
 class MapRows:
-    """The rows of a map as samples; `lost` counts those that were clipped so far.
+    """The rows of a map as samples; `lost` counts those that were clipped or missing so far.
 
     rule: how they are scaled, "none" where they are raw responses. linear: whether these are in
-    linear light.
+    linear light. missing: what missing samples are written as, where the last channels of
+    `filtered` say which these are.
     """
 
     def __init__(
         self, filtered: "FilteredRows | Wide", kernel: Kernel, name: str, rule: str, white: float,
         dtype: np.dtype[Any], raw: bool, alpha: bool, linear: bool,
+        missing: scaling.Mark | None = None,
     ) -> None:  # fmt: skip
         self._filtered, self._linear = filtered, linear
         self.kernel, self.name, self.alpha = kernel, name, alpha
         self.rule = "none" if raw else rule
         self.height, self.width = filtered.height, filtered.width
-        self.channels = filtered.channels + alpha
+        self._colors = filtered.channels // (1 if missing is None else 2)
+        self.channels = self._colors + alpha
         self.dtype = dtype
-        self.lost = 0
+        self.lost = scaling.Lost()
         self._next = 0
-        self.scaling = None if raw else scaling.Scaling.of(rule, white, dtype)
+        self.scaling = None if raw else scaling.Scaling.of(rule, white, dtype, missing=missing)
         self._opacity = scaling.Scaling.of("clip", white, dtype)
         self._band = np.empty((0, 0, 0), filtered.dtype)
-        if not raw and self.height:
+        self._missing = missing
+        if self.height and not (raw and missing is None):
             # A strip of a small PNG is then one band: each costs 0.2 ms whatever its size.
             rows = min(filtered.band, 2 * band_rows(filtered))
             self._band = np.empty((rows, self.width, filtered.channels), filtered.dtype)
@@ -183,23 +218,37 @@ class MapRows:
     def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write the next rows; see `RowSource`."""
         count = min(len(out) if count is None else count, self.height - self._next)
-        if self.scaling is None:
+        if not len(self._band):
             self._next += count
             return self._filtered.rows_into(out, count)
         for start in range(0, count, len(self._band)):
             rows = min(len(self._band), count - start)
-            band = self._band[:rows]
-            self._filtered.rows_into(band)
-            if self._linear:
-                band = color.from_linear(band)
-            target = out[start : start + rows]
-            self.lost += self.scaling.write(band, target[..., : band.shape[2]])
-            if self.alpha:
-                assert isinstance(self._filtered, FilteredRows)
-                seen = self._filtered.input_rows(self._next, rows)[..., -1:]
-                self._opacity.write(seen, target[..., -1:])
+            self._write(out[start : start + rows])
             self._next += rows
         return count
+
+    def _write(self, target: Array) -> None:
+        """Write the samples of the next rows, and the opacity that stands there."""
+        rows = len(target)
+        band, mask = self._band[:rows], None
+        self._filtered.rows_into(band)
+        if self._missing:
+            mask = band[..., self._colors :] != 0
+            band = band[..., : self._colors]
+            band[mask] = np.nan
+        if self.scaling is None:
+            target[...] = band
+            if self._missing and mask is not None:
+                self._missing.put(target, mask)
+            return
+        if self._linear:
+            band = color.from_linear(band)
+        lost = self.scaling.write(band, target[..., : self._colors], mask)
+        self.lost = self.lost.plus(lost)
+        if self.alpha:
+            assert isinstance(self._filtered, FilteredRows)
+            seen = self._filtered.opacity(self._next, rows)
+            self._opacity.write(seen, target[..., -1:])
 
     def start_at(self, row: int) -> None:
         """Begin at a row; see `start_at` of `compute.rows`."""
@@ -214,7 +263,7 @@ class MapRows:
         """Ask for the loops of these rows and of writing them, for `jit.expecting`."""
         self._filtered.rehearse()
         if self.scaling is not None and self._band.size:
-            sample = np.zeros((1, *self._band.shape[1:]), self._band.dtype)
+            sample = np.zeros((1, self.width, self._colors), self._band.dtype)
             self.scaling.write(sample, np.empty(sample.shape, self.dtype))
         if png:
             png_rows.filter_rows()
@@ -223,7 +272,7 @@ class MapRows:
         """What to tell of the clipped samples, once all rows were written."""
         if self.scaling is None:
             return None
-        return self.scaling.warning(self.lost, self.height * self.width * self._filtered.channels)
+        return self.scaling.warning(self.lost, self.height * self.width * self._colors)
 
     def close(self) -> None:
         self._filtered.close()

@@ -68,6 +68,8 @@ def request_of(inputs: tuple[str, ...], loaded: tuple[Any, ...], given: dict[str
         given["colormap"],
         layout_of(given),
         max_pixels=given["max_pixels"],
+        missing=given["missing"],
+        missing_fill=given["missing_fill"],
     )
     return Request(inputs, recipe, given, Draft("apply", given, loaded))
 

@@ -19,6 +19,7 @@ from imgconv.errors import ImageError
 from imgconv.images import formats
 from imgconv.images.publish import Output, leads_to_a_stream, publish_together
 from imgconv.images.remote import is_url
+from imgconv.images.scaling import Lost
 from imgconv.images.source import is_zarr
 from imgconv.images.streamed import Streamed, open_rows
 from imgconv.images.writing import encode_rows
@@ -116,7 +117,8 @@ class InBands(Outputs):
         frame: int = 0, origin: Origin | None = None,
     ) -> "list[_Output] | None":  # fmt: skip
         """The wanted maps of an image as rows to write to paths; None where it has no rows."""
-        recipe, made = self.request.recipe, self._format(paths[0])
+        made = self._format(paths[0])
+        recipe = self._recipe(made)
         dtype, raw = self._samples(made, image.rows.dtype)
         maps = map_rows(image, recipe, dtype, raw, made.alpha, wanted)
         if maps is None:
@@ -150,10 +152,10 @@ class InBands(Outputs):
 
     def part(
         self, source: str, index: int, start: int, stop: int, folder: str | None
-    ) -> tuple[Any, int]:
+    ) -> tuple[Any, Lost]:
         """Make rows start…stop − 1 of a divided image, in a folder's Zarr image if one is given.
 
-        Return (the samples, or None where they were written; how many were clipped).
+        Return (the samples, or None where they were written; how many were lost).
         """
         kernel, _, name = names_of(self.request.recipe)[0]
         image = self._open(source)

@@ -119,6 +119,11 @@ def checked(request: Request) -> None:
                 f"--colormap {recipe.colormap}: --combine direction is in colours already, "
                 "expected one of them"
             )
+    if recipe.missing is not None and recipe.alpha == "filter":
+        raise UsageError(
+            "--missing with --alpha filter, where opacity says what is there; expected --alpha "
+            "keep or drop"
+        )
     parse_frame(request.given["frame"])
     level_of(request.given["compress"])
 

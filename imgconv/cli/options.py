@@ -90,6 +90,23 @@ class ImagePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Missing(click.ParamType):  # type: ignore[type-arg]
+    """The value of missing samples: a number, `nan`, or `nodata` for what a file says."""
+
+    name = "value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or value == "nodata":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            return self.fail(f"{value!r}: expected a number, nan or nodata", param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "NUMBER|nan|nodata"
+
+
 class Names(click.ParamType):  # type: ignore[type-arg]
     """Text that completes from a list made when it is asked for."""
 
@@ -273,6 +290,19 @@ _READ = (
         default="keep",
         show_default=True,
         help="Opacity: copy it, drop it, or filter premultiplied colours.",
+    ),
+    click.option(
+        "--missing",
+        type=Missing(),
+        help="Leave out samples of this value (nodata: of a TIFF's tag) and renormalize by the "
+        "weights that remain.",
+    ),
+    click.option(
+        "--missing-fill",
+        type=click.Choice(["keep", "interpolate"]),
+        default="keep",
+        show_default=True,
+        help="What was missing stays so, or gets the value of its neighbors.",
     ),
     frame,
     click.option(

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from imgconv.batch.carrying import Result, carried
@@ -100,6 +100,14 @@ class Outputs:
     def _format(self, path: str) -> formats.Format:
         return self.made or formats.format_of(path)
 
+    def _recipe(self, made: formats.Format) -> Recipe:
+        """The recipe for outputs of a format, which say what is missing as their own tag does."""
+        recipe = self.request.recipe
+        if recipe.missing is None:
+            return recipe
+        carries = made.name == "tiff" and not self.request.given["no_metadata"]
+        return replace(recipe, tagged=carries)
+
     def _samples(self, made: formats.Format, source: Any) -> tuple[Any, bool]:
         """(dtype of the samples to write, whether they are responses as they were computed)."""
         given, recipe = self.request.given, self.request.recipe
@@ -129,10 +137,17 @@ class Outputs:
         return self.request.draft.record(origin, frame, recipe, one, made)
 
     def _tell_of(self, image: Image | Streamed) -> None:
-        """Print what is to be said of an image that was read."""
+        """Print what is to be said of an image that was read.
+
+        Raises ImageError for a wrong `--missing`.
+        """
         self._tell(image.notes)
         if image.metadata is not None and not self.request.given["no_metadata"]:
             self._tell(image.metadata.notes)
+        if self.request.recipe.missing is not None:
+            from imgconv.batch.missing import missing_notes
+
+            self._tell(missing_notes(self.request.recipe, image))
 
     def _tell(self, notes: Iterable[str]) -> None:
         for note in () if self.request.given["quiet"] else notes:

@@ -59,6 +59,7 @@ def request_of(
         kernels=(), gray=given["gray"], channels=given["channels"], linear=given["linear"],
         alpha=given["alpha"], scale=given["scale"], colormap=given["colormap"],
         sheet=layout_of(given), steps=tuple(steps), kept=tuple(kept),
-        max_pixels=given["max_pixels"],
+        max_pixels=given["max_pixels"], missing=given["missing"],
+        missing_fill=given["missing_fill"],
     )  # fmt: skip
     return Request(inputs, recipe, given, Draft("run", given))

@@ -108,7 +108,7 @@ class Work(InBands):
         path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
         made = self._format(path)
         dtype, raw = self._samples(made, image.pixels.dtype)
-        for result in results_of(image, recipe, dtype, raw):
+        for result in results_of(image, self._recipe(made), dtype, raw):
             path = self._path(
                 source, result.kernel.name, result.name, index, image.frame * all_frames
             )

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from imgconv.compute.convolution import Ints, Window, check_bias, check_weights
 from imgconv.compute.jit import ELEMENT_NAMES
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
+
+if TYPE_CHECKING:
+    from imgconv.compute.missing import Mask
 
 
 def filter_image(
@@ -34,6 +37,8 @@ def filter_image(
     gain: float = 1.0,
     offset: float = 0.0,
     out_dtype: npt.DTypeLike = np.float32,
+    missing: float | None = None,
+    missing_fill: str = "keep",
 ) -> npt.NDArray[Any]:
     """Return the maps of an image (H, W, C) under K filters.
 
@@ -47,15 +52,54 @@ def filter_image(
     round half to even and saturate, NaN becomes 0 there. Sums of integer images under integer
     weights, or integers over one divisor, are exact; stride, padding, dilation, padding_mode,
     pad_value, flip and the exactness rules are those of `conv2d`.
+
+    missing: samples of this value, or NaN, are left out and the weights that remain renormalized
+    (`compute.missing`); where that is impossible the result is NaN, or `missing` in integers, or 0
+    where they cannot hold it. missing_fill: "keep" leaves a result missing whose middle is;
+    "interpolate" gives it the value of its neighbors.
     Raises ShapeError for sizes that do not fit together, UsageError for an unknown rule or mode.
     """
-    job = make_job(
-        pixels, weights, bias, stride=stride, padding=padding, dilation=dilation,
-        padding_mode=padding_mode, pad_value=pad_value, flip=flip, groups=groups, combine=combine,
-        activation=activation, gain=gain, offset=offset, out_dtype=out_dtype,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode,
+        "pad_value": pad_value, "flip": flip, "groups": groups, "combine": combine,
+        "activation": activation, "gain": gain, "offset": offset, "out_dtype": out_dtype,
+    }  # fmt: skip
+    if missing is None:
+        job = make_job(pixels, weights, bias, **options)
+        plan.run(job)
+        return job.out
+    from imgconv.compute.missing import mark, mask_of
+
+    mask = mask_of(pixels, missing)
+    out, marks = filter_masked(pixels, mask, weights, bias, fill=missing_fill, **options)
+    mark(out, marks, missing)
+    return out
+
+
+def filter_masked(
+    pixels: npt.NDArray[Any], mask: "Mask", weights: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = None, *, fill: str = "keep", **options: Any,
+) -> tuple[npt.NDArray[Any], "Mask"]:  # fmt: skip
+    """`filter_image`'s maps of an image whose samples are missing where `mask` says so.
+
+    Return (maps, which of their samples have no result and hold any number). fill: `missing_fill`.
+    options, errors: those of `filter_image`.
+    """
+    from imgconv.compute.missing import Centers, check_fill, renormalize, without
+
+    check_fill(fill)
+    some = bool(mask.any())
+    job = make_job(without(pixels, mask) if some else pixels, weights, bias, **options)
+    size = pixels.shape[0], pixels.shape[1]
+    centers = Centers(job, size) if fill == "keep" else None
     plan.run(job)
-    return job.out
+    if not some:
+        return job.out, np.zeros(job.out.shape, bool)
+    marks = renormalize(job, mask)
+    if centers is not None:
+        middles = centers.missing(mask, 0, job.out_size[0], 0, job)
+        marks |= middles.repeat(len(marks) // len(middles), axis=0)
+    return job.out, marks
 
 
 Bank = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]  # weights and bias

@@ -48,6 +48,14 @@ class Pool:
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
         return np.ascontiguousarray(self(planes).transpose(1, 2, 0))
 
+    def masked_image(self, pixels: Array, mask: Array, fill: str) -> tuple[Array, Array]:
+        """`image` of the samples that are not missing, and which results have none of them."""
+        from imgconv.compute.missing import pool_masked
+
+        planes, absent = (np.ascontiguousarray(a.transpose(2, 0, 1)) for a in (pixels, mask))
+        out, gone = pool_masked(planes, absent, self.kind, self.options, fill)
+        return np.ascontiguousarray(out.transpose(1, 2, 0)), gone.transpose(1, 2, 0)
+
     @property
     def window(self) -> tuple[Pair, Pair, Sides, Pair] | None:
         """(kernel_size, stride, padding, dilation), or None where the map's size decides."""

@@ -9,7 +9,7 @@ bit, whatever the bands.
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ import numpy.typing as npt
 from imgconv.compute import plan
 from imgconv.compute.arrays import contiguous, supported
 from imgconv.compute.filtering import make_job
+
+if TYPE_CHECKING:
+    from imgconv.compute.tiles import Job
 
 Array = npt.NDArray[Any]
 BAND = 1 << 20  # bytes of input a band, so that it is in the cache when the next step reads it
@@ -147,16 +150,20 @@ class _Window:
 class FilteredRows:
     """The rows of `filter_image` with one map, (H', W', C'), of the source's first channels.
 
-    colors: how many channels are filtered; all by default. options: those of `filter_image`.
+    colors: how many channels are filtered; all by default. missing: the rule of `missing_fill` for
+    sources whose last channels say which of the first are missing (`compute.missing`), as these
+    rows then do. options: those of `filter_image`.
     Raises what `filter_image` raises, and ValueError where there are several maps.
     """
 
     def __init__(
         self, source: RowSource, weights: Array, bias: Array | None = None, *,
-        colors: int | None = None, **options: Any,
+        colors: int | None = None, missing: str | None = None, **options: Any,
     ) -> None:  # fmt: skip
         self._source = source
         run = source.channels if colors is None else colors
+        self._colors, self._missing = run, missing is not None
+        self._centers: Any = None
         if supported(np.empty(0, source.dtype)).dtype != source.dtype:
             raise TypeError(f"rows of {source.dtype}, expected a type that loops read")
         self._job = job = make_job(
@@ -170,7 +177,14 @@ class FilteredRows:
         self._next = 0
         self._ready = np.empty((0, 0, 0), self.dtype)  # rows computed before they are asked for
         # Channels that are not filtered, opacity, belong to the outputs where they stand.
-        self._beside = run < source.channels and self.height == source.height
+        beside = source.channels - run * (1 + self._missing)
+        self._beside = beside > 0 and self.height == source.height
+        if missing is not None:
+            self.channels *= 2
+        if missing == "keep":
+            from imgconv.compute import missing as masks
+
+            self._centers = masks.Centers(job, (source.height, source.width))
         if not job.out.size:
             return
         self._offer = plan.choose(job)
@@ -225,27 +239,46 @@ class FilteredRows:
     def close(self) -> None:
         self._source.close()
 
-    def input_rows(self, top: int, count: int) -> Array:
-        """The source's rows top…top + count − 1, where outputs just computed stand."""
+    def opacity(self, top: int, count: int) -> Array:
+        """Rows top…top + count − 1 of the channel beside those filtered, just computed."""
         first = top - self._window.first
-        return self._window.rows[first : first + count]
+        return self._window.rows[first : first + count, :, self._colors : self._colors + 1]
 
     def _compute(self, out: Array) -> None:
         count = len(out)
         last = self._next + count - 1
         self._window.need(int(self._low[self._next]), int(self._high[last]))
         job = self._job
+        values = np.empty((count, self.width, job.run), self.dtype) if self._missing else out
         top = self._next * job.stride[0]
         rows = job.row_map[top : top + (count - 1) * job.stride[0] + job.extent[0]]
         band = replace(
             job,
             source=self._window.rows,
             row_map=np.where(rows < 0, rows, rows - self._window.first),
-            out=out,
+            out=values,
             out_size=(count, self.width),
             out_map=count * job.out_row,
         )
         plan.run_by(band, self._offer)
+        if self._missing:
+            self._finish(band, out)
+
+    def _finish(self, band: "Job", out: Array) -> None:
+        """Write a band's results, renormalized, and behind them which of them are missing."""
+        from imgconv.compute.missing import renormalize
+
+        count, top = len(out), int(self._low[self._next])
+        high = int(self._high[self._next + count - 1])
+        seen = self._window.rows[top - self._window.first : high - self._window.first]
+        mask = seen[..., -self._colors :] != 0
+        moved = band.row_map + (self._window.first - top)
+        band = replace(band, source=seen, row_map=np.where(band.row_map < 0, -1, moved))
+        marks = renormalize(band, mask)
+        if self._centers is not None and mask.any():
+            marks |= self._centers.missing(mask, self._next, count, top, band)[0]
+        out[..., : band.run] = np.where(marks, self.dtype.type(0), band.out)
+        out[..., band.run :] = marks
 
     def rehearse(self) -> None:
         """Ask for the loops of a band without reading any row (under `jit.noting`)."""
@@ -255,7 +288,7 @@ class FilteredRows:
         source = np.zeros((1, self._source.width, self._source.channels), job.source.dtype)
         band = replace(
             job, source=source, row_map=np.zeros(job.extent[0], np.int64),
-            out=np.empty((1, self.width, self.channels), self.dtype),
+            out=np.empty((1, self.width, job.run), self.dtype),
             out_size=(1, self.width), out_map=job.out_row,
         )  # fmt: skip
         plan.run_by(band, self._offer)
@@ -273,6 +306,10 @@ class FilteredRows:
             # Rows handed out together may be of two bands, when the second is computed.
             kept = np.maximum(0, own - self.band) if self._unit != 1 else own
             low, high = np.minimum(low, kept), np.maximum(high, own + 1)
+        if self._centers is not None:
+            rows = self._centers.rows
+            low = np.minimum(low, np.where(rows < 0, none, rows))
+            high = np.maximum(high, rows + 1)
         # Rows above are kept as long as any later output sees them: circular padding keeps all.
         low = np.minimum.accumulate(low[::-1])[::-1]
         self._high: npt.NDArray[np.int64] = np.maximum.accumulate(high)

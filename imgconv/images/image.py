@@ -21,6 +21,8 @@ class Image:
     frame, frames: index of this frame and how many the file has.
     icc: an ICC profile that describes `pixels`, or None.
     metadata: what else the file says of them, or None.
+    nodata: the text of GDAL's tag that says which value is missing, "" for none; None where the
+        format has no such tag.
     info: further facts worth carrying (the format read, notes for the user).
     """
 
@@ -32,6 +34,7 @@ class Image:
     icc: bytes | None = None
     metadata: "Metadata | None" = None
     format: str = ""
+    nodata: str | None = None
     notes: list[str] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
 

@@ -260,6 +260,7 @@ class _Reader:
                     frame.check_amount(self.limit)
                     image = frame.image(file)
                 image.metadata = told.of(index, self.level)
+                image.nodata = pages.nodata(index, self.level)
             image.frame, image.frames = index, count
             image.notes += notes
             yield image

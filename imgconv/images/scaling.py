@@ -35,24 +35,69 @@ def scale_map(
     white: float,
     dtype: np.dtype[Any],
     limits: tuple[float, float] | None = None,
+    missing: "Missing | None" = None,
 ) -> tuple[npt.NDArray[Any], str | None]:
     """Return a map as samples of `dtype`, and a warning when most of it was lost.
 
     values: in the units of the image that was read, whose white is `white`. limits: what
-    `limits_of` gave for several maps that share their scale; None for this map's own. Integers
-    round half to even and saturate; NaN becomes 0. A constant map under minmax becomes black.
+    `limits_of` gave for several maps that share their scale; None for this map's own. missing:
+    which values, all NaN, are missing. Integers round half to even and saturate; NaN becomes 0.
+    A constant map under minmax becomes black.
     """
     if limits is None and check_rule(rule)[0] not in FIXED:
         limits = limits_of(values, rule, white)
-    scaling = Scaling.of(rule, white, dtype, limits)
+    scaling = Scaling.of(rule, white, dtype, limits, missing.mark if missing else None)
     out: npt.NDArray[Any] = np.empty(values.shape, dtype)
-    return out, scaling.warning(scaling.write(values, out), values.size)
+    mask = missing.mask if missing else None
+    return out, scaling.warning(scaling.write(values, out, mask), values.size)
+
+
+def marked(samples: npt.NDArray[Any], missing: "Missing") -> str | None:
+    """Give missing samples of a map of integers their value; return `scale_map`'s warning."""
+    scaling = Scaling.of("signed", 1.0, samples.dtype, missing=missing.mark)
+    lost = scaling.mark(samples, missing.mask)
+    return scaling.warning(lost, samples.size)
+
+
+class Mark(NamedTuple):
+    """What a missing sample is written as: the value, or NaN in floats without `floats`."""
+
+    value: float
+    floats: bool = False
+
+    def put(self, samples: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> None:
+        """Mark the samples where the mask is true."""
+        from imgconv.compute.missing import mark
+
+        if self.floats and samples.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                samples[mask] = self.value
+        else:
+            mark(samples, mask, self.value)
+
+
+class Missing(NamedTuple):
+    """Which values of a map are missing, and what they are written as."""
+
+    mask: npt.NDArray[np.bool_]
+    mark: Mark
+
+
+class Lost(NamedTuple):
+    """How many values of a map were clipped, and how many were missing."""
+
+    clipped: int = 0
+    missing: int = 0
+
+    def plus(self, more: "Lost") -> "Lost":
+        """The sums."""
+        return Lost(self.clipped + more.clipped, self.missing + more.missing)
 
 
 class Scaling(NamedTuple):
     """A rule with its numbers: sample = (value − base) · gain + offset, of |value| for `abs`.
 
-    full: the sample of white.
+    full: the sample of white. missing: what a missing value, which is NaN, becomes.
     """
 
     rule: str
@@ -60,12 +105,18 @@ class Scaling(NamedTuple):
     gain: float
     offset: float
     full: float
-    integer: bool
+    dtype: np.dtype[Any]
+    missing: Mark | None = None
+
+    @property
+    def integer(self) -> bool:
+        """Whether samples are whole numbers."""
+        return bool(np.issubdtype(self.dtype, np.integer))
 
     @classmethod
     def of(
         cls, rule: str, white: float, dtype: np.dtype[Any],
-        limits: tuple[float, float] | None = None,
+        limits: tuple[float, float] | None = None, missing: Mark | None = None,
     ) -> "Scaling":  # fmt: skip
         """The numbers for values whose white is `white` and samples of `dtype`.
 
@@ -87,22 +138,48 @@ class Scaling(NamedTuple):
             gain, offset = full / (2 * white), middle
         elif name == "symmetric":
             gain, offset = (full - middle) / high if high > 0 else 1.0, middle
-        return cls(name, base, gain, offset, full, integer)
+        return cls(name, base, gain, offset, full, dtype, missing)
 
-    def write(self, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> int:
-        """Write the samples of values to `out`, of their shape; return how many were clipped."""
-        return scale(
+    def write(
+        self, values: npt.NDArray[Any], out: npt.NDArray[Any],
+        mask: npt.NDArray[np.bool_] | None = None,
+    ) -> Lost:  # fmt: skip
+        """Write the samples of values to `out`, of their shape; return what was lost.
+
+        mask: which values are missing; they are NaN.
+        """
+        clipped = scale(
             values, out, self.base, self.gain, self.offset, self.full, absolute=self.rule == "abs"
         )
+        return Lost(clipped) if mask is None else self.mark(out, mask)._replace(clipped=clipped)
 
-    def warning(self, lost: int, count: int) -> str | None:
-        """What to tell when `lost` of `count` samples were clipped, and nobody asked for it."""
-        if self.rule != "clip" or not self.integer or lost <= count / 4:
-            return None
-        return (
-            f"{lost / count:.0%} of the map lies outside 0…{self.full:g} and was clipped; "
-            "see --scale"
-        )
+    def mark(self, out: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> Lost:
+        """Mark the missing samples; return how many there are."""
+        if self.missing is not None:
+            self.missing.put(out, mask)
+        return Lost(missing=int(np.count_nonzero(mask)))
+
+    def warning(self, lost: Lost, count: int) -> str | None:
+        """What to tell when much of `count` samples was clipped, and nobody asked for it.
+
+        And when missing ones cannot be told from others any more.
+        """
+        found = []
+        known = count - lost.missing
+        if self.rule == "clip" and self.integer and lost.clipped > known / 4:
+            found.append(
+                f"{lost.clipped / known:.0%} of the map lies outside 0…{self.full:g} and was "
+                "clipped; see --scale"
+            )
+        if self.missing is not None and lost.missing and self.integer:
+            from imgconv.compute.missing import held_by
+
+            if not held_by(self.missing.value, self.dtype):
+                found.append(
+                    f"{lost.missing} missing samples became 0, since {self.dtype} cannot hold "
+                    f"{self.missing.value:g}; floats (--depth 32f) keep them apart"
+                )
+        return "; ".join(found) or None
 
 
 def limits_of(values: npt.NDArray[Any], rule: str, white: float) -> tuple[float, float]:

@@ -29,6 +29,7 @@ class Streamed(NamedTuple):
     icc: bytes | None
     notes: tuple[str, ...] = ()
     metadata: "Metadata | None" = None
+    nodata: str | None = None
 
     @property
     def full_scale(self) -> float:
@@ -39,8 +40,9 @@ class Streamed(NamedTuple):
 def rows_of(image: Image) -> Streamed:
     """An image that is in memory already."""
     return Streamed(
-        ArrayRows(image.pixels), image.alpha, image.name, image.icc, metadata=image.metadata
-    )
+        ArrayRows(image.pixels), image.alpha, image.name, image.icc, metadata=image.metadata,
+        nodata=image.nodata,
+    )  # fmt: skip
 
 
 def open_rows(
@@ -103,4 +105,5 @@ def _open_tiff(path: str, name: str, limit: int, memory: int, level: int) -> Str
     if values * (2 * rows.dtype.itemsize + 4) <= memory:
         rows.close()
         return None
-    return Streamed(rows, rows.alpha, name, rows.icc, first_of(name, count), rows.metadata)
+    notes = first_of(name, count)
+    return Streamed(rows, rows.alpha, name, rows.icc, notes, rows.metadata, rows.nodata)

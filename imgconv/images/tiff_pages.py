@@ -20,6 +20,7 @@ _FRAME_LIMIT = 65536
 _ENTRY_LIMIT = 4096
 _REDUCED = 1  # bit of NewSubfileType: a smaller version of another image
 _IMAGE_DEPTH = 32997
+_GDAL_NODATA = 42113
 # Tags that decide what samples there are: tifffile passes over those that it cannot read.
 _NEEDED = frozenset({
     256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 332,
@@ -88,6 +89,13 @@ class TiffPages:
             found.append(smaller)
         check_level(self._name, level, len(found))
         return found[level], depth
+
+    def nodata(self, index: int, level: int = 0) -> str:
+        """The text of GDAL's tag of a frame's missing value; smaller levels may leave it out."""
+        for page in (self.frame(index, level)[0], self.frame(index)[0]):
+            if _GDAL_NODATA in page.tags:
+                return str(page.tags[_GDAL_NODATA].value).strip("\0 ")
+        return ""
 
     def alone(self, page: Any) -> IO[bytes]:
         """Return the file as if `page` were its first: for readers that walk the chain."""

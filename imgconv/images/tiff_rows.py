@@ -37,6 +37,7 @@ class TiffRows:
         probe = frame.meant(np.zeros((1, 1, frame.samples), frame.stored))
         self.channels = probe.pixels.shape[2]
         self.dtype, self.alpha, self.icc = probe.pixels.dtype, probe.alpha, probe.icc
+        self.nodata = ""
         self._step = _rows_at_once(frame)
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._band = self._none = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
@@ -117,7 +118,9 @@ def open_tiff(
         from imgconv.images.metadata.tiff import TiffMetadata
 
         told = TiffMetadata(pages, name).of(0, level)
-        return TiffRows(path, frame, max_pixels, told), len(pages)
+        rows = TiffRows(path, frame, max_pixels, told)
+        rows.nodata = pages.nodata(0, level)
+        return rows, len(pages)
 
 
 def _split(frame: TiffFrame) -> None:

@@ -31,6 +31,11 @@ def _each(inputs: Array, work: Any) -> Array:
     return results[0] if len(results) == 1 else np.concatenate(results)
 
 
+def _side_by_side(maps: Array) -> Array:
+    """Maps (M, H, W, C) as channels of one image."""
+    return maps[0] if len(maps) == 1 else np.concatenate(list(maps), axis=2)
+
+
 @dataclass(frozen=True, eq=False)
 class Gray(Layer):
     """Three channels become their luma (ITU-R BT.601); other maps stay as they are."""
@@ -80,19 +85,30 @@ class KernelFilter(Layer):
     def forward(self, *inputs: Array) -> Array:
         from imgconv.compute.filtering import filter_image
 
-        kernel, stride, _, dilation = self.geometry
-        real = real_type(inputs[0])
+        options = self._options(inputs[0])
 
         def work(image: Array) -> Array:
-            found = filter_image(
-                image, self.weights, self.offsets, stride=stride,
-                padding=self.window.padding_for(kernel), dilation=dilation,
-                padding_mode=self.window.padding_mode, pad_value=self.window.pad_value,
-                groups=self.window.groups, combine=self.combine, out_dtype=real,
-            )  # fmt: skip
-            return found[0] if len(found) == 1 else np.concatenate(list(found), axis=2)
+            return _side_by_side(filter_image(image, self.weights, self.offsets, **options))
 
         return _each(inputs[0], work)
+
+    def filtered(self, image: Array, mask: Array, fill: str) -> tuple[Array, Array]:
+        """The maps of an image (H, W, C) with missing samples, and which of theirs are missing."""
+        from imgconv.compute.filtering import filter_masked
+
+        maps, gone = filter_masked(
+            image, mask, self.weights, self.offsets, fill=fill, **self._options(image)
+        )
+        return _side_by_side(maps), _side_by_side(gone)
+
+    def _options(self, image: Array) -> dict[str, Any]:
+        kernel, stride, _, dilation = self.geometry
+        return {
+            "stride": stride, "padding": self.window.padding_for(kernel), "dilation": dilation,
+            "padding_mode": self.window.padding_mode, "pad_value": self.window.pad_value,
+            "groups": self.window.groups, "combine": self.combine,
+            "out_dtype": real_type(image),
+        }  # fmt: skip
 
     def multiply_adds(self, *given: Shape) -> int:
         count, channels, *size = self.output_shape(*given)

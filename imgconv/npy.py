@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ImgconvError
+from imgconv.marks import PICKLED
 
 _MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 1 << 16
@@ -113,7 +114,7 @@ def open_npz(file: IO[bytes], name: str, skip: str = "") -> list[Member]:
     """Return the arrays of an NPZ with what they declare; nothing is loaded, sizes are compared.
 
     Members that are not arrays, and the one called `skip`, are passed over. Raises ArrayFileError,
-    also when a member is loaded.
+    also where no array is left, and when a member is loaded.
     """
     import zipfile
 
@@ -135,6 +136,12 @@ def open_npz(file: IO[bytes], name: str, skip: str = "") -> list[Member]:
             )
         load = _loader(archive, entry, label, declared)
         found.append(Member(entry.filename.removesuffix(".npy"), label, declared, load))
+    if not found:
+        # torch.save writes an archive of a pickle and of raw data.
+        pickled = any(entry.filename.endswith("data.pkl") for entry in entries)
+        raise ArrayFileError(
+            f"{name}: {PICKLED if pickled else 'an archive without NPY arrays, expected NPZ'}"
+        )
     return found
 
 

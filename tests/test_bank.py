@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 
 import cv2
 import numpy as np
@@ -100,9 +101,24 @@ def test_pickles_are_refused_unread(tmp_path):
     np.save(tmp_path / "evil.npy", array, allow_pickle=True)
     np.savez(tmp_path / "evil.npz", weight=array)
     (tmp_path / "raw.npy").write_bytes(pickle.dumps(Canary()))
-    for name in ("evil.npy", "evil.npz", "raw.npy"):
-        with pytest.raises(KernelError, match=name):
+    with zipfile.ZipFile(tmp_path / "torch.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Canary()))
+    (tmp_path / "legacy.pth").write_bytes(pickle.dumps(Canary(), 2))
+    for name in ("evil.npy", "evil.npz", "raw.npy", "torch.pth", "legacy.pth"):
+        with pytest.raises(KernelError, match=f"{name}.*pickled Python objects"):
             bank.load_kernel_file(tmp_path / name)
+
+
+def test_the_marks_in_a_file_go_before_its_name(tmp_path):
+    text = json.dumps({"k": {"dtype": "F64", "shape": [1, 2], "data_offsets": [0, 16]}}).encode()
+    for length in range(len(text), len(text) + 256):
+        path = tmp_path / ("k.safetensors" if length % 2 else "k.txt")
+        data = np.array([5.0, 7.0]).tobytes()
+        path.write_bytes(length.to_bytes(8, "little") + text.ljust(length) + data)
+        assert bank.get_kernel(str(path)).weights.ravel().tolist() == [5, 7], length
+    np.save(tmp_path / "k.npy", np.eye(2))
+    (tmp_path / "k.npy").rename(tmp_path / "weights.txt")
+    assert bank.get_kernel(str(tmp_path / "weights.txt")).weights[0, 0].tolist() == [[1, 0], [0, 1]]
 
 
 def test_files_of_every_kind_hold_the_same_bank(tmp_path):

@@ -106,6 +106,28 @@ def test_bfloat16_is_the_upper_half_of_a_float32(tmp_path):
         assert found["b"] == 7
 
 
+def test_a_header_of_any_length_is_one_of_safetensors(tmp_path):
+    # Its length comes first, so the file may begin as a pickle does (0x80), or an NPY's or ZIP's
+    # first letter; one file in 32 that pads its header to 8 bytes does.
+    graph = Builder(1, 1, 1)
+    graph.add("fc", Linear(1, 1))
+    header = {
+        "fc.weight": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]},
+        "fc.bias": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]},
+    }
+    text, data = json.dumps(header).encode(), np.array([2, 3], "<f4").tobytes()
+    lengths = set()
+    for spaces in range(256):
+        length = (len(text) + spaces).to_bytes(8, "little")
+        lengths.add(length[0])
+        # By the name of another format too: the file's own marks decide.
+        path = tmp_path / ("w.safetensors" if spaces % 2 else "w.onnx")
+        path.write_bytes(length + text + b" " * spaces + data)
+        found = loaded(load_weights(graph.graph(), path))
+        assert (found["fc.weight"].item(), found["fc.bias"].item()) == (2, 3), length
+    assert len(lengths) == 256
+
+
 def test_half_and_double_precision_are_converted(tmp_path):
     graph = small()
     given = arrays(graph)
@@ -162,6 +184,9 @@ def hostile(kind, tmp_path):
     graph = small()
     if kind == "pickle":
         path.write_bytes(payload)
+    elif kind == "legacy torch":  # a magic number, a version and the rest, each pickled
+        first = [pickle.dumps(n, 2) for n in (0x1950A86A20F9469CFC6C, 1001)]
+        path.write_bytes(b"".join([*first, payload]))
     elif kind == "torch":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("archive/data.pkl", payload)
@@ -194,6 +219,7 @@ def hostile(kind, tmp_path):
     [
         ("pickle", "pickled Python objects, which are never loaded"),
         ("torch", "pickled Python objects, which are never loaded"),
+        ("legacy torch", r"pickled Python objects, which are never loaded.*save_file"),
         ("object array", "pickled Python objects, which are never loaded"),
         ("bomb", "bytes declared by the array"),
         ("large", "fc.weight is 3000×3000, expected 3×288"),

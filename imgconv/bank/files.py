@@ -14,6 +14,7 @@ from imgconv.bank.kernel import Kernel, check_bias
 from imgconv.bank.text import MAX_WEIGHTS, from_array, parse_kernel_text
 from imgconv.compute.epilogue import COMBINE_RULES
 from imgconv.errors import KernelError
+from imgconv.marks import PICKLED, PREFIX, kind_of
 
 MAX_BYTES = 16 * MAX_WEIGHTS
 SUFFIXES = (".toml", ".json", ".csv", ".txt", ".mat", ".npy", ".npz", ".safetensors")
@@ -46,11 +47,15 @@ def load_kernel_file(path: str | os.PathLike[str], name: str | None = None) -> K
 
 def _parse(path: Path, data: bytes, name: str | None) -> Kernel:
     suffix, source = path.suffix.lower(), str(path)
-    if suffix == ".npy":
+    # The marks in the file go before its name, which decides where there are none.
+    kind = kind_of(data[:PREFIX]) or suffix.removeprefix(".")
+    if kind == "pickle":
+        raise KernelError(f"{source}: {PICKLED}")
+    if kind == "npy":
         return from_array(_read_npy(data, source), source)
-    if suffix == ".npz":
+    if kind == "npz":
         return _from_arrays(_read_npz(data, source), source)
-    if suffix == ".safetensors":
+    if kind == "safetensors":
         from imgconv.errors import ModelError
         from imgconv.safetensors import read_safetensors
 

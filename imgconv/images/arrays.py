@@ -79,8 +79,6 @@ def open_npz(
         if total > 32 * max_pixels:
             raise LimitError(f"{name}: arrays of more than {32 * max_pixels} bytes together")
         found.append((member.name, shape[0] if len(shape) == 4 else 1, _loader(member)))
-    if not found:
-        raise ImageError(f"{name}: NPZ without an array of numbers")
     return found
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from imgconv import npy
 from imgconv.errors import ModelError
+from imgconv.marks import PICKLED, PREFIX, kind_of
 from imgconv.networks.graph import Graph
 from imgconv.networks.layers import Array, BatchNorm2d, InstanceNorm2d, Shape
 
@@ -57,19 +58,19 @@ def opened(path: str | Path) -> Iterator[dict[str, Stored]]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
-            magic = file.read(8)
+            kind = kind_of(file.read(PREFIX))
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror or error}") from None
-        if magic[:4] == b"PK\x03\x04":
+        if kind == "npz":
             stack.enter_context(npy.reported_as(ModelError))
             yield _npz_index(file, path)
             return
-        if magic[:1] == b"\x80":
-            raise ModelError(_pickled(path))
-        if magic[:6] == b"\x93NUMPY":
+        if kind == "pickle":
+            raise ModelError(f"{path}: {PICKLED}")
+        if kind == "npy":
             what = "one NPY array, expected safetensors or NPZ with named arrays"
             raise ModelError(f"{path}: {what}")
-        if str(path).endswith(".onnx"):
+        if kind != "safetensors" and str(path).endswith(".onnx"):
             from imgconv.networks.onnx import read_initializers
 
             arrays = read_initializers(path)
@@ -85,25 +86,10 @@ def opened(path: str | Path) -> Iterator[dict[str, Stored]]:
 
 def _npz_index(file: IO[bytes], path: str | Path) -> dict[str, Stored]:
     members = npy.open_npz(file, str(path), "imgconv")
-    if not members:
-        import zipfile
-
-        file.seek(0)
-        names = zipfile.ZipFile(file).namelist()
-        if any(name.endswith("data.pkl") for name in names):
-            raise ModelError(_pickled(path))
-        raise ModelError(f"{path}: an archive without NPY arrays, expected NPZ")
     return {
         member.name: Stored(member.declared.shape, member.declared.dtype, member.load)
         for member in members
     }
-
-
-def _pickled(path: str | Path) -> str:
-    return (
-        f"{path}: holds pickled Python objects, which are never loaded; where it came from, "
-        "safetensors.torch.save_file(model.state_dict(), …) makes a file that is"
-    )
 
 
 def compare(graph: Graph, shapes: Mapping[str, Shape], source: str, name: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from imgconv.errors import ModelError
+from imgconv.marks import PICKLED, PREFIX, kind_of
 from imgconv.networks.layers import Array
 
 OLDEST = 6  # its exporters' models differ from opset 7 only where they broadcast
@@ -117,7 +118,9 @@ def _parse(path: str | Path) -> Any:
     try:
         proto.ParseFromString(data)
     except Exception:  # DecodeError, whose place in protobuf has moved between versions
-        raise ModelError(f"{path}: not an ONNX model, or a truncated one") from None
+        pickled = kind_of(data[:PREFIX]) == "pickle"
+        what = PICKLED if pickled else "not an ONNX model, or a truncated one"
+        raise ModelError(f"{path}: {what}") from None
     if not proto.HasField("graph") or not proto.opset_import:
         raise ModelError(f"{path}: not an ONNX model: it holds no graph or no opset")
     return proto

@@ -88,6 +88,25 @@ def resolve_padding(
     return Sides(*map(int, values))
 
 
+def pool_sides(padding: int | Sequence[int], kernel_size: Pair, dilation: Pair = (1, 1)) -> Sides:
+    """Return the four pads of a pooling window.
+
+    A number and a pair are at most half of kernel_size, as in PyTorch. Four sides are those of an
+    ONNX file: less than the dilated window, whatever side it comes from. Raises ShapeError.
+    """
+    sides = resolve_padding(padding, kernel_size)
+    four = not isinstance(padding, (int, Real)) and len(padding) == 4
+    for place, pad in enumerate(sides):
+        k, d = kernel_size[place // 2], dilation[place // 2]
+        most = extent(k, d) - 1 if four else k // 2
+        if pad > most:
+            limit = "less than the window" if four else "half of it"
+            raise ShapeError(
+                f"padding={pad} with kernel_size={k}, expected at most {most}: {limit}"
+            )
+    return sides
+
+
 def output_size(
     size: Pair,
     kernel_size: Pair,
@@ -98,8 +117,9 @@ def output_size(
 ) -> Pair:
     """Return the (height, width) of a convolution's or pooling's output.
 
-    With `ceil_mode` a last window that would start beyond the input and its near-side padding
-    is dropped, as in PyTorch. Raises ShapeError when the kernel is larger than the padded input.
+    With `ceil_mode` a last window may reach beyond the padded input, by less than the stride, and
+    so may the only one; one that would start beyond the input and its near-side padding is
+    dropped, as in PyTorch. Raises ShapeError when the kernel is larger than the padded input.
     """
     result = []
     pads = ((padding.top, padding.bottom), (padding.left, padding.right))
@@ -107,15 +127,15 @@ def output_size(
         near, far = pads[axis]
         span = extent(kernel_size[axis], dilation[axis])
         free = size[axis] + near + far - span
-        if free < 0:
+        steps = -(-free // stride[axis]) if ceil_mode else free // stride[axis]
+        if ceil_mode and steps * stride[axis] >= size[axis] + near:
+            steps -= 1
+        if steps < 0:
             name = ("height", "width")[axis]
             raise ShapeError(
                 f"kernel spans {span} elements but the padded input's {name} is "
                 f"{size[axis] + near + far}"
             )
-        steps = free // stride[axis]
-        if ceil_mode and free % stride[axis] and (steps + 1) * stride[axis] < size[axis] + near:
-            steps += 1
         result.append(steps + 1)
     return result[0], result[1]
 

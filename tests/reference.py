@@ -1,6 +1,7 @@
 """Slow, obvious references in plain Python and NumPy; nothing of imgconv is imported here."""
 
 import itertools
+import math
 
 import numpy as np
 
@@ -95,3 +96,53 @@ def masked_conv2d(
             result *= total / left
         out[m, y, column] = result + (0.0 if bias is None else float(bias[m]))
     return out
+
+
+def pool_size(size, kernel, stride, sides, dilation, ceil):
+    """The (height, width) of a pool's maps by PyTorch's formula; None where there is none."""
+    found = []
+    for axis in (0, 1):
+        near, far = sides[2 * axis : 2 * axis + 2]
+        free = size[axis] + near + far - dilation[axis] * (kernel[axis] - 1) - 1
+        count = (math.ceil if ceil else math.floor)(free / stride[axis]) + 1
+        if ceil and (count - 1) * stride[axis] >= size[axis] + near:
+            count -= 1  # it would begin in the far padding
+        found.append(count)
+    return tuple(found) if min(found) > 0 else None
+
+
+def pool2d(
+    x, kind, kernel, stride, sides=(0, 0, 0, 0), dilation=(1, 1), ceil=False, include=True,
+    divisor=None,
+):  # fmt: skip
+    """torch.nn.functional's max and avg pools, and min, by their definition: x (C, H, W).
+
+    Returns maps in float64, of max also the flat index of each: the first of equals, the last NaN,
+    −1 where all taps are padding. None for a size that cannot be.
+    """
+    height, width = x.shape[1:]
+    size = pool_size((height, width), kernel, stride, sides, dilation, ceil)
+    if size is None:
+        return None
+    out, places = np.empty((len(x), *size)), np.full((len(x), *size), -1)
+    for c, i, j in np.ndindex(*out.shape):
+        taps, padded = [], 0
+        for m, n in itertools.product(range(kernel[0]), range(kernel[1])):
+            y = i * stride[0] - sides[0] + m * dilation[0]
+            z = j * stride[1] - sides[2] + n * dilation[1]
+            if 0 <= y < height and 0 <= z < width:
+                taps.append((float(x[c, y, z]), y * width + z))
+            elif y < height + sides[1] and z < width + sides[3]:
+                padded += 1
+        values = [value for value, _ in taps]
+        if kind == "avg":
+            count = divisor if divisor is not None else len(values) + padded * include
+            out[c, i, j] = sum(values) / count if count else math.nan
+            continue
+        extreme = {"max": max, "min": min}[kind]
+        blank = -math.inf if kind == "max" else math.inf
+        nans = [place for value, place in taps if math.isnan(value)]
+        out[c, i, j] = math.nan if nans else extreme(values, default=blank)
+        if taps:
+            places[c, i, j] = nans[-1] if nans else taps[values.index(extreme(values))][1]
+    return (out, places) if kind == "max" else out

@@ -24,3 +24,13 @@ def golden_weights(groups, dtype):
     """(6, 4/groups, 3, 2); whole numbers for integer images."""
     values = np.random.default_rng(1).normal(size=(6, 4 // groups, 3, 2))
     return values if dtype.startswith("float") else np.rint(values * 4)
+
+
+def pool_input(case):
+    """The map of a case of pool_goldens.npz: `dtype` numbers of `shape`, `odd` values in some."""
+    rng = np.random.default_rng(case["seed"])
+    x = (rng.normal(size=case["shape"]) * 30).astype(case["dtype"])
+    x = np.abs(x) if case["op"] == "lp" else x
+    if case["odd"]:
+        x[rng.random(x.shape) < 0.2] = float(case["odd"])
+    return x

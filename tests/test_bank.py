@@ -162,8 +162,30 @@ def test_generators_take_positional_and_named_parameters():
     np.testing.assert_array_equal(
         bank.get_kernel("gaussian:2").weights, bank.get_kernel("Gaussian:sigma=2").weights
     )
-    assert bank.get_kernel("box:size=9x3").size == (3, 9)
+    assert bank.get_kernel("box:size=9x3").size == (3, 9)  # width × height, as others write it
+    for text in ("box:3,9", "box:size=3,9", "box:size=9,height=3"):
+        assert bank.get_kernel(text).size == (3, 9)  # a pair, the vertical one first
     assert bank.get_kernel("unsharp:sigma=1,amount=2").weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("gaussian:sigma=2,3", "sigma=2,3, expected one value"),
+        ("gaussian:2,sigma=3", "sigma= twice"),
+        ("blur:0,2", "'2', expected sigma"),
+        ("box:size=3,5,7", "size=3,5,7, expected one value"),
+        ("box:3x5,height=2", "height twice"),
+        ("gaussian:sigma=2,,size=3", "nothing between two commas"),
+        ("gaussian:sigma=", "no value after sigma="),
+        ("binomial:5x3", "'5x3', expected a number"),
+        ("gabor:theta=1_0", "'1_0', expected a number"),
+    ],
+)
+def test_parameters_that_are_not_understood_are_refused(spec, says):
+    with pytest.raises(KernelError) as caught:
+        bank.get_kernel(spec)
+    assert says in str(caught.value)
 
 
 def test_a_filter_of_a_bank_has_the_name_of_its_label():

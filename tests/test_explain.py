@@ -13,7 +13,7 @@ from imgconv.cli.boundary import run
 from imgconv.compute.pool_text import parse_pool
 from imgconv.pictures.explain import explain_conv, explain_pool
 from imgconv.pictures.explain_frames import CELL, MARGIN, TITLE, WINDOW, frames
-from imgconv.pictures.explain_text import as_text
+from imgconv.pictures.explain_text import as_text, formula
 from imgconv.shapes import Sides
 
 LECTURE = "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1"
@@ -66,14 +66,31 @@ def test_a_convolution_is_scipys(stride, dilation, flip):
     ["max:2", "min:3,stride=2,padding=1", "avg:3,stride=2,padding=1", "lp:2,p=3", "global-avg",
      "avg:3,stride=2,padding=1,count_include_pad=false", "max:2,stride=2,ceil_mode=true",
      "adaptive-avg:3", "adaptive-max:4x2", "max:2,dilation=2,stride=1", "avg:2,divisor_override=3",
-     "avg:3x2,stride=2,padding=1,ceil_mode=true"],
+     "avg:3x2,stride=2,padding=1,ceil_mode=true", "lp:3,2,stride=2,ceil_mode=true",
+     "max:8,stride=4,ceil_mode=true"],
 )  # fmt: skip
 def test_a_pooling_is_what_apply_computes(text):
-    source = np.random.default_rng(6).normal(size=(7, 9))
+    source = np.abs(np.random.default_rng(6).normal(size=(7, 9)))
     pool = parse_pool(text)
     found = explain_pool(source, pool)
     np.testing.assert_allclose(found.output, pool(source[None])[0], rtol=1e-12)
     assert all(step.cells for step in found.steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max:2,padding=1,dilation=2", "max() = −inf"),
+        ("min:2,padding=1,dilation=2", "min() = inf"),
+        ("avg:2,padding=1,dilation=2,count_include_pad=0", "mean() = 0 / 0 = nan"),
+        ("lp:3,stride=3,ceil_mode=1", "((5^2) · 9/1)^(1/2) = 15"),
+    ],
+)
+def test_windows_of_which_little_is_left_are_explained(text, said):
+    source, pool = np.array([[5.0]]), parse_pool(text)
+    found = explain_pool(source, pool)
+    np.testing.assert_array_equal(found.output, pool(source[None])[0])
+    assert formula(found, found.steps[0]) == said
 
 
 def test_padding_stride_dilation_and_flip_are_named_and_seen():

@@ -355,7 +355,7 @@ def test_a_file_describes_branches_preprocessing_labels_and_weights(tmp_path, ne
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("conv2d 4 3 padding=1", "conv2d 4 x"), "kernel_size=x: expected"),
+        (("conv2d 4 3 padding=1", "conv2d 4 x"), r"kernel_size=.x., expected"),
         (('inputs = ["relu", "conv"]', 'inputs = ["relu", "nothing"]'), "'nothing' is made by no"),
         (('name = "relu"', 'name = "conv"'), "layer 2: 'conv' is there twice"),
         (('layer = "flatten"', "size = 3"), r'layer 4: expected layer = "…"'),

@@ -1,38 +1,17 @@
 """Pooling against a slow loop written from PyTorch's documentation."""
 
-import math
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from imgconv.compute import pooling, store
 from imgconv.errors import ShapeError
+from tests import reference
+from tests.samples import draw, pool_input
 
-
-def slow(x, kind, k, s, p, d, ceil, include=True):
-    """One window at a time over (C, H, W)."""
-    sizes = []
-    for axis in (0, 1):
-        free = x.shape[axis + 1] + 2 * p[axis] - d[axis] * (k[axis] - 1) - 1
-        n = (math.ceil if ceil else math.floor)(free / s[axis]) + 1
-        if ceil and (n - 1) * s[axis] >= x.shape[axis + 1] + p[axis]:
-            n -= 1
-        sizes.append(n)
-    out = np.empty((x.shape[0], *sizes))
-    for c, i, j in np.ndindex(*out.shape):
-        values = []
-        for m in range(k[0]):
-            for n in range(k[1]):
-                y, z = i * s[0] - p[0] + m * d[0], j * s[1] - p[1] + n * d[1]
-                if 0 <= y < x.shape[1] and 0 <= z < x.shape[2]:
-                    values.append(float(x[c, y, z]))
-        if kind == "avg":
-            rows = min(i * s[0] - p[0] + k[0], x.shape[1] + p[0]) - (i * s[0] - p[0])
-            columns = min(j * s[1] - p[1] + k[1], x.shape[2] + p[1]) - (j * s[1] - p[1])
-            out[c, i, j] = sum(values) / (rows * columns if include else len(values))
-        else:
-            out[c, i, j] = {"max": max, "min": min}[kind](values)
-    return out
+GOLDENS = np.load(Path(__file__).with_name("pool_goldens.npz"))
 
 
 CASES = [
@@ -51,7 +30,8 @@ def test_max_and_min_match_the_loop(dtype, k, s, p, d, ceil):
     for kind, function in (("max", pooling.max_pool2d), ("min", pooling.min_pool2d)):
         result = function(x, k, s, p, d, ceil)
         assert result.dtype == dtype
-        np.testing.assert_array_equal(result, slow(x, kind, k, s, p, d, ceil))
+        expected = reference.pool2d(x, kind, k, s, (p[0], p[0], p[1], p[1]), d, ceil)
+        np.testing.assert_array_equal(result, expected[0] if kind == "max" else expected)
 
 
 WINDOWS = [((3, 3), (1, 1)), ((3, 3), (2, 2)), ((2, 2), (2, 2)), ((2, 3), (2, 1)), ((1, 3), (2, 2))]
@@ -107,7 +87,89 @@ def test_nan_wins_wherever_a_window_has_it(lanes):
 def test_average_counts_padding_as_asked(k, s, p, d, ceil, include):
     x = np.random.default_rng(2).normal(size=(2, 13, 11)).astype(np.float32)
     result = pooling.avg_pool2d(x, k, s, p, ceil, include)
-    np.testing.assert_allclose(result, slow(x, "avg", k, s, p, d, ceil, include), atol=1e-6)
+    sides = p[0], p[0], p[1], p[1]
+    expected = reference.pool2d(x, "avg", k, s, sides, d, ceil, include)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def settings(rng):
+    """A drawn map and window; small, so that borders, ceil_mode and lone padding are frequent.
+
+    Few windows and types: each pair of them is a loop to compile, where a test runs first.
+    """
+    dtype = np.dtype(str(rng.choice(["u1", "i1", "i2", "f2", "f4", "f8", ">f8", ">i2"])))
+    x = draw(rng, (2, *rng.integers(1, 8, 2)), dtype)
+    if dtype.kind == "f" and rng.random() < 0.3:
+        x[rng.random(x.shape) < 0.2] = rng.choice([np.nan, np.inf, -np.inf])
+    k = [(4, 1), (2, 4), (5, 3), (1, 6)][rng.integers(4)]
+    s = [(1, 1), (4, 1), (2, 1), (3, 3)][rng.integers(4)]
+    d = tuple(map(int, rng.integers(1, 4, 2))) if rng.random() < 0.5 else (1, 1)
+    reaches = [d[i] * (k[i] - 1) for i in (0, 0, 1, 1)]
+    sides = tuple(int(rng.integers(0, reach + 1)) for reach in reaches)
+    p = tuple(int(rng.integers(0, k[i] // 2 + 1)) for i in (0, 1))
+    four = rng.random() < 0.4
+    given = sides if four else p
+    return x, k, s, given, sides if four else (p[0], p[0], p[1], p[1]), d, bool(rng.random() < 0.5)
+
+
+def test_drawn_pools_match_the_definition():
+    rng = np.random.default_rng(15)
+    made = lone = 0
+    for _ in range(700):
+        x, k, s, p, sides, d, ceil = settings(rng)
+        maxima = reference.pool2d(x, "max", k, s, sides, d, ceil)
+        if maxima is None:
+            with pytest.raises(ShapeError, match="kernel spans"):
+                pooling.max_pool2d(x, k, s, p, d, ceil)
+            continue
+        made += 1
+        lone += bool((maxima[1] < 0).any())
+        kept = x.dtype.newbyteorder("=")
+        for expected, result in (
+            (maxima[0], pooling.max_pool2d(x, k, s, p, d, ceil)),
+            (reference.pool2d(x, "min", k, s, sides, d, ceil),
+             pooling.min_pool2d(x, k, s, p, d, ceil)),
+        ):  # fmt: skip
+            assert result.dtype == kept
+            if kept.kind in "iu":  # −∞ and ∞ are the type's limits
+                expected = np.clip(expected, np.iinfo(kept).min, np.iinfo(kept).max)
+            np.testing.assert_array_equal(result, expected)
+        both = pooling.max_pool2d(x, k, s, p, d, ceil, return_indices=True)
+        np.testing.assert_array_equal(both[1], maxima[1])
+        include = bool(rng.random() < 0.5)
+        divisor = int(rng.integers(1, 5)) if rng.random() < 0.3 else None
+        if kept.kind == "f" and np.isfinite(x).all():
+            expected = reference.pool2d(x, "avg", k, s, sides, d, ceil, include, divisor)
+            result = pooling.avg_pool2d(x, k, s, p, ceil, include, divisor, d)
+            np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
+    assert made > 250
+    assert lone > 10
+
+
+def test_corners_are_pytorchs():
+    assert str(GOLDENS["torch"]).startswith("2.13.0")
+    values, at, refused = GOLDENS["values"], 0, 0
+    for case in json.loads(GOLDENS["cases"].tobytes()):
+        x, indices = pool_input(case), case["op"] == "indices"
+        function = getattr(pooling, f"{'max' if indices else case['op']}_pool2d")
+        if "refused" in case:
+            refused += 1
+            with pytest.raises(ShapeError):
+                function(x, **case["options"])
+            continue
+        result = function(x, **case["options"])
+        shape, dtype = case["result"]
+        end = at + int(np.prod(shape))
+        expected, at = values[at:end].reshape(shape), end
+        if indices:
+            maxima, result = function(x, **case["options"], return_indices=True)
+            lone = result < 0  # where PyTorch leaves any number, since there is no maximum
+            assert (maxima[lone] == -np.inf).all(), case
+            expected = np.where(lone, -1, expected)
+        assert (list(result.shape), str(result.dtype)) == (shape, dtype), case
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6, err_msg=str(case))
+    assert at == len(values)
+    assert refused > 100
 
 
 def test_the_lecture_example_averages_and_picks_the_largest():

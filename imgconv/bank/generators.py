@@ -6,12 +6,13 @@ pixels. Gaussians reach to ceil(4σ) unless `size` says otherwise: the tail beyo
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.arguments import bind_arguments, one_value
 from imgconv.bank.kernel import Kernel
 from imgconv.bank.text import MAX_SIDE, parse_number
 from imgconv.errors import KernelError
@@ -62,24 +63,15 @@ def generate(name: str, arguments: str) -> Kernel:
     """
     generator = GENERATORS[name]
     known = parameters(name)
+    try:
+        texts = _texts(arguments, known)
+    except ValueError as error:
+        raise KernelError(f"{name}: {error}") from None
     values: dict[str, float] = {}
-    order = iter(known)
-    for part in filter(None, (text.strip() for text in arguments.split(","))):
-        key, equals, value = part.partition("=")
-        if not equals:
-            key, value = next(order, ""), part
-        key = key.strip().lower()
-        if key not in known:
-            expected = ", ".join(known) or "no parameters"
-            raise KernelError(f"{name}: parameter {part!r}, expected {expected}")
-        if key == "size" and "x" in value:
-            value, _, other = value.partition("x")
-            values["height"] = parse_number(other, f"{name}:{key}")
-        values[key] = parse_number(value.strip(), f"{name}:{key}")
+    for key, value in texts.items():
+        values[key] = parse_number(value, f"{name}:{key}")
         if not math.isfinite(values[key]):
             raise KernelError(f"{name}: {key}={value}, expected a finite number")
-    if "height" in values and "height" not in known:
-        raise KernelError(f"{name}: size={arguments}, expected one number")
     weights = generator.function(**{_private(key): value for key, value in values.items()})
     bank = weights[None, None] if weights.ndim == 2 else weights[:, None]
     used = {**known, **values}
@@ -94,6 +86,30 @@ def generate(name: str, arguments: str) -> Kernel:
         source=f"{name}:{arguments}" if arguments else name,
         parameters=used,
     )
+
+
+def _texts(arguments: str, known: Collection[str]) -> dict[str, str]:
+    """Every parameter's text. Raises ValueError for what is unknown, surplus or there twice.
+
+    A rectangle's size is one number, a pair N,N (vertical, horizontal) as everywhere, or
+    WIDTHxHEIGHT as other tools write it.
+    """
+    rectangle = "height" in known
+    if rectangle and arguments.strip() and "=" not in arguments.partition(",")[0]:
+        arguments = f"size={arguments}"
+    found = {}
+    for key, values in bind_arguments(arguments, known).items():
+        if rectangle and key == "size":
+            width, by, height = values[0].partition("x")
+            values = [height, width] if by and len(values) == 1 else values
+            if len(values) == 2:
+                if "height" in found:
+                    raise ValueError("the height twice, expected it once")
+                found["height"] = values.pop(0)
+        elif key in found:
+            raise ValueError("the height twice, expected it once")
+        found[key] = one_value(key, values)
+    return found
 
 
 def _public(key: str) -> str:

@@ -95,6 +95,8 @@ def parse_number(token: str, where: str) -> float:
     if token in ("-", "nan", "NaN"):
         return 0.0
     try:
+        if "_" in token:  # Python's digits in groups: nobody writes a kernel so
+            raise ValueError
         if "/" in token:
             from fractions import Fraction
 

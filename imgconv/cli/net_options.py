@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from imgconv.arguments import whole_numbers
 from imgconv.cli import options
 from imgconv.cli.options import IMAGE as IMAGE
 from imgconv.cli.options import Names, together
@@ -34,7 +35,7 @@ weights = together(
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
-    """`224` or `240x320`: height and width; with `none` where a step can be left out."""
+    """`224`, `240x320` or `240,320`: height and width; with `none` where a step can be left out."""
 
     name = "size"
 
@@ -44,10 +45,13 @@ class Size(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str) or (self.none and value == "none"):
             return value
-        parts = value.lower().split("x")
-        if len(parts) <= 2 and all(part.isdigit() and 1 <= int(part) <= 65536 for part in parts):
-            numbers = tuple(int(part) for part in parts)
-            return numbers[0] if len(numbers) == 1 and self.one else (numbers[0], numbers[-1])
+        try:
+            found = whole_numbers(value.lower().replace("x", ","))
+        except ValueError:
+            found = 0
+        pair = (found, found) if isinstance(found, int) else found
+        if 1 <= min(pair) <= max(pair) <= 65536:
+            return found if self.one else pair
         return self.fail(f"{value!r}: expected {self.get_metavar(param, ctx)}", param, ctx)
 
     def get_metavar(
@@ -82,9 +86,12 @@ class Unit(click.ParamType):  # type: ignore[type-arg]
     name = "unit"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        parts = value.split(",") if isinstance(value, str) else []
-        if len(parts) == 2 and all(part.isdigit() for part in parts):
-            return int(parts[0]), int(parts[1])
+        try:
+            found = whole_numbers(value, (2,))
+        except ValueError:
+            found = 0
+        if isinstance(found, tuple) and min(found) >= 0:
+            return found
         return self.fail(f"{value!r}: expected ROW,COLUMN, counted from 0", param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:

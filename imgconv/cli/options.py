@@ -39,17 +39,19 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str) or value in self.words:
             return value
+        from imgconv.arguments import whole_numbers
+
         try:
-            numbers = tuple(int(part) for part in value.split(","))
+            numbers = whole_numbers(value, self.counts)
+            if min(numbers if isinstance(numbers, tuple) else (numbers,)) >= self.minimum:
+                return numbers
         except ValueError:
-            numbers = ()
-        if len(numbers) not in self.counts or min(numbers) < self.minimum:
-            kinds = " or ".join(str(count) for count in self.counts)
-            words = f"{', '.join(self.words)} or " if self.words else ""
-            self.fail(
-                f"{value!r}: expected {words}{kinds} whole numbers from {self.minimum}", param, ctx
-            )
-        return numbers[0] if len(numbers) == 1 else numbers
+            pass
+        kinds = " or ".join(str(count) for count in self.counts)
+        words = f"{', '.join(self.words)} or " if self.words else ""
+        return self.fail(
+            f"{value!r}: expected {words}{kinds} whole numbers from {self.minimum}", param, ctx
+        )
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return "|".join((*self.words, "N[,N]" if 2 in self.counts else "N"))
@@ -224,7 +226,7 @@ _AFTER = (
     click.option(
         "--pool",
         metavar="KIND:SIZE[,stride=N]",
-        help="max:2, avg:3,stride=2, min:2, lp:2, global-avg, adaptive-max:7, …",
+        help="max:2, avg:3,5,stride=2,1, min:2, lp:2, global-avg, adaptive-max:7, …",
     ),
 )
 # Options that commands with fewer of them take one by one.

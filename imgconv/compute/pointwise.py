@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.arguments import bind_arguments, one_value
 from imgconv.compute import exponential, jit
 from imgconv.compute.arrays import contiguous, readable, real_type
 from imgconv.compute.bands import band_of, over_bands
@@ -160,19 +161,11 @@ def parse_activation(text: "str | Activation") -> Activation:
     if name not in ACTIVATIONS:
         raise UsageError(f"activation {text!r}: expected one of {', '.join(ACTIVATIONS)}, softmax")
     values = dict(ACTIVATIONS[name][1])
-    order = iter(list(values))
-    for part in filter(None, rest.split(",")):
-        key, equals, number = part.partition("=")
-        if not equals:
-            key, number = next(order, ""), part
-        key = key.strip().replace("-", "_")
-        try:
-            if key not in values:
-                raise ValueError
-            values[key] = float(number)
-        except ValueError:
-            expected = ", ".join(values) or "no parameters"
-            raise UsageError(f"activation {text!r}: {part!r}, expected {expected}") from None
+    try:
+        for key, texts in bind_arguments(rest, values).items():
+            values[key] = float(one_value(key, texts))
+    except ValueError as error:
+        raise UsageError(f"activation {text!r}: {error}") from None
     return Activation(name, tuple(values.values()))
 
 

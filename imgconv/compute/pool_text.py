@@ -1,9 +1,11 @@
 """Poolings as text: `max:2`, `avg:3,stride=2,padding=1`, `lp:2,p=3`, `adaptive-max:7`, ….
 
-Sizes may be pairs written 2x3, paddings also four sides (top, bottom, left, right) 1x0x1x0.
+Sizes may be pairs `max:2,3,stride=2,1` (vertical, horizontal), paddings also four sides (top,
+bottom, left, right); `x` between the numbers does as well as a comma.
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.arguments import flag, real_number, split_arguments, whole_numbers
 from imgconv.compute import pooling
-from imgconv.errors import UsageError
-from imgconv.shapes import Pair, Sides, pair, resolve_padding
+from imgconv.errors import ShapeError, UsageError
+from imgconv.shapes import Pair, Sides, pair, pool_sides
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +30,7 @@ KINDS: dict[str, Callable[..., Any]] = {
     "global-max": pooling.global_max_pool2d,
     "global-avg": pooling.global_avg_pool2d,
 }
-_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_BY = re.compile(r"(?<=[0-9])x(?=[0-9])")
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,13 @@ class Pool:
         if self.kind.startswith(("adaptive", "global")):
             return None
         kernel = pair(self.options["kernel_size"], "kernel_size")
+        dilation = pair(self.options.get("dilation", 1), "dilation")
+        stride = pair(self.options.get("stride", kernel), "stride")
         return (
             kernel,
-            pair(self.options.get("stride", kernel), "stride"),
-            resolve_padding(self.options.get("padding", 0), kernel),
-            pair(self.options.get("dilation", 1), "dilation"),
+            stride,
+            pool_sides(self.options.get("padding", 0), kernel, dilation),
+            dilation,
         )
 
 
@@ -79,33 +84,49 @@ def parse_pool(text: str) -> Pool:
     known = list(inspect.signature(KINDS[kind]).parameters)[1:]
     size = next((name for name in ("kernel_size", "output_size") if name in known), "")
     options: dict[str, Any] = {}
-    for part in filter(None, (item.strip() for item in rest.split(","))):
-        key, equals, value = part.partition("=")
-        if not equals:
-            key, value = "size", part
-        key = {"size": size, "p": "norm_type"}.get(key.strip(), key.strip().replace("-", "_"))
-        if key not in known or key == "return_indices":
-            raise UsageError(f"pool {text!r}: {part!r}, expected {_expected(known, size)}")
-        try:
-            options[key] = _value(key, value.strip())
-        except (ValueError, KeyError):
-            raise UsageError(f"pool {text!r}: {part!r} is not a size or number") from None
+    try:
+        plain, named = split_arguments(rest)
+        given = [*([("", plain)] if plain else []), *named.items()]
+        for name, values in given:
+            key = {"": size, "size": size, "p": "norm_type"}.get(name, name)
+            part = f"{name}=" * bool(name) + ",".join(values)
+            if key not in known or key == "return_indices":
+                raise ValueError(f"{part!r}, expected {_expected(known, size)}")
+            if key in options:
+                raise ValueError(f"{part!r} is the second size, expected one")
+            options[key] = _value(key, values)
+    except ValueError as error:
+        raise UsageError(f"pool {text!r}: {error}") from None
     if size and size not in options:
         raise UsageError(f"pool {text!r}: no size, expected {kind}:SIZE")
     if "norm_type" in known:
         options.setdefault("norm_type", 2.0)
     pool = Pool(text.strip(), kind, options)
-    pool.window  # noqa: B018 - raises for sizes that cannot be
+    try:
+        pool.window  # noqa: B018 - raises for sizes that cannot be
+        pair(options.get("output_size", 1), "output_size")
+        pooling.check_divisor(options.get("divisor_override"))
+    except ShapeError as error:
+        raise UsageError(f"pool {text!r}: {error}") from None
     return pool
 
 
-def _value(key: str, text: str) -> Any:
-    if key in ("ceil_mode", "count_include_pad"):
-        return _FLAGS[text.lower()]
-    if key == "norm_type":
-        return float(text)
-    numbers = tuple(int(number) for number in text.split("x"))
-    return numbers[0] if len(numbers) == 1 else numbers
+def _value(key: str, values: list[str]) -> Any:
+    """An option's value. Raises ValueError naming what was got and expected."""
+    text = ",".join(values)
+    try:
+        if key in ("ceil_mode", "count_include_pad"):
+            return flag(text)
+        if key == "norm_type":
+            return real_number(text)
+        counts = {"padding": (1, 2, 4), "divisor_override": (1,)}.get(key, (1, 2))
+        return whole_numbers(_BY.sub(",", text) if len(values) == 1 else text, counts)
+    except ValueError as error:
+        raise ValueError(f"{_public(key)}={error}") from None
+
+
+def _public(key: str) -> str:
+    return {"kernel_size": "size", "output_size": "size", "norm_type": "p"}.get(key, key)
 
 
 def _expected(known: list[str], size: str) -> str:

@@ -15,7 +15,7 @@ from imgconv.compute.arrays import readable
 from imgconv.compute.bands import band_of, over_bands
 from imgconv.compute.linear import linear
 from imgconv.errors import ShapeError
-from imgconv.shapes import Pair, Sides, extent, output_size, pair, resolve_padding
+from imgconv.shapes import Pair, Sides, output_size, pair, pool_sides
 
 Array = npt.NDArray[Any]
 Ints = int | tuple[int, int]
@@ -31,6 +31,15 @@ def _smaller(a, b):  # type: ignore[no-untyped-def]
 
 
 _PICKS = {"max": epilogue.larger, "min": _smaller}
+
+
+def _blank(kind: str, dtype: np.dtype[Any]) -> Any:
+    """What a window holds whose taps all lie in the padding, as in PyTorch: −∞ for a maximum."""
+    if kind not in _PICKS:
+        return 0
+    if dtype.kind == "f":
+        return -np.inf if kind == "max" else np.inf
+    return np.iinfo(dtype).min if kind == "max" else np.iinfo(dtype).max
 
 
 def _merger(kind: str) -> jit.Helper:
@@ -50,7 +59,7 @@ def pool_rows(
     outputs: ten times as fast as window by window.
     """
     cast = jit.DTYPES[element].type
-    zero = cast(0)
+    zero, blank = cast(0), cast(_blank(kind, jit.DTYPES[element]))
     real = cast(power)
     root = cast(1 / power) if power else zero
     is_lp = kind == "lp"
@@ -92,7 +101,7 @@ def pool_rows(
             for side in range(2):
                 for ox in range(b if side else 0, ow if side or low >= high else a):
                     left = ox * sx - px
-                    total = zero
+                    total = blank
                     seen = False
                     for m in range(low, high):
                         for n in range(nx):
@@ -210,6 +219,13 @@ def adaptive_rows(source: str, element: str, kind: str) -> jit.Built:
     return f"{element}* {source}* i64* i64* i64* i64* i64* i64 i64", body
 
 
+# What holds every number of a type that the loops do not read.
+_WIDER = {
+    np.dtype(narrow): np.dtype(wider)
+    for narrow, wider in (("?", "u1"), ("i1", "i2"), ("u4", "i8"), ("u8", "f8"), ("f2", "f4"))
+}
+
+
 def _planes(x: Array, operation: str) -> Array:
     if x.ndim not in (3, 4) or 0 in x.shape[-2:]:
         raise ShapeError(
@@ -217,8 +233,18 @@ def _planes(x: Array, operation: str) -> Array:
         )
     x = readable(x)
     if x.dtype not in jit.ELEMENT_NAMES:
-        x = x.astype(np.float64 if x.dtype == np.uint64 else np.float32)
+        x = x.astype(_WIDER.get(x.dtype, np.float32))
     return np.ascontiguousarray(x)
+
+
+def _as_given(out: Array, dtype: np.dtype[Any]) -> Array:
+    """Elements that were picked from an array of this type, which the loops read as a wider one."""
+    if dtype == out.dtype:
+        return out
+    dtype = dtype.newbyteorder("=")
+    if dtype.kind in "iu":  # a window of padding alone holds the wider type's limit
+        out = np.clip(out, np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return out.astype(dtype)
 
 
 class _Window(NamedTuple):
@@ -247,17 +273,11 @@ def _window(
     kernel = pair(kernel_size, "kernel_size")
     step = pair(kernel if stride is None else stride, "stride")
     spread = pair(dilation, "dilation")
-    sides = resolve_padding(padding, kernel)
-    four = not isinstance(padding, int) and len(padding) == 4
-    for place, pad in enumerate(sides):
-        k, d = kernel[place // 2], spread[place // 2]
-        # Four sides are ONNX's, whose windows only have to reach the map.
-        most = extent(k, d) - 1 if four else extent(k, d) // 2
-        if pad > most:
-            raise ShapeError(
-                f"{operation}: padding={pad} with kernel_size={k}, expected at most {most}"
-            )
-    size = output_size(shape, kernel, step, sides, spread, ceil_mode)
+    try:
+        sides = pool_sides(padding, kernel, spread)
+        size = output_size(shape, kernel, step, sides, spread, ceil_mode)
+    except ShapeError as error:
+        raise ShapeError(f"{operation}: {error}") from None
     return _Window(kernel, step, sides, spread, size)
 
 
@@ -279,9 +299,8 @@ def _plan(
     """Kept: working it out takes 0.06 ms of the 0.09 that a pool of 6×28×28 took."""
     window = _window(shape, kernel_size, stride, padding, dilation, ceil_mode, operation)
     rows, columns = (window.counts(a, shape[a], include_pad) for a in (0, 1))
+    check_divisor(divisor)
     if divisor is not None:
-        if divisor == 0:
-            raise ShapeError("divisor_override=0: expected another number")
         rows, columns = np.full_like(rows, divisor), np.ones_like(columns)
     near = window.sides.top, window.sides.left
     geometry = np.array(
@@ -289,6 +308,12 @@ def _plan(
     )
     counts = rows.astype(np.float32), columns.astype(np.float32)
     return _Plan(window, rows, columns, geometry, counts)
+
+
+def check_divisor(divisor: int | None) -> None:
+    """Raise ShapeError for a `divisor_override` of 0."""
+    if divisor == 0:
+        raise ShapeError("divisor_override=0: expected another number")
 
 
 def _fixed(value: Any) -> Any:
@@ -315,7 +340,7 @@ def _pool(
     if _in_vectors(window, kind, source, planes.usable()):
         if out.size:
             planes.pool(out, source, kind, window.kernel, window.stride, window.sides[::2], counts)
-        return out, geometry
+        return (_as_given(out, x.dtype) if keep else out), geometry
     constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
     step = window.stride[1] if window.stride[1] <= 2 else 0
     names = jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype]
@@ -325,7 +350,7 @@ def _pool(
     band = band_of(total, _FEW // max(1, window.size[1] * taps))
     if out.size:
         over_bands(total, band, lambda a, b: work(out, source, rows, columns, geometry, a, b))
-    return out, geometry
+    return (_as_given(out, x.dtype) if keep else out), geometry
 
 
 def _in_vectors(window: _Window, kind: str, source: Array, usable: bool) -> bool:
@@ -342,7 +367,8 @@ def max_pool2d(
 
     stride: kernel_size by default. padding: a number or (vertical, horizontal), at most half the
     window; or (top, bottom, left, right), less than the window. It is never the maximum.
-    return_indices: also the flat position (row · W + column) of each. Raises ShapeError.
+    return_indices: also the flat position (row · W + column) of each. A window that sees nothing
+    but padding gives −∞, an integer type's least number, and −1. Raises ShapeError.
     """
     out, geometry = _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode)
     if not return_indices:
@@ -370,7 +396,8 @@ def avg_pool2d(
 ) -> Array:  # fmt: skip
     """Return the mean of every window, float64 for float64 and float32 otherwise.
 
-    padding: as for `max_pool2d`. count_include_pad: zero padding counts as elements.
+    padding: as for `max_pool2d`. count_include_pad: zero padding counts as elements; without, a
+    window that sees nothing else gives NaN.
     divisor_override: divide by this instead of the count. dilation: as ONNX's AveragePool has it.
     Raises ShapeError.
     """
@@ -437,7 +464,7 @@ def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
     total = out.size // size[1]
     band = band_of(total)
     over_bands(total, band, lambda a, b: work(out, source, *spans, geometry, a, b))
-    return out
+    return _as_given(out, x.dtype) if kind == "max" else out
 
 
 def adaptive_avg_pool2d(x: Array, output_size: Ints) -> Array:

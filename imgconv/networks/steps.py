@@ -7,8 +7,9 @@ layers may have weights. Options are PyTorch's, by their names.
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from imgconv.arguments import flag, real_number, whole_number, whole_numbers
 from imgconv.errors import UsageError
 from imgconv.networks import layers
 from imgconv.networks.chain import Step, Window
@@ -30,9 +31,47 @@ _POOL_LAYERS: dict[str, Callable[..., Layer]] = {
     "global-max": lambda: layers.AdaptiveMaxPool2d(1),
     "global-avg": lambda: layers.AdaptiveAvgPool2d(1),
 }  # fmt: skip
-_FILTER_OPTIONS = (
-    "stride", "padding", "dilation", "groups", "mode", "value", "flip", "combine", "bias",
-)  # fmt: skip
+
+
+def _sides(text: str) -> Any:
+    return whole_numbers(text, (1, 2, 4))
+
+
+def _padding(text: str) -> Any:
+    if text in ("same", "valid", "full"):
+        return text
+    try:
+        return _sides(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, same, valid or full") from None
+
+
+def _mode(text: str) -> str:
+    from imgconv.compute.padding import normalize_mode
+
+    return normalize_mode(text)
+
+
+def _activation(text: str) -> str:
+    from imgconv.compute.pointwise import parse_activation
+
+    return str(parse_activation(text))
+
+
+def _combine(text: str) -> str:
+    from imgconv.compute.epilogue import check_combine
+
+    check_combine(text)
+    return text
+
+
+# Option → what reads its text; that raises ValueError or UsageError.
+_FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "stride": whole_numbers, "padding": _padding, "dilation": whole_numbers,
+    "groups": whole_number, "mode": _mode, "value": real_number, "flip": flag,
+    "combine": _combine, "bias": real_number,
+}  # fmt: skip
+_SPECIAL = {"padding_mode": _mode, "activation": _activation}
 
 # Word → (layer, arguments without a name, arguments that the input's channels give).
 _LAYERS: dict[str, tuple[type[Layer], tuple[str, ...], tuple[str, ...]]] = {
@@ -102,6 +141,8 @@ def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = 
     kind, rest = words[0].lower().replace("_", "-"), words[1:]
     name = f"{number}-{kind}"
     if kind == "gray":
+        if rest:
+            raise UsageError(f"chain: {text!r}: {rest[0]!r}, expected gray alone")
         return ParsedStep(text, name, lambda shape: Gray())
     if kind in ("conv", "convolve", "conv2d"):
         if len(rest) > 1 and rest[0].isdigit() and "=" not in rest[1]:
@@ -109,7 +150,7 @@ def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = 
         layer, kernel, loaded = _filter(rest, text, find)
         return ParsedStep(text, name, lambda shape: layer, kernel, loaded)
     if kind in POOLS:
-        layer = _pool(POOLS[kind], rest)
+        layer = _pool(POOLS[kind], rest, text)
         return ParsedStep(text, name, lambda shape: layer)
     if kind in _LAYERS:
         return _learned(kind, rest, text, name)
@@ -123,9 +164,12 @@ def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = 
     raise UsageError(f"chain: step {number}: {words[0]!r}, expected one of {known}")
 
 
-def _pool(kind: str, rest: Sequence[str]) -> Layer:
+def _pool(kind: str, rest: Sequence[str], text: str) -> Layer:
     from imgconv.compute.pool_text import parse_pool
 
+    for word in rest[1:]:
+        if "=" not in word:  # PyTorch's second argument is the stride, ours a pair's second number
+            raise UsageError(f"chain: {text!r}: {word!r}, expected stride={word}, or a size N,N")
     return _POOL_LAYERS[kind](**parse_pool(f"{kind}:{','.join(rest)}").options)
 
 
@@ -134,48 +178,39 @@ def _filter(
 ) -> "tuple[Layer, Kernel, Kernel]":
     """The layer of `conv KERNEL …`, its kernel, and that as it was loaded."""
     from imgconv.bank import get_kernel, transform
-    from imgconv.compute.padding import normalize_mode
 
     if not rest:
         raise UsageError(f"chain: {text!r}: expected conv KERNEL")
-    options = dict.fromkeys(_FILTER_OPTIONS, "")
+    options: dict[str, Any] = {}
     for word in rest[1:]:
         key, equals, value = word.partition("=")
-        if key not in options or not equals:
+        if key not in _FILTER_OPTIONS or not equals:
             expected = ", ".join(f"{name}=" for name in _FILTER_OPTIONS)
             raise UsageError(f"chain: {text!r}: {word!r}, expected {expected}")
-        options[key] = value
-    try:
-        groups = int(options["groups"]) if options["groups"] else None
-        bias = float(options["bias"]) if options["bias"] else None
-        window = Window(
-            _numbers(options["stride"] or "1"), _numbers(options["padding"]) or None,
-            _numbers(options["dilation"] or "1"), groups,
-            normalize_mode(options["mode"] or "reflect"),
-            float(options["value"] or 0),
-        )  # fmt: skip
-    except ValueError as error:
-        raise UsageError(f"chain: {text!r}: {error}") from None
+        if key in options:
+            raise UsageError(f"chain: {text!r}: {key}= twice, expected it once")
+        try:
+            options[key] = _FILTER_OPTIONS[key](value)
+        except ValueError as error:
+            raise UsageError(f"chain: {text!r}: {key}={error}") from None
+    window = Window(
+        options.get("stride", 1), options.get("padding"), options.get("dilation", 1),
+        options.get("groups"), options.get("mode", "reflect"), options.get("value", 0.0),
+    )  # fmt: skip
     loaded = (find or get_kernel)(rest[0])
-    kernel = transform(loaded, flip=options["flip"] in ("1", "true"), bias=bias)
-    combine = options["combine"] or kernel.combine
+    kernel = transform(loaded, flip=options.get("flip", False), bias=options.get("bias"))
+    combine = options.get("combine", kernel.combine)
     return KernelFilter(kernel.effective_weights(), kernel.bias, window, combine), kernel, loaded
-
-
-def _numbers(text: str) -> Any:
-    if text in ("", "same", "valid", "full"):
-        return text
-    numbers = tuple(int(number) for number in text.split(","))
-    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
     """A layer of torch.nn with its arguments; channels come from the shape that it reads."""
     layer, order, given = _LAYERS[kind]
     maker: Callable[..., Layer] = layer
-    known = [
-        field.name for field in fields(layer) if field.name not in (*given, "parameters")
-    ]  # fmt: skip
+    known = {
+        field.name: _SPECIAL.get(field.name) or _reader(field.name, field.type)
+        for field in fields(layer) if field.name not in (*given, "parameters")
+    }  # fmt: skip
     options: dict[str, Any] = {}
     places = iter(order)
     for word in rest:
@@ -186,7 +221,12 @@ def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
             expected = " ".join([kind, *(place.upper() for place in order)])
             extra = ", ".join(f"{option}=" for option in known if option not in order)
             raise UsageError(f"chain: {text!r}: {word!r}, expected {expected} {extra}".rstrip())
-        options[key] = _value(value)
+        if key in options:
+            raise UsageError(f"chain: {text!r}: {key}= twice, expected it once")
+        try:
+            options[key] = known[key](value)
+        except ValueError as error:
+            raise UsageError(f"chain: {text!r}: {key}={error}") from None
     missing = [place for place in order if place not in options and place not in _OPTIONAL]
     if missing:
         raise UsageError(f"chain: {text!r}: {missing[0]} is missing")
@@ -204,13 +244,14 @@ def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
 _OPTIONAL = ("p", "axis")
 
 
-def _value(text: str) -> Any:
-    lowered = text.lower()
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    for kind in (_numbers, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def _reader(name: str, kind: Any) -> Callable[[str], Any]:
+    """What reads a text as the type of a layer's field; it raises ValueError."""
+    if kind is bool:
+        return flag
+    if kind is float:
+        return real_number
+    if kind in (int, int | None):
+        return whole_number
+    if str in get_args(kind):
+        return _padding
+    return _sides if name == "padding" else whole_numbers

@@ -4,7 +4,8 @@ The numbers are worked out here in plain Python, one window at a time, because e
 shown; the grids are small.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from imgconv.compute.padding import source_indices
 from imgconv.compute.pool_text import Pool
 from imgconv.errors import LimitError
-from imgconv.shapes import NO_PADDING, Pair, Sides, output_size
+from imgconv.shapes import NO_PADDING, Pair, Sides, output_size, pair
 
 Grid = npt.NDArray[np.float64]
 Places = list[list[int]]
@@ -146,7 +147,11 @@ def explain_pool(source: Grid, pool: Pool) -> Explanation:
     for row, column, cells in _windows(padded, places[0], places[1], None):
         values = [cell.value for cell in cells]
         divisor = pool.options.get("divisor_override", len(values))
-        steps.append(Step(row, column, cells, _pooled(rule, values, divisor, norm)))
+        result = _pooled(rule, values, divisor, norm)
+        if rule == "lp":
+            whole, left = whole_share(pool.options["kernel_size"], cells)
+            result *= (whole / left) ** (1 / norm)
+        steps.append(Step(row, column, cells, result))
     output = np.array([step.result for step in steps]).reshape(size)
     settings = {"kind": pool.kind, **pool.options}
     settings.pop("padding", None)
@@ -163,14 +168,22 @@ def _pool_places(pool: Pool, axis: int, length: int, count: int) -> Places:
 
 def _pooled(rule: str, values: list[float], divisor: float, norm: float) -> float:
     if rule == "max":
-        return max(values)
+        return max(values, default=-math.inf)
     if rule == "min":
-        return min(values)
+        return min(values, default=math.inf)
     if rule == "lp":
         # Powers keep their signs and a negative sum becomes 0, as in torch.nn.functional.lp_pool2d.
         with np.errstate(invalid="ignore"):
             return float(max(0.0, np.sum(np.power(values, norm))) ** (1 / norm))
-    return sum(values) / divisor
+    return sum(values) / divisor if divisor else math.nan
+
+
+def whole_share(pool_size: Any, cells: Sequence[Cell]) -> tuple[int, int]:
+    """A window's elements and how many of them `ceil_mode` left: what the sum of an Lp pool is
+    multiplied with and divided by, as in PyTorch.
+    """
+    taps = pair(pool_size, "kernel_size")
+    return taps[0] * taps[1], len(cells) or 1
 
 
 def _check_size(size: Pair) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from imgconv.pictures.explain import Explanation, Grid, Step
+from imgconv.pictures.explain import Explanation, Grid, Step, whole_share
 
 
 def words(explanation: Explanation) -> str:
@@ -59,7 +59,10 @@ def formula(explanation: Explanation, step: Step) -> str:
         return f"mean({values}) = {total} / {divisor} = {result}"
     if explanation.rule == "lp":
         p = number(settings["norm_type"])
-        terms = " + ".join(f"{_factor(cell.value)}^{p}" for cell in step.cells)
+        terms = " + ".join(f"{_factor(cell.value)}^{p}" for cell in step.cells) or "0"
+        whole, left = whole_share(settings["kernel_size"], step.cells)
+        if whole != left:
+            terms = f"({terms}) · {whole}/{left}"
         return f"({terms})^(1/{p}) = {result}"
     return f"{explanation.rule}({values}) = {result}"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgconv.arguments import flag, one_value, split_arguments, whole_number
 from imgconv.errors import ModelError
 from imgconv.networks.graph import Graph
 from imgconv.networks.preprocess import Preprocess
@@ -78,25 +79,29 @@ def get_network(text: str) -> Network:
     name = head.strip().lower().replace("-", "_")
     family = family_of(name)
     options = {key: default for key, (default, _) in family.options.items()}
-    for part in filter(None, (piece.strip() for piece in rest.split(","))):
-        key, equals, value = part.partition("=")
-        if key not in options or not equals:
-            expected = ", ".join(f"{known}=" for known in options)
-            raise ModelError(f"network {text!r}: {part!r}, expected {expected}")
-        options[key] = _value(text, key, value, *family.options[key])
+    try:
+        plain, named = split_arguments(rest)
+        for key, values in [*(("", [value]) for value in plain), *named.items()]:
+            if key not in options:
+                expected = ", ".join(f"{known}=" for known in options)
+                part = f"{key}={','.join(values)}" if key else values[0]
+                raise ValueError(f"{part!r}, expected {expected}")
+            options[key] = _value(key, one_value(key, values), family.options[key][1])
+    except ValueError as error:
+        raise ModelError(f"network {text!r}: {error}") from None
     return family.build(name, **options)
 
 
-def _value(text: str, key: str, value: str, default: Any, choices: tuple[Any, ...]) -> Any:
-    if choices == (False, True):
-        known = {"true": True, "1": True, "false": False, "0": False}
-        if value.lower() in known:
-            return known[value.lower()]
-        raise ModelError(f"network {text!r}: {key}={value}, expected true or false")
-    if choices:
-        if value in choices:
-            return value
-        raise ModelError(f"network {text!r}: {key}={value}, expected {' or '.join(choices)}")
-    if value.isdigit() and 1 <= int(value) <= 1_000_000:
-        return int(value)
-    raise ModelError(f"network {text!r}: {key}={value}, expected a number from 1 to 1000000")
+def _value(key: str, text: str, choices: tuple[Any, ...]) -> Any:
+    """An option's value. Raises ValueError naming what was got and expected."""
+    try:
+        if choices == (False, True):
+            return flag(text)
+        if not choices and 1 <= (number := whole_number(text)) <= 1_000_000:
+            return number
+    except ValueError:
+        pass
+    if text in choices:
+        return text
+    expected = "true or false" if choices == (False, True) else " or ".join(choices)
+    raise ValueError(f"{key}={text}, expected {expected or 'a number from 1 to 1000000'}")

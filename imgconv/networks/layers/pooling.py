@@ -33,8 +33,8 @@ class _Pool(Layer):
         """Kernel size, stride, pads and dilation."""
         kernel = shapes.pair(self.kernel_size, "kernel_size")
         stride = kernel if self.stride is None else shapes.pair(self.stride, "stride")
-        sides = shapes.resolve_padding(self.padding, kernel)
-        return kernel, stride, sides, shapes.pair(self.dilation, "dilation")
+        dilation = shapes.pair(self.dilation, "dilation")
+        return kernel, stride, shapes.pool_sides(self.padding, kernel, dilation), dilation
 
     def output_shape(self, *given: Shape) -> Shape:
         count, channels, size = image_shape(given[0], None, self.kind)

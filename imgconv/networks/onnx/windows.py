@@ -199,10 +199,9 @@ class MaxPoolIndices(MaxPool2d):
 
         maps, places = max_pool2d(inputs[0], **self._options(), return_indices=True)
         count, channels, height, width = inputs[0].shape
-        if self.by_columns:
-            places = places % width * height + places // width
         planes = np.arange(count * channels).reshape(count, channels, 1, 1) * (height * width)
-        return maps, places + planes
+        ordered = places % width * height + places // width if self.by_columns else places
+        return maps, np.where(places < 0, places, ordered + planes)
 
 
 @operator("MaxPool")

@@ -1,5 +1,6 @@
 """What a file says beside its pixels: carried to the result where it is still true of it."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -341,6 +342,44 @@ def test_a_contact_sheet_keeps_who_made_the_photo_and_no_resolution(folder):
     assert (photo[0xA002], photo[0xA003]) == opened("sheet.jpg").size
 
 
+def test_xmp_beyond_a_jpegs_segment_goes_into_its_extension(folder):
+    history = b"<h:log xmlns:h='http://example.org/h/'>" + b"a step and " * 15000 + b"</h:log>"
+    packet = camera.XMP.replace(b"<dc:title>", history + b"<dc:title>")
+    with_chunks("a.png", [(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)])
+    imgconv("apply", "-k", "box:3", "a.png", "-o", "b.jpg")
+    content = (folder / "b.jpg").read_bytes()
+    mark, parts, at = b"http://ns.adobe.com/xmp/extension/\0", [], 0
+    while (at := content.find(mark, at)) >= 0:
+        size = int.from_bytes(content[at - 2 : at], "big") - 2
+        parts.append(content[at + len(mark) : at + size])
+        at += size
+    whole = b"".join(part[40:] for part in parts)
+    assert [struct.unpack(">II", part[32:40])[0] for part in parts] == [len(whole)] * 3
+    name = hashlib.md5(whole, usedforsecurity=False).hexdigest().upper()
+    assert {part[:32].decode() for part in parts} == {name}
+    assert f"HasExtendedXMP='{name}'" in xmp_of("b.jpg")
+    assert history in whole
+    assert b"<?xpacket" not in whole
+    # From JPEG to JPEG it stays as it is.
+    imgconv("apply", "-k", "box:3", "b.jpg", "-o", "c.jpg")
+    again = (folder / "c.jpg").read_bytes()
+    assert all(mark + part in again for part in parts)
+    imgconv("apply", "-k", "box:3", "b.jpg", "-o", "c.png")
+    assert "HasExtendedXMP" not in xmp_of("c.png")
+
+
+def test_a_maker_note_that_a_jpeg_cannot_hold_is_left_out_of_it(folder):
+    block = bytearray(camera.exif("<"))
+    at = block.index(struct.pack("<HH", 0x927C, 7))
+    block[at + 4 : at + 12] = struct.pack("<II", 90_000, len(block))
+    with_chunks("a.png", [(b"eXIf", bytes(block) + b"note " * 18_000)])
+    imgconv("apply", "-k", "box:3", "a.png", "-o", "b.png")
+    assert len(exif_of("b.png")[1][0x927C]) == 90_000
+    imgconv("apply", "-k", "box:3", "a.png", "-o", "b.jpg")
+    assert exif_of("b.jpg")[0][0x8298] == "(c) Anna Beispiel"
+    assert 0x927C not in exif_of("b.jpg")[1]
+
+
 def looped(where):
     """EXIF blocks whose directories lead to each other, or out of the block."""
     block = bytearray(camera.exif())
@@ -419,11 +458,13 @@ def test_any_change_of_a_byte_leaves_an_image_that_is_filtered(folder):
         assert opened("b.webp").size in ((8, 8), (8, 8)[::-1])
 
 
-def tags_by_exiftool(path):
-    """Group:Tag → value, of what is in the file but its own measures."""
+def tags_by_exiftool(path, own=True):
+    """Group:Tag → value; own: without measures of the file itself."""
     words = ["exiftool", "-j", "-n", "-a", "-G1:0", "-x", "System:all", str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     [found] = json.loads(done.stdout)
+    if not own:
+        return found
     own = ("File:", "ExifTool:", "Composite:", "SourceFile", "PNG:", "RIFF:", "Imgconv", "GIF:")
     return {key.replace(":", ".", key.count(":") - 1): value for key, value in found.items()
             if not any(word in key for word in own)}  # fmt: skip

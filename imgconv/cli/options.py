@@ -332,7 +332,11 @@ _WRITE = (
         "percentile=P or none.",
     ),
     click.option("--depth", type=click.Choice(["8", "16", "32f"]), help="Bits a sample."),
-    click.option("--quality", type=click.IntRange(1, 100), help="JPEG and WebP quality."),
+    click.option(
+        "--quality",
+        type=click.IntRange(1, 100),
+        help="JPEG and WebP quality; default: that of a JPEG input for JPEG, else 92 (WebP: 80).",
+    ),
     click.option(
         "--compress",
         metavar="0…9|fast|small",

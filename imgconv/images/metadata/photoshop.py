@@ -73,7 +73,7 @@ def adjusted(blocks: bytes, scale: tuple[Fraction, Fraction] | None) -> bytes:
 
     Raises Broken.
     """
-    found = b""
+    found = []
     for one in resources(blocks):
         if one.number in _DROPPED:
             continue
@@ -83,5 +83,5 @@ def adjusted(blocks: bytes, scale: tuple[Fraction, Fraction] | None) -> bytes:
             x, unit_x, y, unit_y = struct.unpack(">IIII", one.data)
             x, y = (min(round(v * s), 2**32 - 1) for v, s in zip((x, y), scale, strict=True))
             one = one._replace(data=struct.pack(">IIII", x, unit_x, y, unit_y))
-        found += bytes(one)
-    return found
+        found.append(bytes(one))
+    return b"".join(found)

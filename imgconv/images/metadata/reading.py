@@ -189,18 +189,24 @@ def _of_exif(block: bytes) -> Resolution | None:
 
 
 def _of_jpeg(opened: Any, name: str, facts: dict[str, Any]) -> Metadata:
-    parts: dict[str, Any] = {"extended": (), "resources": b"", "comments": ()}
+    parts: dict[str, Any] = {}
+    extended, resources, comments = [], [], []
     for marker, segment in opened.applist:
-        if marker == "APP1" and segment.startswith(EXIF_SEGMENT) and "exif" not in parts:
-            parts["exif"] = segment[6:]
-        elif marker == "APP1" and segment.startswith(XMP_SEGMENT) and "xmp" not in parts:
-            parts["xmp"] = segment[len(XMP_SEGMENT) :]
+        if marker == "APP1" and segment.startswith(EXIF_SEGMENT):
+            parts.setdefault("exif", segment[len(EXIF_SEGMENT) :])
+        elif marker == "APP1" and segment.startswith(XMP_SEGMENT):
+            parts.setdefault("xmp", segment[len(XMP_SEGMENT) :])
         elif marker == "APP1" and segment.startswith(EXTENSION_SEGMENT):
-            parts["extended"] += (segment,)
+            extended.append(segment)
         elif marker == "APP13" and segment.startswith(photoshop.HEADER):
-            parts["resources"] += segment[len(photoshop.HEADER) :]
+            resources.append(segment[len(photoshop.HEADER) :])
         elif marker == "COM":
-            parts["comments"] += (decoded(segment.rstrip(b"\0")),)
+            comments.append(decoded(segment.rstrip(b"\0")))
+    if len(comments) > _TEXTS:
+        parts["notes"] = (f"{len(comments)} comments",)
+        comments = []
+    parts |= {"extended": tuple(extended), "comments": tuple(comments),
+              "resources": b"".join(resources)}  # fmt: skip
     x, y = map(Fraction, opened.info.get("jfif_density", (0, 0)))
     unit = {1: INCH, 2: CENTIMETRE}.get(opened.info.get("jfif_unit", 0), NONE)
     parts["resolution"] = own = _of_exif(parts.get("exif", b""))
@@ -221,20 +227,20 @@ def _jpeg(opened: Any) -> Jpeg | None:
 
 
 def _of_gif(data: bytes, name: str, facts: dict[str, Any]) -> Metadata:
-    parts: dict[str, Any] = {"comments": (), "notes": ()}
-    count = 0
+    parts: dict[str, Any] = {}
+    comments = []
     for label, content in gif_extensions(data):
-        count += 1
-        if label == 0xFE and count <= _TEXTS:
-            parts["comments"] += (decoded(b"".join(content)),)
+        if label == 0xFE:
+            comments.append(decoded(b"".join(content)))
         elif label == 0xFF and content[0] == GIF_XMP and "xmp" not in parts:
             # A packet stands there as it is: what looks like blocks is its text, and a trailer of
             # falling numbers leads from anywhere to the end.
             text = b"".join(bytes([len(part)]) + part for part in content[1:])
             parts["xmp"] = text[: text.rfind(GIF_TRAILER[:4])]
-    if count > _TEXTS:
-        parts |= {"comments": (), "notes": (f"{count} extensions",)}
-    parts["comments"] = tuple(text for text in parts["comments"] if not _is_record(text))
+    if len(comments) > _TEXTS:
+        parts["notes"] = (f"{len(comments)} comments",)
+        comments = []
+    parts["comments"] = tuple(text for text in comments if not _is_record(text))
     return checked(name, **parts, **facts)
 
 

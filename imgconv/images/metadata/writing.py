@@ -1,5 +1,6 @@
 """How each format holds metadata, and our own record beside it."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from imgconv.images.metadata import exif as tags
 from imgconv.images.metadata.exif import Exif, Value, ascii_value
 from imgconv.images.metadata.reading import (
     EXIF_SEGMENT,
+    EXTENSION_SEGMENT,
     GIF_TRAILER,
     GIF_XMP,
     XMP_KEYWORD,
@@ -63,6 +65,8 @@ def block_of(metadata: Metadata) -> bytes:
         return b""
     block = Exif(metadata.exif) if metadata.exif else Exif()
     new = {tag: value for tag, value in wanted.items() if block.get("main", tag) is None}
+    if metadata.calibration and resolution and resolution.unit != NONE:
+        new |= resolution_tags(resolution)  # what is there is in units of its own
     if new and len(block.data) + sum(len(v.raw) + 12 for v in new.values()) < _SEGMENT - _MARGIN:
         block.put(new)
     return bytes(block)
@@ -185,18 +189,49 @@ def jpeg_with(content: bytes, metadata: Metadata | None, record: str) -> bytes:
         resolution = _resolution(metadata)
         if resolution and at > 16:
             head[13:18] = _density(resolution)
-        if block := block_of(metadata):
+        if block := _short_block(metadata):
             segments.append((0xE1, EXIF_SEGMENT + block))
         if metadata.xmp:
-            segments.append((0xE1, XMP_SEGMENT + metadata.xmp))
-            segments += [(0xE1, part) for part in metadata.extended]
+            segments += [(0xE1, part) for part in _xmp_segments(metadata)]
         segments += [(0xED, part) for part in _split(metadata.resources, photoshop.HEADER)]
-        segments += [(0xFE, one.encode()) for one in _comments(metadata)]
+        for comment in _comments(metadata):
+            segments += [(0xFE, part) for part in _split(comment.encode(), b"")]
     segments += [(0xEF, part) for part in _split(record.encode(), JPEG_RECORD)]
     return b"".join(
         [head, *(_segment(kind, payload) for kind, payload in segments
                  if len(payload) <= _SEGMENT), content[at:]]
     )  # fmt: skip
+
+
+def _short_block(metadata: Metadata) -> bytes:
+    """The EXIF block, without its maker note where a segment would not hold it."""
+    block = block_of(metadata)
+    if len(block) > _SEGMENT - len(EXIF_SEGMENT):
+        shorter = Exif(block)
+        shorter.remove("exif", (tags.MAKER_NOTE,))
+        block = bytes(shorter)
+    return block
+
+
+def _xmp_segments(metadata: Metadata) -> list[bytes]:
+    """A packet's segment and those of what goes beyond it, by its MD5 (XMP part 3, 1.1.3.1)."""
+    if len(metadata.xmp) <= _SEGMENT - len(XMP_SEGMENT):
+        return [XMP_SEGMENT + metadata.xmp, *metadata.extended]
+    import hashlib
+
+    packet = re.sub(rb"<\?xpacket.*?\?>", b"", whole_xmp(metadata)).strip()
+    name = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
+    pointer = (
+        b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-"
+        b"syntax-ns#'><rdf:Description rdf:about='' xmlns:xmpNote='" + xmp.NOTE.encode()
+        + b"' xmpNote:HasExtendedXMP='" + name + b"'/></rdf:RDF></x:xmpmeta>"
+    )  # fmt: skip
+    segments = [XMP_SEGMENT + pointer]
+    size = _SEGMENT - len(EXTENSION_SEGMENT) - 40
+    for at in range(0, len(packet), size):
+        place = name + struct.pack(">II", len(packet), at)
+        segments.append(EXTENSION_SEGMENT + place + packet[at : at + size])
+    return segments
 
 
 def _segment(kind: int, payload: bytes) -> bytes:

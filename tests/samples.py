@@ -4,10 +4,11 @@ import numpy as np
 
 
 def draw(generator, shape, dtype):
-    """Normal floats, or integers over the whole range of the dtype."""
+    """Normal floats, or integers over the whole range of the dtype, up to 2⁵³."""
     if np.issubdtype(dtype, np.integer):
         bounds = np.iinfo(dtype)
-        return generator.integers(bounds.min, bounds.max + 1, shape).astype(dtype)
+        low, high = max(bounds.min, -(2**53)), min(bounds.max, 2**53)
+        return generator.integers(low, high + 1, shape).astype(dtype)
     return generator.normal(size=shape).astype(dtype)
 
 

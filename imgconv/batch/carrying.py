@@ -43,7 +43,7 @@ def carried(
     colors = (
         recipe.keeps_colors()
         and result.shape[2] - result.alpha == channels - image.alpha
-        and (result.dtype.kind == source.dtype.kind or result.dtype.kind in "ui")
+        and (result.dtype.kind == image.sample_type.kind or result.dtype.kind in "ui")
     )
     options: dict[str, Any] = {"icc": image.icc if colors else None}
     if metadata is None:
@@ -53,7 +53,7 @@ def carried(
     if bare:
         return options | {"carried": Metadata(jpeg=metadata.jpeg)}
     height, width, count = result.shape
-    alike = count == channels and result.dtype == source.dtype
+    alike = count == channels and result.dtype == image.sample_type
     grid = grid_of(recipe, result, (size[0], size[1], channels))
     return options | {"carried": adjusted(metadata, Change(grid, (height, width), colors, alike))}
 

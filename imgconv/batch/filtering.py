@@ -283,7 +283,7 @@ def _responses(
     for one in kernels:
         check_map_of(one, recipe, pixels.shape[:2], image.name)
     white = image.full_scale
-    wide = np.float64 if pixels.dtype == np.float64 else np.float32
+    wide = np.float64 if pixels.dtype in (np.float64, np.int32) else np.float32
     banks = [(one.effective_weights(), one.bias) for one in kernels]
     options: dict[str, Any] = {
         "stride": window.stride,

@@ -34,9 +34,19 @@ def attempt(
     try:
         return Outcome(source, work(source, index))
     except ImgconvError as error:
-        return Outcome(source, error=error)
+        return Outcome(source, error=_named(error, source))
     except MemoryError:
         return Outcome(source, error=ImageError(f"{source}: out of memory"))
+
+
+def _named(error: ImgconvError, source: str) -> ImgconvError:
+    """An error that says which input it is of, where it speaks of sizes or channels alone."""
+    text, shown = str(error), "standard input" if source == "-" else source
+    if shown in text or text.startswith("-"):
+        return error
+    if not isinstance(error, UsageError) and ": " in text:
+        return error  # it names the file that could not be read or written
+    return type(error)(f"{shown}: {text}")
 
 
 def shares(jobs: int | None, threads: int | None, total: int | None) -> int:

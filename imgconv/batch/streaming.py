@@ -73,7 +73,7 @@ def _filtered(
         stride=window.stride, padding=window.padding_for(kernel.size), dilation=window.dilation,
         padding_mode=window.padding_mode, pad_value=window.pad_value, groups=window.groups,
         combine=kernel.combine, activation=recipe.activation,
-        out_dtype=np.float64 if source.dtype == np.float64 else np.float32,
+        out_dtype=np.float64 if source.dtype in (np.float64, np.int32) else np.float32,
     )  # fmt: skip
     if pool is None:
         return filtered
@@ -136,7 +136,7 @@ def _prepared(image: Streamed, recipe: Recipe, value: float | None) -> Streamed:
     if value is None and not (recipe.gray or recipe.linear or recipe.channels is not None):
         return image
     rows = _Prepared(image, recipe, value)
-    return image._replace(rows=rows, alpha=rows.alpha)
+    return image._replace(rows=rows, alpha=rows.alpha, stored=rows.stored)
 
 
 class _Prepared:
@@ -156,12 +156,13 @@ class _Prepared:
         probe = self._image_of(np.zeros((1, 1, rows.channels), rows.dtype))
         done = color.prepare(probe, **self._options)
         self.height, self.width, self.channels = rows.height, rows.width, done.pixels.shape[2]
-        self.dtype, self.alpha = done.pixels.dtype, done.alpha
+        self.dtype, self.alpha, self.stored = done.pixels.dtype, done.alpha, done.stored
         if value is not None:
             self.channels += self.channels - self.alpha
 
     def _image_of(self, pixels: Array) -> Image:
-        return Image(pixels, alpha=self._image.alpha, name=self._image.name)
+        given = self._image
+        return Image(pixels, alpha=given.alpha, name=given.name, stored=given.stored)
 
     def rows_into(self, out: Array, count: int | None = None) -> int:
         count = len(out) if count is None else count

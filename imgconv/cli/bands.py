@@ -53,7 +53,7 @@ class InBands(Outputs):
 
         if self.plan.together:
             return None
-        image = self._open(source)
+        image = self._open(source, index)
         if image is None:
             return None
         self._tell_of(image)
@@ -63,9 +63,12 @@ class InBands(Outputs):
             except Unusual:
                 return None  # the file is damaged: the whole of it is left to Pillow
 
-    def _open(self, source: str) -> Streamed | None:
+    def _open(self, source: str, index: int) -> Streamed | None:
         given = self.request.given
-        return open_rows(source, given["max_pixels"], given["memory"], given["level"])
+        return open_rows(
+            source, given["max_pixels"], given["memory"], given["level"],
+            self._keeps_inks(source, index),
+        )  # fmt: skip
 
     def _write_rows(
         self, source: str, index: int, image: Streamed, frame: int, replace: bool,
@@ -119,7 +122,7 @@ class InBands(Outputs):
         """The wanted maps of an image as rows to write to paths; None where it has no rows."""
         made = self._format(paths[0])
         recipe = self._recipe(made)
-        dtype, raw = self._samples(made, image.rows.dtype)
+        dtype, raw = self._samples(made, image)
         maps = map_rows(image, recipe, dtype, raw, made.alpha, wanted)
         if maps is None:
             return None
@@ -158,7 +161,7 @@ class InBands(Outputs):
         Return (the samples, or None where they were written; how many were lost).
         """
         kernel, _, name = names_of(self.request.recipe)[0]
-        image = self._open(source)
+        image = self._open(source, index)
         path = self._path(source, kernel.name, name, index, 0)
         maps = image and self._maps(source, [path], image)
         if not image or not maps:

@@ -110,7 +110,7 @@ def _write(difference: Any, image: Any, given: dict[str, Any]) -> None:
     if given["colormap"]:
         difference = difference.max(axis=2, keepdims=True)
     depth = "8" if given["colormap"] else None
-    dtype = output_dtype(made, depth, image.pixels.dtype)
+    dtype = output_dtype(made, depth, image.sample_type)
     samples, _ = scale_map(difference, given["scale"], image.full_scale, dtype)
     if given["colormap"]:
         samples = colorize(samples, given["colormap"])

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from imgconv.batch.carrying import Result, carried
 from imgconv.batch.draft import Draft
-from imgconv.batch.filtering import Recipe
+from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
@@ -108,10 +110,25 @@ class Outputs:
         carries = made.name == "tiff" and not self.request.given["no_metadata"]
         return replace(recipe, tagged=carries)
 
-    def _samples(self, made: formats.Format, source: Any) -> tuple[Any, bool]:
+    def _keeps_inks(self, source: str, index: int) -> bool:
+        """Whether an input in CMYK is filtered as inks: into TIFF, which holds them."""
+        recipe = self.request.recipe
+        each = not isinstance(recipe, ChainRecipe) and all(
+            kernel.weights.shape[1] == 1 and kernel.combine == "none" for kernel in recipe.kernels
+        )
+        if self.reports or recipe.channels is not None or not (each and recipe.keeps_colors()):
+            return False
+        paths = [self._path(source, k.name, n, index, 0) for k, _, n in names_of(recipe)]
+        return all(self._format(path).name == "tiff" for path in paths)
+
+    def _samples(self, made: formats.Format, image: Image | Streamed) -> tuple[Any, bool]:
         """(dtype of the samples to write, whether they are responses as they were computed)."""
         given, recipe = self.request.given, self.request.recipe
         depth = given["depth"] or ("8" if recipe.sheet or recipe.colormap else None)
+        source = image.sample_type
+        if recipe.linear or any(kernel.combine == "direction" for kernel in recipe.kernels):
+            # Light is not in the file's units, nor is a hue.
+            source = np.dtype(source if source.itemsize == 1 or source.kind == "f" else np.uint16)
         dtype = formats.output_dtype(made, depth, source)
         return dtype, made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
 
@@ -124,6 +141,7 @@ class Outputs:
             "compress": level_of(given["compress"]), "quality": given["quality"],
             "metadata": metadata, "pyramid": given["pyramid"],
             "ome": path.lower().endswith((".ome.tif", ".ome.tiff")),
+            "cmyk": image.cmyk and made.shape[2] - made.alpha == 4,
             **carried(image, self.request.recipe, made, bool(given["no_metadata"])),
         }  # fmt: skip
 

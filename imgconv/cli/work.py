@@ -73,6 +73,7 @@ class Work(InBands):
         results = []
         for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
                                  level=given["level"], memory=given["memory"],
+                                 cmyk=self._keeps_inks(source, index),
                                  name="standard input" if source == "-" else source):  # fmt: skip
             self._tell_of(image)
             # MPO is a camera's JPEG: its further frames are previews of the old picture.
@@ -107,7 +108,7 @@ class Work(InBands):
         first = names_of(recipe)[0]
         path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
         made = self._format(path)
-        dtype, raw = self._samples(made, image.pixels.dtype)
+        dtype, raw = self._samples(made, image)
         for result in results_of(image, self._recipe(made), dtype, raw):
             path = self._path(
                 source, result.kernel.name, result.name, index, image.frame * all_frames

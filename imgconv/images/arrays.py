@@ -13,13 +13,9 @@ import numpy.typing as npt
 
 from imgconv import npy
 from imgconv.errors import ImageError, LimitError, OutputError
+from imgconv.images.image import holder
 
 METADATA_MEMBER = "imgconv"
-_DTYPES = {
-    "b1": np.uint8, "u1": np.uint8, "u2": np.uint16, "i1": np.int16, "i2": np.int16,
-    "i4": np.int32, "f2": np.float32, "f4": np.float32, "f8": np.float64, "u4": np.float64,
-    "u8": np.float64, "i8": np.float64,
-}  # fmt: skip
 
 
 def check_shape(shape: tuple[int, ...], name: str, max_pixels: int) -> None:
@@ -46,11 +42,16 @@ def frames_of(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     """Yield each image of an array as C-contiguous (H, W, C) in one of our dtypes."""
     if array.ndim == 1:
         array = array[None]
-    target = _DTYPES[array.dtype.str[1:]]
+    target, _ = holder(array.dtype)
     for frame in array if array.ndim == 4 else array[None]:
         pixels = frame if frame.ndim == 3 else frame[..., None]
         converted = np.ascontiguousarray(pixels, dtype=target)
         yield converted * np.uint8(255) if array.dtype == np.bool_ else converted
+
+
+def stored(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """`Image.stored` of an array's frames: 64-bit integers are mere numbers, of no full scale."""
+    return holder(dtype)[1] if dtype.itemsize < 8 else None
 
 
 def decode_npy(data: bytes, name: str, max_pixels: int) -> npt.NDArray[Any]:

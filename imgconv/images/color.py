@@ -50,12 +50,12 @@ def prepare(
     linear: pixels become float32 linear light, 1 for white. Raises UsageError for channels that
     the image does not have.
     """
-    pixels, alpha = image.pixels, image.alpha
+    pixels, alpha, stored = image.pixels, image.alpha, image.stored
     if linear:
         scaled = pixels.astype(np.float32) / np.float32(image.full_scale)
         colors = scaled[..., :-1] if alpha else scaled
         scaled[..., : colors.shape[2]] = to_linear(colors)
-        pixels = scaled
+        pixels, stored = scaled, None
     if channels is not None:
         chosen = _chosen(channels, pixels.shape[2], alpha, image.name)
         alpha = alpha and chosen[-1] == pixels.shape[2] - 1 and len(chosen) > 1
@@ -65,7 +65,7 @@ def prepare(
         if alpha:
             parts.append(pixels[..., 3:])
         pixels = np.ascontiguousarray(np.concatenate(parts, axis=2))
-    return replace(image, pixels=pixels, alpha=alpha)
+    return replace(image, pixels=pixels, alpha=alpha, stored=stored)
 
 
 def _chosen(text: str, count: int, alpha: bool, name: str) -> list[int]:

@@ -8,6 +8,7 @@ import numpy as np
 from imgconv.errors import UsageError
 
 U8, U16, F32, F64 = "uint8", "uint16", "float32", "float64"
+_SIGNED_AND_WIDE = ("int8", "int16", "int32", "uint32", "int64", "uint64")
 
 
 class Format(NamedTuple):
@@ -33,20 +34,21 @@ class Format(NamedTuple):
 
 NOTE_LIMIT = 1 << 19  # PNG text is read up to twice that
 _ARRAYS = (U8, U16, F32, F64)
+_INTEGERS = (U8, U16, *_SIGNED_AND_WIDE)
 FORMATS: dict[str, Format] = {
     made.name: made
     for made in (
         Format("png", (".png",), (U8, U16), (1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
         Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), note=NOTE_LIMIT),
         Format("webp", (".webp",), channels=(1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
-        Format("tiff", (".tif", ".tiff"), (U8, U16, F32), (), alpha=True, note=NOTE_LIMIT),
+        Format("tiff", (".tif", ".tiff"), (*_INTEGERS, F32, F64), (), alpha=True, note=NOTE_LIMIT),
         Format("ppm", (".ppm",), (U8, U16)),
         Format("pgm", (".pgm",), (U8, U16), (1,)),
         Format("pnm", (".pnm",), (U8, U16)),
         Format("pfm", (".pfm",), (F32,), raw=True),
         Format("bmp", (".bmp", ".dib")),
         Format("gif", (".gif",), channels=(1, 3), note=NOTE_LIMIT),
-        Format("zarr", (".zarr",), _ARRAYS, (), alpha=True, note=NOTE_LIMIT),
+        Format("zarr", (".zarr",), (*_INTEGERS, F32, F64), (), alpha=True, note=NOTE_LIMIT),
         Format("npy", (".npy",), _ARRAYS, (), alpha=True, raw=True),
         Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True, archive=True, note=NOTE_LIMIT),
         Format(
@@ -189,9 +191,10 @@ def output_dtype(
     """Return the sample type to write.
 
     depth: `8`, `16`, `32f` or None for the default: raw formats hold what was computed (float32,
-    or float64 where the source is); others keep 8 bits for 8-bit sources and otherwise take the
-    most they can hold. source: dtype of the image that was read. Raises UsageError when the
-    format cannot hold the depth.
+    or float64 where float32 would not hold the source's values); others keep the source's own
+    type where they can, 8 bits for 8-bit sources, and otherwise take the most they can hold.
+    source: `sample_type` of the image that was read. Raises UsageError when the format cannot
+    hold the depth.
     """
     if depth is not None:
         wanted = {"8": U8, "16": U16, "32f": F32, "32": F32, "64f": F64}.get(str(depth))
@@ -202,9 +205,12 @@ def output_dtype(
             raise UsageError(f"{made.name} cannot hold depth {depth}; these can: {able}")
         return np.dtype(wanted)
     if made.raw:
-        return np.dtype(F64 if source == np.float64 and F64 in made.dtypes else F32)
+        wide = source.kind != "b" and source.itemsize >= (8 if source.kind == "f" else 4)
+        return np.dtype(F64 if wide and F64 in made.dtypes else F32)
+    if source.name in made.dtypes:
+        return source
     if source.itemsize == 1:
         return np.dtype(made.dtypes[0])
-    if np.issubdtype(source, np.integer):
-        return np.dtype(U16 if U16 in made.dtypes else made.dtypes[0])
-    return np.dtype(made.dtypes[-1])
+    if source.kind == "f" and F32 in made.dtypes:
+        return np.dtype(F32)
+    return np.dtype(U16 if U16 in made.dtypes else made.dtypes[0])

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 class Image:
     """One decoded frame.
 
-    pixels: (H, W, C), C-contiguous, in the file's own dtype: uint8, uint16, int16, int32,
-        float32 or float64; 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha, or any band count.
+    pixels: (H, W, C), C-contiguous, in the file's own dtype or one that holds its values: uint8,
+        uint16, int16, int32, float32 or float64; 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha, or
+        any band count.
+    stored: the file's own integers, where `pixels` has a wider type; see `holder`.
+    cmyk: whether the first four channels are inks rather than RGB and more.
     alpha: whether the last channel is opacity.
     name: how messages and templates call it (the path, `-` or `sample:chart`).
     frame, frames: index of this frame and how many the file has.
@@ -37,10 +40,48 @@ class Image:
     nodata: str | None = None
     notes: list[str] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
+    stored: np.dtype[Any] | None = None
+    cmyk: bool = False
+
+    @property
+    def sample_type(self) -> np.dtype[Any]:
+        """The type of the file's samples, in which a result keeps their values."""
+        return self.stored or self.pixels.dtype
 
     @property
     def full_scale(self) -> float:
-        """The value of white: 255, 65535, 32767, 2³¹ − 1, or 1 for floats."""
-        if np.issubdtype(self.pixels.dtype, np.integer):
-            return float(np.iinfo(self.pixels.dtype).max)
-        return 1.0
+        """The value of white: the largest integer of the file's samples, or 1 for floats."""
+        return white_of(self.sample_type)
+
+
+_HOLDERS = {
+    "b1": np.uint8, "u1": np.uint8, "u2": np.uint16, "u4": np.float64, "u8": np.float64,
+    "i1": np.int16, "i2": np.int16, "i4": np.int32, "i8": np.float64,
+    "f2": np.float32, "f4": np.float32, "f8": np.float64,
+}  # fmt: skip
+_EXACT = 1 << 53  # float64 holds every integer up to it
+
+
+def white_of(dtype: np.dtype[Any]) -> float:
+    """The value of white in samples of a type."""
+    return float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
+
+
+def holder(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any] | None]:
+    """Return (type of `Image.pixels` for samples of a type, `Image.stored`).
+
+    Raises KeyError for what is no number of at most 64 bits.
+    """
+    held = np.dtype(_HOLDERS[dtype.str[1:]])
+    differs = dtype.kind in "ui" and held.str[1:] != dtype.str[1:]
+    return held, dtype.newbyteorder("=") if differs else None
+
+
+def rounded_note(samples: npt.NDArray[Any], name: str) -> list[str]:
+    """The note that integers are too large for float64, where some are."""
+    if samples.dtype.kind not in "ui" or samples.itemsize < 8 or not samples.size:
+        return []
+    most = max(int(samples.max()), -int(samples.min()))
+    if most <= _EXACT:
+        return []
+    return [f"{name}: integers up to {most} were rounded: up to {_EXACT} (2⁵³) are kept exactly"]

@@ -36,7 +36,9 @@ def halved(rows: Array) -> Array:
     if rows.shape[1] % 2:
         rows = np.concatenate([rows, rows[:, -1:]], axis=1)
     whole = rows.dtype.kind in "ui"
-    wide = np.uint32 if whole else np.float64
+    wide: Any = np.float64
+    if whole:
+        wide = np.uint32 if rows.dtype in (np.uint8, np.uint16) else np.int64
     sums: Array = rows[0::2, 0::2].astype(wide)
     for part in (rows[0::2, 1::2], rows[1::2, 0::2], rows[1::2, 1::2]):
         sums += part

@@ -20,7 +20,7 @@ from imgconv.errors import ImageError, LimitError, UsageError
 from imgconv.images import pillow
 from imgconv.images.complete import missing_end
 from imgconv.images.formats import sniff
-from imgconv.images.image import Image
+from imgconv.images.image import Image, rounded_note
 from imgconv.images.pyramid import check_level
 from imgconv.images.remote import is_url
 from imgconv.images.source import Source, is_zarr
@@ -43,6 +43,7 @@ def read_images(
     name: str = "",
     level: int = 0,
     memory: int | None = None,
+    cmyk: bool = False,
 ) -> Iterator[Image]:
     """Yield the images of a file, of bytes, or of `sample:NAME`.
 
@@ -51,7 +52,8 @@ def read_images(
     the first, with a line in `Image.notes` when there are more. max_pixels: refuse a frame that
     declares more, before allocating; MAX_PIXELS by default. name: how messages call the image
     (the path by default, `-` for bytes). level: of a TIFF's or Zarr's pyramid, 0 is the largest.
-    memory: bytes that one chunk of a Zarr may take, which is decoded whole.
+    memory: bytes that one chunk of a Zarr may take, which is decoded whole. cmyk: keep the inks
+    of a TIFF in CMYK, which become RGB otherwise.
 
     Raises ImageError for what cannot be read (missing, broken, truncated, not an image),
     LimitError beyond `max_pixels`, UsageError for a bad `format` or `frame`.
@@ -89,7 +91,7 @@ def read_images(
         kind = sniff(opened.prefix, opened.name, format)
         if kind is None:
             raise ImageError(f"{opened.name}: {_unknown(opened.prefix)}")
-        yield from _Reader(opened, kind, wanted, limit, level).images()
+        yield from _Reader(opened, kind, wanted, limit, level, cmyk).images()
 
 
 def file_limit(max_pixels: int) -> int:
@@ -135,10 +137,10 @@ class _Reader:
     """Decodes the wanted frames of one source."""
 
     def __init__(
-        self, source: Source, kind: str, wanted: int | None, limit: int, level: int
+        self, source: Source, kind: str, wanted: int | None, limit: int, level: int, cmyk: bool
     ) -> None:
         self.source, self.kind, self.wanted, self.limit = source, kind, wanted, limit
-        self.level = level
+        self.level, self.cmyk = level, cmyk
         self.name = source.name
         self.byte_limit = file_limit(limit)
 
@@ -180,11 +182,12 @@ class _Reader:
         array = arrays.decode_npy(self.source.data(2 * self.byte_limit), self.name, self.limit)
         count = array.shape[0] if array.ndim == 4 else 1
         which, notes = self._frames(count)
+        notes += rounded_note(array, self.name)
         for index, pixels in enumerate(arrays.frames_of(array)):
             if index in which:
                 yield Image(
                     pixels, name=self.name, frame=index, frames=count, format="NPY",
-                    notes=notes + _axes_note(pixels, self.name),
+                    notes=notes + _axes_note(pixels, self.name), stored=arrays.stored(array.dtype),
                 )  # fmt: skip
 
     def _npz(self) -> Iterator[Image]:
@@ -196,12 +199,14 @@ class _Reader:
         index = 0
         for member, frames, load in members:
             if index < which.stop and index + frames > which.start:
-                for offset, pixels in enumerate(arrays.frames_of(load())):
+                array = load()
+                told = notes + rounded_note(array, f"{self.name}: {member}")
+                for offset, pixels in enumerate(arrays.frames_of(array)):
                     if index + offset in which:
                         yield Image(
                             pixels, name=self.name, frame=index + offset, frames=count,
-                            format="NPZ", notes=notes + _axes_note(pixels, self.name),
-                            info={"member": member},
+                            format="NPZ", notes=told + _axes_note(pixels, self.name),
+                            info={"member": member}, stored=arrays.stored(array.dtype),
                         )  # fmt: skip
             index += frames
 
@@ -252,7 +257,7 @@ class _Reader:
             with reported(self.name, self.limit):
                 page, depth = pages.frame(index, self.level)
                 self.check(int(page.imagelength), int(page.imagewidth))
-                frame = TiffFrame(page, depth, size, self.name)
+                frame = TiffFrame(page, depth, size, self.name, self.cmyk)
                 if frame.for_pillow:
                     opened = pillow.open_image(pages.alone(page), self.kind, self.name)
                     image = self._decoded(opened, 0)

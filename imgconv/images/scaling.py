@@ -5,11 +5,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.compute.bands import over_bands
 from imgconv.compute.scaling import scale
 from imgconv.errors import UsageError
 
 # Rules whose numbers do not depend on the map.
 FIXED = ("clip", "abs", "signed", "none")
+_BY_LOOPS = ("uint8", "uint16", "float32", "float64")
+_PIECE = 1 << 17  # values a turn
 RULES = ("clip", "minmax", "abs", "signed", "symmetric", "percentile", "none")
 
 
@@ -113,6 +116,11 @@ class Scaling(NamedTuple):
         """Whether samples are whole numbers."""
         return bool(np.issubdtype(self.dtype, np.integer))
 
+    @property
+    def low(self) -> float:
+        """The least sample that whole numbers can be."""
+        return float(np.iinfo(self.dtype).min) if self.integer else 0.0
+
     @classmethod
     def of(
         cls, rule: str, white: float, dtype: np.dtype[Any],
@@ -131,6 +139,9 @@ class Scaling(NamedTuple):
         full = float(np.iinfo(dtype).max) if integer else white
         low, high = limits or (0.0, 0.0)
         middle = float(np.floor(full / 2) + 1 if full > 1 else full / 2)
+        least = float(np.iinfo(dtype).min) if integer else 0.0
+        if least < 0:  # samples that are negative show what lies below 0 as it is
+            middle = 0.0
         base, gain, offset = 0.0, full / white, 0.0
         if name in ("minmax", "percentile"):
             base, gain = low, full / (high - low) if high > low else 0.0
@@ -148,10 +159,39 @@ class Scaling(NamedTuple):
 
         mask: which values are missing; they are NaN.
         """
-        clipped = scale(
+        clipped = self._scaled(values, out)
+        return Lost(clipped) if mask is None else self.mark(out, mask)._replace(clipped=clipped)
+
+    def _scaled(self, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> int:
+        """Write the samples; return how many were clipped."""
+        if out.dtype.name not in _BY_LOOPS:
+            return self._scaled_wide(values, out)
+        return scale(
             values, out, self.base, self.gain, self.offset, self.full, absolute=self.rule == "abs"
         )
-        return Lost(clipped) if mask is None else self.mark(out, mask)._replace(clipped=clipped)
+
+    def _scaled_wide(self, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> int:
+        """As `_scaled`, in float64, to samples that are signed or have 32 bits and more."""
+        bounds = np.iinfo(out.dtype)
+        high = float(bounds.max)
+        if int(high) > bounds.max:
+            high = float(np.nextafter(high, 0))
+        lost = np.zeros(len(values), np.int64)
+
+        def rows(first: int, last: int) -> None:
+            for row in range(first, last):
+                wide = values[row].astype(np.float64)
+                if self.rule == "abs":
+                    np.abs(wide, out=wide)
+                wide -= self.base
+                wide *= self.gain
+                wide += self.offset
+                lost[row] = np.count_nonzero((wide < self.low - 0.5) | (wide > self.full + 0.5))
+                np.nan_to_num(np.rint(wide, out=wide), copy=False, posinf=np.inf, neginf=-np.inf)
+                out[row] = np.clip(wide, self.low, high, out=wide)
+
+        over_bands(len(values), max(1, _PIECE // max(1, values[:1].size)), rows)
+        return int(lost.sum())
 
     def mark(self, out: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> Lost:
         """Mark the missing samples; return how many there are."""
@@ -168,8 +208,8 @@ class Scaling(NamedTuple):
         known = count - lost.missing
         if self.rule == "clip" and self.integer and lost.clipped > known / 4:
             found.append(
-                f"{lost.clipped / known:.0%} of the map lies outside 0…{self.full:g} and was "
-                "clipped; see --scale"
+                f"{lost.clipped / known:.0%} of the map lies outside {self.low:g}…{self.full:g} "
+                "and was clipped; see --scale"
             )
         if self.missing is not None and lost.missing and self.integer:
             from imgconv.compute.missing import held_by

@@ -2,14 +2,14 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from imgconv.compute.rows import ArrayRows, RowSource
 from imgconv.errors import ImageError, LimitError
 from imgconv.images.formats import sniff
-from imgconv.images.image import Image
+from imgconv.images.image import Image, white_of
 from imgconv.images.reading import MAX_PIXELS, check_size, file_limit, first_of
 from imgconv.images.source import Source, is_zarr
 
@@ -30,11 +30,18 @@ class Streamed(NamedTuple):
     notes: tuple[str, ...] = ()
     metadata: "Metadata | None" = None
     nodata: str | None = None
+    stored: "np.dtype[Any] | None" = None
+    cmyk: bool = False
+
+    @property
+    def sample_type(self) -> "np.dtype[Any]":
+        """The type of the file's samples, as of `Image`."""
+        return self.stored or self.rows.dtype
 
     @property
     def full_scale(self) -> float:
         """The value of white, as of `Image`."""
-        return Image(np.empty((0, 0, 1), self.rows.dtype)).full_scale
+        return white_of(self.sample_type)
 
 
 def rows_of(image: Image) -> Streamed:
@@ -42,6 +49,7 @@ def rows_of(image: Image) -> Streamed:
     return Streamed(
         ArrayRows(image.pixels), image.alpha, image.name, image.icc, metadata=image.metadata,
         nodata=image.nodata,
+        stored=image.stored, cmyk=image.cmyk,
     )  # fmt: skip
 
 
@@ -50,15 +58,15 @@ def open_rows(
     max_pixels: int | None = None,
     memory: int | None = None,
     level: int = 0,
+    cmyk: bool = False,
 ) -> Streamed | None:
     """Open a file whose rows can be read in order, or return None: `read_images` reads the rest.
 
     These are Zarr images, PNGs that are not interlaced, and TIFFs that would take more than
     `memory` bytes (256 MB by default) to filter whole; none may need turning. Where `memory` is
     given, any size is read this way unless `max_pixels` says otherwise. level: of a pyramid, 0 is
-    the largest. Raises ImageError and
-    LimitError as `read_images` does; `Unusual` from the rows means that `read_images` is to read
-    the file.
+    the largest. cmyk: as for `read_images`. Raises ImageError and LimitError
+    as it does; `Unusual` from the rows means that `read_images` is to read the file.
     """
     limit = max_pixels or (MAX_PIXELS if memory is None else sys.maxsize)
     if is_zarr(os.fspath(path)):
@@ -67,12 +75,13 @@ def open_rows(
         name = os.fspath(path)
         rows = ZarrRows(name, memory=memory, level=level)
         check_size(name, rows.height, rows.width, limit)
-        return Streamed(rows, False, name, None, first_of(name, rows.frames))
+        notes = first_of(name, rows.frames)
+        return Streamed(rows, False, name, None, notes, stored=rows.stored)
     with Source(path) as source:
         if source.size is None:
             return None
         if sniff(source.prefix, source.name, None) == "TIFF":
-            return _open_tiff(os.fspath(path), source.name, limit, memory or MEMORY, level)
+            return _open_tiff(os.fspath(path), source.name, limit, memory or MEMORY, level, cmyk)
         if level or not source.prefix.startswith(_PNG):
             return None
         from imgconv.images import png
@@ -91,13 +100,15 @@ def open_rows(
     return Streamed(reader, reader.alpha, source.name, reader.facts.icc, metadata=metadata)
 
 
-def _open_tiff(path: str, name: str, limit: int, memory: int, level: int) -> Streamed | None:
+def _open_tiff(
+    path: str, name: str, limit: int, memory: int, level: int, cmyk: bool
+) -> Streamed | None:
     from imgconv.images.tiff_rows import open_tiff
 
     def check(height: int, width: int) -> None:
         check_size(name, height, width, limit)
 
-    opened = open_tiff(path, name, check, limit, level)
+    opened = open_tiff(path, name, check, limit, level, cmyk)
     if opened is None:
         return None
     rows, count = opened
@@ -106,4 +117,6 @@ def _open_tiff(path: str, name: str, limit: int, memory: int, level: int) -> Str
         rows.close()
         return None
     notes = first_of(name, count)
-    return Streamed(rows, rows.alpha, name, rows.icc, notes, rows.metadata, rows.nodata)
+    return Streamed(
+        rows, rows.alpha, name, rows.icc, notes, rows.metadata, rows.nodata, rows.stored, rows.cmyk
+    )

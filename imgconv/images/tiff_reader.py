@@ -15,7 +15,7 @@ import numpy.typing as npt
 from imgconv.compute import bands
 from imgconv.errors import ImageError, LimitError
 from imgconv.images import tiff_color, tiff_samples
-from imgconv.images.image import Image
+from imgconv.images.image import Image, holder, rounded_note
 
 Array = npt.NDArray[Any]
 _PHOTOMETRIC, _ORIENTATION, _TILE_OFFSETS, _INK_SET, _ICC = 262, 274, 324, 332, 34675
@@ -34,11 +34,6 @@ _WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB, _ICC_LAB = (
 )
 _LINEAR_RAW = 34892
 _UNASSOCIATED, _ASSOCIATED = 2, 1
-_RESULT = {
-    "u1": np.uint8, "u2": np.uint16, "u4": np.float64, "u8": np.float64, "i1": np.int16,
-    "i2": np.int16, "i4": np.int32, "i8": np.float64, "f2": np.float32, "f4": np.float32,
-    "f8": np.float64,
-}  # fmt: skip
 
 
 class TiffFrame:
@@ -47,11 +42,12 @@ class TiffFrame:
     Parameters
     ----------
     page: tifffile's; depth: which slice of it. size: of the file. name: for messages.
+    cmyk: keep inks, which become RGB otherwise.
 
     Raises ImageError for what cannot be: no size, chunks beyond the file's end.
     """
 
-    def __init__(self, page: Any, depth: int, size: int, name: str) -> None:
+    def __init__(self, page: Any, depth: int, size: int, name: str, cmyk: bool = False) -> None:
         self.page, self.name = page, name
         self.height, self.width = int(page.imagelength), int(page.imagewidth)
         self.samples = int(page.samplesperpixel)
@@ -62,7 +58,7 @@ class TiffFrame:
         self.order = page.parent.byteorder
         self.tiled = _TILE_OFFSETS in page.tags
         self.bits, self.kind = self._kind_of_samples()
-        self._depth = depth
+        self._depth, self._keep_inks = depth, cmyk
         self._lay_out()
         for chunk in self.chunks:
             if chunk and sum(chunk) > size:
@@ -136,6 +132,12 @@ class TiffFrame:
         return tuple(map(int, found if isinstance(found, Sequence) else (found,)))
 
     @property
+    def _inks(self) -> bool:
+        """Whether the samples are cyan, magenta, yellow, black, and what is beyond them."""
+        inks = self.page.tags.valueof(_INK_SET, 1) == 1
+        return self.photometric == _CMYK and inks and self.samples >= 4 and self.kind == "u"
+
+    @property
     def turned(self) -> bool:
         """Whether rows or columns of the picture are stored in another order."""
         return bool(self.page.tags.valueof(_ORIENTATION, 1) != 1)
@@ -196,7 +198,10 @@ class TiffFrame:
                 self.place(pixels, index, raw[index])
 
         bands.over_bands(len(raw), 1, work)
-        return self.meant(pixels)
+        notes = rounded_note(pixels, self.name)
+        image = self.meant(pixels)
+        image.notes += notes
+        return image
 
     def place(self, pixels: Array, index: int, raw: bytes | None, first_row: int = 0) -> None:
         """Decode a chunk into the rows from `first_row` on of its frame. Raises ImageError."""
@@ -250,7 +255,8 @@ class TiffFrame:
         alpha = marked or (beyond == 1 and colors == 3 and not extras)
         if marked and extras[-1] == _ASSOCIATED:
             pixels = tiff_color.divided_by_opacity(pixels, colors)
-        result = pixels.astype(_RESULT[pixels.dtype.str[1:]], copy=False)
+        held, stored = holder(pixels.dtype)
+        result = pixels.astype(held, copy=False)
         tags = self.page.tags
         icc = tags.valueof(_ICC) if described else None
         orientation = tags.valueof(_ORIENTATION, 1)
@@ -262,6 +268,8 @@ class TiffFrame:
             icc=icc if isinstance(icc, bytes) and icc else None,
             format="TIFF",
             info={"orientation": int(orientation) if known else 1},
+            stored=stored,
+            cmyk=self._inks and colors == 4,
         )
 
     def _colored(self, pixels: Array) -> tuple[Array, int, bool]:
@@ -276,12 +284,13 @@ class TiffFrame:
             np.subtract(pixels.dtype.type(white), pixels, out=pixels)
         if max(self.bits) < 8:
             pixels = tiff_color.stretched(pixels, self.bits)
-        if color == _CMYK and self.samples >= 4 and self.page.tags.valueof(_INK_SET, 1) == 1:
-            if self.kind == "u":
-                return tiff_color.from_cmyk(pixels), 3, False
-        elif color == _YCBCR and kept and self.samples >= 3:
+        if self._inks:
+            if self._keep_inks:
+                return pixels, 4, True
+            return tiff_color.from_cmyk(pixels), 3, False
+        if color == _YCBCR and kept and self.samples >= 3:
             return tiff_color.from_ycbcr(pixels, self.page.tags, self.name), 3, False
-        elif color in (_LAB, _ICC_LAB) and self.samples >= 3 and self.kind == "u":
+        if color in (_LAB, _ICC_LAB) and self.samples >= 3 and self.kind == "u":
             return tiff_color.from_lab(pixels, color == _ICC_LAB), 3, False
         three = color in (_RGB, _YCBCR, _LINEAR_RAW) and self.samples >= 3
         return pixels, 3 if three else 1, True

@@ -38,6 +38,7 @@ class TiffRows:
         self.channels = probe.pixels.shape[2]
         self.dtype, self.alpha, self.icc = probe.pixels.dtype, probe.alpha, probe.icc
         self.nodata = ""
+        self.stored, self.cmyk = probe.stored, probe.cmyk
         self._step = _rows_at_once(frame)
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._band = self._none = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
@@ -92,7 +93,7 @@ class TiffRows:
 
 
 def open_tiff(
-    path: str, name: str, check: Any, max_pixels: int, level: int = 0
+    path: str, name: str, check: Any, max_pixels: int, level: int = 0, cmyk: bool = False
 ) -> tuple[TiffRows, int] | None:
     """The rows of a level of a file's first frame and how many frames it has.
 
@@ -106,7 +107,7 @@ def open_tiff(
             return None
         page, depth = pages.frame(0, level)
         check(int(page.imagelength), int(page.imagewidth))
-        frame = TiffFrame(page, depth, size, name)
+        frame = TiffFrame(page, depth, size, name, cmyk)
         if frame.turned or frame.for_pillow:
             return None
         frame.check_amount(max_pixels)

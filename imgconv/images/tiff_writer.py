@@ -1,4 +1,4 @@
-"""TIFF writing: any number of 8- or 16-bit or float32 channels, which Pillow writes only in part.
+"""TIFF writing: any number of channels of any type, which Pillow writes only in part.
 
 One frame, chunky strips, deflated in parallel; integers are differenced along rows first
 (predictor 2, TIFF 6.0 section 14), which makes a 16-bit photo a third smaller. Files of 4 GB and
@@ -46,19 +46,19 @@ _CLASSIC_END = 1 << 32
 
 def encode(
     samples: npt.NDArray[Any], *, alpha: bool = False, note: str = "", icc: bytes | None = None,
-    metadata: "Metadata | None" = None, ome: bool = False,
+    metadata: "Metadata | None" = None, ome: bool = False, cmyk: bool = False,
 ) -> list[Any]:  # fmt: skip
     """Return the pieces of a file.
 
-    samples: (H, W, C) uint8, uint16 or float32, none of them empty. alpha: the last channel is
-    opacity, not premultiplied. note: our record, ASCII. metadata: the input's. ome: whether the
-    file is described as OME-TIFF. Three channels, or four with opacity, are RGB; any other count is
-    gray with extra samples.
+    samples: (H, W, C) integers or floats of 8 to 64 bits, none of them empty. alpha: the last
+    channel is opacity, not premultiplied. note: our record, ASCII. metadata: the input's. ome:
+    whether the file is described as OME-TIFF. cmyk: the first four channels are inks. Three
+    channels, or four with opacity, are RGB; any other count is gray with extra samples.
     """
     height, width, channels = samples.shape
     rows = max(1, min(height, _STRIP // max(1, width * channels * samples.itemsize)))
     strips = _deflated(samples, rows)
-    entries = _entries(samples.shape, samples.dtype, rows, alpha, icc)
+    entries = _entries(samples.shape, samples.dtype, rows, alpha, icc, cmyk)
     entries[_STRIP_COUNTS] = (_LONG, [len(strip) for strip in strips])
 
     def head(start: int, big: bool) -> tuple[bytes, Entries]:
@@ -69,7 +69,8 @@ def encode(
 
 def encode_rows(
     source: RowSource, *, alpha: bool = False, note: str = "", icc: bytes | None = None,
-    metadata: "Metadata | None" = None, ome: bool = False, pyramid: bool = False,
+    metadata: "Metadata | None" = None, ome: bool = False, cmyk: bool = False,
+    pyramid: bool = False,
 ) -> Iterator[Any]:  # fmt: skip
     """Yield the pieces of a file of rows that come in order; the samples are those of `encode`.
 
@@ -107,7 +108,8 @@ def encode_rows(
     places: list[int] = []
     for level in (*range(1, len(sizes)), 0):
         shape = *sizes[level], channels
-        entries = _entries(shape, source.dtype, units[level], alpha, None if level else icc)
+        profile = None if level else icc
+        entries = _entries(shape, source.dtype, units[level], alpha, profile, cmyk)
         entries |= {} if level else told
         entries[_STRIP_COUNTS] = (_LONG, counts[level])
         entries[_STRIP_OFFSETS] = (_LONG8 if big else _LONG, offsets[level])
@@ -123,24 +125,24 @@ def encode_rows(
 
 
 def _entries(
-    shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, alpha: bool, icc: bytes | None
-) -> Entries:
+    shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, alpha: bool, icc: bytes | None,
+    cmyk: bool,
+) -> Entries:  # fmt: skip
     """Tags but those of the strips' places: number → (type, values)."""
     height, width, channels = shape
-    colours = 3 if channels == 3 + alpha else 1
+    colours = 4 if cmyk else 3 if channels == 3 + alpha else 1
     extras = channels - colours
-    floating = dtype.kind == "f"
     entries: Entries = {
         _WIDTH: (_LONG, [width]),
         _HEIGHT: (_LONG, [height]),
         _BITS: (_SHORT, [8 * dtype.itemsize] * channels),
         _COMPRESSION: (_SHORT, [8]),
-        _PHOTOMETRIC: (_SHORT, [2 if colours == 3 else 1]),
+        _PHOTOMETRIC: (_SHORT, [{1: 1, 3: 2, 4: 5}[colours]]),
         _SAMPLES: (_SHORT, [channels]),
         _ROWS_PER_STRIP: (_LONG, [rows]),
         _PLANAR: (_SHORT, [1]),
-        _PREDICTOR: (_SHORT, [1 if floating else 2]),
-        _SAMPLE_FORMAT: (_SHORT, [3 if floating else 1] * channels),
+        _PREDICTOR: (_SHORT, [2 if _differenced(dtype) else 1]),
+        _SAMPLE_FORMAT: (_SHORT, [{"u": 1, "i": 2, "f": 3}[dtype.kind]] * channels),
     }
     if extras:
         kinds = [_UNSPECIFIED] * extras
@@ -152,6 +154,11 @@ def _entries(
     return entries
 
 
+def _differenced(dtype: np.dtype[Any]) -> bool:
+    """Whether rows are stored as differences, which readers undo in up to 32 bits."""
+    return dtype.kind != "f" and dtype.itemsize <= 4
+
+
 def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
     tops = range(0, len(samples), rows)
     strips = [b""] * len(tops)
@@ -159,7 +166,7 @@ def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
     def work(first: int, last: int) -> None:
         for index in range(first, last):
             strip = samples[tops[index] : tops[index] + rows]
-            if strip.dtype.kind != "f":
+            if _differenced(strip.dtype):
                 strip = np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)
             stored = np.ascontiguousarray(strip, strip.dtype.newbyteorder("<"))
             strips[index] = zlib.compress(stored.view(np.uint8).data, _LEVEL)

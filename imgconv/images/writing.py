@@ -33,6 +33,7 @@ def encode(
     carried: "Metadata | None" = None,
     pyramid: bool = False,
     ome: bool = False,
+    cmyk: bool = False,
 ) -> Iterable[Any]:
     """Return the pieces of a file that holds samples (H, W, C) of a dtype the format takes.
 
@@ -42,7 +43,7 @@ def encode(
 
     Raises UsageError for channels, sizes or levels that the format cannot hold.
     """
-    _check(samples.shape, made, pyramid)
+    _check(samples.shape, made, pyramid, alpha)
     note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
     if made.name == "png":
         from imgconv.images import png
@@ -67,7 +68,8 @@ def encode(
     if made.name == "tiff":
         from imgconv.images import tiff_writer
 
-        told: dict[str, Any] = {"note": note, "icc": icc, "metadata": carried, "ome": ome}
+        told: dict[str, Any] = {"note": note, "icc": icc, "metadata": carried, "ome": ome,
+                                "cmyk": cmyk}  # fmt: skip
         if pyramid:
             rows = ArrayRows(samples)
             return [joined(tiff_writer.encode_rows(rows, alpha=alpha, pyramid=True, **told))]
@@ -87,6 +89,7 @@ def encode_rows(
     carried: "Metadata | None" = None,
     pyramid: bool = False,
     ome: bool = False,
+    cmyk: bool = False,
     patched: bool = False,
 ) -> Iterable[Any]:
     """As `encode`, of rows that come in order: PNG and PNM need no more than a few bands.
@@ -94,7 +97,7 @@ def encode_rows(
     patched: whether a `Patch` may be among the pieces; a large TIFF needs no more either then.
     """
     shape = source.height, source.width, source.channels
-    _check(shape, made, pyramid)
+    _check(shape, made, pyramid, alpha)
     if made.name == "png":
         from imgconv.images import png
 
@@ -112,12 +115,12 @@ def encode_rows(
 
         note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
         return tiff_writer.encode_rows(source, alpha=alpha, note=note, icc=icc, metadata=carried,
-                                       ome=ome, pyramid=pyramid)  # fmt: skip
+                                       ome=ome, cmyk=cmyk, pyramid=pyramid)  # fmt: skip
     samples = np.empty(shape, source.dtype)
     read_rows(source, samples)
     return encode(samples, made, alpha=alpha, compress=compress, quality=quality,
                   metadata=metadata, icc=icc, carried=carried, pyramid=pyramid,
-                  ome=ome)  # fmt: skip
+                  ome=ome, cmyk=cmyk)  # fmt: skip
 
 
 def _png_options(
@@ -148,16 +151,29 @@ def check_pyramid(made: Format, pyramid: bool) -> None:
         raise UsageError(f"--pyramid: {made.name} holds one size, expected tiff or zarr")
 
 
-def _check(shape: tuple[int, ...], made: Format, pyramid: bool) -> None:
+def _check(shape: tuple[int, ...], made: Format, pyramid: bool, alpha: bool) -> None:
     height, width, channels = shape
     check_pyramid(made, pyramid)
+    colors = channels - alpha
     if made.channels and channels not in made.channels:
         raise UsageError(
-            f"{made.name} holds {' or '.join(map(str, made.channels))} channels, got {channels}; "
-            "choose some with --channels, drop opacity with --alpha drop, or write npy or tiff"
+            f"{made.name} holds {_counted(made)}, got {channels}; choose some with --channels, "
+            "drop opacity with --alpha drop, or write npy or tiff"
+        )
+    if made.channels and made.alpha and colors not in (1, 3):
+        raise UsageError(
+            f"{made.name} holds {_counted(made)}, got {channels} of which none is opacity; choose "
+            "some with --channels, or write npy or tiff"
         )
     if 0 in shape and not made.raw:
         raise OutputError(f"{made.name} cannot hold an image of {width}×{height}")
+
+
+def _counted(made: Format) -> str:
+    """What a format holds, in words."""
+    if made.alpha:
+        return "gray or RGB, with or without opacity"
+    return f"{' or '.join(map(str, made.channels))} channels"
 
 
 def encode_archive(

@@ -17,18 +17,13 @@ import numpy.typing as npt
 from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
 from imgconv.images import remote
-from imgconv.images.image import Image
+from imgconv.images.image import Image, holder
 from imgconv.images.pyramid import Cascade, check_level, level_sizes
 from imgconv.images.remote import is_url
 from imgconv.images.zarr_metadata import Node, largest_piece, read_node
 
 CHUNK = 512  # rows and columns of a written chunk
 _MEMORY = 1 << 28  # bytes that rows at hand may take where nobody says
-_RESULT = {
-    "uint8": np.uint8, "uint16": np.uint16, "int8": np.int16, "int16": np.int16,
-    "int32": np.int32, "uint32": np.float64, "int64": np.float64, "uint64": np.float64,
-    "float16": np.float32, "float32": np.float32, "float64": np.float64,
-}  # fmt: skip
 
 
 class ZarrRows:
@@ -64,10 +59,11 @@ class ZarrRows:
         )
         self.height, self.width = (shape[axis] for axis in self._order[:2])
         self.channels = shape[self._order[2]] if len(self._order) > 2 else 1
-        kind = self._array.dtype.name
-        if kind not in _RESULT or not self.channels:
-            raise ImageError(f"{path}: Zarr of {kind}, expected whole or real numbers")
-        self.dtype: np.dtype[Any] = np.dtype(_RESULT[kind])
+        kind = self._array.dtype
+        if kind.kind not in "uif" or kind.itemsize > 8 or not self.channels:
+            raise ImageError(f"{path}: Zarr of {kind.name}, expected whole or real numbers")
+        self.dtype: np.dtype[Any]
+        self.dtype, self.stored = holder(kind)
         down, across = (min(self._array.chunks[a], shape[a]) for a in self._order[:2])
         pixel = self.channels * (self._array.dtype.itemsize + self.dtype.itemsize)
         budget = max((memory or _MEMORY) // 4, 1)
@@ -201,7 +197,8 @@ def images(
         read_rows(rows, pixels)
         shown = [f"{path}: the first of {count} frames is read; --frame N or all"]
         shown = shown if wanted is None and count > 1 else []
-        yield Image(pixels, name=path, frame=frame, frames=count, format="ZARR", notes=shown)
+        yield Image(pixels, name=path, frame=frame, frames=count, format="ZARR", notes=shown,
+                    stored=rows.stored)  # fmt: skip
 
 
 def write(

@@ -9,7 +9,9 @@ from typing import Any
 import numba
 from numba import types as nb
 from numba.core import inline_closurecall
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.ccallback import CFunc
+from numba.core.compiler import Compiler, CompilerBase, DefaultPassBuilder
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from imgconv.compute import store
@@ -72,12 +74,17 @@ def compile_ir(
             function.__code__, scope, function.__name__, function.__defaults__, cells
         )
 
-    pipeline = _disjoint_pipeline() if disjoint else None
-    with _uncollected(), _merging_uncopied():
-        compiled = numba.cfunc(nb.void(*arguments), pipeline_class=pipeline, **options)(
-            rebuild(body)
-        )
-        return compiled.native_name, compiled.inspect_llvm()
+    with global_compiler_lock, _uncollected(), _merging_uncopied():
+        function: Any = CFunc(
+            rebuild(body), (tuple(arguments), nb.void), {}, options,
+            _disjoint_pipeline() if disjoint else Compiler,
+        )  # fmt: skip
+        compiled = function._compile_uncached()
+        library = compiled.library
+        # Numba would also make machine code of it, for this process; the store makes its own.
+        library._finalize_final_module = lambda: None
+        library.finalize()
+        return compiled.fndesc.llvm_cfunc_wrapper_name, library.get_llvm_str()
 
 
 @contextlib.contextmanager

@@ -187,11 +187,16 @@ def _content(archive: Any, entry: Any, label: str, limit: int) -> bytes:
         raise ArrayFileError(f"{label}: broken NPZ: {error}") from None
 
 
-def encode_npy(array: npt.NDArray[Any]) -> list[Any]:
-    """Return the pieces of an NPY file."""
+def encode_npy(array: npt.NDArray[Any], stack: tuple[int, ...] = ()) -> list[Any]:
+    """Return the pieces of an NPY file: its header and the bytes of the array.
+
+    stack: axes before the array's own; the bytes of the other arrays are to follow.
+    """
     head = io.BytesIO()
     array = np.asarray(array, order="C")  # ascontiguousarray would make a list of a single text
-    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
+    facts = np.lib.format.header_data_from_array_1_0(array)
+    facts["shape"] = (*stack, *array.shape)
+    np.lib.format.write_array_header_1_0(head, facts)
     return [head.getvalue(), array.reshape(-1).view(np.uint8).data]
 
 

@@ -65,6 +65,8 @@ def connect(path: str, create: bool) -> sqlite3.Connection:
         raise UsageError(f"{path}: no such ledger; --ledger or --resume makes one")
     try:
         db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+        # A file of this name may have come with the folder: nothing that it defines is trusted.
+        db.execute("PRAGMA trusted_schema = OFF")
         application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
         if application != _APPLICATION:
             if application or not create or db.execute("SELECT 1 FROM sqlite_master").fetchone():

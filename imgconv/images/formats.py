@@ -47,7 +47,7 @@ FORMATS: dict[str, Format] = {
         Format("pnm", (".pnm",), (U8, U16)),
         Format("pfm", (".pfm",), (F32,), raw=True),
         Format("bmp", (".bmp", ".dib")),
-        Format("gif", (".gif",), channels=(1, 3), note=NOTE_LIMIT),
+        Format("gif", (".gif",), channels=(1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
         Format("zarr", (".zarr",), (*_INTEGERS, F32, F64), (), alpha=True, note=NOTE_LIMIT),
         Format("npy", (".npy",), _ARRAYS, (), alpha=True, raw=True),
         Format("npz", (".npz",), _ARRAYS, (), alpha=True, raw=True, archive=True, note=NOTE_LIMIT),
@@ -90,6 +90,8 @@ PILLOW_PLUGINS: dict[str, str] = {
     "DDS": "DdsImagePlugin",
     "TGA": "TgaImagePlugin",
 }
+# Of these, several frames are an animation; of others they are pages.
+ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF")
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),

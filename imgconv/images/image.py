@@ -26,7 +26,8 @@ class Image:
     metadata: what else the file says of them, or None.
     nodata: the text of GDAL's tag that says which value is missing, "" for none; None where the
         format has no such tag.
-    info: further facts worth carrying (the format read, notes for the user).
+    info: further facts worth carrying (the format read, notes for the user); of an animation's
+        frame `duration`, milliseconds, and `loop`, how often it is played, as its format has it.
     """
 
     pixels: npt.NDArray[Any]

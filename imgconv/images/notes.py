@@ -56,6 +56,8 @@ def _of_png(source: Source, kind: str) -> str:
     data = memoryview(source.data(file_limit(MAX_PIXELS)))
     try:
         png_chunks.parse_header(data)
+        if any(kind == b"acTL" for kind, _, _ in png_chunks.walk(data, 33)):  # animated
+            return png_chunks.carried_facts(bytes(data)).text.get(KEYWORD, "")
         return png_chunks.parse_facts(data)[0].text.get(KEYWORD, "")
     except ImageError as error:
         raise ImageError(f"{source.name}: {error}") from None

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from imgconv.errors import ImageError, LimitError, UsageError
 from imgconv.images import pillow
 from imgconv.images.complete import missing_end
-from imgconv.images.formats import sniff
+from imgconv.images.formats import ANIMATIONS, sniff
 from imgconv.images.image import Image, rounded_note
 from imgconv.images.pyramid import check_level
 from imgconv.images.remote import is_url
@@ -296,6 +296,8 @@ class _Reader:
                 image.info["orientation"] = png_chunks.carried_facts(data).orientation
             image.metadata = of_pillow(opened, data, self.name)
             image.frames = count
+            if count > 1 and self.kind in ANIMATIONS:
+                image.info |= {key: opened.info.get(key) for key in ("duration", "loop")}
             image.notes += notes + _narrowed(data, opened, self.name)
             yield image
 

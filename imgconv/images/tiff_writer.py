@@ -1,20 +1,22 @@
 """TIFF writing: any number of channels of any type, which Pillow writes only in part.
 
-One frame, chunky strips, deflated in parallel; integers are differenced along rows first
+Chunky strips, deflated in parallel; integers are differenced along rows first
 (predictor 2, TIFF 6.0 section 14), which makes a 16-bit photo a third smaller. Files of 4 GB and
 more are BigTIFF.
 """
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import bands
-from imgconv.compute.rows import RowSource, read_rows
+from imgconv.compute.rows import ArrayRows, RowSource, read_rows
+from imgconv.errors import OutputError
 from imgconv.images.publish import Patch
 from imgconv.images.pyramid import Cascade, level_sizes
 
@@ -76,18 +78,70 @@ def encode_rows(
 
     pyramid: with smaller levels as its SubIFDs. The directories stand at the end, and the last
     piece is a `Patch` that makes the header point to the first."""
+    big = _is_big(source, 1, pyramid)
+    yield _header(big, 0)
+    page = yield from _page(
+        source, 16 if big else 8, big, alpha=alpha, note=note, icc=icc, metadata=metadata, ome=ome,
+        cmyk=cmyk, pyramid=pyramid,
+    )  # fmt: skip
+    yield Patch(0, _header(big, page.place))
+
+
+def encode_pages(
+    pages: Iterable[tuple[npt.NDArray[Any], dict[str, Any]]], count: int
+) -> Iterator[Any]:
+    """Yield the pieces of a file of `count` pages: samples and the options of `encode_rows`.
+
+    The first page's record, and its description by ImageJ or OME, are of them all. Memory: one
+    page and what makes the next. Raises OutputError where pages grow beyond what the first
+    promised, and the file beyond 4 GB.
+    """
+    position, link, big = 0, 0, False
+    for samples, options in pages:
+        rows = ArrayRows(samples)
+        if not link:
+            big = _is_big(rows, count, options.get("pyramid", False))
+            yield _header(big, 0)
+            position = 16 if big else 8
+        else:
+            own = options.get("metadata")
+            own = own and replace(own, calibration=None)
+            options = options | {"note": "", "ome": False, "metadata": own}
+        page = yield from _page(rows, position, big, pages=count, **options)
+        if page.end >= _CLASSIC_END and not big:
+            raise OutputError("tiff: pages grow beyond 4 GB; expected pages of about one size")
+        yield Patch(link, _word(big, page.place)) if link else Patch(0, _header(big, page.place))
+        position, link = page.end, page.link
+
+
+class _Page(NamedTuple):
+    """Where a page's directory stands, the word in it that leads to the next, and its end."""
+
+    place: int
+    link: int
+    end: int
+
+
+def _is_big(source: RowSource, count: int, pyramid: bool) -> bool:
+    """Whether a file of so many pages like this may need BigTIFF."""
+    row = source.width * source.channels * source.dtype.itemsize
+    most = count * source.height * (row + row // 1000 + 16) * (3 if pyramid else 2) // 2
+    return most + (1 << 20) >= _CLASSIC_END
+
+
+def _page(
+    source: RowSource, position: int, big: bool, *, alpha: bool = False, note: str = "",
+    icc: bytes | None = None, metadata: "Metadata | None" = None, ome: bool = False,
+    cmyk: bool = False, pyramid: bool = False, pages: int = 1,
+) -> Generator[Any, None, _Page]:  # fmt: skip
+    """Yield what of a page stands from a position on: metadata, strips, directories."""
     height, width, channels = source.height, source.width, source.channels
     sizes = level_sizes(height, width, pyramid)
-    row = width * channels * source.dtype.itemsize
     units = [
         max(1, min(h, _STRIP // max(1, w * channels * source.dtype.itemsize))) for h, w in sizes
     ]
-    most = height * (row + row // 1000 + 16) * (3 if pyramid else 2) // 2
-    big = most + (1 << 20) >= _CLASSIC_END
-    yield _header(big, 0)
-    position = 16 if big else 8
     shape = height, width, channels
-    prefix, told = _head(metadata, note, ome, shape, source.dtype, position, big)
+    prefix, told = _head(metadata, note, ome, shape, source.dtype, position, big, pages)
     yield prefix
     position += len(prefix)
     offsets: list[list[int]] = [[] for _ in sizes]
@@ -106,6 +160,7 @@ def encode_rows(
     yield b"\0" * (position % 2)
     position += position % 2
     places: list[int] = []
+    link = 0
     for level in (*range(1, len(sizes)), 0):
         shape = *sizes[level], channels
         profile = None if level else icc
@@ -120,8 +175,9 @@ def encode_rows(
         directory = _directory(entries, big, position)
         yield directory
         places.append(position)
+        link = position + (8 + 20 * len(entries) if big else 2 + 12 * len(entries))
         position += len(directory)
-    yield Patch(0, _header(big, places[-1]))
+    return _Page(places[-1], link, position)
 
 
 def _entries(
@@ -177,7 +233,7 @@ def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
 
 def _head(
     metadata: "Metadata | None", record: str, ome: bool, shape: tuple[int, ...],
-    dtype: np.dtype[Any], start: int, big: bool,
+    dtype: np.dtype[Any], start: int, big: bool, pages: int = 1,
 ) -> tuple[bytes, Entries]:  # fmt: skip
     """What stands behind the header, and the tags that describe the image."""
     if metadata is None and not ome:
@@ -189,7 +245,7 @@ def _head(
 
     height, width, channels = shape
     prefix, told = head_of(
-        metadata, record, ome, (height, width, channels), dtype, start, directory
+        metadata, record, ome, (height, width, channels), dtype, start, directory, pages
     )
     return prefix, dict(told)
 
@@ -218,8 +274,13 @@ def _assembled(
 
 def _header(big: bool, directory: int) -> bytes:
     if big:
-        return struct.pack("<2sHHHQ", b"II", 43, 8, 0, directory)
-    return b"II*\0" + struct.pack("<I", directory)
+        return struct.pack("<2sHHH", b"II", 43, 8, 0) + _word(big, directory)
+    return b"II*\0" + _word(big, directory)
+
+
+def _word(big: bool, place: int) -> bytes:
+    """A place in the file as the format has it; beyond 4 GB it has no number in a small file."""
+    return struct.pack("<Q", place) if big else struct.pack("<I", place % _CLASSIC_END)
 
 
 def _directory(

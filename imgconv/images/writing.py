@@ -68,12 +68,12 @@ def encode(
     if made.name == "tiff":
         from imgconv.images import tiff_writer
 
-        told: dict[str, Any] = {"note": note, "icc": icc, "metadata": carried, "ome": ome,
-                                "cmyk": cmyk}  # fmt: skip
+        told = tiff_options(
+            alpha=alpha, metadata=metadata, icc=icc, carried=carried, ome=ome, cmyk=cmyk
+        )
         if pyramid:
-            rows = ArrayRows(samples)
-            return [joined(tiff_writer.encode_rows(rows, alpha=alpha, pyramid=True, **told))]
-        return tiff_writer.encode(samples, alpha=alpha, **told)
+            return [joined(tiff_writer.encode_rows(ArrayRows(samples), pyramid=True, **told))]
+        return tiff_writer.encode(samples, **told)
     return [_by_pillow(samples, made, quality, icc, note, carried)]
 
 
@@ -113,14 +113,25 @@ def encode_rows(
     if made.name == "tiff" and patched and math.prod(shape) * source.dtype.itemsize > _LARGE:
         from imgconv.images import tiff_writer
 
-        note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
-        return tiff_writer.encode_rows(source, alpha=alpha, note=note, icc=icc, metadata=carried,
-                                       ome=ome, cmyk=cmyk, pyramid=pyramid)  # fmt: skip
+        told = tiff_options(
+            alpha=alpha, metadata=metadata, icc=icc, carried=carried, ome=ome, cmyk=cmyk
+        )
+        return tiff_writer.encode_rows(source, pyramid=pyramid, **told)
     samples = np.empty(shape, source.dtype)
     read_rows(source, samples)
     return encode(samples, made, alpha=alpha, compress=compress, quality=quality,
                   metadata=metadata, icc=icc, carried=carried, pyramid=pyramid,
                   ome=ome, cmyk=cmyk)  # fmt: skip
+
+
+def tiff_options(
+    *, metadata: dict[str, Any] | None = None, carried: "Metadata | None" = None, **given: Any
+) -> dict[str, Any]:
+    """What `tiff_writer` is to know of the options of `encode`."""
+    note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
+    own: dict[str, Any] = {"note": note, "metadata": carried}
+    names = ("alpha", "icc", "ome", "pyramid", "cmyk")
+    return own | {name: given[name] for name in names if name in given}
 
 
 def _png_options(
@@ -192,18 +203,37 @@ def encode_archive(
     return [buffer.getbuffer()]
 
 
+def _indexed(samples: npt.NDArray[Any]) -> tuple[Any, dict[str, Any]]:
+    """A GIF's picture of at most 255 colors and a transparent one, and how it is saved.
+
+    Opacity is there or not: half of it and more is there.
+    """
+    from PIL import Image as Pillow
+
+    colors = samples[..., 0] if samples.shape[2] == 2 else samples[..., :3]
+    reduced = Pillow.fromarray(colors).convert("RGB").quantize(255)
+    indices = np.array(reduced)
+    indices[samples[..., -1] < 128] = 255
+    picture = Pillow.fromarray(indices)
+    picture.putpalette(((reduced.getpalette() or []) + [0] * 768)[:768])
+    return picture, {"transparency": 255}
+
+
 def _by_pillow(
     samples: npt.NDArray[Any], made: Format, quality: int | None, icc: bytes | None, note: str,
     carried: "Metadata | None",
 ) -> bytes:  # fmt: skip
     from PIL import Image as Pillow
 
-    picture = Pillow.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     options: dict[str, Any] = {}
+    if made.name == "gif" and samples.shape[2] in (2, 4):
+        picture, options = _indexed(samples)
+    else:
+        picture = Pillow.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     if carried:
         from imgconv.images.metadata.writing import pillow_options
 
-        options = pillow_options(carried, made.name, samples.shape[2], quality)
+        options |= pillow_options(carried, made.name, samples.shape[2], quality)
     if made.name == "jpeg" and "qtables" not in options:
         options["quality"] = quality or _JPEG_QUALITY
     elif made.name == "webp" and quality:

@@ -210,7 +210,7 @@ def write(
     """
     sizes = level_sizes(source.height, source.width, pyramid)
     for level, size in enumerate(sizes):
-        _create(folder, str(level), (source.channels, *size), source.dtype)
+        _create(folder, level, (source.channels, *size), source.dtype)
     # Rows that are made elsewhere are written there.
     elsewhere = getattr(source, "write_into", None)
     if elsewhere is not None and not pyramid:
@@ -220,27 +220,53 @@ def write(
     _complete(folder, len(sizes), metadata)
 
 
-def _create(folder: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Make an array whose samples are written later."""
-    _, height, width = shape
+def write_frames(
+    folder: str, frames: Iterator[tuple[npt.NDArray[Any], dict[str, Any]]], count: int
+) -> None:
+    """As `write`, of `count` frames (H, W, C) along a further axis t, with the options of `encode`.
+
+    All have one shape. Memory: one frame and what makes the next.
+    """
+    sizes: list[tuple[int, int]] = []
+    told: dict[str, Any] = {}
+    for number, (samples, options) in enumerate(frames):
+        rows = ArrayRows(samples)
+        if not number:
+            told = options
+            sizes = level_sizes(rows.height, rows.width, told.get("pyramid", False))
+            for level, size in enumerate(sizes):
+                _create(folder, level, (count, rows.channels, *size), rows.dtype)
+        write_rows(folder, rows, 0, rows.height, sizes, number)
+    _complete(folder, len(sizes), told.get("metadata"), stack=True)
+
+
+def _create(folder: str, level: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Make an array ([t,] c, y, x) whose samples are written later."""
+    height, width = shape[-2:]
+    others = len(shape) - 2
     _package().create_array(
-        store=_store(folder, True), name=name, shape=shape, dtype=dtype,
-        chunks=(1, min(CHUNK, height), min(CHUNK, width)), dimension_names=("c", "y", "x"),
+        store=_store(folder, True), name=str(level), shape=shape, dtype=dtype,
+        chunks=(1,) * others + (min(CHUNK, height), min(CHUNK, width)),
+        dimension_names=("t", "c", "y", "x")[-len(shape) :],
         zarr_format=3,
     )  # fmt: skip
 
 
-def _complete(folder: str, levels: int, metadata: dict[str, Any] | None) -> None:
+def _complete(
+    folder: str, levels: int, metadata: dict[str, Any] | None, stack: bool = False
+) -> None:
     """Make an image of the arrays: until then the folder is none that is read."""
-    axes = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"},
+    axes = [{"name": "t", "type": "time"}] * stack
+    axes += [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"},
             {"name": "x", "type": "space"}]  # fmt: skip
     datasets = []
     for level in range(levels):
         step = 2.0**level
-        moved = [{"type": "scale", "scale": [1.0, step, step]}]
+        moved = [{"type": "scale", "scale": [1.0] * (1 + stack) + [step, step]}]
         if level:  # the middle of what a pixel is the mean of
             middle = (step - 1) / 2
-            moved.append({"type": "translation", "translation": [0.0, middle, middle]})
+            shift = [0.0] * (1 + stack) + [middle, middle]
+            moved.append({"type": "translation", "translation": shift})
         datasets.append({"path": str(level), "coordinateTransformations": moved})
     attributes: dict[str, Any] = {
         "ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
@@ -251,12 +277,17 @@ def _complete(folder: str, levels: int, metadata: dict[str, Any] | None) -> None
 
 
 def write_rows(
-    folder: str, source: RowSource, top: int, end: int, sizes: list[tuple[int, int]] | None = None
+    folder: str,
+    source: RowSource,
+    top: int,
+    end: int,
+    sizes: list[tuple[int, int]] | None = None,
+    frame: int | None = None,
 ) -> None:
     """Write the source's next rows as rows top…end − 1 of an image that `write` began.
 
-    sizes: of its levels, where all rows are written. Parts of one level may be written by several
-    processes if they begin at multiples of CHUNK.
+    sizes: of its levels, where all rows are written. frame: which of several. Parts of one level
+    may be written by several processes if they begin at multiples of CHUNK.
     """
     sizes = sizes or [(end - top, source.width)]
     arrays = [
@@ -264,6 +295,7 @@ def write_rows(
         for level in range(len(sizes))
     ]
     tops = [top] * len(sizes)
+    stacked = () if frame is None else (frame,)
     cascade = Cascade(sizes, [CHUNK] * len(sizes))
     band = np.empty((min(CHUNK, end - top), source.width, source.channels), source.dtype)
     for first in range(top, end, CHUNK):
@@ -271,7 +303,7 @@ def write_rows(
         read_rows(source, rows)
         for level, ready in cascade.add(rows):
             place = slice(tops[level], tops[level] + len(ready))
-            arrays[level][:, place, :] = ready.transpose(2, 0, 1)
+            arrays[level][(*stacked, slice(None), place)] = ready.transpose(2, 0, 1)
             tops[level] += len(ready)
 
 

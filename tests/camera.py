@@ -132,6 +132,34 @@ def photo(height=64, width=96):
     return np.stack([127 + 120 * wave for wave in waves], axis=-1).astype(np.uint8)
 
 
+def tiff(pixels):
+    """The bytes of a 16-bit scan or development with the photo's EXIF, GPS, XMP and IPTC."""
+    import tifffile
+
+    buffer = io.BytesIO()
+    # tifffile writes no pointers to directories: these two stand where they will.
+    extra = [(0x8768, "I", 1, 0), (0x8824, "I", 1, 0), (700, "B", len(XMP), XMP),
+             (33723, "B", len(iptc()), iptc())]  # fmt: skip
+    texts = (0x010F, 0x0110, 0x013B, 0x8298)
+    extra += [(tag, "s", 0, MAIN[tag][1][:-1].decode()) for tag in texts]
+    tifffile.imwrite(
+        buffer, pixels, photometric="rgb", metadata=None, byteorder="<", extratags=extra,
+        description="A lake", software="Firmware 1.2", datetime="2020:05:06 07:08:09",
+        resolution=(300, 300), resolutionunit=2,
+    )  # fmt: skip
+    content = buffer.getvalue()
+    content += b"\0" * (len(content) % 2)
+    for tag, entries in ((0x8769, EXIF), (0x8825, GPS)):
+        at = len(content)
+        empty, full = (
+            struct.pack("<HHII", *entry) for entry in ((tag - 1, 4, 1, 0), (tag, 4, 1, at))
+        )
+        assert content.count(empty) == 1
+        content = content.replace(empty, full) + directory("<", at, entries)
+        content += b"\0" * (len(content) % 2)
+    return content
+
+
 def segment(marker, payload):
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 

@@ -1,5 +1,6 @@
 """What TIFF says beside its pixels: EXIF's tags, GeoTIFF, ImageJ and OME, from TIFF and to it."""
 
+import io
 import json
 import shutil
 import struct
@@ -8,6 +9,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
+from scipy import ndimage
 
 from imgconv.images.notes import read_note
 from tests import camera
@@ -266,6 +269,72 @@ def test_a_tiff_of_a_photo_has_its_tags_by_exiftool(folder):
                 assert after[key] == turned.get(key, value), key
 
 
+SHARPEN = "0 -1 0; -1 5 -1; 0 -1 0"
+
+
+def sharpened(pixels):
+    weights = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.int64)[..., None]
+    found = ndimage.correlate(pixels.astype(np.int64), weights, mode="mirror")
+    bounds = np.iinfo(pixels.dtype)
+    return np.clip(found, bounds.min, bounds.max).astype(pixels.dtype)
+
+
+def all_tags(path):
+    """What ExifTool, or Pillow where that is not there, reads of a file beside its pixels."""
+    if shutil.which("exiftool"):
+        own = ("RowsPerStrip", "StripOffsets", "StripByteCounts", "Predictor", "SampleFormat",
+               "Imgconv", ":Compression", "IFD0:Image")  # fmt: skip
+        found = tags_by_exiftool(path)
+        return {k: v for k, v in found.items() if not any(word in k for word in own)}
+    main, photo, gps = exif_of(path)
+    described = {tag: main[tag] for tag in camera.MAIN if tag in main}
+    return {"main": described, "photo": photo, "gps": gps, "xmp": opened(path).info.get("xmp")}
+
+
+@pytest.mark.parametrize("where", ["--in-place", "into a folder"])
+def test_photos_and_scans_of_a_folder_keep_every_tag_and_are_filtered_to_the_pixel(folder, where):
+    upright = {tag: value for tag, value in camera.MAIN.items() if tag != 0x0112}
+    placed = {tag: value for tag, value in camera.EXIF.items() if tag not in (0xA002, 0xA003)}
+    packet = camera.XMP.replace(b'Orientation="6"', b'Orientation="1"')
+    start, stop = packet.index(b"<e:Pixel"), packet.index(b"</rdf:Description>")
+    packet = packet[:start] + packet[stop:]
+    deep = camera.photo().astype(np.uint16) * 257 + 3
+    names = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("MAIN", upright), ("EXIF", placed), ("XMP", packet)):
+            patch.setattr(camera, name, value)
+        for number in range(3):
+            names[f"{number}.jpg"] = camera.jpeg(np.roll(camera.photo(), number, axis=1))
+            names[f"{number}.tif"] = camera.tiff(np.roll(deep, number, axis=0))
+    for part in ("before", "after"):
+        (folder / part).mkdir()
+        for name, content in names.items():
+            (folder / part / name).write_bytes(content)
+    if where == "--in-place":
+        imgconv("apply", "-k", SHARPEN, *(f"after/{name}" for name in names), "--in-place", "-q")
+    else:
+        for name in names:
+            imgconv("apply", "-k", SHARPEN, f"before/{name}", "-o", f"after/{name}", "--overwrite",
+                    "-q")  # fmt: skip
+    for name in names:
+        before, after = all_tags(f"before/{name}"), all_tags(f"after/{name}")
+        gone = {key for key in before if key not in after}
+        assert all("IFD1" in key or "Thumbnail" in key for key in gone), gone
+        assert {key: after[key] for key in before if key not in gone} == {
+            key: value for key, value in before.items() if key not in gone
+        }
+        if name.endswith("tif"):
+            result = tifffile.imread(f"after/{name}")
+            np.testing.assert_array_equal(result, sharpened(tifffile.imread(f"before/{name}")))
+        else:
+            source = opened(f"before/{name}")
+            buffer = io.BytesIO()
+            Image.fromarray(sharpened(np.asarray(source))).save(
+                buffer, "JPEG", qtables=source.quantization, subsampling=1
+            )
+            np.testing.assert_array_equal(opened(f"after/{name}"), Image.open(buffer))
+
+
 def test_imagej_keeps_its_calibration(folder):
     stack = np.arange(3 * 60 * 80, dtype=np.uint16).reshape(3, 60, 80)
     tifffile.imwrite(
@@ -328,6 +397,14 @@ def test_ome_keeps_its_calibration_and_the_channel_that_was_read(folder):
         assert pixels["Channel"]["Name"] == "GFP"  # frame 3 is channel 1's second slice
     here("apply", "-k", "box:3", "a.ome.tif", "-o", "b.png")
     assert struct.unpack(">IIB", chunk(folder / "b.png", b"pHYs")) == (2_000_000, 4_000_000, 1)
+
+
+def test_the_encoding_that_ome_xml_declares_is_not_asked_for(folder):
+    tifffile.imwrite("a.ome.tif", heights())
+    content = (folder / "a.ome.tif").read_bytes()
+    (folder / "b.ome.tif").write_bytes(content.replace(b'encoding="UTF-8"', b'encoding="UUF-8"'))
+    imgconv("apply", "-k", "box:3", "b.ome.tif", "-o", "c.ome.tif")
+    assert tifffile.imread("c.ome.tif").shape == (60, 80)
 
 
 def test_a_bomb_in_ome_xml_is_left_out(folder):

@@ -131,9 +131,8 @@ def _ome(text: str, frame: int) -> "tuple[Element | None, tuple[Element, int] | 
     """The root, and the image that a page belongs to with the page's number within it."""
     from xml.etree import ElementTree
 
-    packet = text.encode()
-    xmp.edited(packet, {})  # no document type, well formed
-    root = ElementTree.fromstring(packet)
+    xmp.edited(text.encode(), {})  # no document type, well formed
+    root = ElementTree.fromstring(text)
     at = 0
     for image in _children(root, "Image"):
         pixels = _children(image, "Pixels")

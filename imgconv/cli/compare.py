@@ -1,13 +1,12 @@
 """`imgconv compare`."""
 
 import json
-import sys
 from typing import Any
 
 import click
 
 from imgconv.cli import options
-from imgconv.errors import UsageError
+from imgconv.errors import ImgconvError, UsageError
 
 
 @click.command()
@@ -44,8 +43,17 @@ def compare(first: str, second: str, **given: Any) -> int:
 
     Without limits the exit code is 0 for equal images and 1 for different ones; with limits it is
     0 when all of them hold. One of the images may be - for standard input. Images of unlike depth
-    are compared on the scale of the deeper one.
+    are compared on the scale of the deeper one. Where they cannot be compared, as a file that is
+    missing or broken, it is 2.
     """
+    try:
+        return _compared(first, second, given)
+    except ImgconvError as error:
+        error.exit_code = 2  # as of cmp and diff: 1 says that they differ
+        raise
+
+
+def _compared(first: str, second: str, given: dict[str, Any]) -> int:
     from imgconv.images.scaling import check_rule
     from imgconv.pictures.colormaps import check_colormap
     from imgconv.pictures.compare import compare as measure
@@ -82,9 +90,10 @@ def compare(first: str, second: str, **given: Any) -> int:
 
 def _read(name: str) -> Any:
     from imgconv.images.reading import read_images
+    from imgconv.images.source import read_stdin
 
     if name == "-":
-        return next(read_images(sys.stdin.buffer.read(), name="standard input"))
+        return next(read_images(read_stdin(), name="standard input"))
     return next(read_images(name))
 
 

@@ -135,8 +135,9 @@ def _said(facts: dict[str, Any], everywhere: bool) -> str:
 
 def _read(image: str, given: dict[str, Any]) -> Any:
     from imgconv.images.reading import read_images
+    from imgconv.images.source import read_stdin
 
-    data: Any = sys.stdin.buffer.read() if image == "-" else image
+    data: Any = read_stdin() if image == "-" else image
     name = "standard input" if image == "-" else ""
     frame, most = given["frame"], given["max_pixels"]
     return next(read_images(data, frame=frame, max_pixels=most, name=name))

@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +21,7 @@ from imgconv.errors import ImageError, UsageError
 from imgconv.images.formats import format_of
 from imgconv.images.notes import read_note
 from imgconv.images.sameness import Sameness, compared
-from imgconv.images.source import is_zarr
+from imgconv.images.source import is_zarr, read_stdin
 
 
 def repeat_result(result: str, given: dict[str, Any]) -> int:
@@ -100,17 +99,13 @@ def _found(record: Record, result: str, given: dict[str, Any]) -> tuple[str, Any
     else:
         places = [explicit]
     for path in places:
-        data = taken(path, given["max_pixels"], _from_stdin)
+        data = taken(path, given["max_pixels"], read_stdin)
         got = Origin(path, data if isinstance(data, bytes) else None).digest
         if got == wanted:
             return path, data, Origin(name, known=wanted)
     raise ImageError(
         f"{places[0]}: SHA-256 {got}, expected {wanted}: not what {result} was made from"
     )
-
-
-def _from_stdin() -> bytes:
-    return sys.stdin.buffer.read()
 
 
 @contextmanager

@@ -51,6 +51,7 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> Non
     from imgconv.errors import UsageError
     from imgconv.images.reading import read_images
     from imgconv.images.scaling import check_rule
+    from imgconv.images.source import read_stdin
     from imgconv.pictures.colormaps import check_colormap
     from imgconv.pictures.preview import Named
     from imgconv.pictures.preview import show as preview
@@ -69,7 +70,7 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> Non
     size = (given["width"], given["height"])
     waiting = []
     for name in images:
-        data: Any = sys.stdin.buffer.read() if name == "-" else name
+        data: Any = read_stdin() if name == "-" else name
         image = next(read_images(data, name="standard input" if name == "-" else ""))
         shown = [Named(image.name, bytes_of(image))]
         if kernels:

@@ -1,9 +1,13 @@
 """Where the bytes of an image come from: a path, or bytes already at hand (standard input)."""
 
+import errno
 import io
 import os
+import select
 import stat
-from typing import IO
+import sys
+import threading
+from typing import IO, Any
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.images.remote import is_url
@@ -11,6 +15,10 @@ from imgconv.images.remote import is_url
 PREFIX = 4096
 ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 _PIECE = 1 << 20
+_POLL = 100  # milliseconds
+
+# Set while threads that wait for a pipe are to give up, since a signal ends the whole command.
+stopping = threading.Event()
 
 
 def is_zarr(path: str, scanned: bool = False) -> bool:
@@ -25,6 +33,55 @@ def is_zarr(path: str, scanned: bool = False) -> bool:
     return os.path.isdir(path) and any(os.path.isfile(os.path.join(path, m)) for m in ZARR_MARKS)
 
 
+def is_special(path: str) -> bool:
+    """Whether a path is a pipe, a socket or a device, which are read once and may keep waiting."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def read_stdin() -> bytes:
+    """All of standard input; a signal ends the wait for it in any thread."""
+    file: Any = sys.stdin.buffer
+    try:
+        return io.BufferedReader(_Patient(file.fileno())).read()
+    except (OSError, io.UnsupportedOperation, ValueError) as error:
+        if getattr(error, "errno", None):
+            raise ImageError(f"standard input: {getattr(error, 'strerror', error)}") from None
+        return bytes(file.read())  # no file, as in tests
+
+
+class _Patient(io.RawIOBase):
+    """A pipe or device that is waited for in short steps.
+
+    A thread that a blocking read holds cannot be told to end: a FIFO that nobody writes to would
+    keep the command from ever ending.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if hasattr(select, "poll"):
+                waiting = select.poll()
+                waiting.register(self._descriptor, select.POLLIN)
+                while not waiting.poll(_POLL):
+                    if stopping.is_set():
+                        raise OSError(errno.EINTR, "interrupted")
+            try:
+                data = os.read(self._descriptor, len(buffer))
+            except BlockingIOError:
+                continue
+            buffer[: len(data)] = data
+            return len(data)
+
+
 class Source:
     """One input file, opened once.
 
@@ -34,6 +91,7 @@ class Source:
 
     def __init__(self, origin: str | os.PathLike[str] | bytes | memoryview, name: str = "") -> None:
         self._file: IO[bytes] | None = None
+        self._reader: IO[bytes] = io.BytesIO()
         self._data: bytes | None = None
         if isinstance(origin, (bytes, bytearray, memoryview)):
             self.name = name or "-"
@@ -53,10 +111,13 @@ class Source:
             raise ImageError(f"{self.name}: empty file")
 
     def _open(self, path: str) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
-        status = os.fstat(self._file.fileno())
+        self._file = opened = open(path, "rb", opener=_at_once)  # noqa: SIM115 - see close()
+        status = os.fstat(opened.fileno())
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
-        self.prefix = self._file.read(PREFIX)
+        self._reader = opened
+        if self.size is None:
+            self._reader = io.BufferedReader(_Patient(opened.fileno()))
+        self.prefix = self._reader.read(PREFIX)
 
     def data(self, limit: int) -> bytes:
         """Return the whole content. Raises LimitError beyond `limit` bytes, ImageError."""
@@ -77,10 +138,9 @@ class Source:
         return self._data
 
     def _read_pipe(self, limit: int) -> bytes:
-        assert self._file is not None
         pieces, total = [self.prefix], len(self.prefix)
         while total <= limit:
-            piece = self._file.read(_PIECE)
+            piece = self._reader.read(_PIECE)
             if not piece:
                 break
             pieces.append(piece)
@@ -104,6 +164,11 @@ class Source:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _too_long(size: int, limit: int) -> str:

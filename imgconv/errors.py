@@ -30,7 +30,12 @@ class ModelError(UsageError):
 
 
 class ImageError(ImgconvError):
-    """An input image that cannot be read."""
+    """An input image that cannot be read.
+
+    source: the input's name, where the error stands for it in a list of inputs.
+    """
+
+    source: str | None = None
 
 
 class LimitError(ImgconvError):

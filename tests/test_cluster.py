@@ -341,7 +341,7 @@ def test_a_long_manifest_is_read_only_as_far_as_the_work_has_come(batch):
     """The client holds a bounded number of inputs, not the manifest."""
     read, write = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-m", "imgconv", "apply", *INVERT, "--files-from", "-",
+        [sys.executable, "-m", "imgconv", "apply", *INVERT, "--files-from", "-", "--stream",
          "-o", "{index}.png", "--cluster", "local:1", "--overwrite"],
         cwd=batch, stdin=read, stderr=subprocess.DEVNULL, env=DASK,
     )  # fmt: skip

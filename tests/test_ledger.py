@@ -263,11 +263,24 @@ def test_digests_tell_values_apart_and_are_the_same_in_another_process():
     assert result.stdout.strip() == ledgers.digest_of({"b": (1, "x")}).hex()
 
 
-def test_collisions_in_a_streamed_list_are_found_without_holding_its_names(batch):
+def test_collisions_in_a_list_are_found_before_any_work(batch):
     (batch / "other").mkdir()
     (batch / "other" / "03.png").write_bytes((batch / "in" / "05.png").read_bytes())
     names = b"in/03.png\nin/04.png\nother/03.png\n"
-    run = ["apply", *INVERT, "--files-from", "-", "-o", "out/", "--overwrite"]
+    for source, stdin in (("-", names), ("list.txt", b"")):
+        (batch / "list.txt").write_bytes(names)
+        run = ["apply", *INVERT, "--files-from", source, "-o", "out/", "--overwrite"]
+        result = imgconv(*run, cwd=batch, stdin=stdin)
+        assert (result.returncode, result.stderr.count(b"\n")) == (2, 1)
+        assert b"output of both in/03.png and other/03.png" in result.stderr
+        assert not (batch / "out").exists()
+
+
+def test_a_streamed_list_has_its_collisions_found_as_they_come(batch):
+    (batch / "other").mkdir()
+    (batch / "other" / "03.png").write_bytes((batch / "in" / "05.png").read_bytes())
+    names = b"in/03.png\nin/04.png\nother/03.png\n"
+    run = ["apply", *INVERT, "--files-from", "-", "--stream", "-o", "out/", "--overwrite"]
     result = imgconv(*run, cwd=batch, stdin=names)
     assert (result.returncode, result.stderr.count(b"\n")) == (1, 1)
     assert b"output of both in/03.png and other/03.png" in result.stderr

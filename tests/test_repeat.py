@@ -186,10 +186,10 @@ def test_each_output_of_a_batch_repeats_its_own_input_and_frame(imgconv, photo):
     imgconv("apply", "-k", "sobel", "many.tif", "other.png", "photo.png", "--frame", "all", "-o",
             "out/")  # fmt: skip
     names = sorted(os.listdir("out"))
-    assert names == ["many-1.png", "many-2.png", "many.png", "other.png", "photo.png"]
+    assert names == ["many-1.tif", "many-2.tif", "many.tif", "other.png", "photo.png"]
     for name in names:
         same(imgconv, f"out/{name}")
-    assert record_of("out/many-2.png")["options"]["frame"] == "2"
+    assert record_of("out/many-2.tif")["options"]["frame"] == "2"
 
 
 def test_standard_input_has_to_be_given_again(imgconv, photo):

@@ -81,10 +81,10 @@ def test_every_input_has_its_page_and_collisions_are_found_first(folder, capfd):
     assert imgconv(*both, "--report", "one.html") == 2
     assert capfd.readouterr().err == (
         "imgconv: one.html: output of both photo.png and other.png, expected one; use --report "
-        "DIR/ or a template such as --report '{stem}.html'\n"
+        "DIR/ or a template such as --report '{parent}-{stem}.html'\n"
     )
     assert imgconv(*both, "-o", "one.png") == 2
-    assert "use a template such as -o '{stem}-{kernel}-{map}.png'" in capfd.readouterr().err
+    assert "or a template such as -o '{parent}-{stem}-{map}.png'" in capfd.readouterr().err
     assert imgconv(*both, "--report", "pages/") == 0
     assert sorted(path.name for path in (folder / "pages").iterdir()) == [
         "other.html", "photo.html",

@@ -28,7 +28,7 @@ from imgconv.batch.cluster_parts import PartRows
 from imgconv.batch.division import Division
 from imgconv.batch.ledger import Finished, Taken
 from imgconv.batch.resuming import Recorder, skipped
-from imgconv.batch.runner import Outcome, attempt
+from imgconv.batch.runner import Outcome, attempt, failed, naming
 from imgconv.compute import bands
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.remote import is_url
@@ -279,12 +279,12 @@ class _Batch:
             except Finished as finished:
                 return Outcome(item.source, skipped(item.source, finished.outputs))
             except ImgconvError as error:
-                return Outcome(item.source, error=error)
+                return Outcome(item.source, error=naming(error, item.source))
             return None
 
         for index, source in enumerate(sources):
             if isinstance(source, ImageError):
-                yield Outcome(str(source).partition(":")[0], error=source)
+                yield failed(source)
             elif (outcome := begun(Item(index, source))) is not None:
                 yield outcome
             if len(items) >= self.size:

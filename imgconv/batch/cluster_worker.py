@@ -10,6 +10,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 from imgconv import __version__
 from imgconv.batch.division import Divided, Division
 from imgconv.batch.resuming import Work
+from imgconv.batch.runner import naming
 from imgconv.compute import bands
 from imgconv.errors import ImgconvError
 from imgconv.images import remote
@@ -75,7 +76,7 @@ def _attempted(source: str, work: Callable[[], Any]) -> tuple[Any, str | None, i
     except Divided as divided:
         return divided.division, None, 0
     except ImgconvError as error:
-        return None, str(error), error.exit_code
+        return None, str(naming(error, source)), error.exit_code
     except MemoryError:
         return None, f"{source}: out of memory", 1
     except Exception as error:  # one input's failure, whatever it is, is not its group's

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from imgconv.bank import Kernel
-from imgconv.batch.filtering import ChainRecipe, Recipe
+from imgconv.batch.filtering import ChainRecipe, MapName, Recipe
 from imgconv.batch.origin import Origin
 from imgconv.batch.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
 from imgconv.images.formats import Format
@@ -23,27 +23,24 @@ class Draft:
     kernels: tuple[Kernel, ...] = ()
 
     def record(
-        self, origin: Origin, frame: int, recipe: Recipe, one: tuple[Kernel, str] | None,
-        form: Format,
+        self, origin: Origin, frame: int, recipe: Recipe, one: MapName | None, form: Format,
     ) -> dict[str, Any]:  # fmt: skip
         """The record of an output of a format, no longer than it holds.
 
-        one: the kernel and name of the only map in it, of which alone the record then speaks;
-        None where an output holds them all. frame: of the input, for `--frame all`.
+        one: the only map in it, of which alone the record then speaks; None where an output holds
+        them all. frame: of the input, for `--frame all`.
         """
         limit = form.note
         options = options_of_output(self.command, self.given, form, frame)
         if not origin.is_known:
             return unrepeatable(NO_BYTES)
         made = Record(self.command, options, Named(origin.name, origin.digest))
-        chosen, name = self.kernels, one[1] if one else None
+        chosen, name = self.kernels, one.label if one else None
         if isinstance(recipe, ChainRecipe):
             chosen = tuple(step.loaded for step in recipe.steps if step.loaded)
         elif one:
-            at = recipe.kernels.index(one[0])
+            at = recipe.kernels.index(one.kernel)
             chosen = self.kernels[at : at + 1]
-            if len(self.kernels) > 1:
-                name = one[1].removeprefix(one[0].name).removeprefix("-")
         if sum(kernel.weights.size for kernel in chosen if not kernel.named) > limit // 2:
             return unrepeatable(f"its kernels would take more than {limit} characters")
         if isinstance(recipe, ChainRecipe):

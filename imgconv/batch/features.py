@@ -13,7 +13,6 @@ import numpy as np
 
 from imgconv.batch.origin import Origin, taken
 from imgconv.batch.reporting import Reports
-from imgconv.batch.runner import naming
 from imgconv.errors import ModelError, OutputError, UsageError
 from imgconv.images import scaling
 from imgconv.images.complete import is_complete
@@ -176,9 +175,8 @@ class Features:
         results = []
         for image in self._images(source, data):
             frame = image.frame if request.frame == "all" else 0
-            with naming(source):
-                tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
-                shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
+            tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
+            shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
             rows = list(self._outputs(source, index, frame, shapes))
             paths = [path for row in rows for path in row["paths"]]
             page = self.reports.path(source, index, frame) if self.reports else None

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank import Kernel
+from imgconv.batch.naming import Part, component, spelled, unique
 from imgconv.compute.filtering import filter_banks, filter_masked
 from imgconv.errors import LimitError, UsageError
 from imgconv.images import color, scaling
@@ -25,6 +27,21 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 WALK = 1 << 29  # bytes of the maps of one walk over an image: three of 12 MP in RGB
+
+
+class MapName(NamedTuple):
+    """One map of a recipe.
+
+    number: its filter, −1 where a kernel's filters make one map. name: among all maps of the
+    recipe, "" where there is one. label: among its kernel's, "" where there is one. part: as
+    file names have it.
+    """
+
+    kernel: Kernel
+    number: int
+    name: str
+    label: str
+    part: Part
 
 
 @dataclass(eq=False, repr=False)  # frozen takes 0.6 ms more of every start
@@ -63,17 +80,32 @@ class Recipe:
         """Whether the results are in the colours of the input, as its profile describes them."""
         return not (self.needs_gray() or self.linear or self.sheet)
 
-    def names(self) -> list[tuple[Kernel, int, str]]:
-        """(kernel, filter, map name) of every map, in order; one combined map has filter −1."""
+    @cached_property
+    def names(self) -> list[MapName]:
+        """Every map in order, no two of one name: kernels that are called alike are numbered."""
+        several = len(self.kernels) > 1
+        owns = unique(
+            spelled(kernel.name) if kernel.named else component(kernel.name)
+            for kernel in self.kernels
+        )
         found = []
-        for kernel in self.kernels:
-            prefix = kernel.name if len(self.kernels) > 1 else ""
+        for kernel, own in zip(self.kernels, owns, strict=True):
             if kernel.combine != "none" or len(kernel.weights) == 1:
-                found.append((kernel, -1, prefix))
+                found.append((kernel, -1, own, "", own))
                 continue
-            for number, label in enumerate(kernel.labels):
-                found.append((kernel, number, f"{prefix}-{label}" if prefix else label))
-        return found
+            for number, label in enumerate(unique(map(component, kernel.labels))):
+                found.append((kernel, number, own, label, f"{own}-{label}"))
+        fulls = unique(full for *_, full in found)
+        return [
+            MapName(
+                kernel,
+                number,
+                full if several else label,
+                label,
+                Part(own, full if several else label, full),
+            )
+            for (kernel, number, own, label, _), full in zip(found, fulls, strict=True)
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """What was applied, for metadata."""
@@ -98,10 +130,16 @@ class ChainRecipe(Recipe):
     steps: tuple[Step, ...] = ()
     kept: tuple[int, ...] = ()
 
-    def names(self) -> list[tuple[Kernel, int, str]]:
+    @cached_property
+    def names(self) -> list[MapName]:
         """As for kernels: each written step is a kernel of its name; the last is `chain`."""
-        found = [(_stand_in(self.steps[i].name), i, self.steps[i].name) for i in self.kept]
-        return [*found, (_stand_in("chain"), len(self.steps) - 1, "")]
+        found = []
+        for index in self.kept:
+            name = self.steps[index].name
+            own = component(name)
+            found.append(MapName(_stand_in(name), index, own, own, Part(own, own, own)))
+        last = MapName(_stand_in("chain"), len(self.steps) - 1, "", "", Part("chain", "", "chain"))
+        return [*found, last]
 
     def as_dict(self) -> dict[str, Any]:
         """What was applied, for metadata."""
@@ -151,7 +189,7 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
             continue
         found = _responses(pixels, absent, kernels, recipe, dtype, raw, image)
         for kernel, responses in zip(kernels, found, strict=True):
-            names = [name for owner, _, name in recipe.names() if owner is kernel]
+            names = [one.name for one in recipe.names if one.kernel is kernel]
             for name, (response, lost) in zip(names, responses, strict=True):
                 yield _finished(
                     response, kernel, name, image, opacity, recipe, dtype, raw, missing=lost
@@ -181,7 +219,7 @@ def _chain_maps(
     pixels: Array, absent: Missing | None, image: Image, opacity: Array | None,
     recipe: ChainRecipe, dtype: np.dtype[Any], raw: bool,
 ) -> Iterator[Map]:  # fmt: skip
-    named = {index: (kernel, name) for kernel, index, name in recipe.names()}
+    named = {one.number: (one.kernel, one.name) for one in recipe.names}
     check_chain(recipe, pixels.shape, image.name)
     for index, (maps, mask) in enumerate(_traced(pixels, absent, recipe)):
         if index in named:

@@ -1,84 +1,198 @@
 """Which images a command line names: files, folders, globs, lists of names, `-` and `sample:`."""
 
 import os
+import pickle
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from imgconv.errors import ImageError, UsageError
+from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images import remote
-from imgconv.images.formats import READABLE_SUFFIXES
+from imgconv.images.formats import SCANNED_SUFFIXES
 from imgconv.images.remote import is_url
 from imgconv.images.source import ZARR_MARKS, is_zarr
 
 STDIN = "-"
 SAMPLE = "sample:"
+_PIECE = 1 << 16
+_LONGEST = 1 << 16  # bytes of a name in a list; Linux takes 4,095
+
+
+@dataclass
+class Scan:
+    """How names become inputs, and which folders were looked into.
+
+    recursive: folders stand for all images below them, otherwise for those right in them.
+    patterns: whether an argument that does not exist may be a pattern. without: a folder that is
+    passed over, since it takes the outputs. While inputs are found, `passed` gets its name, and
+    `folders` the absolute paths, or URLs, of the folders whose images were taken.
+    """
+
+    recursive: bool = False
+    patterns: bool = True
+    without: str | None = None
+    folders: set[str] = field(default_factory=set)
+    passed: set[str] = field(default_factory=set)
+
+    def expand(
+        self, names: Iterable[str], files_from: str | None = None, null: bool = False
+    ) -> Iterator[str | ImageError]:
+        """Yield input names in order; a name that leads nowhere is yielded as its ImageError.
+
+        names: paths, folders, `-`, `sample:NAME`, URLs, and globs that the shell left alone.
+        files_from: a file of names, or `-`, which are literal: no name in it is a pattern or
+        standard input. null: they end with NUL instead of a line.
+        """
+        for name in names:
+            yield from self._argument(name)
+        if files_from is not None:
+            for listed in _listed(files_from, null):
+                if isinstance(listed, ImageError):
+                    yield listed
+                else:
+                    yield from self._named(os.path.join(".", "-") if listed == "-" else listed)
+
+    def _argument(self, name: str) -> Iterator[str | ImageError]:
+        if is_url(name) and self.patterns and "*" in name:
+            yield from self._objects(name, False)
+            return
+        import glob
+
+        magic = not is_url(name) and not os.path.lexists(name) and glob.has_magic(name)
+        if not magic or not self.patterns or not (found := sorted(glob.glob(name, recursive=True))):
+            hint = "; --in-place takes no patterns" if magic and not self.patterns else ""
+            yield from self._named(name, hint)
+            return
+        for path in found:
+            if os.path.isfile(path) or is_zarr(path, True):
+                yield path
+            elif os.path.isdir(path):
+                yield from self._folder(path)
+
+    def _named(self, name: str, hint: str = "") -> Iterator[str | ImageError]:
+        """What a literal name stands for."""
+        if name == STDIN or name.startswith(SAMPLE) or os.path.isfile(name) or is_zarr(name):
+            yield name
+        elif is_url(name):
+            if self.recursive and name.endswith("/"):
+                yield from self._objects(name, True)
+            else:
+                yield name
+        elif os.path.isdir(name):
+            yield from self._folder(name)
+        elif os.path.exists(name):
+            yield name
+        else:
+            yield failure(name, f"no such file{hint}")
+
+    def _objects(self, url: str, prefix: bool) -> Iterator[str | ImageError]:
+        """The URLs that a pattern stands for, or the images under a prefix ending in /."""
+        found = False
+        if prefix:
+            self.folders.add(url.rstrip("/"))
+        try:
+            for name in remote.listed(url, prefix):
+                folder, _, mark = name.rpartition("/")
+                if not prefix or _looks_like_an_image(name):
+                    found = True
+                    yield name
+                elif mark in ZARR_MARKS and is_zarr(folder):
+                    found = True
+                    yield folder
+        except ImageError as error:
+            error.source = url
+            yield error
+            return
+        if not found:
+            yield failure(url, "no images under it" if prefix else "no such object")
+
+    def _folder(self, folder: str) -> Iterator[str | ImageError]:
+        """The images of a folder: regular files by their names' extensions, and Zarr images."""
+        self.folders.add(os.path.abspath(folder))
+        errors: list[OSError] = []
+        taken, passed, left = 0, 0, False
+        for place, folders, files in os.walk(folder, onerror=errors.append):
+            images = [name for name in sorted(folders) if is_zarr(os.path.join(place, name), True)]
+            yield from (os.path.join(place, name) for name in images)
+            folders[:] = sorted(
+                name for name in set(folders) - set(images) if not self._takes_outputs(place, name)
+            )
+            if not self.recursive:
+                left = bool(folders)
+                folders.clear()
+            taken += len(images)
+            for file in sorted(files):
+                path = os.path.join(place, file)
+                if not _looks_like_an_image(file) or _is_special(path):
+                    passed += 1
+                    continue
+                taken += 1
+                yield path if os.path.isfile(path) else failure(path, "no such file")
+        for error in errors:
+            yield failure(error.filename or folder, error.strerror or str(error))
+        if not taken and not errors:
+            why = "none of its files is an image by its extension" if passed else "no files in it"
+            more = "; --recursive looks into its folders" if left else ""
+            yield failure(folder, f"no images: {why}{more}")
+
+    def _takes_outputs(self, place: str, name: str) -> bool:
+        if self.without is None or os.path.basename(self.without) != name:
+            return False
+        path = os.path.join(place, name)
+        if os.path.realpath(path) != self.without:
+            return False
+        self.passed.add(path)
+        return True
 
 
 def expand(
     names: Iterable[str], recursive: bool = False, files_from: str | None = None, null: bool = False
 ) -> Iterator[str | ImageError]:
-    """Yield input names in order; a name that leads nowhere is yielded as its ImageError.
-
-    names: paths, `-`, `sample:NAME`, globs that the shell left alone, and, with `recursive`,
-    folders. files_from: a file of names, or `-`; read as it is needed, so that any number of
-    names takes no memory. Raises UsageError for a folder without `recursive`.
-    """
-    for name in names:
-        yield from _one(name, recursive)
-    if files_from is not None:
-        for name in _listed(files_from, null):
-            yield from _one(name, recursive)
+    """As `Scan.expand`."""
+    return Scan(recursive).expand(names, files_from, null)
 
 
-def _one(name: str, recursive: bool) -> Iterator[str | ImageError]:
-    if name == STDIN or name.startswith(SAMPLE) or os.path.isfile(name) or is_zarr(name):
-        yield name
-    elif is_url(name):
-        yield from _objects(name, recursive)
-    elif os.path.isdir(name):
-        yield from _folder(name, recursive)
-    elif os.path.lexists(name) and os.path.exists(name):
-        yield name
-    else:
-        import glob
+class Spooled:
+    """Inputs that are gone through more than once, in a file instead of memory."""
 
-        if glob.has_magic(name) and (found := sorted(glob.glob(name, recursive=True))):
-            yield from (path for path in found if os.path.isfile(path))
-        else:
-            yield ImageError(f"{name}: no such file")
+    def __init__(self, sources: Iterable[str | ImageError]) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as this is
+        self._count = 0
+        for source in sources:
+            pickle.dump(source, self._file)
+            self._count += 1
 
+    def __len__(self) -> int:
+        return self._count
 
-def _objects(url: str, recursive: bool) -> Iterator[str | ImageError]:
-    """URLs as they are; patterns, and with `recursive` prefixes ending in /, are listed."""
-    prefix = recursive and url.endswith("/")
-    if not (prefix or "*" in url):
-        yield url
-        return
-    try:
-        for name in remote.listed(url, prefix):
-            folder, _, mark = name.rpartition("/")
-            if not prefix or os.path.splitext(name)[1].lower() in READABLE_SUFFIXES:
-                yield name
-            elif mark in ZARR_MARKS and is_zarr(folder):
-                yield folder
-    except ImageError as error:
-        yield error
+    def __iter__(self) -> Iterator[str | ImageError]:
+        self._file.seek(0)
+        for _ in range(self._count):
+            source: str | ImageError = pickle.load(self._file)
+            yield source
 
 
-def _folder(folder: str, recursive: bool) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
-        images = [name for name in sorted(folders) if is_zarr(os.path.join(place, name), True)]
-        yield from (os.path.join(place, name) for name in images)
-        folders[:] = sorted(set(folders) - set(images))
-        if not recursive:
-            folders.clear()
-        for file in sorted(files):
-            if os.path.splitext(file)[1].lower() in READABLE_SUFFIXES:
-                yield os.path.join(place, file)
+def failure(source: str, reason: str | ImgconvError) -> ImageError:
+    """The error that stands for an input in a list; reason: one that names it, or text."""
+    error = ImageError(f"{source}: {reason}" if isinstance(reason, str) else str(reason))
+    error.source = source
+    return error
 
 
-def _listed(source: str, null: bool) -> Iterator[str]:
+def _looks_like_an_image(name: str) -> bool:
+    """Whether a scan takes a file; `._` begins macOS's files of attributes beside the real ones."""
+    base = name.rpartition("/")[2]
+    return os.path.splitext(base)[1].lower() in SCANNED_SUFFIXES and not base.startswith("._")
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is a pipe, socket or device; links that lead nowhere are not."""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+def _listed(source: str, null: bool) -> Iterator[str | ImageError]:
     if source == STDIN:
         yield from _names(sys.stdin.buffer, null)
         return
@@ -90,15 +204,27 @@ def _listed(source: str, null: bool) -> Iterator[str]:
         yield from _names(file, null)
 
 
-def _names(file: BinaryIO, null: bool) -> Iterator[str]:
-    if not null:
-        for line in file:
-            if line.rstrip(b"\r\n"):
-                yield os.fsdecode(line.rstrip(b"\r\n"))
-        return
-    rest = b""
-    while piece := file.read(1 << 16):
-        *whole, rest = (rest + piece).split(b"\0")
-        yield from (os.fsdecode(name) for name in whole if name)
-    if rest:
-        yield os.fsdecode(rest)
+def _names(file: BinaryIO, null: bool) -> Iterator[str | ImageError]:
+    for raw in _pieces(file, b"\0" if null else b"\n"):
+        name = os.fsdecode(raw if null else raw.rstrip(b"\r"))
+        if len(raw) > _LONGEST:
+            yield failure(name[:100] + "…", f"a name of more than {_LONGEST} bytes")
+        elif "\0" in name:
+            yield failure(
+                name, "a NUL in a name, expected one name a line; -0 takes NUL as the end"
+            )
+        elif name:
+            yield name
+
+
+def _pieces(file: BinaryIO, end: bytes) -> Iterator[bytes]:
+    """The parts of a file between ends; of one that is too long only so much that it shows."""
+    rest, cut = b"", False
+    while piece := file.read(_PIECE):
+        first, *more = piece.split(end)
+        rest += b"" if cut else first
+        for part in more:
+            yield rest
+            rest, cut = part, False
+        cut = len(rest) > _LONGEST
+    yield rest

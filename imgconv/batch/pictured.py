@@ -8,19 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank import Kernel
-from imgconv.batch.filtering import ChainRecipe, Map, Recipe, maps_of
+from imgconv.batch.filtering import ChainRecipe, Map, MapName, Recipe, maps_of
+from imgconv.batch.naming import Part
 from imgconv.errors import UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 
 
-def names_of(recipe: Recipe) -> list[tuple[Kernel, int, str]]:
-    """(kernel, filter, map name) of every result; a sheet is one result of its own."""
+def names_of(recipe: Recipe) -> list[MapName]:
+    """Every result; a sheet is one of its own."""
     if recipe.only_report:
         return []
     if recipe.sheet:
-        return [(_SHEET, -1, "")]
-    return [found for found in recipe.names() if recipe.only in (None, found[2])]
+        return [MapName(_SHEET, -1, "", "", Part("sheet", "", "sheet"))]
+    return [found for found in recipe.names if recipe.only in (None, found.name)]
 
 
 def results_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> Iterator[Map]:

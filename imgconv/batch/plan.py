@@ -1,108 +1,210 @@
 """Where results go: names, templates, and collisions found before work starts."""
 
+import functools
 import os
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from imgconv.batch.naming import Part, Template, below, parent_of, split_source
 from imgconv.errors import UsageError
+from imgconv.images.formats import Format, format_of, kept_suffix, sniff
 from imgconv.images.publish import leads_to_a_stream
 from imgconv.images.remote import is_url
+from imgconv.images.source import is_zarr, read_stdin
 
 if TYPE_CHECKING:
     from imgconv.batch.names import SpilledNames
 
-FIELDS = ("stem", "kernel", "map", "parent", "ext", "index")
-_FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
-_UNSAFE = re.compile(r"[/\0]")
+FIELDS = ("stem", "kernel", "map", "frame", "parent", "ext", "index")
+
+
+class Claims:
+    """Whose each path is, so that no two results have one, and none takes an input's.
+
+    names: a dictionary, or what takes its place where there are too many for memory.
+    """
+
+    def __init__(self, names: "dict[str, str] | SpilledNames | None" = None) -> None:
+        self._names = {} if names is None else names
+        self._real = functools.lru_cache(4096)(os.path.realpath)
+
+    def _key(self, path: str) -> str:
+        """A path without links, by which the same file is found again."""
+        if is_url(path):
+            return path
+        path = os.path.abspath(path)
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        folder, base = os.path.split(path)
+        return os.path.join(self._real(folder), base)
+
+    def input(self, source: str) -> None:
+        """Note that a path is an input's. Raises UsageError where it is to be an output."""
+        if source == "-" or source.startswith("sample:"):
+            return
+        owner = self._names.setdefault(self._key(source), f"{source}\0\0")
+        if not owner.endswith("\0\0"):
+            raise _is_an_input(source, owner, source)
+
+    def output(self, path: str, source: str, part: str, advice: str) -> None:
+        """Take a path for a part of an input's results. Raises UsageError where it is taken."""
+        origin = f"{source}\0{part}"
+        owner = self._names.setdefault(self._key(path), origin)
+        if owner == origin:
+            return
+        if owner.endswith("\0\0"):
+            raise _is_an_input(path, origin, owner)
+        first, second = _shown(owner), _shown(origin)
+        raise UsageError(f"{path}: output of both {first} and {second}, expected one; {advice}")
+
+
+def _is_an_input(path: str, output: str, source: str) -> UsageError:
+    return UsageError(
+        f"{path}: output of {_shown(output)}, but it is the input {_shown(source)}; "
+        "expected another folder or name"
+    )
+
+
+def _shown(origin: str) -> str:
+    return " ".join(origin.split("\0")).strip()
+
+
+@dataclass
+class Kept:
+    """The extensions of outputs whose format is their input's.
+
+    depth: `--depth`. pictures: outputs are sheets or in colors of a map, colors: they may have
+    three channels although the input has one; a format that cannot hold that is not kept.
+    """
+
+    depth: str | None = None
+    pictures: bool = False
+    colors: bool = False
+    stdin: Callable[[], bytes] = read_stdin
+
+    def suffix(self, source: str) -> str:
+        """The extension of an input's outputs, with its dot."""
+        suffix = split_source(source)[1]
+        found = kept_suffix(suffix, None, self.depth, self.pictures, self.colors)
+        if found is None:
+            kind = self._kind(source)
+            found = kept_suffix(suffix, kind, self.depth, self.pictures, self.colors)
+        return found or ".png"
+
+    def _kind(self, source: str) -> str:
+        """What an input is whose name does not say it; "" where only its work will tell."""
+        if source == "-":
+            return sniff(self.stdin()[:4096]) or ""
+        if is_url(source) or source.startswith("sample:"):
+            return ""
+        if is_zarr(source):
+            return "ZARR"
+        try:
+            if os.path.isfile(source):  # a pipe is read once
+                with open(source, "rb") as file:
+                    return sniff(file.read(4096), source) or ""
+        except (OSError, ValueError):
+            pass  # whoever reads it as an image will say why
+        return ""
 
 
 @dataclass(eq=False, repr=False)
 class Plan:
     """Output names for results.
 
-    output: `-o`: None, a file, a folder (existing or ending in /), or a template with fields.
-    suffix: of names that we make, with its dot. several: whether more than one result may come,
-    so that a plain file name cannot serve. taken: what each output path
-    belongs to; None finds no collisions. archive: the format holds many arrays, so that the maps
-    of an image go into one file unless the template has {map}. advice: what else two results of
-    one name may use.
+    output: `-o`: None, `-`, a file, a folder (existing or ending in /), or a template with fields;
+    option: what it is called. suffix: of names that we make, with its dot; None where it is the
+    input's, or what `kept` makes of it. made: the format of all outputs, None where the names
+    tell. several: whether an input may have more than one result, so that a plain file name cannot
+    serve. claims: what belongs to whom; None finds no collisions. folders: those that were looked
+    into, below which outputs in a folder lie as the inputs do. frame: of the inputs, if one was
+    chosen. advice: what else two results of one name may use.
     """
 
     output: str | None
-    suffix: str
+    suffix: str | None = None
+    made: Format | None = None
+    kept: Kept = field(default_factory=Kept)
     in_place: bool = False
     several: bool = False
-    archive: bool = False
-    taken: "dict[str, str] | SpilledNames | None" = field(default_factory=dict)
+    claims: Claims | None = field(default_factory=Claims)
+    folders: set[str] = field(default_factory=set)
+    frame: int = 0
+    option: str = "-o"
     base: str = ""
-    advice: str = "a template such as -o '{stem}-{kernel}-{map}.png'"
+    advice: str = "use -o DIR/ --recursive or a template such as -o '{parent}-{stem}-{map}.png'"
+
+    def __post_init__(self) -> None:
+        self.template = Template(self.output or "", FIELDS, self.option)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy for another process: names hold there too, and collisions are found here."""
-        return {**self.__dict__, "taken": None, "base": os.getcwd()}
+        return {**self.__dict__, "claims": None, "base": os.getcwd()}
 
-    @property
-    def together(self) -> bool:
-        """Whether the maps of an image go into one file."""
-        return self.archive and "{map}" not in (self.output or "")
+    def together(self, source: str) -> bool:
+        """Whether the maps of an image go into one file: its format holds many arrays."""
+        made = self.made
+        if made is None and self.suffix is None:
+            try:
+                made = format_of(source if self.in_place else self.kept.suffix(source))
+            except UsageError:
+                return False  # said when its turn comes
+        return made is not None and made.archive and "map" not in self.template.used
 
-    def path(self, source: str, kernel: str, map_name: str, index: int, frame: int = 0) -> str:
-        """Return the output path of one map of one input's frame.
+    def path(self, source: str, part: Part, index: int, frame: int = 0) -> str:
+        """Return the output path of one part of one input's frame; `-` is standard output.
 
-        Fields are filled in one pass, so braces and percent signs in names stay as they are.
         Raises UsageError when two results would have one path.
         """
         if self.output and leads_to_a_stream(self.output):
             return self.output
-        if self.together:
-            map_name = ""
-        if frame:
-            map_name = f"{map_name}-{frame}".strip("-")
-        path = self._named(source, kernel, map_name, index)
+        if self.together(source):
+            part = Part(part.kernel, "", part.kernel)
+        path = self._named(source, part, index, frame)
+        if path == "-":
+            return path
         if self.base and not is_url(path):
             path = os.path.join(self.base, path)
-        if self.taken is None:
-            return path
-        key = path if is_url(path) else os.path.realpath(path)
-        origin = f"{source} {map_name}".strip()
-        if (owner := self.taken.setdefault(key, origin)) != origin:
-            raise UsageError(
-                f"{path}: output of both {owner} and {origin}, expected one; use {self.advice}"
-            )
+        if self.claims is not None:
+            what = f"{part.name}\0{f'frame {frame}' if frame else ''}"
+            advice = self.advice
+            if self.in_place:
+                what += f"\0(input {index})"
+                advice = "--in-place takes one result an input, named once; -o DIR/ takes more"
+            elif frame:
+                advice = f"use {self.option} DIR/ or a template with {{frame}}"
+            self.claims.output(path, source, what.rstrip("\0"), advice)
         return path
 
-    def _named(self, source: str, kernel: str, map_name: str, index: int) -> str:
+    def _named(self, source: str, part: Part, index: int, frame: int) -> str:
         if self.in_place:
             return source
-        stem, extension = os.path.splitext(os.path.basename(source))
-        if source == "-" or source.startswith("sample:"):
-            stem, extension = (
-                re.sub(r"[^\w.-]+", "-", source.removeprefix("sample:")).strip("-"),
-                "",
-            )
-            stem = stem or "stdin"
-        safe_kernel = _UNSAFE.sub("_", kernel)
-        default = f"{stem}-{safe_kernel}" + (f"-{map_name}" if map_name else "") + self.suffix
-        if self.output is None:
-            return default
-        if _FIELD.search(self.output):
-            values = {
-                "stem": stem,
-                "kernel": safe_kernel,
-                "map": _UNSAFE.sub("_", map_name) or safe_kernel,
-                "parent": os.path.basename(os.path.dirname(os.path.abspath(source))),
-                "ext": extension.lstrip(".") or self.suffix.lstrip("."),
-                "index": f"{index:04d}",
-            }
-            return _FIELD.sub(lambda match: values[match[1]], self.output)
-        if names_folder(self.output):
-            name = stem + (f"-{map_name}" if map_name else "") + self.suffix
-            return os.path.join(self.output, name)
-        if map_name and self.several:
+        if self.output is None and source == "-":
+            return "-"
+        stem = split_source(source)[0]
+        if self.output and not self.template and not names_folder(self.output):
+            if not (part.name and self.several):
+                return self.output
             root, suffix = os.path.splitext(self.output)
-            return f"{root}-{_UNSAFE.sub('_', map_name)}{suffix}"
-        return self.output
+            return f"{root}-{part.name}{suffix}"
+        suffix = self.suffix or (self.made and self.made.suffixes[0]) or self.kept.suffix(source)
+        name, full = part.name, part.full
+        if frame and "frame" not in self.template.used:
+            name, full = f"{name}-{frame}".lstrip("-"), f"{full}-{frame}"
+        if self.output is None:
+            return f"{stem}-{full}{suffix}"
+        folder = self.output
+        if self.template:
+            folder = self.template.fill({
+                "stem": stem, "kernel": part.kernel, "map": name or part.kernel,
+                "frame": frame or self.frame, "parent": parent_of(source),
+                "ext": suffix.removeprefix("."), "index": index,
+            })  # fmt: skip
+            if not names_folder(self.output):
+                return folder
+        file = (f"{stem}-{name}" if name else stem) + suffix
+        return os.path.join(folder, below(source, self.folders), file)
 
 
 def names_folder(output: str) -> bool:

@@ -1,7 +1,6 @@
 """Classes of images, the likeliest first."""
 
 import math
-import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
@@ -9,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.batch.runner import Outcome, in_order, naming
+from imgconv.batch.runner import Outcome, failed, in_order, naming
 from imgconv.compute.bands import num_threads
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.reading import read_images
+from imgconv.images.source import read_stdin
 from imgconv.networks.architectures import Network
 from imgconv.networks.fusion import FusedGraph
 from imgconv.networks.layers import Array, Shape, Softmax
@@ -72,30 +72,28 @@ class Prediction:
     def _read(self, source: str | ImageError) -> Outcome:
         """An outcome with a row, and its tensor, for each frame that is wanted."""
         if isinstance(source, ImageError):
-            return Outcome(str(source).partition(":")[0], error=source)
-        data: Any = sys.stdin.buffer.read() if source == "-" else source
+            return failed(source)
+        data: Any = read_stdin() if source == "-" else source
         name = "standard input" if source == "-" else ""
         rows = []
         try:
             for image in read_images(
                 data, frame=self.frame, max_pixels=self.max_pixels, name=name
             ):  # fmt: skip
-                with naming(source):
-                    tensor = self.network.preprocess(image.pixels, image.full_scale, image.alpha)
+                tensor = self.network.preprocess(image.pixels, image.full_scale, image.alpha)
                 row: dict[str, Any] = {"input": source, "tensor": tensor}
                 if self.frame == "all":
                     row["frame"] = image.frame
                 rows.append(row)
         except ImgconvError as error:
-            return Outcome(source, error=error)
+            return Outcome(source, error=naming(error, source))
         return Outcome(source, rows)
 
     def _classify(self, rows: list[dict[str, Any]]) -> None:
         """Replace the tensors of rows by their classes, or by the error that they meet."""
         try:
             tensor = np.concatenate([row["tensor"] for row in rows])
-            with naming(rows[0]["input"]):
-                scores = self.fused.at(tensor.shape).run(tensor)[self.output]
+            scores = self.fused.at(tensor.shape).run(tensor)[self.output]
             scores = scores.reshape(len(rows), -1)
         except ImgconvError as error:
             if len(rows) > 1:
@@ -103,7 +101,7 @@ class Prediction:
                 for row in rows:
                     self._classify([row])
                 return
-            rows[0]["error"] = error
+            rows[0]["error"] = naming(error, rows[0]["input"])
             return
         for row, one in zip(rows, scores, strict=True):
             del row["tensor"]

@@ -3,9 +3,12 @@
 import os
 from typing import Any
 
+from imgconv.batch.naming import Part
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.errors import OutputError, UsageError
 from imgconv.images.publish import EXISTS, publish
+
+_PAGE = Part("report", "", "report")
 
 
 class Reports:
@@ -17,12 +20,12 @@ class Reports:
         plain = not target.endswith(os.sep) and not os.path.isdir(target)
         if plain and os.path.splitext(target)[1].lower() not in (".html", ".htm"):
             raise UsageError(f"--report {target}: expected a name that ends in .html")
-        advice = "--report DIR/ or a template such as --report '{stem}.html'"
-        self.plan = Plan(target, ".html", several=several, advice=advice)
+        advice = "use --report DIR/ or a template such as --report '{parent}-{stem}.html'"
+        self.plan = Plan(target, ".html", several=several, option="--report", advice=advice)
 
     def path(self, source: str, index: int, frame: int = 0) -> str:
         """The page of an input. Raises UsageError where two inputs would have one."""
-        path = self.plan.path(source, "report", "", index, frame)
+        path = self.plan.path(source, _PAGE, index, frame)
         check_against_input(path, source, False)
         return path
 

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from imgconv.compute import bands
-from imgconv.errors import ImageError, ImgconvError, UsageError
+from imgconv.errors import ImageError, ImgconvError
 from imgconv.images.publish import while_waiting
+from imgconv.images.source import stopping
 
 _WAITING = 6  # files that may wait for the disk while others are worked on
 
@@ -28,25 +29,31 @@ class Outcome:
 def attempt(
     work: Callable[[str, int], list[dict[str, Any]]], source: str | ImageError, index: int
 ) -> Outcome:
-    """Do one source's work; a failure becomes its outcome."""
+    """Do one source's work; a failure becomes its outcome, which names the source."""
     if isinstance(source, ImageError):
-        return Outcome(str(source).partition(":")[0], error=source)
+        return failed(source)
     try:
         return Outcome(source, work(source, index))
     except ImgconvError as error:
-        return Outcome(source, error=_named(error, source))
+        return Outcome(source, error=naming(error, source))
     except MemoryError:
-        return Outcome(source, error=ImageError(f"{source}: out of memory"))
+        return Outcome(source, error=naming(ImageError("out of memory"), source))
 
 
-def _named(error: ImgconvError, source: str) -> ImgconvError:
-    """An error that says which input it is of, where it speaks of sizes or channels alone."""
-    text, shown = str(error), "standard input" if source == "-" else source
-    if shown in text or text.startswith("-"):
-        return error
-    if not isinstance(error, UsageError) and ": " in text:
-        return error  # it names the file that could not be read or written
-    return type(error)(f"{shown}: {text}")
+def failed(error: ImageError) -> Outcome:
+    """The outcome of a name that led to no input."""
+    return Outcome(error.source or str(error), error=error)
+
+
+def naming(error: ImgconvError, source: str) -> ImgconvError:
+    """The error, with the input's name before its text unless that is in it already.
+
+    What an encoder says, for one, is of channels and sizes alone.
+    """
+    text, name = str(error), "standard input" if source == "-" else source
+    if name not in text:
+        error.args = (f"{name}: {text}",)
+    return error
 
 
 def shares(jobs: int | None, threads: int | None, total: int | None) -> int:
@@ -60,15 +67,6 @@ def shares(jobs: int | None, threads: int | None, total: int | None) -> int:
     working = min(jobs, total) if total else jobs
     bands.set_num_threads(threads or max(1, cpus // max(1, working)))
     return max(1, working)
-
-
-@contextlib.contextmanager
-def naming(source: str) -> Iterator[None]:
-    """Put the input's name before errors of the body that speak of its size or channels alone."""
-    try:
-        yield
-    except UsageError as error:
-        raise type(error)(f"{source}: {error}") from None
 
 
 def run(
@@ -109,17 +107,23 @@ def in_order(calls: Iterable[Callable[[], Outcome]], threads: int, most: int) ->
     from concurrent.futures import Future, ThreadPoolExecutor
 
     pending: deque[Future[Outcome]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for call in calls:
-                pending.append(pool.submit(call))
-                if len(pending) >= most:
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for call in calls:
+                    pending.append(pool.submit(call))
+                    if len(pending) >= most:
+                        yield pending.popleft().result()
+                while pending:
                     yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+            except BaseException:
+                stopping.set()  # the pool waits for threads that may wait for a pipe
+                raise
+            finally:
+                for future in pending:
+                    future.cancel()
+    finally:
+        stopping.clear()
 
 
 class Progress:

@@ -40,10 +40,9 @@ def map_rows(
         return None
     value, mark = _missing(image, recipe)
     image = _prepared(image, recipe, value)
-    names = recipe.names()
     found = []
     for place, source in zip(wanted, shared(image.rows, len(wanted)), strict=True):
-        kernel, _, name = names[place]
+        kernel, name = recipe.names[place].kernel, recipe.names[place].name
         filtered = _filtered(source, image, kernel, recipe, value)
         if filtered is None:
             return None
@@ -101,9 +100,20 @@ def _chain(
     found = chain_rows(source, recipe.steps, missing)
     if found is None or (raw and dtype != found.dtype):
         return None
-    kernel, _, name = recipe.names()[-1]
+    last = recipe.names[-1]
     return [
-        MapRows(found, kernel, name, rule, image.full_scale, dtype, raw, False, recipe.linear, mark)
+        MapRows(
+            found,
+            last.kernel,
+            last.name,
+            rule,
+            image.full_scale,
+            dtype,
+            raw,
+            False,
+            recipe.linear,
+            mark,
+        )
     ]
 
 
@@ -112,7 +122,7 @@ def _in_bands(recipe: Recipe, raw: bool) -> bool:
     window, several = recipe.window, len(recipe.kernels) > 1
     whole = (
         recipe.sheet, recipe.colormap, recipe.alpha == "filter", recipe.activation == "softmax",
-        (window.groups or 1) > 1, len(recipe.names()) != len(recipe.kernels),
+        (window.groups or 1) > 1, len(recipe.names) != len(recipe.kernels),
         several and window.padding_mode == "circular",  # of which each would hold the whole image
     )  # fmt: skip
     return not any(whole) and all(

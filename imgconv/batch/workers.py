@@ -26,6 +26,7 @@ from imgconv.batch.runner import Outcome
 from imgconv.compute import bands
 from imgconv.errors import ImageError
 from imgconv.images.publish import while_waiting
+from imgconv.images.source import is_special
 
 _SMALL = 4 << 20  # bytes of a file beyond which little of its work is Python
 _PLACES = 3  # inputs that a process has at once: one is worked on, the others wait for the disk
@@ -58,13 +59,12 @@ class _Channel(NamedTuple):
 
 
 def run(
-    sources: Iterable[Source], work: Any, jobs: int, naming: bool,
+    sources: Iterable[Source], work: Any, jobs: int,
     by: Callable[[Iterable[Source], Any, int, int], Iterator[Outcome]],
 ) -> Iterator[Outcome]:  # fmt: skip
     """Yield what `by(sources, work, jobs, first index)` yields, its work done by processes.
 
-    By threads where processes cannot be had or the first file is large. naming: whether outputs
-    are still to be named for each input.
+    By threads where processes cannot be had or the first file is large.
     """
     left = iter(sources)
     first = list(itertools.islice(left, 1))
@@ -81,7 +81,7 @@ def run(
     rest = itertools.chain(second, left)
     with contextlib.ExitStack() as stack:
         if second and threading.active_count() == 1:
-            pool = Pool(work, jobs, naming)
+            pool = Pool(work, jobs)
             stack.callback(pool.close)
             if len(pool):
                 work, jobs = pool, len(pool)
@@ -98,12 +98,11 @@ def _is_small(source: Source) -> bool:
 class Pool:
     """This process and others, working as `work` does; called by threads.
 
-    naming: whether outputs are named here first. Its length is how many inputs may be under way,
-    0 where no process could be had.
+    Its length is how many inputs may be under way, 0 where no process could be had.
     """
 
-    def __init__(self, work: Work, jobs: int, naming: bool) -> None:
-        self._work, self._naming = work, naming
+    def __init__(self, work: Work, jobs: int) -> None:
+        self._work = work
         self._gate = threading.Semaphore(1)  # one input of a process is worked on at a time
         self._processes: list[int] = []
         self._channels: list[_Channel] = []
@@ -124,8 +123,8 @@ class Pool:
 
     def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]:
         """Have an input's work done. Raises what it raises; ImageError where its worker dies."""
-        if self._naming:
-            self.outputs(source, index)
+        if source == "-" or is_special(source):  # whose wait ends with this process's work
+            return self._here(source, index, replace)
         channel = self._idle.get()
         try:
             if channel is None:

@@ -7,6 +7,7 @@ import click
 
 from imgconv.bank.literal import kernel_without_files
 from imgconv.batch.carrying import Result
+from imgconv.batch.naming import Part, component
 from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
@@ -59,7 +60,9 @@ def _maps(record: Record, given: dict[str, Any], origin: Origin) -> "MapAgain":
         params = settings(run.run, record, given, record.chain or "")
         steps = parse_chain(params.pop("chain"), kernel_without_files)
         request = run.request_of((), steps, params.pop("keep"), params)
-    request.recipe = replace(request.recipe, only=record.map)
+    # An earlier version recorded labels as they were.
+    only = record.map and component(record.map)
+    request.recipe = replace(request.recipe, only=only)
     checked(request)
     if not names_of(request.recipe):
         raise UsageError(f"no map {record.map!r}")
@@ -74,8 +77,9 @@ class MapAgain(Work):
     def __init__(
         self, request: Request, target: str | None, made: Format, together: bool, origin: Origin
     ) -> None:
-        plan = Plan(target, made.suffixes[0], archive=made.archive and together)
+        plan = Plan(target, made=made)
         super().__init__(request, "-" if target is None else target, made, plan)
+        self._whole = made.archive and together
         self._known = origin
         self.content = self._data = b""
         self.ome = False
@@ -92,7 +96,10 @@ class MapAgain(Work):
     def _origin(self, source: str, data: Any) -> Origin:
         return self._known
 
-    def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
+    def together(self, source: str) -> bool:
+        return self._whole
+
+    def _path(self, source: str, part: Part, index: int, frame: int) -> str:
         check_against_input(self.target or "-", source, False)
         return self.target or "-"
 

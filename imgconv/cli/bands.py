@@ -51,7 +51,7 @@ class InBands(Outputs):
         """The results of a file whose rows are read while others are written, where that goes."""
         from imgconv.images.png_chunks import Unusual
 
-        if self.plan.together:
+        if self.together(source):
             return None
         image = self._open(source, index)
         if image is None:
@@ -77,16 +77,17 @@ class InBands(Outputs):
         """Write the maps of an image whose rows come in order; None where that does not go."""
         given, recipe = self.request.given, self.request.recipe
         named = names_of(recipe)
-        if self.plan.together or not named:
+        if self.together(source) or not named:
             return None
-        paths = [self._path(source, kernel.name, name, index, frame) for kernel, _, name in named]
-        made = self._format(paths[0])
+        paths = [self._path(source, one.part, index, frame) for one in named]
+        made = self.format(source, paths[0])
         if len(paths) > 1 and not self._side_by_side(paths, made):
             return None
-        results = [
-            skipped(source, path, name) for path, (_, _, name) in zip(paths, named, strict=True)
-        ]
-        wanted = [place for place, path in enumerate(paths) if not self._finished(path, replace)]
+        results = [skipped(source, path, one.name) for path, one in zip(paths, named, strict=True)]
+        wanted = [
+            place for place, path in enumerate(paths)
+            if not self._finished(source, path, replace)
+        ]  # fmt: skip
         if not wanted:
             return results
         chosen = [paths[place] for place in wanted]
@@ -120,7 +121,7 @@ class InBands(Outputs):
         frame: int = 0, origin: Origin | None = None,
     ) -> "list[_Output] | None":  # fmt: skip
         """The wanted maps of an image as rows to write to paths; None where it has no rows."""
-        made = self._format(paths[0])
+        made = self.format(source, paths[0])
         recipe = self._recipe(made)
         dtype, raw = self._samples(made, image)
         maps = map_rows(image, recipe, dtype, raw, made.alpha, wanted)
@@ -128,7 +129,7 @@ class InBands(Outputs):
             return None
         found = []
         for path, rows in zip(paths, maps, strict=True):
-            metadata = self._metadata(origin, frame, rows.kernel, rows.name, made)
+            metadata = self._metadata(source, origin, frame, rows.name, made)
             shape = rows.height, rows.width, rows.channels
             shown = Result(rows.kernel, rows.name, shape, rows.dtype, rows.alpha)
             options = self._options(path, metadata, image, shown) | {"alpha": rows.alpha}
@@ -160,9 +161,8 @@ class InBands(Outputs):
 
         Return (the samples, or None where they were written; how many were lost).
         """
-        kernel, _, name = names_of(self.request.recipe)[0]
         image = self._open(source, index)
-        path = self._path(source, kernel.name, name, index, 0)
+        path = self._path(source, names_of(self.request.recipe)[0].part, index, 0)
         maps = image and self._maps(source, [path], image)
         if not image or not maps:
             raise ImageError(f"{source}: changed while it was read")

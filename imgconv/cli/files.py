@@ -3,22 +3,25 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace as replaced
 from typing import Any
 
-from imgconv.batch import inputs as naming
 from imgconv.batch import runner
-from imgconv.batch.filtering import Recipe, rule_of
+from imgconv.batch.filtering import rule_of
+from imgconv.batch.inputs import Scan, Spooled, failure
+from imgconv.batch.naming import Template
 from imgconv.batch.pictured import names_of
-from imgconv.batch.plan import Plan, check_against_input, names_folder
+from imgconv.batch.plan import FIELDS, Claims, Kept, Plan, names_folder
 from imgconv.batch.reporting import Reports
 from imgconv.cli import recording
 from imgconv.cli.boundary import printable, say
-from imgconv.cli.outputs import Request, level_of
+from imgconv.cli.outputs import Request, check_terminal, level_of
 from imgconv.cli.work import Work
-from imgconv.errors import ImgconvError, UsageError
+from imgconv.errors import UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.reading import parse_frame
+from imgconv.images.remote import is_url
 from imgconv.images.writing import check_pyramid
 from imgconv.pictures.colormaps import check_colormap
 from imgconv.pictures.layout import Layout
@@ -36,75 +39,148 @@ def layout_of(given: dict[str, Any]) -> Layout | None:
 
 def write_all(request: Request) -> int:
     """Do the work; return the exit code. Raises UsageError before any work."""
-    given, recipe = request.given, request.recipe
+    given = request.given
+    _check_inputs(request)
+    checked(request)
+    target, made = _target(given)
+    if made:
+        check_pyramid(made, given["pyramid"])
+    reports = None
+    if given["report"]:
+        reports = Reports(given["report"], len(request.inputs) > 1)
+        if given["output"] is None and not given["in_place"]:
+            request.recipe = replaced(request.recipe, only_report=True)
+    scan = Scan(given["recursive"], not given["in_place"], _folder_of(target))
+    sources: Any = scan.expand(request.inputs, given["files_from"], given["null"])
+    sources = recording.recent(sources, given)
+    plan = _plan(request, target, made, scan, spilled=given["files_from"] is not None)
+    if reports:
+        reports.plan.folders = scan.folders
+    work = Work(request, target, made, plan, reports)
+    total = None
+    if given["stream"]:
+        sources = _planned_as_they_come(sources, work)
+    else:
+        # A list may have any number of names.
+        sources = list(sources) if given["files_from"] is None else Spooled(sources)
+        total = len(sources)
+        _plan_ahead(sources, work)
+        if not given["quiet"]:
+            _tell_of(scan, total, given)
+    jobs = 1  # of a cluster's own choice
+    if not given["cluster"]:
+        jobs = runner.shares(given["jobs"], given["threads"], total)
+    progress = runner.Progress(total, given["quiet"] or given["as_json"])
+    if total == 1:
+        work.tell = progress.rows
+    failed = 0
+    try:
+        for outcome in recording.run(sources, work, jobs, total, request.recipe, given):
+            progress.step()
+            if outcome.error is not None:
+                progress.end()
+                failed = max(failed, outcome.error.exit_code if total == 1 else 1)
+                say(f"imgconv: {outcome.error}")
+            _print(outcome, given)
+    finally:
+        progress.end()
+    return failed
+
+
+def _check_inputs(request: Request) -> None:
+    given = request.given
     if not request.inputs and given["files_from"] is None:
         raise UsageError("no input: expected image files, - or sample:chart")
     if request.inputs.count("-") + (given["files_from"] == "-") > 1:
         raise UsageError("standard input is named twice, expected once")
     if given["cluster"] and "-" in request.inputs:
         raise UsageError("--cluster: an image on standard input, expected files or URLs")
-    frame = given["frame"]
-    checked(request)
-    target, made = _target(given)
-    if made:
-        check_pyramid(made, given["pyramid"])
-    if target == "-" and given["as_json"]:
-        raise UsageError("--json and image data both on standard output, expected one of them")
-    reports = None
-    if given["report"]:
-        reports = Reports(given["report"], len(request.inputs) > 1)
-        if given["output"] is None and not given["in_place"]:
-            recipe = request.recipe = replaced(recipe, only_report=True)
-    plan = Plan(target, made.suffixes[0] if made else ".png", given["in_place"],
-                several=len(names_of(recipe)) > 1 or len(request.inputs) > 1,
-                archive=made is not None and made.archive)  # fmt: skip
-    sources: Any = naming.expand(
-        request.inputs, given["recursive"], given["files_from"], given["null"]
-    )
-    if given["files_from"] is not None:
+    if given["stream"] and given["files_from"] is None:
+        raise UsageError("--stream: expected --files-from with it")
+
+
+def _plan(
+    request: Request, target: str | None, made: formats.Format | None, scan: Scan, spilled: bool
+) -> Plan:
+    """How the outputs are called."""
+    given, recipe = request.given, request.recipe
+    names = None
+    if spilled:
         from imgconv.batch.names import SpilledNames
 
-        plan.taken = SpilledNames()
-    sources = recording.recent(sources, given)
-    total = None
-    if given["files_from"] is None:
-        sources = list(sources)
-        total = len(sources)
-        results = total if plan.together else total * len(names_of(recipe))
-        if target == "-" and results > 1:
-            raise UsageError(
-                f"{results} results for standard output, expected one; "
-                "use -o DIR/, --combine or npz:-"
-            )
-        if target != "-" and frame != "all":
-            _plan_ahead(sources, plan, recipe, reports)
-    work = Work(request, target, made, plan, reports)
-    jobs = 1  # of a cluster's own choice
-    if not given["cluster"]:
-        jobs = runner.shares(given["jobs"], given["threads"], 1 if target == "-" else total)
-    progress = runner.Progress(total, given["quiet"] or given["as_json"])
-    if total == 1:
-        work.tell = progress.rows
-    failed = 0
-    try:
-        for outcome in recording.run(sources, work, jobs, total, recipe, given):
-            progress.step()
-            if outcome.error is not None:
-                progress.end()
-                failed = max(failed, outcome.error.exit_code if total == 1 else 1)
-                say(f"imgconv: {outcome.error}")
-            if given["as_json"]:
-                _print_json(outcome)
-            elif given["dry_run"] or given["verbose"]:
-                stream = sys.stdout if given["dry_run"] else sys.stderr
-                for result in outcome.results:
-                    print(
-                        f"{printable(result['input'])} -> {printable(result['output'])}",
-                        file=stream,
-                    )
-    finally:
-        progress.end()
-    return failed
+        names = SpilledNames()
+    pictures = bool(recipe.sheet or recipe.colormap)
+    directed = any(kernel.combine == "direction" for kernel in recipe.kernels)
+    frame = given["frame"]
+    return Plan(
+        target, made=made, kept=Kept(given["depth"], pictures, pictures or directed),
+        in_place=given["in_place"],
+        several=len(names_of(recipe)) > 1 or len(request.inputs) > 1, claims=Claims(names),
+        folders=scan.folders, frame=0 if frame in (None, "all") else int(frame),
+    )  # fmt: skip
+
+
+def _plan_ahead(sources: Any, work: Work) -> None:
+    """Name every output before any work, so that collisions are found now."""
+    on_stdout = 0
+    for index, source in enumerate(sources):
+        if isinstance(source, str):
+            on_stdout += _plan_one(source, index, work)
+            if on_stdout > 1:
+                raise UsageError(
+                    "more than one result for standard output, expected one; use -o DIR/, "
+                    "--combine or npz:-"
+                )
+
+
+def _planned_as_they_come(sources: Any, work: Work) -> Iterator[Any]:
+    """Yield sources once their outputs are named; one that collides is yielded as its error."""
+    for index, source in enumerate(sources):
+        if isinstance(source, str):
+            try:
+                if _plan_one(source, index, work):
+                    raise UsageError(f"{source}: --stream and standard output, expected -o DIR/")
+            except UsageError as error:
+                source = failure(source, error)
+        yield source
+
+
+def _plan_one(source: str, index: int, work: Work) -> int:
+    """Name an input's outputs; return how many results go to standard output."""
+    given = work.request.given
+    if given["in_place"]:
+        if source == "-" or source.startswith("sample:"):
+            raise UsageError(f"--in-place: {source} cannot be replaced, expected files")
+    elif work.plan.claims:
+        work.plan.claims.input(source)
+    planned = work.planned(source, index)
+    if given["pyramid"] and work.made is None:
+        for one in planned:
+            check_pyramid(work.format(source, one.path), True)
+    maps = [one for one in planned if one.path == "-"]
+    if maps:
+        _check_stdout(source, work)
+    return len({one.frame for one in maps} if work.together(source) else maps)
+
+
+def _check_stdout(source: str, work: Work) -> None:
+    """Raise UsageError where standard output cannot take a result."""
+    given = work.request.given
+    if given["as_json"]:
+        raise UsageError("--json and image data both on standard output, expected one of them")
+    for option in ("cluster", "ledger", "resume"):
+        if given[option]:
+            raise UsageError(f"--{option} and standard output, expected -o with files")
+    if not given["dry_run"]:
+        check_terminal(work.format(source, "-"))
+
+
+def _tell_of(scan: Scan, total: int, given: dict[str, Any]) -> None:
+    """Say what of the inputs was passed over, where one would not expect it."""
+    for folder in scan.passed:
+        say(f"imgconv: {folder}: passed over, since the outputs go there")
+    if given["files_from"] is not None and not total:
+        say(f"imgconv: --files-from {given['files_from']}: no names, nothing to do")
 
 
 def checked(request: Request) -> None:
@@ -137,34 +213,39 @@ def _target(given: dict[str, Any]) -> tuple[str | None, formats.Format | None]:
             raise UsageError("--in-place and --output, expected one of them")
         return None, made
     if target is None:
-        return None, made or formats.FORMATS["png"]
+        return None, made
     prefix, colon, rest = target.partition(":")
     if colon and rest == "-":
         return "-", formats.format_named(prefix)
     if target == "-":
-        if made is None:
-            raise UsageError("-o - needs --format, or a name such as png:-")
         return "-", made
     if made is None and not names_folder(target):
-        suffix = os.path.splitext(target)[1]
-        if not suffix.startswith(".{") and (suffix or "{" not in target):
+        Template(target, FIELDS)  # which first says what is wrong with its fields
+        if not target.endswith(".{ext}"):
             made = formats.format_of(target)
-        return target, made
-    if made is None:
-        made = formats.FORMATS["png"]
     return target, made
 
 
-def _plan_ahead(sources: list[Any], plan: Plan, recipe: Recipe, reports: Reports | None) -> None:
-    """Name every output before any work, so that collisions are found now."""
-    for index, source in enumerate(sources):
-        if isinstance(source, ImgconvError):
-            continue
-        for kernel, _, name in names_of(recipe):
-            path = plan.path(source, kernel.name, name, index)
-            check_against_input(path, source, plan.in_place)
-        if reports:
-            reports.path(source, index)
+def _folder_of(target: str | None) -> str | None:
+    """The folder that outputs go into, which is not scanned for inputs; None where that is ours."""
+    if target is None or target == "-" or is_url(target):
+        return None
+    literal, brace, _ = target.partition("{")
+    folder = target if names_folder(target) and not brace else os.path.dirname(literal)
+    return os.path.realpath(folder) if folder else None
+
+
+def _print(outcome: runner.Outcome, given: dict[str, Any]) -> None:
+    """Say what became of an input, where that was asked for."""
+    if given["as_json"]:
+        _print_json(outcome)
+    elif given["dry_run"] or given["verbose"]:
+        stream = sys.stdout if given["dry_run"] else sys.stderr
+        # The maps in an archive are one output.
+        rows = {row["output"]: row for row in outcome.results}
+        for path, row in rows.items():
+            if not (given["dry_run"] and row.get("skipped")):
+                print(f"{printable(row['input'])} -> {printable(path)}", file=stream)
 
 
 def _print_json(outcome: runner.Outcome) -> None:

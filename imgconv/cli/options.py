@@ -372,6 +372,11 @@ _BATCH = (
     files_from,
     null,
     click.option(
+        "--stream",
+        is_flag=True,
+        help="Begin before the list of --files-from ends; collisions are found as names come.",
+    ),
+    click.option(
         "--jobs", type=click.IntRange(1), help="Files worked on at once; default: the CPUs."
     ),
     click.option(

@@ -3,24 +3,27 @@
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imgconv.batch.carrying import Result, carried
 from imgconv.batch.draft import Draft
 from imgconv.batch.filtering import ChainRecipe, Recipe
+from imgconv.batch.naming import Part
 from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.batch.reporting import Reports
 from imgconv.cli.boundary import drop_stdout, reason, say
-from imgconv.errors import OutputError, UsageError
+from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats
 from imgconv.images.complete import is_complete
 from imgconv.images.image import Image
-from imgconv.images.publish import exists, publish
+from imgconv.images.publish import EXISTS, exists, leads_to_a_stream, publish
+from imgconv.images.reading import count_frames
 from imgconv.images.remote import is_url
+from imgconv.images.source import is_special, read_stdin
 from imgconv.images.streamed import Streamed
 
 
@@ -43,6 +46,15 @@ def level_of(text: str) -> int | str:
     raise UsageError(f"--compress {text}: expected 0 to 9, fast or small")
 
 
+class Planned(NamedTuple):
+    """A result before it is made; is_page: it is a page of `--report`."""
+
+    frame: int
+    name: str
+    path: str
+    is_page: bool = False
+
+
 class Outputs:
     """The outputs of a command, apart from what is in them."""
 
@@ -53,6 +65,8 @@ class Outputs:
         self.request, self.target, self.made, self.plan = request, target, made, plan
         self.reports = reports
         self.tell: Callable[[int, int], None] | None = None  # of rows done, for one large image
+        self._stdin: bytes | None = None
+        plan.kept.stdin = self.stdin
         self.replacing = any(
             request.given[option] for option in ("overwrite", "in_place", "skip_existing")
         )
@@ -63,18 +77,45 @@ class Outputs:
 
     def apart(self) -> None:
         """This is a worker's copy: what an output is called collides with nothing here."""
-        self.plan.taken = None
+        self.plan.claims = None
 
     def stdin(self) -> bytes:
-        """The bytes of the input `-`."""
-        return sys.stdin.buffer.read()
+        """The bytes of the input `-`, which are read once."""
+        if self._stdin is None:
+            self._stdin = read_stdin()
+        return self._stdin
 
     def outputs(self, source: str, index: int) -> list[str]:
-        """The paths of an input's results, of the first frame."""
-        paths = [
-            self._path(source, k.name, n, index, 0) for k, _, n in names_of(self.request.recipe)
-        ]
-        return [*paths, self.reports.path(source, index)] if self.reports else paths
+        """The paths of all results of an input; finds collisions."""
+        return [one.path for one in self.planned(source, index)]
+
+    def planned(self, source: str, index: int) -> "list[Planned]":
+        """All results of an input; of frame 0 alone where it is not known how many there are."""
+        found = []
+        for frame in range(self._frames(source) or 1):
+            for one in names_of(self.request.recipe):
+                path = self._path(source, one.part, index, frame)
+                found.append(Planned(frame, one.name, path))
+            if self.reports:
+                path = self.reports.path(source, index, frame)
+                found.append(Planned(frame, "report", path, is_page=True))
+        return found
+
+    def _frames(self, source: str) -> int | None:
+        """How many frames of an input are wanted; None where only its work will tell."""
+        if self.request.given["frame"] != "all":
+            return 1
+        if is_special(source):
+            return None
+        try:
+            data = self.stdin() if source == "-" else source
+            return count_frames(data, self.request.given["max_pixels"])
+        except ImgconvError:  # said when its turn comes
+            return None
+
+    def together(self, source: str) -> bool:
+        """Whether the maps of an image go into one file."""
+        return self.plan.together(source)
 
     def _origin(self, source: str, data: Any) -> Origin | None:
         """What the records say of the input, if there are any."""
@@ -85,21 +126,30 @@ class Outputs:
             return None
         return Origin(source, data if isinstance(data, bytes) else None)
 
-    def _path(self, source: str, kernel: str, name: str, index: int, frame: int) -> str:
-        if self.target == "-":
-            return "-"
-        path = self.plan.path(source, kernel, name, index, frame)
+    def _path(self, source: str, part: Part, index: int, frame: int) -> str:
+        path = self.plan.path(source, part, index, frame)
         check_against_input(path, source, self.plan.in_place)
         return path
 
-    def _finished(self, path: str, replace: bool) -> bool:
+    def _check_free(self, paths: Iterable[str], replace: bool) -> None:
+        """Raise OutputError for an output that exists and is not to be replaced."""
+        if replace or self.replacing or self.request.given["cluster"]:
+            return
+        for path in paths:
+            if path != "-" and exists(path) and not leads_to_a_stream(path):
+                raise OutputError(f"{path}: {EXISTS}")
+
+    def _finished(self, source: str, path: str, replace: bool) -> bool:
         """Whether --skip-existing leaves this output alone."""
         skipping = self.request.given["skip_existing"] and path != "-" and not replace
         if skipping and is_url(path):
             return exists(path)
-        return skipping and is_complete(path, self._format(path).name)
+        return skipping and is_complete(path, self.format(source, path).name)
 
-    def _format(self, path: str) -> formats.Format:
+    def format(self, source: str, path: str) -> formats.Format:
+        """The format of an output. Raises UsageError where its name does not tell."""
+        if path == "-" and self.made is None:
+            path = self.plan.kept.suffix(source)
         return self.made or formats.format_of(path)
 
     def _recipe(self, made: formats.Format) -> Recipe:
@@ -118,8 +168,8 @@ class Outputs:
         )
         if self.reports or recipe.channels is not None or not (each and recipe.keeps_colors()):
             return False
-        paths = [self._path(source, k.name, n, index, 0) for k, _, n in names_of(recipe)]
-        return all(self._format(path).name == "tiff" for path in paths)
+        paths = [self._path(source, one.part, index, 0) for one in names_of(recipe)]
+        return all(self.format(source, path).name == "tiff" for path in paths)
 
     def _samples(self, made: formats.Format, image: Image | Streamed) -> tuple[Any, bool]:
         """(dtype of the samples to write, whether they are responses as they were computed)."""
@@ -146,12 +196,14 @@ class Outputs:
         }  # fmt: skip
 
     def _metadata(
-        self, origin: Origin | None, frame: int, kernel: Any, name: str, made: formats.Format
+        self, source: str, origin: Origin | None, frame: int, name: str, made: formats.Format
     ) -> dict[str, Any] | None:
         if origin is None:
             return None
         recipe = self.request.recipe
-        one = None if self.plan.together or recipe.sheet else (kernel, name)
+        one = None
+        if not (self.together(source) or recipe.sheet):
+            one = next(found for found in recipe.names if found.name == name)
         return self.request.draft.record(origin, frame, recipe, one, made)
 
     def _tell_of(self, image: Image | Streamed) -> None:
@@ -181,6 +233,15 @@ class Outputs:
         # A cluster may run a task twice: what the first run left is then found done.
         or_same = bool(self.request.given["cluster"])
         return publish(path, pieces, replace or self.replacing, or_same)
+
+
+def check_terminal(made: formats.Format) -> None:
+    """Raise UsageError where the bytes of an image would go to a terminal."""
+    if not made.text and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError(
+            f"standard output is a terminal, not for {made.name}: expected > FILE, a pipe or "
+            "-o FILE; `imgconv show` shows images here"
+        )
 
 
 def to_stdout(pieces: Any) -> int:

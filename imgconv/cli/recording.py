@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgconv.batch import runner
 from imgconv.compute import plan
-from imgconv.errors import ImageError, UsageError
+from imgconv.errors import ImageError
 
 if TYPE_CHECKING:
     from imgconv.batch.resuming import Work
@@ -40,9 +40,6 @@ def run(
     if given["dry_run"] or not (recording or given["cluster"]):
         yield from _by_workers(sources, work, jobs, total, given, runner.run)
         return
-    option = "--cluster" if given["cluster"] else "--ledger"
-    if given["output"] == "-" or (given["output"] or "").endswith(":-"):
-        raise UsageError(f"{option} and standard output, expected -o with files")
     from imgconv.batch import ledger, resuming
     from imgconv.batch.ledger_file import DEFAULT
 
@@ -76,12 +73,12 @@ def _by_workers(
     given: dict[str, Any], run: Any,
 ) -> Iterator[runner.Outcome]:  # fmt: skip
     """Yield what `run(sources, work, jobs, 0)` yields, by processes where these are of use."""
-    # Names of further frames are known only in the process that reads them, and plans are told
-    # where the loops run.
+    # A pipe, or a file that has changed, may have frames that are named only when it is read, and
+    # plans are told where the loops run.
     alone = jobs == 1 or given["dry_run"] or given["frame"] == "all" or plan.is_told()
     if alone or (total is not None and total < LEAST):
         yield from run(sources, work, jobs, 0)
         return
     from imgconv.batch import workers
 
-    yield from workers.run(sources, work, jobs, total is None, run)
+    yield from workers.run(sources, work, jobs, run)

@@ -10,11 +10,11 @@ from imgconv.batch.carrying import Result
 from imgconv.batch.origin import Origin, taken
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.cli.bands import InBands, in_files, skipped
-from imgconv.cli.outputs import level_of
+from imgconv.cli.outputs import Planned, level_of
 from imgconv.errors import ImgconvError, OutputError
 from imgconv.images import formats
 from imgconv.images.image import Image
-from imgconv.images.publish import EXISTS, exists, held, leads_to_a_stream
+from imgconv.images.publish import held
 from imgconv.images.reading import read_images
 from imgconv.images.streamed import rows_of
 from imgconv.images.writing import encode, encode_archive
@@ -43,30 +43,17 @@ class Work(InBands):
 
     def _made(self, source: str, index: int, replace: bool) -> list[dict[str, Any]]:
         given, recipe = self.request.given, self.request.recipe
-        named = [(k, n, self._path(source, k.name, n, index, 0)) for k, _, n in names_of(recipe)]
-        page = self.reports.path(source, index) if self.reports else None
+        planned = self.planned(source, index)
+        if self._all_finished(source, planned, replace) and self._frames(source):
+            return [skipped(source, one.path, one.name) for one in planned]
+        self._check_free((one.path for one in planned), replace)
         if given["dry_run"]:
-            pages = [("report", page)] if page else []
-            paths = [*((name, path) for _, name, path in named), *pages]
-            return [{"input": source, "output": path, "map": name} for name, path in paths]
+            return [self._intended(source, one, replace) for one in planned]
         frame = given["frame"]
-        # The names of further frames are known only once the file is read.
-        finished = all(self._finished(path, replace) for _, _, path in named)
-        if page and finished:
-            # A page appears whole or not at all.
-            finished = given["skip_existing"] and not replace and os.path.exists(page)
-        if frame != "all" and finished:
-            return [skipped(source, path, name) for _, name, path in named]
-        if not (replace or self.replacing or given["cluster"]) and self.target != "-":
-            for _, _, path in named:
-                if exists(path) and not leads_to_a_stream(path):
-                    raise OutputError(f"{path}: {EXISTS}")
-        if page and self.reports:
-            self.reports.check(page, replace or self.replacing)
         data = taken(source, given["max_pixels"], self.stdin)
         origin = self._origin(source, data)
-        plain = frame is None and not self.reports and bool(named)
-        if plain and all(in_files(source, path) for _, _, path in named):
+        plain = frame is None and not self.reports
+        if plain and all(in_files(source, one.path) for one in planned):
             streamed = self._streamed(source, index, replace, origin)
             if streamed is not None:
                 return streamed
@@ -92,6 +79,23 @@ class Work(InBands):
                 results.append({"input": source} | row)
         return results
 
+    def _all_finished(self, source: str, planned: list[Planned], replace: bool) -> bool:
+        """Whether --skip-existing leaves all these results alone."""
+        skips = self.request.given["skip_existing"] and not replace
+        return all(
+            # A page appears whole or not at all.
+            skips and os.path.exists(one.path)
+            if one.is_page
+            else self._finished(source, one.path, replace)
+            for one in planned
+        )
+
+    def _intended(self, source: str, one: Planned, replace: bool) -> dict[str, Any]:
+        """What --dry-run says of a result."""
+        if self._all_finished(source, [one], replace):
+            return skipped(source, one.path, one.name)
+        return {"input": source, "output": one.path, "map": one.name, "frame": one.frame}
+
     def _write(
         self, source: str, index: int, image: Any, all_frames: bool, replace: bool,
         origin: Origin | None,
@@ -103,17 +107,15 @@ class Work(InBands):
             return streamed
         results: list[dict[str, Any]] = []
         archives: dict[str, tuple[dict[str, Any], Any, list[dict[str, Any]]]] = {}
-        if not names_of(recipe):
+        parts = {one.name: one.part for one in names_of(recipe)}
+        if not parts:
             return results
-        first = names_of(recipe)[0]
-        path = self._path(source, first[0].name, first[2], index, image.frame * all_frames)
-        made = self._format(path)
+        path = self._path(source, next(iter(parts.values())), index, frame)
+        made = self.format(source, path)
         dtype, raw = self._samples(made, image)
         for result in results_of(image, self._recipe(made), dtype, raw):
-            path = self._path(
-                source, result.kernel.name, result.name, index, image.frame * all_frames
-            )
-            if self._finished(path, replace):
+            path = self._path(source, parts[result.name], index, frame)
+            if self._finished(source, path, replace):
                 results.append(skipped(source, path, result.name))
                 continue
             samples, alpha = result.samples, result.alpha
@@ -126,8 +128,8 @@ class Work(InBands):
                    "map": result.name, "width": width, "height": height, "channels": channels,
                    "dtype": str(samples.dtype), "scale": scale}  # fmt: skip
             results.append(row)
-            metadata = self._metadata(origin, image.frame, result.kernel, result.name, made)
-            if self.plan.together:
+            metadata = self._metadata(source, origin, image.frame, result.name, made)
+            if self.together(source):
                 arrays, _, rows = archives.setdefault(path, ({}, metadata, []))
                 arrays[result.name or "image"] = samples
                 rows.append(row)

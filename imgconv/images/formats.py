@@ -128,12 +128,15 @@ _READ_BY_NAME = {
     "tsv": "TEXT", "text": "TEXT", "dib": "BMP",
 }  # fmt: skip
 _NUMBER_BYTES = frozenset(b"0123456789+-.,;eE \t\r\n#nNaAiIfF")
-READABLE_SUFFIXES: frozenset[str] = frozenset(
+# What the scan of a folder takes: pictures by their extensions. Numbers (NPY, NPZ, CSV, text) are
+# as often kernels, weights or notes, and have to be named; the last of these are kinds of TIFF.
+SCANNED_SUFFIXES: frozenset[str] = frozenset(
     f".{name}"
     for name in (
         *(name.lower() for name in PILLOW_PLUGINS),
-        *(name for name in _READ_BY_NAME if name not in ("netpbm", "text")),
-        "jpe", "jfif", "jpx", "rgb", "bw", "ras",
+        *(name for name, kind in _READ_BY_NAME.items() if kind not in ("NPY", "NPZ", "TEXT")),
+        "apng", "jpe", "jfif", "jpx", "jpc", "jpf", "j2c", "rgb", "rgba", "bw", "ras",
+        "stk", "lsm", "btf", "tf2", "tf8",
     )
 )  # fmt: skip
 
@@ -156,6 +159,43 @@ def format_of(path: str | os.PathLike[str]) -> Format:
         what = f"unknown extension {suffix!r}" if suffix else "no extension"
         raise UsageError(f"{os.fspath(path)}: {what}; expected one of {known}, or --format")
     return found
+
+
+# Formats and kinds that are read and not written, with the nearest that is. All others: PNG.
+_NEAREST = {
+    ".mpo": "jpeg", ".pbm": "pgm", ".netpbm": "pnm", ".tsv": "txt", ".apng": "png",
+    **dict.fromkeys((".stk", ".lsm", ".btf", ".tf2", ".tf8"), "tiff"),
+}  # fmt: skip
+_NEAREST_KINDS = {"NETPBM": "pnm", "TEXT": "txt"}
+
+
+def kept_suffix(
+    suffix: str, kind: str | None, depth: str | None, pictures: bool, colors: bool
+) -> str | None:
+    """The extension of an output that keeps its input's format, or `.png` where that cannot be.
+
+    suffix: of the input's name. kind: what its bytes are, as `sniff` says it: asked for, by None,
+    where the name does not say it. depth: as of `output_dtype`. pictures: the output is a picture
+    of 8 bits in colors, which formats of raw values do not hold. colors: it may have three
+    channels, whatever the input has.
+    """
+    made = _BY_SUFFIX.get(os.path.splitext(suffix)[1].lower() or suffix.lower())
+    own = made is not None
+    if made is None:
+        name = _NEAREST.get(suffix.lower())
+        if name is None and suffix.lower() not in SCANNED_SUFFIXES:
+            if kind is None:
+                return None
+            name = _NEAREST_KINDS.get(kind, kind.lower())
+        made = FORMATS.get(name or "png", FORMATS["png"])
+    if colors and made.name == "pgm":
+        made, own = FORMATS["ppm"], False
+    if pictures and made.raw:
+        made, own = FORMATS["png"], False
+    wanted = {"8": U8, "16": U16, "32f": F32}.get(depth or "")
+    if wanted and wanted not in made.dtypes:
+        made, own = FORMATS["tiff" if wanted == F32 else "png"], False
+    return suffix if own else made.suffixes[0]
 
 
 def sniff(prefix: bytes, name: str = "", named: str | None = None) -> str | None:

@@ -7,6 +7,7 @@ and not applied: samples stay as they are in the file. A profile is kept in `Ima
 as it describes the pixels.
 """
 
+import contextlib
 import io
 import os
 from collections.abc import Iterator
@@ -94,6 +95,33 @@ def read_images(
         yield from _Reader(opened, kind, wanted, limit, level, cmyk).images()
 
 
+def count_frames(
+    source: str | os.PathLike[str] | bytes | memoryview, max_pixels: int | None = None
+) -> int:
+    """How many images `read_images` yields for `frame="all"`, by the file's structure alone.
+
+    No pixel is decoded, but files that are not on this machine are fetched. Raises ImageError and
+    LimitError as `read_images` does, for what the structure shows.
+    """
+    path = "" if isinstance(source, (bytes, bytearray, memoryview)) else os.fspath(source)
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    if path.startswith(_SAMPLE):
+        return 1
+    if is_zarr(path):
+        from imgconv.images.zarr_arrays import ZarrRows
+
+        with contextlib.closing(ZarrRows(path)) as rows:
+            frames: int = rows.frames
+            return frames
+    if is_url(path):
+        from imgconv.images.remote import fetch
+
+        source = fetch(path, file_limit(limit))
+    with Source(source, path) as opened:
+        kind = sniff(opened.prefix, opened.name)
+        return _Reader(opened, kind, None, limit, 0, False).count() if kind else 1
+
+
 def file_limit(max_pixels: int) -> int:
     """The most bytes a file of an image within the limit can need."""
     return _BYTES_PER_PIXEL * max_pixels + _SLACK
@@ -154,6 +182,32 @@ class _Reader:
             check_level(self.name, self.level)
         for image in reader():
             yield _oriented(image)
+
+    def count(self) -> int:
+        """How many frames there are."""
+        file = self.source.file(self.byte_limit)
+        if self.kind == "NPY":
+            from imgconv import npy
+
+            with npy.reported_as(ImageError):
+                shape = npy.parse_header(file.read(npy.HEADER_LIMIT + 12), self.name).shape
+            return shape[0] if len(shape) == 4 else 1
+        if self.kind == "NPZ":
+            from imgconv.images import arrays
+
+            return sum(frames for _, frames, _ in arrays.open_npz(file, self.name, self.limit))
+        if self.kind == "TIFF":
+            from imgconv.images.tiff_pages import TiffPages, reported
+
+            size = self.source.size
+            if size is None:
+                size = len(self.source.data(self.byte_limit))
+            with reported(self.name, self.limit):
+                return len(TiffPages(file, size, self.name))
+        if self.kind in ("TEXT", "NETPBM"):
+            return 1
+        with pillow.decoding(self.name, self.limit):
+            return pillow.frame_count(pillow.open_image(file, self.kind, self.name))
 
     def check(self, height: int, width: int) -> None:
         """Raise LimitError for a declared size beyond the limit, ImageError for an empty one."""

@@ -261,8 +261,8 @@ def test_row_22_names_are_taken_literally_and_reported_printably(photo, name, lo
     assert listed.returncode == 1
     one_line(listed)
     assert "error" in json.loads(listed.stdout)
-    dry = imgconv("apply", *options, "--dry-run", "--", os.fsdecode(name), cwd=photo,
-                  env=environment)  # fmt: skip
+    dry = imgconv("apply", *options, "--dry-run", "--overwrite", "--", os.fsdecode(name),
+                  cwd=photo, env=environment)  # fmt: skip
     assert dry.returncode == 0
     assert dry.stdout.count(b"\n") == 1
 
@@ -378,7 +378,8 @@ def test_recursive_takes_the_images_below_and_nothing_else(photo):
         (photo / name).write_bytes((photo / "photo.png").read_bytes())
     arguments = ("apply", "-q", "-k", "sobel", "in", "-o", "out/")
     assert imgconv(*arguments, "--recursive", cwd=photo).returncode == 0
-    assert sorted(os.listdir(photo / "out")) == ["a.png", "b.png"]
+    assert sorted(os.listdir(photo / "out")) == ["a.png", "deep"]
+    assert os.listdir(photo / "out" / "deep") == ["b.png"]
     shutil.rmtree(photo / "out")
     assert imgconv(*arguments, cwd=photo).returncode == 0
     assert os.listdir(photo / "out") == ["a.png"]

@@ -246,7 +246,8 @@ def test_a_scan_takes_a_folder_for_zarr_only_by_its_name(tmp_path):
     v2(photos / "holiday", compressor={"id": "imgconv-canary"})
     v2(photos / "scans" / "good.ZARR")
     Image.fromarray(IMAGE).save(photos / "holiday" / "beach.png")
-    result = here("apply", "-k", "identity", photos, "--recursive", "-o", f"{tmp_path}/out/")
+    result = here("apply", "-k", "identity", photos, "--recursive", "-o", f"{tmp_path}/out/",
+                  "--format", "png")  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
     made = {path.stem for path in Path(tmp_path / "out").rglob("*") if path.is_file()}
     assert made == {"beach", "good"}

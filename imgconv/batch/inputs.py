@@ -164,6 +164,10 @@ class Spooled:
             pickle.dump(source, self._file)
             self._count += 1
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
     def __len__(self) -> int:
         return self._count
 

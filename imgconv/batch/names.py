@@ -34,3 +34,7 @@ class SpilledNames:
                 return origin
             found = self._db.execute("SELECT origin FROM name WHERE digest = ?", (digest,))
             return os.fsdecode(found.fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()

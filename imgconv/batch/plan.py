@@ -29,6 +29,11 @@ class Claims:
         self._names = {} if names is None else names
         self._real = functools.lru_cache(4096)(os.path.realpath)
 
+    def close(self) -> None:
+        """Let go of what takes the dictionary's place."""
+        if not isinstance(self._names, dict):
+            self._names.close()
+
     def _key(self, path: str) -> str:
         """A path without links, by which the same file is found again."""
         if is_url(path):

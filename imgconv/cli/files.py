@@ -1,5 +1,6 @@
 """What commands share that turn image files into image files."""
 
+import contextlib
 import json
 import os
 import sys
@@ -53,20 +54,30 @@ def write_all(request: Request) -> int:
     scan = Scan(given["recursive"], not given["in_place"], _folder_of(target))
     sources: Any = scan.expand(request.inputs, given["files_from"], given["null"])
     sources = recording.recent(sources, given)
-    plan = _plan(request, target, made, scan, spilled=given["files_from"] is not None)
-    if reports:
-        reports.plan.folders = scan.folders
-    work = Work(request, target, made, plan, reports)
-    total = None
-    if given["stream"]:
-        sources = _planned_as_they_come(sources, work)
-    else:
-        # A list may have any number of names.
-        sources = list(sources) if given["files_from"] is None else Spooled(sources)
-        total = len(sources)
+    with contextlib.ExitStack() as stack:
+        claims = stack.enter_context(contextlib.closing(_claims(given)))
+        plan = _plan(request, target, made, scan, claims)
+        if reports:
+            reports.plan.folders, reports.plan.claims = scan.folders, claims
+        work = Work(request, target, made, plan, reports)
+        if given["stream"]:
+            return _do(_planned_as_they_come(sources, work), None, work)
+        if given["files_from"] is None:
+            sources = list(sources)
+        else:  # a list may have any number of names
+            sources = stack.enter_context(contextlib.closing(Spooled(sources)))
         _plan_ahead(sources, work)
         if not given["quiet"]:
-            _tell_of(scan, total, given)
+            _tell_of(scan, len(sources), given)
+        return _do(sources, len(sources), work)
+
+
+def _do(sources: Any, total: int | None, work: Work) -> int:
+    """Work on inputs, and say what becomes of them; return the exit code.
+
+    total: how many there are, if that is known.
+    """
+    given = work.request.given
     jobs = 1  # of a cluster's own choice
     if not given["cluster"]:
         jobs = runner.shares(given["jobs"], given["threads"], total)
@@ -75,7 +86,7 @@ def write_all(request: Request) -> int:
         work.tell = progress.rows
     failed = 0
     try:
-        for outcome in recording.run(sources, work, jobs, total, request.recipe, given):
+        for outcome in recording.run(sources, work, jobs, total, work.request.recipe, given):
             progress.step()
             if outcome.error is not None:
                 progress.end()
@@ -99,23 +110,27 @@ def _check_inputs(request: Request) -> None:
         raise UsageError("--stream: expected --files-from with it")
 
 
+def _claims(given: dict[str, Any]) -> Claims:
+    """What finds collisions, in a file where the names of a list may be too many for memory."""
+    if given["files_from"] is None:
+        return Claims()
+    from imgconv.batch.names import SpilledNames
+
+    return Claims(SpilledNames())
+
+
 def _plan(
-    request: Request, target: str | None, made: formats.Format | None, scan: Scan, spilled: bool
+    request: Request, target: str | None, made: formats.Format | None, scan: Scan, claims: Claims
 ) -> Plan:
     """How the outputs are called."""
     given, recipe = request.given, request.recipe
-    names = None
-    if spilled:
-        from imgconv.batch.names import SpilledNames
-
-        names = SpilledNames()
     pictures = bool(recipe.sheet or recipe.colormap)
     directed = any(kernel.combine == "direction" for kernel in recipe.kernels)
     frame = given["frame"]
     return Plan(
         target, made=made, kept=Kept(given["depth"], pictures, pictures or directed),
         in_place=given["in_place"],
-        several=len(names_of(recipe)) > 1 or len(request.inputs) > 1, claims=Claims(names),
+        several=len(names_of(recipe)) > 1 or len(request.inputs) > 1, claims=claims,
         folders=scan.folders, frame=0 if frame in (None, "all") else int(frame),
     )  # fmt: skip
 

@@ -78,6 +78,8 @@ class Outputs:
     def apart(self) -> None:
         """This is a worker's copy: what an output is called collides with nothing here."""
         self.plan.claims = None
+        if self.reports:
+            self.reports.plan.claims = None
 
     def stdin(self) -> bytes:
         """The bytes of the input `-`, which are read once."""

@@ -22,13 +22,26 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     """Filter images with kernels and write the maps.
 
     \b
-    imgconv apply -k sobel photo.jpg                        writes photo-sobel.png
+    imgconv apply -k sobel photo.jpg                        writes photo-sobel.jpg
     imgconv apply -k gaussian:sigma=2 photo.jpg -o soft.jpg
     imgconv apply -k "0 -1 0; -1 5 -1; 0 -1 0" a.png b.png -o sharp/
-    cat photo.png | imgconv apply -k laplacian - -o png:- > edges.png
+    imgconv apply -k sobel photos --recursive -o edges/     photos/a/b.jpg to edges/a/b.jpg
+    cat photo.png | imgconv apply -k laplacian - > edges.png
 
-    Inputs are files, folders with --recursive, globs, - for standard input, or sample:chart.
-    Without -o, the result of photo.jpg is photo-KERNEL.png in the current folder.
+    Inputs are files, folders, globs, - for standard input, or sample:chart. Without -o, the
+    result of photo.jpg is photo-KERNEL.jpg in the current folder, and that of - goes to
+    standard output; formats that cannot be written become PNG.
+
+    -o may be a template of these fields:
+
+    \b
+    {stem}    the input's name without folder and extension
+    {kernel}  the kernel's name
+    {map}     the map's name among all of an image
+    {frame}   number of the frame or page; {frame:03d} pads it
+    {parent}  name of the input's folder
+    {ext}     the output's extension: the input's, or that of --format
+    {index}   the input's number, in four digits; {index:06d}
     """
     from imgconv.cli.files import write_all
 

@@ -322,7 +322,7 @@ _WRITE = (
         "--output",
         type=IMAGE,
         metavar="PATH",
-        help="File, folder/, template, - or png:- for standard output.",
+        help="File, folder/, template such as '{stem}-{map}.png', or - for standard output.",
     ),
     click.option("--format", "format_", type=FORMAT, help="Output format, whatever the name says."),
     click.option(
@@ -399,7 +399,7 @@ _BATCH = (
         metavar="ADDRESS|local:N",
         help="Work on a Dask cluster: tcp://HOST:PORT, or N processes here.",
     ),
-    click.option("--dry-run", is_flag=True, help="Say what would be written and stop."),
+    click.option("--dry-run", is_flag=True, help="List what would be written and stop."),
     as_json,
     quiet,
     click.option("-v", "--verbose", count=True, help="Say more."),

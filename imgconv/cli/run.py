@@ -29,7 +29,7 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
     Steps: gray, conv KERNEL [stride= padding= dilation= groups= mode= value= flip=
     combine= bias=],
     maxpool, avgpool, minpool, lppool, adaptive-avgpool, global-avgpool …, softmax and every
-    activation.
+    activation. -o is a file, a folder/ or a template, as `imgconv apply --help` says.
     """
     from imgconv.cli.files import write_all
     from imgconv.networks.chain import parse_chain

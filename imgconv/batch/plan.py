@@ -97,6 +97,10 @@ class Kept:
             found = kept_suffix(suffix, kind, self.depth, self.pictures, self.colors)
         return found or ".png"
 
+    def format(self, source: str) -> Format:
+        """The format of an input's outputs."""
+        return format_of(f"x{self.suffix(source)}")
+
     def _kind(self, source: str) -> str:
         """What an input is whose name does not say it; "" where only its work will tell."""
         if source == "-":
@@ -152,7 +156,7 @@ class Plan:
         made = self.made
         if made is None and self.suffix is None:
             try:
-                made = format_of(source if self.in_place else self.kept.suffix(source))
+                made = format_of(source) if self.in_place else self.kept.format(source)
             except UsageError:
                 return False  # said when its turn comes
         return made is not None and made.archive and "map" not in self.template.used

@@ -150,9 +150,9 @@ class Outputs:
 
     def format(self, source: str, path: str) -> formats.Format:
         """The format of an output. Raises UsageError where its name does not tell."""
-        if path == "-" and self.made is None:
-            path = self.plan.kept.suffix(source)
-        return self.made or formats.format_of(path)
+        if self.made is not None:
+            return self.made
+        return self.plan.kept.format(source) if path == "-" else formats.format_of(path)
 
     def _recipe(self, made: formats.Format) -> Recipe:
         """The recipe for outputs of a format, which say what is missing as their own tag does."""

@@ -180,7 +180,8 @@ def test_errors_of_a_batch_name_their_file(tmp_path):
     for channels in (4, 5):
         np.save(tmp_path / f"in{channels}.npy", np.zeros((4, 4, channels), np.uint8))
     names = [tmp_path / f"in{channels}.npy" for channels in (4, 5)]
-    ended = here("apply", "-q", "-k", "identity", *names, "-o", f"{tmp_path}/out/")
+    ended = here("apply", "-q", "-k", "identity", *names, "-o", f"{tmp_path}/out/",
+                 "--format", "png")  # fmt: skip
     assert ended.returncode == 1
     lines = ended.stderr.splitlines()
     assert sorted(line.split(": ")[1] for line in lines) == [str(name) for name in names]

@@ -264,7 +264,9 @@ def head_of(
         found |= pointers
     if resolution := metadata.resolution:
         found |= writing.resolution_tags(resolution)
-    found |= dict(metadata.tiff)
+    # ImageJ's labels and overlays are of as many pages as it wrote.
+    whole = metadata.calibration and metadata.calibration.frames == pages
+    found |= {tag: value for tag, value in metadata.tiff if whole or tag not in _IMAGEJ}
     if metadata.xmp:
         found[_XMP] = Value(1, writing.whole_xmp(metadata))
     if metadata.resources:

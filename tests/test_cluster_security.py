@@ -197,5 +197,9 @@ def test_a_scheduler_with_certificates_is_reached_with_those_of_dasks_configurat
         refused = imgconv(*run, "--overwrite", cwd=tmp_path)
         assert refused.returncode == 2, refused.stderr
         assert refused.stderr.count(b"\n") == 1
+        unencrypted = [word.replace("tls:", "tcp:") for word in run]
+        refused = imgconv(*unencrypted, "--overwrite", cwd=tmp_path)
+        assert refused.returncode == 2, refused.stderr
+        assert refused.stderr.count(b"\n") == 1
     finally:
         cluster.end()

@@ -13,6 +13,7 @@ on a worker, when nothing else is under way that could die with them or kill the
 there when its worker dies again and again is given up.
 """
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -44,6 +45,7 @@ SUSPECTS = 1000
 SLOW_SECONDS = 30.0
 SLOW_FACTOR = 8.0
 RECONNECT_SECONDS = 60.0
+_ANSWER_SECONDS = 10
 _POLL_SECONDS = 0.5
 
 
@@ -141,9 +143,16 @@ class Cluster:
                 "distributed.comm.tls.ca-file, client.cert and client.key"
             )
         try:
-            self.client = Client(scheduler, timeout=10, set_as_default=False)
+            if scheduler is self.address:
+                asyncio.run(_answered(self.address))
+            self.client = Client(scheduler, timeout=_ANSWER_SECONDS, set_as_default=False)
             self.client.register_plugin(Plugin(self.work, self.within or 1))
-        except (OSError, TimeoutError, ValueError, ImportError, RuntimeError) as error:
+        except TimeoutError:
+            raise UsageError(
+                f"--cluster {self.address}: no answer of a Dask scheduler in {_ANSWER_SECONDS} s "
+                "(one with certificates is at tls://)"
+            ) from None
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise UsageError(f"--cluster {self.address}: {_line(error)}") from None
 
     @property
@@ -175,6 +184,20 @@ class Cluster:
                 with contextlib.suppress(Exception):
                     one.close(timeout=10)
         self._held.close()
+
+
+async def _answered(address: str) -> None:
+    """Return once a scheduler answers. Raises TimeoutError, OSError.
+
+    A client waits for ever for what accepts a connection and says nothing, as a scheduler at tls://
+    does to one that comes by tcp://.
+    """
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    found = connect(address, timeout=_ANSWER_SECONDS, **arguments)
+    (await asyncio.wait_for(found, _ANSWER_SECONDS)).abort()
 
 
 def _start_local(count: int, held: contextlib.ExitStack) -> Any:

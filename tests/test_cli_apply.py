@@ -236,7 +236,7 @@ def test_linear_light_blurs_to_the_mean_of_light_in_every_frame(tmp_path):
     pages = [Image.fromarray(stripes), Image.fromarray(255 - stripes)]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     arguments = ["-k", "1 2 1", "--divisor", "4", "--linear", "--frame", "all", "pages.tif"]
-    result = imgconv("apply", *arguments, "-o", "out/", cwd=tmp_path)
+    result = imgconv("apply", *arguments, "-o", "out/{frame}.tif", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     found = sorted((tmp_path / "out").iterdir())
     assert len(found) == 2

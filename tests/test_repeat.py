@@ -185,11 +185,14 @@ def test_each_output_of_a_batch_repeats_its_own_input_and_frame(imgconv, photo):
     Image.fromarray(data.camera()[:30, :30]).save("other.png")
     imgconv("apply", "-k", "sobel", "many.tif", "other.png", "photo.png", "--frame", "all", "-o",
             "out/")  # fmt: skip
+    imgconv("apply", "-k", "sobel", "many.tif", "--frame", "all", "-o", "out/{stem}-{frame}.tif")
     names = sorted(os.listdir("out"))
-    assert names == ["many-1.tif", "many-2.tif", "many.tif", "other.png", "photo.png"]
+    assert names == ["many-0.tif", "many-1.tif", "many-2.tif", "many.tif", "other.png",
+                     "photo.png"]  # fmt: skip
     for name in names:
         same(imgconv, f"out/{name}")
     assert record_of("out/many-2.tif")["options"]["frame"] == "2"
+    assert record_of("out/many.tif")["options"]["frame"] == "all"
 
 
 def test_standard_input_has_to_be_given_again(imgconv, photo):
@@ -333,7 +336,7 @@ TAMPERED = [
     ({"options": {"kernel": ['{"weights": [[NaN]]}']}}, "finite"),
     ({"options": {"kernel": ['{"weights": [[1]], "generator": "x"}']}}, "JSON object of weights"),
     ({"options": {"kernel": ["sobel"], "scale": "x"}}, "scale"),
-    ({"options": {"kernel": ["sobel"], "frame": "all"}}, "frame"),
+    ({"options": {"kernel": ["sobel"], "format": "jpeg", "frame": "all"}}, "option frame: all"),
     ({"options": {"kernel": ["sobel"], "gray": "yes"}}, "option gray"),
     ({"options": {"kernel": ["sobel"], "stride": 3}}, "option stride"),
     ({"options": {"kernel": ["sobel"], "stride": "-1"}}, "stride"),

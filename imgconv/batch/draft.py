@@ -23,12 +23,12 @@ class Draft:
     kernels: tuple[Kernel, ...] = ()
 
     def record(
-        self, origin: Origin, frame: int, recipe: Recipe, one: MapName | None, form: Format,
+        self, origin: Origin, frame: int | None, recipe: Recipe, one: MapName | None, form: Format,
     ) -> dict[str, Any]:  # fmt: skip
         """The record of an output of a format, no longer than it holds.
 
         one: the only map in it, of which alone the record then speaks; None where an output holds
-        them all. frame: of the input, for `--frame all`.
+        them all. frame: of the input, for `--frame all`; None where it holds all.
         """
         limit = form.note
         options = options_of_output(self.command, self.given, form, frame)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from imgconv import __version__
 from imgconv.errors import ImageError
-from imgconv.images.formats import FORMATS, NOTE_LIMIT, Format
+from imgconv.images.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
 
 VERSION = 1
 _WINDOW = ("groups", "stride", "padding", "padding-mode", "pad-value", "dilation")
@@ -137,11 +137,11 @@ def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of_output(
-    command: str, given: Mapping[str, Any], form: Format, frame: int
+    command: str, given: Mapping[str, Any], form: Format, frame: int | None
 ) -> dict[str, Any]:
-    """`options_of` for one output: its format, and its frame of the input for `--frame all`."""
+    """`options_of` for one output: its format, and its frame of the input, None for all in one."""
     found = options_of(command, {**given, "format_": form.name})
-    if "frame" in found:
+    if "frame" in found and frame is not None:
         found["frame"] = str(frame if found["frame"] == "all" else int(found["frame"]))
     return found
 
@@ -221,7 +221,9 @@ def _options(found: Any, command: str, wrong: Any) -> dict[str, Any]:
     if found.get("format") not in FORMATS:
         raise wrong(f"format {_shown(found.get('format'))}, expected one of {', '.join(FORMATS)}")
     if found.get("frame") == "all":
-        raise wrong("option frame: all, expected a number")
+        form = FORMATS[found["format"]]
+        if command == "net features" or not holds_frames(form, "", True):
+            raise wrong("option frame: all, expected a number")
     return found
 
 

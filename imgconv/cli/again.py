@@ -18,6 +18,7 @@ from imgconv.cli.work import Work
 from imgconv.errors import UsageError
 from imgconv.images.formats import FORMATS, Format
 from imgconv.images.publish import joined
+from imgconv.images.reading import Frames
 
 
 def work_of(record: Record, given: dict[str, Any], origin: Origin) -> Any:
@@ -98,6 +99,9 @@ class MapAgain(Work):
 
     def together(self, source: str) -> bool:
         return self._whole
+
+    def _in_one_file(self, source: str, path: str, frames: Frames) -> bool:
+        return bool(self.request.given["frame"] == "all")
 
     def _path(self, source: str, part: Part, index: int, frame: int) -> str:
         check_against_input(self.target or "-", source, False)

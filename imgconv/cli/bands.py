@@ -148,7 +148,8 @@ class InBands(Outputs):
         for place, (rows, made, options, _) in zip(wanted, maps, strict=True):
             last = rows is maps[-1].rows
             watched = WatchedRows(rows, self.tell) if self.tell and last else rows
-            pieces = encode_rows(watched, made, **options, patched=paths[place] != "-")
+            stream = paths[place] == "-" or leads_to_a_stream(paths[place])
+            pieces = encode_rows(watched, made, **options, patched=not stream)
             outputs.append(Output(paths[place], pieces, rows.done))
         if len(paths) > 1:
             return publish_together(outputs, replace or self.replacing)

@@ -21,7 +21,7 @@ from imgconv.images import formats
 from imgconv.images.complete import is_complete
 from imgconv.images.image import Image
 from imgconv.images.publish import EXISTS, exists, leads_to_a_stream, publish
-from imgconv.images.reading import count_frames
+from imgconv.images.reading import Frames, count_frames
 from imgconv.images.remote import is_url
 from imgconv.images.source import is_special, read_stdin
 from imgconv.images.streamed import Streamed
@@ -94,19 +94,29 @@ class Outputs:
     def planned(self, source: str, index: int) -> "list[Planned]":
         """All results of an input; of frame 0 alone where it is not known how many there are."""
         found = []
-        for frame in range(self._frames(source) or 1):
-            for one in names_of(self.request.recipe):
+        frames = self._frames(source) or Frames(1)
+        whole = False  # whether the maps of frame 0 hold the others too
+        for frame in range(frames.number):
+            for one in () if whole else names_of(self.request.recipe):
                 path = self._path(source, one.part, index, frame)
                 found.append(Planned(frame, one.name, path))
+            whole = whole or bool(found and self._in_one_file(source, found[0].path, frames))
             if self.reports:
                 path = self.reports.path(source, index, frame)
                 found.append(Planned(frame, "report", path, is_page=True))
         return found
 
-    def _frames(self, source: str) -> int | None:
+    def _in_one_file(self, source: str, path: str, frames: Frames) -> bool:
+        """Whether the frames of an input go into one file each map."""
+        wanted = self.request.given["frame"] == "all" and frames.number > 1
+        if not wanted or "frame" in self.plan.template.used or not names_of(self.request.recipe):
+            return False
+        return formats.holds_frames(self.format(source, path), path, frames.animated)
+
+    def _frames(self, source: str) -> Frames | None:
         """How many frames of an input are wanted; None where only its work will tell."""
         if self.request.given["frame"] != "all":
-            return 1
+            return Frames(1)
         if is_special(source):
             return None
         try:
@@ -198,7 +208,7 @@ class Outputs:
         }  # fmt: skip
 
     def _metadata(
-        self, source: str, origin: Origin | None, frame: int, name: str, made: formats.Format
+        self, source: str, origin: Origin | None, frame: int | None, name: str, made: formats.Format
     ) -> dict[str, Any] | None:
         if origin is None:
             return None

@@ -9,18 +9,19 @@ import numpy as np
 from imgconv.batch.carrying import Result
 from imgconv.batch.origin import Origin, taken
 from imgconv.batch.pictured import names_of, results_of
-from imgconv.cli.bands import InBands, in_files, skipped
+from imgconv.cli.bands import in_files, skipped
+from imgconv.cli.frames import InFrames
 from imgconv.cli.outputs import Planned, level_of
 from imgconv.errors import ImgconvError, OutputError
 from imgconv.images import formats
 from imgconv.images.image import Image
 from imgconv.images.publish import held
-from imgconv.images.reading import read_images
+from imgconv.images.reading import count_frames
 from imgconv.images.streamed import rows_of
 from imgconv.images.writing import encode, encode_archive
 
 
-class Work(InBands):
+class Work(InFrames):
     """Read, filter, encode and publish one input."""
 
     def warm(self) -> None:
@@ -58,18 +59,25 @@ class Work(InBands):
             if streamed is not None:
                 return streamed
         results = []
-        for image in read_images(data, frame=frame, max_pixels=given["max_pixels"],
-                                 level=given["level"], memory=given["memory"],
-                                 cmyk=self._keeps_inks(source, index),
-                                 name="standard input" if source == "-" else source):  # fmt: skip
-            self._tell_of(image)
+        whole = False
+        if frame == "all":
+            frames = count_frames(data, given["max_pixels"])
+            whole = self._in_one_file(source, planned[0].path, frames)
+        if whole:
+            results = self._write_frames(source, index, data, frames.number, replace, origin)
+            if not self.reports:
+                return results
+        for image in self._images(source, index, data):
+            if not whole:
+                self._tell_of(image)
             # MPO is a camera's JPEG: its further frames are previews of the old picture.
-            if given["in_place"] and image.frames > 1 and image.format != "MPO":
+            if given["in_place"] and image.frames > 1 and image.format != "MPO" and not whole:
                 raise OutputError(
                     f"{source}: --in-place would lose frames of its {image.frames}; "
-                    "write them elsewhere with --frame all -o DIR/"
+                    "--frame all filters them all"
                 )
-            results += self._write(source, index, image, frame == "all", replace, origin)
+            if not whole:
+                results += self._write(source, index, image, frame == "all", replace, origin)
             if self.reports:
                 from imgconv.batch.reports import report_of
 

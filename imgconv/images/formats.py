@@ -38,7 +38,7 @@ _INTEGERS = (U8, U16, *_SIGNED_AND_WIDE)
 FORMATS: dict[str, Format] = {
     made.name: made
     for made in (
-        Format("png", (".png",), (U8, U16), (1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
+        Format("png", (".png", ".apng"), (U8, U16), (1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
         Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), note=NOTE_LIMIT),
         Format("webp", (".webp",), channels=(1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
         Format("tiff", (".tif", ".tiff"), (*_INTEGERS, F32, F64), (), alpha=True, note=NOTE_LIMIT),
@@ -65,6 +65,7 @@ FORMATS: dict[str, Format] = {
         Format("txt", (".txt",), (U8, U16, F32, F64), (), alpha=True, raw=True, text=True),
     )
 }
+_OF_FRAMES = ("tiff", "gif", "webp", "zarr", "npy", "npz", "safetensors")
 _BY_SUFFIX = {suffix: made for made in FORMATS.values() for suffix in made.suffixes}
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "text": "txt", "numpy": "npy"}
 
@@ -196,6 +197,17 @@ def kept_suffix(
     if wanted and wanted not in made.dtypes:
         made, own = FORMATS["tiff" if wanted == F32 else "png"], False
     return suffix if own else made.suffixes[0]
+
+
+def holds_frames(made: Format, path: str, animated: bool) -> bool:
+    """Whether all frames of an input go into one file; animated: they are no pages.
+
+    Most programs show the first frame of a PNG alone, so pages go into one only if its name says
+    that it is animated.
+    """
+    if made.name == "png":
+        return animated or path.lower().endswith(".apng")
+    return made.name in _OF_FRAMES
 
 
 def sniff(prefix: bytes, name: str = "", named: str | None = None) -> str | None:

@@ -12,7 +12,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -95,9 +95,16 @@ def read_images(
         yield from _Reader(opened, kind, wanted, limit, level, cmyk).images()
 
 
+class Frames(NamedTuple):
+    """How many frames there are, and whether they are an animation's or pages."""
+
+    number: int
+    animated: bool = False
+
+
 def count_frames(
     source: str | os.PathLike[str] | bytes | memoryview, max_pixels: int | None = None
-) -> int:
+) -> Frames:
     """How many images `read_images` yields for `frame="all"`, by the file's structure alone.
 
     No pixel is decoded, but files that are not on this machine are fetched. Raises ImageError and
@@ -106,20 +113,21 @@ def count_frames(
     path = "" if isinstance(source, (bytes, bytearray, memoryview)) else os.fspath(source)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if path.startswith(_SAMPLE):
-        return 1
+        return Frames(1)
     if is_zarr(path):
         from imgconv.images.zarr_arrays import ZarrRows
 
         with contextlib.closing(ZarrRows(path)) as rows:
-            frames: int = rows.frames
-            return frames
+            return Frames(rows.frames)
     if is_url(path):
         from imgconv.images.remote import fetch
 
         source = fetch(path, file_limit(limit))
     with Source(source, path) as opened:
         kind = sniff(opened.prefix, opened.name)
-        return _Reader(opened, kind, None, limit, 0, False).count() if kind else 1
+        if kind is None:
+            return Frames(1)
+        return Frames(_Reader(opened, kind, None, limit, 0, False).count(), kind in ANIMATIONS)
 
 
 def file_limit(max_pixels: int) -> int:

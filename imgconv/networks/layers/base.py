@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv import shapes
+from imgconv.compute.borders import index_map
 from imgconv.errors import ModelError, ShapeError
 
 Array = npt.NDArray[Any]
@@ -17,20 +19,30 @@ Ints = int | Sequence[int]
 Padding = int | str | Sequence[int]
 
 
+NOWHERE = np.iinfo(np.int64).min  # stands for a tap that there is not
+
+
 class Reach(NamedTuple):
     """What one output unit sees of a layer's input along one axis, as a window.
 
     stride is a fraction for layers that enlarge. Output i sees input positions from
-    i · stride − near on, `kernel` of them at a distance of `dilation`.
+    ⌊i · stride⌋ − near on, `kernel` of them at a distance of `dilation`; or, whichever output it
+    is, the first `kernel`, which are all (`everything`).
     """
 
     kernel: int = 1
-    stride: float = 1
-    near: float = 0
+    stride: Fraction | int = 1
+    near: int = 0
     dilation: int = 1
+    everything: bool = False
 
 
 POINT = Reach()
+
+
+def all_of(size: int) -> Reach:
+    """The reach of what depends on a whole row or column."""
+    return Reach(size, size, everything=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +57,13 @@ class Layer:
     )
     # Names of parameters that are statistics, which PyTorch does not count as parameters.
     buffers: ClassVar[tuple[str, ...]] = ()
+    # Whether a unit depends on all of its map besides its window, by a mean or a variance.
+    everywhere: ClassVar[bool] = False
+
+    @property
+    def turns(self) -> bool:
+        """Whether rows become columns and the other way round."""
+        return False
 
     @property
     def kind(self) -> str:
@@ -93,15 +112,63 @@ class Layer:
         """
         if len(before) == len(after) == 4 and before[2:] == after[2:]:
             return POINT
-        size = before[2 + axis] if len(before) == 4 else 1
-        return Reach(size, size)
+        return all_of(before[2 + axis] if len(before) == 4 else 1)
 
-    def sees(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
-        """The input positions that any of these output units sees; some may lie in the padding."""
+    def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
+        """How far what is seen moves on from one unit to the next, in input positions."""
+        return Fraction(self.reach(axis, before, after).stride)
+
+    def taps(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        """The input positions that each of these units would see if the input had no ends.
+
+        Shape (units, taps); NOWHERE where a unit has fewer taps than others.
+        """
         reach = self.reach(axis, before, after)
-        starts = np.floor(units * reach.stride - reach.near).astype(np.int64)
+        if reach.everything:
+            return np.broadcast_to(np.arange(reach.kernel), (len(units), reach.kernel))
+        stride = Fraction(reach.stride)
+        starts = units * stride.numerator // stride.denominator - reach.near
         places: Places = starts[:, None] + reach.dilation * np.arange(reach.kernel)
-        return places.ravel()
+        return places
+
+    def seen(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        """`taps` of the input as it is: NOWHERE beyond its ends, or what stands for it there."""
+        return within(self.taps(axis, units, before, after), before[2 + axis])
+
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> "Layer":
+        """What lies between one of the inputs and one of the outputs, if not the same for all."""
+        return self
+
+
+def within(places: Places, size: int) -> Places:
+    """Positions on an axis; NOWHERE for those that are not on it."""
+    return np.where((places >= 0) & (places < size), places, NOWHERE)
+
+
+def padded(places: Places, size: int, mode: str, near: int, far: int) -> Places:
+    """Positions on an axis with pads before and behind: those that stand there by the mode."""
+    source = index_map(size, near, far, mode)
+    on = within(places + near, len(source))
+    found: Places = np.where(on >= 0, source[np.maximum(on, 0)], -1)
+    return np.where(found >= 0, found, NOWHERE)
+
+
+def along(worked: int, axis: int, before: Shape) -> Reach | None:
+    """The reach of what works along one axis of an array, if it is that one: the whole of it."""
+    own = len(before) == 4 and worked % 4 == 2 + axis
+    return all_of(before[2 + axis]) if own else None
+
+
+@dataclass(frozen=True, eq=False)
+class Everything(Layer):
+    """What lies between an input and an output that depends on all of it, along these axes."""
+
+    axes: tuple[int, ...] = (0, 1)
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        if len(before) == 4 and axis not in self.axes:
+            return POINT
+        return all_of(before[2 + axis] if len(before) == 4 else 1)
 
 
 def image_shape(shape: Shape, channels: int | None, operation: str) -> tuple[int, int, shapes.Pair]:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from imgconv import shapes
 from imgconv.errors import ShapeError
 from imgconv.networks.layers.base import (
+    NOWHERE,
     Array,
     Ints,
     Layer,
@@ -17,7 +19,9 @@ from imgconv.networks.layers.base import (
     Reach,
     Shape,
     image_shape,
+    padded,
 )
+from imgconv.networks.layers.pointwise import Add
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,12 @@ class Conv2d(Layer):
         kernel, stride, sides, dilation = self.window
         return Reach(kernel[axis], stride[axis], sides[2 * axis], dilation[axis])
 
+    def seen(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        _, _, sides, _ = self.window
+        places = self.taps(axis, units, before, after)
+        near, far = sides[2 * axis : 2 * axis + 2]
+        return padded(places, before[2 + axis], self.padding_mode, near, far)
+
 
 @dataclass(frozen=True, eq=False)
 class ResidualConv2d(Conv2d):
@@ -96,6 +106,9 @@ class ResidualConv2d(Conv2d):
             self.stride, self.padding, self.dilation, self.groups, self.padding_mode,
             activation=self.activation, residual=inputs[1],
         )  # fmt: skip
+
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> Layer:
+        return Add() if source else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +157,13 @@ class ConvTranspose2d(Layer):
     def multiply_adds(self, *given: Shape) -> int:
         return math.prod(given[0]) * math.prod(self.parameter_shapes()["weight"][1:])
 
-    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        kernel, stride, near, dilation = self._along(axis)
-        span = shapes.extent(kernel, dilation)
-        return Reach(-(-span // stride), 1 / stride, (span - 1 - near) / stride)
+    def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
+        return Fraction(1, self._along(axis)[1])
 
-    def sees(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+    def taps(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
         kernel, stride, near, dilation = self._along(axis)
         taps = units[:, None] + near - dilation * np.arange(kernel)
-        places: Places = taps[taps % stride == 0]
-        return places // stride
+        return np.where(taps % stride == 0, taps // stride, NOWHERE)
 
     def _along(self, axis: int) -> tuple[int, int, int, int]:
         near = shapes.resolve_padding(self.padding, (1, 1))[2 * axis]

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Array, Layer, Shape
+from imgconv.networks.layers.base import (
+    Array,
+    Everything,
+    Layer,
+    Reach,
+    Shape,
+    all_of,
+    along,
+)
 from imgconv.networks.layers.pointwise import Elementwise
 from imgconv.networks.layers.tensors import axis_of
 
@@ -27,16 +35,22 @@ def reported(name: str) -> Iterator[None]:
 class Function(Elementwise):
     """A function of arrays that works element by element and broadcasts as NumPy does.
 
-    same_type: the result has the type of the first input; else what the function gives.
+    same_type: the result has the type of the first input; else what the function gives. axes: along
+    which an element depends on all others (of norms, say).
     """
 
     name: str = ""
     function: Callable[..., Array] = np.positive
     same_type: bool = True
+    axes: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
         return self.name
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        whole = any(along(own, axis, before) for own in self.axes)
+        return all_of(before[2 + axis]) if whole else super().reach(axis, before, after)
 
     def forward(self, *inputs: Array) -> Array:
         with np.errstate(all="ignore"), reported(self.name):
@@ -113,6 +127,9 @@ class MatMul(Layer):
     def multiply_adds(self, *shapes: Shape) -> int:
         return math.prod(self.output_shape(*shapes)) * shapes[0][-1]
 
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> Layer:
+        return Everything((1 - source,))  # a row of the first, a column of the second
+
 
 @dataclass(frozen=True, eq=False)
 class LogSoftmax(Layer):
@@ -129,6 +146,9 @@ class LogSoftmax(Layer):
             shifted = inputs[0] - inputs[0].max(axis=self.axis, keepdims=True)
             total: Array = shifted - np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True))
         return total
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        return along(self.axis, axis, before) or super().reach(axis, before, after)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +180,9 @@ class ArgReduce(Layer):
         at = find(np.flip(x, self.axis), axis=self.axis, keepdims=self.keepdims)
         return np.asarray(x.shape[self.axis] - 1 - at)
 
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        return along(self.axis, axis, before) or super().reach(axis, before, after)
+
 
 @dataclass(frozen=True, eq=False)
 class TopK(Layer):
@@ -187,3 +210,6 @@ class TopK(Layer):
         order = order[..., : self.k]
         values = np.take_along_axis(x, order, -1)
         return np.moveaxis(values, -1, self.axis), np.moveaxis(order, -1, self.axis)
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        return along(self.axis, axis, before) or super().reach(axis, before, after)

@@ -13,7 +13,7 @@ import numpy as np
 from imgconv import shapes
 from imgconv.compute.arrays import real_type
 from imgconv.networks.chain import Window
-from imgconv.networks.layers.base import Array, Layer, Reach, Shape, image_shape
+from imgconv.networks.layers.base import Array, Layer, Places, Reach, Shape, image_shape, padded
 
 
 def interleaved(maps: Array) -> Array:
@@ -118,3 +118,8 @@ class KernelFilter(Layer):
     def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
         kernel, stride, sides, dilation = self.geometry
         return Reach(kernel[axis], stride[axis], sides[2 * axis], dilation[axis])
+
+    def seen(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        near, far = self.geometry[2][2 * axis : 2 * axis + 2]
+        places = self.taps(axis, units, before, after)
+        return padded(places, before[2 + axis], self.window.padding_mode, near, far)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Array, Layer, Shape, image_shape
+from imgconv.networks.layers.base import Array, Layer, Reach, Shape, all_of, image_shape
 from imgconv.shapes import check_groups
 
 
@@ -50,6 +50,7 @@ class InstanceNorm2d(Layer):
     num_features: int
     eps: float = 1e-5
     affine: bool = False
+    everywhere: ClassVar[bool] = True
 
     def parameter_shapes(self) -> dict[str, Shape]:
         return dict.fromkeys(("weight", "bias") if self.affine else (), (self.num_features,))
@@ -73,6 +74,7 @@ class GroupNorm(Layer):
     num_groups: int
     num_channels: int
     eps: float = 1e-5
+    everywhere: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_groups(self.num_channels, self.num_channels, self.num_groups, "GroupNorm")
@@ -105,6 +107,11 @@ class LayerNorm(Layer):
 
     def parameter_shapes(self) -> dict[str, Shape]:
         return dict.fromkeys(("weight", "bias")[: 1 + self.bias], self.normalized_shape)
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        if len(before) == 4 and 4 - len(self.normalized_shape) <= 2 + axis:
+            return all_of(before[2 + axis])
+        return super().reach(axis, before, after)
 
     def output_shape(self, *given: Shape) -> Shape:
         if given[0][len(given[0]) - len(self.normalized_shape) :] != self.normalized_shape:

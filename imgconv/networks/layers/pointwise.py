@@ -6,13 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import (
-    POINT,
-    Array,
-    Layer,
-    Reach,
-    Shape,
-)
+from imgconv.networks.layers.base import Array, Layer, Reach, Shape, along
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +35,9 @@ class Softmax(Layer):
         from imgconv.compute.pointwise import softmax
 
         return softmax(inputs[0], self.axis)
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        return along(self.axis, axis, before) or super().reach(axis, before, after)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +142,14 @@ class Concat(Layer):
         total = sum(shape[axis] for shape in given)
         return (*given[0][:axis], total, *given[0][axis + 1 :])
 
-    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        return POINT if self.axis % len(before) < 2 else super().reach(axis, before, after)
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> Layer:
+        from imgconv.networks.layers.tensors import Pad
+
+        axis = self.axis % len(given[0])
+        sizes = [shape[axis] for shape in given]
+        amounts = [(0, 0)] * len(given[0])
+        amounts[axis] = sum(sizes[:source]), sum(sizes[source + 1 :])
+        return Pad(tuple(amounts))
 
     def forward(self, *inputs: Array) -> Array:
         from imgconv.compute.arithmetic import concatenate

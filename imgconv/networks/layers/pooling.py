@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from imgconv import shapes
 from imgconv.networks.layers.base import (
+    NOWHERE,
     Array,
     Ints,
     Layer,
@@ -108,18 +110,14 @@ class _AdaptivePool(Layer):
         count, channels, _ = image_shape(given[0], None, self.kind)
         return (count, channels, *shapes.pair(self.output_size, "output_size"))
 
-    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        size, made = before[2 + axis], after[2 + axis]
-        widest = max(
-            -(-(i + 1) * size // made) - i * size // made for i in range(min(made, size) + 1)
-        )
-        # The mean window is size / made wide and lies in the middle of the widest.
-        return Reach(widest, size / made, (widest - size / made) / 2)
+    def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
+        return Fraction(before[2 + axis], after[2 + axis])
 
-    def sees(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+    def taps(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
         size, made = before[2 + axis], after[2 + axis]
-        windows = [np.arange(i * size // made, -(-(i + 1) * size // made)) for i in units]
-        return np.concatenate(windows)
+        starts, ends = units * size // made, -(-(units + 1) * size // made)
+        places = starts[:, None] + np.arange(int((ends - starts).max(initial=0)))
+        return np.where(places < ends[:, None], places, NOWHERE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,18 +7,20 @@ IEEE Trans. ASSP 29(6), 1981.
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from imgconv.compute.arrays import readable
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Array, Layer, Reach, Shape
+from imgconv.networks.layers.base import NOWHERE, Array, Layer, Places, Shape
 
 COORDINATES = (
     "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
     "tf_half_pixel_for_nn", "tf_crop_and_resize",
 )  # fmt: skip
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+ROUNDING = 1e-9  # weights up to which a tap is there by an error of its position alone
 # Taps on either side of a position.
 RADIUS = {"nearest": 1, "linear": 1, "cubic": 2}
 
@@ -65,26 +67,53 @@ class Resize(Layer):
             return self._resized(x)
 
     def _resized(self, x: Array) -> Array:
-        kept = self.coordinates != "tf_crop_and_resize"
-        for axis, (size, made) in enumerate(zip(x.shape, self.shape, strict=True)):
-            if kept and size == made and self.scales[axis] == 1:
-                continue
-            x = self._along(x, axis)
+        for axis, size in enumerate(x.shape):
+            if not self._keeps(axis, size):
+                x = self._along(x, axis)
         return np.ascontiguousarray(x)
 
-    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        if len(before) != 4:
-            return super().reach(axis, before, after)
-        taps = 1 if self.mode == "nearest" else 2 * RADIUS[self.mode]
-        stride = 1 / self.scales[2 + axis]
-        if self.antialias:
-            taps = math.ceil(taps * max(1.0, stride))
-        return Reach(taps, stride, (taps - stride) / 2)
+    def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
+        size, made = before[2 + axis], after[2 + axis]
+        if self._keeps(2 + axis, size):
+            return Fraction(1)
+        first, second = self._positions(2 + axis, size, np.array([0.0, 1.0]))
+        # Where the scale is not quite output over input, it is not meant to differ.
+        return Fraction(float(second - first)).limit_denominator(max(made, 2))
 
-    def _positions(self, axis: int, size: int) -> Array:
-        """Where each output element lies in the input."""
+    def taps(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        if self._keeps(2 + axis, before[2 + axis]):
+            return units[:, None]
+        places = self._positions(2 + axis, before[2 + axis], units.astype(np.float64))
+        if self.mode == "nearest":
+            return self._rounded(places)[:, None]
+        taps, weights = self._taps(places, self.scales[2 + axis], None)
+        return np.where(np.abs(weights) > ROUNDING, taps, NOWHERE)
+
+    def seen(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        size = before[2 + axis]
+        if self._keeps(2 + axis, size):
+            return units[:, None]
+        places = self._positions(2 + axis, size, units.astype(np.float64))
+        if self.mode == "nearest":
+            found = self._rounded(places).clip(0, size - 1)[:, None]
+        else:
+            taps, weights = self._taps(places, self.scales[2 + axis], size)
+            found = np.where(np.abs(weights) > ROUNDING, taps, NOWHERE)
+        return np.where(self._outside(places, size)[:, None], NOWHERE, found)
+
+    def _keeps(self, axis: int, size: int) -> bool:
+        """Whether an axis is left as it is."""
+        kept = self.coordinates != "tf_crop_and_resize"
+        return kept and size == self.shape[axis] and self.scales[axis] == 1
+
+    def _outside(self, places: Array, size: int) -> Array:
+        """Which positions take `extrapolation`."""
+        beyond: Array = (places < 0) | (places > size - 1)
+        return beyond & (self.coordinates == "tf_crop_and_resize")
+
+    def _positions(self, axis: int, size: int, index: Array) -> Array:
+        """Where output elements lie in the input."""
         made, scale = self.shape[axis], self.scales[axis]
-        index = np.arange(made, dtype=np.float64)
         kind = self.coordinates
         if kind == "align_corners":
             # ONNX takes the length before it is rounded down.
@@ -97,9 +126,9 @@ class Resize(Layer):
             start, end = self.region[axis]
             if made > 1:
                 return start * (size - 1) + index * ((end - start) * (size - 1) / (made - 1))
-            return np.full(made, 0.5 * (start + end) * (size - 1))
+            return np.full(len(index), 0.5 * (start + end) * (size - 1))
         if kind == "pytorch_half_pixel" and made == 1:
-            return np.zeros(1)
+            return np.zeros(len(index))
         found = (index + 0.5) / scale - 0.5
         if kind == "half_pixel_symmetric":
             found += size / 2 * (1 - made / (scale * size))
@@ -107,7 +136,7 @@ class Resize(Layer):
 
     def _along(self, x: Array, axis: int) -> Array:
         size = x.shape[axis]
-        places = self._positions(axis, size)
+        places = self._positions(axis, size, np.arange(self.shape[axis], dtype=np.float64))
         if self.mode == "nearest":
             out = np.take(x, self._rounded(places).clip(0, size - 1), axis)
         else:
@@ -119,9 +148,7 @@ class Resize(Layer):
                 if weight.any():
                     out += np.take(x, tap, axis) * weight.astype(real).reshape(spread)
             out = out.astype(x.dtype, copy=False)
-        if self.coordinates == "tf_crop_and_resize":
-            outside = (places < 0) | (places > size - 1)
-            out[(slice(None),) * axis + (outside,)] = self.extrapolation
+        out[(slice(None),) * axis + (self._outside(places, size),)] = self.extrapolation
         return out
 
     def _rounded(self, places: Array) -> Array:
@@ -133,8 +160,11 @@ class Resize(Layer):
         }[self.nearest]
         return found.astype(np.int64)
 
-    def _taps(self, places: Array, scale: float, size: int) -> tuple[Array, Array]:
-        """(outputs, taps): source elements and their weights, which sum to 1."""
+    def _taps(self, places: Array, scale: float, size: int | None) -> tuple[Array, Array]:
+        """(outputs, taps): source elements and their weights, which sum to 1.
+
+        size: of the source; None for one without ends.
+        """
         shrink = min(scale, 1.0) if self.antialias else 1.0
         radius = math.ceil(RADIUS[self.mode] / shrink)
         first = np.floor(places).astype(np.int64)
@@ -144,11 +174,12 @@ class Resize(Layer):
             weights = np.maximum(1 - distances, 0)
         else:
             weights = _cubic(distances, self.cubic_a)
-        if self.exclude_outside:
+        if self.exclude_outside and size is not None:
             weights = np.where((taps >= 0) & (taps < size), weights, 0)
         if self.exclude_outside or self.antialias:
-            weights = weights / weights.sum(axis=1, keepdims=True)
-        return taps.clip(0, size - 1), weights
+            with np.errstate(invalid="ignore"):  # of a position all of whose taps are outside
+                weights = weights / weights.sum(axis=1, keepdims=True)
+        return taps if size is None else taps.clip(0, size - 1), weights
 
 
 def _cubic(distances: Array, a: float) -> Array:

@@ -5,11 +5,22 @@ Axes and shapes are those of NumPy, batch included.
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import POINT, Array, Layer, Reach, Shape
+from imgconv.networks.layers.base import (
+    NOWHERE,
+    POINT,
+    Array,
+    Layer,
+    Places,
+    Reach,
+    Shape,
+    all_of,
+    padded,
+)
 
 
 def axis_of(axis: int, ndim: int, operation: str) -> int:
@@ -92,9 +103,14 @@ class Transpose(Layer):
 
         return transpose(inputs[0], self.order)
 
+    @property
+    def turns(self) -> bool:
+        return self.order[2:] == (3, 2)
+
     def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        last = tuple(range(len(before)))[-2:]
-        return POINT if self.order[-2:] == last else super().reach(axis, before, after)
+        if self.turns or self.order[-2:] == tuple(range(len(before)))[-2:]:
+            return POINT
+        return all_of(before[2 + axis] if len(before) == 4 else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +177,17 @@ class Pad(Layer):
             return super().reach(axis, before, after)
         return Reach(1, 1, self.amounts[2 + axis][0])
 
+    def seen(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        size, places = before[2 + axis], self.taps(axis, units, before, after)
+        near, far = self.amounts[2 + axis]
+        # Negative amounts cut before the rest is padded.
+        first, last = max(-near, 0), size - max(-far, 0)
+        mode = {"constant": "zeros", "edge": "replicate", "wrap": "circular"}.get(
+            self.mode, self.mode
+        )
+        found = padded(places - first, last - first, mode, max(near, 0), max(far, 0))
+        return np.where(found == NOWHERE, NOWHERE, found + first)
+
 
 @dataclass(frozen=True, eq=False)
 class Split(Layer):
@@ -181,8 +208,11 @@ class Split(Layer):
     def run(self, *inputs: Array) -> tuple[Array, ...]:
         return tuple(np.split(inputs[0], np.cumsum(self.sizes)[:-1], self.axis))
 
-    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        return POINT if self.axis % len(before) < 2 else super().reach(axis, before, after)
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> Layer:
+        start = sum(self.sizes[:output])
+        parts: list[tuple[int | None, int | None, int]] = [(None, None, 1)] * len(given[0])
+        parts[self.axis] = (start, start + self.sizes[output], 1)
+        return Slice(tuple(parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +234,7 @@ class Gather(Layer):
     def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
         if len(before) == 4 and self.axis % 4 < 2 and before[2:] == after[-2:]:
             return POINT
-        return super().reach(axis, before, after)
+        return all_of(before[2 + axis] if len(before) == 4 else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +252,10 @@ class Expand(Layer):
     def forward(self, *inputs: Array) -> Array:
         return np.broadcast_to(inputs[0], self.output_shape(inputs[0].shape))
 
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        repeated = len(before) == 4 and before[2 + axis] == 1 != after[2 + axis]
+        return Reach(1, 0) if repeated else super().reach(axis, before[:2] + after[2:], after)
+
 
 @dataclass(frozen=True, eq=False)
 class Tile(Layer):
@@ -236,6 +270,9 @@ class Tile(Layer):
 
     def forward(self, *inputs: Array) -> Array:
         return np.tile(inputs[0], self.repeats)
+
+    def seen(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        return units[:, None] % before[2 + axis]
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +303,7 @@ class Rearrange(Layer):
         if len(before) != 4:
             return super().reach(axis, before, after)
         # A block of input rows for each output row, or one input row for several.
-        stride = before[2 + axis] / after[2 + axis]
+        stride = Fraction(before[2 + axis], after[2 + axis])
         return Reach(max(1, round(stride)), stride)
 
 

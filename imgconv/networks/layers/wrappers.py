@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Array, Layer, Reach, Shape
+from imgconv.networks.layers.base import Array, Everything, Layer, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,11 +17,8 @@ class _Wrapper(Layer):
     def kind(self) -> str:
         return self.layer.kind
 
-    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        return self.layer.reach(axis, before, after)
-
-    def sees(self, axis: int, *rest: Any) -> Any:
-        return self.layer.sees(axis, *rest)
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> Layer:
+        return self.layer.between(source, output, given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +43,11 @@ class Bound(_Wrapper):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return self.output_shapes(*shapes)[0]
+
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> Layer:
+        free = [p for p in range(len(self.fixed) + len(given)) if p not in self.fixed]
+        every = tuple(self._merged(self.fixed, given))
+        return self.layer.between(free[source], output, every)
 
     def run(self, *inputs: Array) -> tuple[Array, ...]:
         fixed = {place: self.parameter(f"input{place}") for place in self.fixed}
@@ -73,6 +75,9 @@ class Fed(_Wrapper):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return self.output_shapes(*shapes)[0]
+
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> Layer:
+        return Everything() if source else self.layer.between(0, output, given[:1])
 
     def run(self, *inputs: Array) -> tuple[Array, ...]:
         arrays = dict(zip(self.names, inputs[1:], strict=True))
@@ -116,8 +121,5 @@ class Viewed(_Wrapper):
     def multiply_adds(self, *shapes: Shape) -> int:
         return self.layer.multiply_adds(self.before)
 
-    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
-        return Layer.reach(self, axis, before, after)
-
-    def sees(self, axis: int, *rest: Any) -> Any:
-        return Layer.sees(self, axis, *rest)
+    def between(self, source: int, output: int, given: tuple[Shape, ...]) -> Layer:
+        return Everything()

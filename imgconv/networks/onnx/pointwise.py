@@ -273,7 +273,7 @@ def _softmax(call: Call) -> Use:
     elif call.kind == "LogSoftmax":
         layer = LogSoftmax(along)
     else:
-        layer = _formula(call, lambda x: _hardmax(x, along))
+        layer = Function(name=call.kind, function=lambda x: _hardmax(x, along), axes=(along,))
     return Use(Viewed(layer, flat, shape) if viewed else layer)
 
 

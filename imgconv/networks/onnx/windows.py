@@ -352,7 +352,7 @@ def _lp_normalization(call: Call) -> Use:
         scaled: Array = np.where(total == 0, 0, x / total)
         return scaled
 
-    return Use(Function(name=call.kind, function=normalize))
+    return Use(Function(name=call.kind, function=normalize, axes=(axis,)))
 
 
 @operator("MeanVarianceNormalization")
@@ -365,4 +365,4 @@ def _mean_variance(call: Call) -> Use:
         spread: Array = np.sqrt((centred**2).mean(axis=axes, keepdims=True))
         return centred / (spread + 1e-9)
 
-    return Use(Function(name=call.kind, function=normalize))
+    return Use(Function(name=call.kind, function=normalize, axes=axes))

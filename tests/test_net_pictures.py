@@ -99,6 +99,25 @@ def test_without_weights_only_the_theoretical_field_is_drawn(net, tmp_path):
     assert net("receptive", "lenet5", "--layer", "c1", "--at", "0,0", "-o", "x.png")[0] == 2
 
 
+def test_a_field_needs_no_unit_and_a_part_of_a_network_is_its_last_layer(net):
+    code, out, err = net("receptive", "resnet50", "--layer", "layer3")
+    assert (code, err) == (0, "")
+    assert out == (
+        "layer3.5.relu_2: its field is 267×267 pixels, at a stride of 16×16; that of unit 0,0 is "
+        "centered on 0,0\n"
+    )
+    whole = net("receptive", "resnet50", "--layer", "layer3.5.relu_2", "--at", "3,4")
+    assert net("receptive", "resnet50", "--layer", "layer3", "--at", "3,4") == whole
+    code, out, _ = net("receptive", "resnet50", "--layer", "layer*.0.downsample.0", "--json")
+    sizes = [json.loads(line)["size"] for line in out.splitlines()]
+    assert sizes == [[11, 11], [35, 35], [91, 91], [267, 267]]
+    assert net("receptive", "resnet50", "--layer", "layer*", "--at", "0,0")[0] == 2
+    code, _, err = net("receptive", "resnet50", "photo.png", "--layer", "layer3")
+    assert (code, "expected --at" in err) == (2, True)
+    code, _, err = net("receptive", "resnet50", "--layer", "layer9")
+    assert (code, "no such layer" in err) == (2, True)
+
+
 def test_a_model_that_holds_its_weights_needs_no_option_for_the_effective_field(net, tmp_path):
     helper = pytest.importorskip("onnx.helper")
     from onnx import TensorProto, numpy_helper, save

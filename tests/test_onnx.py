@@ -40,6 +40,7 @@ from imgconv.networks.layers import (
 )
 from imgconv.networks.onnx import OPERATORS, load_onnx, onnx_network, write_onnx
 from imgconv.networks.preprocess import Preprocess
+from imgconv.networks.summary import summarize
 from imgconv.networks.weights import draw_weights, load_weights, loaded
 
 FREE = ["N", 3, "H", "W"]
@@ -399,3 +400,23 @@ def test_the_docs_name_every_operator():
     page = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text()
     words = set(re.findall(r"\w+", page))
     assert not OPERATORS.keys() - words
+
+
+def test_a_weight_used_twice_is_counted_once(tmp_path):
+    filters, bias = np.ones((3, 3, 3, 3), np.float32), np.ones(3, np.float32)
+    matrix = np.ones((8, 8), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "f", "b"], ["c"], name="c", pads=[1] * 4),
+        helper.make_node("Conv", ["c", "f", "d"], ["e"], name="e", pads=[1] * 4),
+        helper.make_node("MatMul", ["e", "m"], ["g"], name="g"),
+        helper.make_node("Identity", ["m"], ["n"], name="n"),
+        helper.make_node("MatMul", ["g", "n"], ["y"], name="y"),
+    ]
+    # Two biases of the same numbers are two, a matrix under another name is one.
+    arrays = [("f", filters), ("b", bias), ("d", bias.copy()), ("m", matrix)]
+    graph = load_onnx(saved(make(nodes, (1, 3, 8, 8), arrays), tmp_path))
+    result = summarize(graph)
+    assert result.parameters == 81 + 3 + 3 + 64
+    assert result.weights == 4 * result.parameters
+    assert [row.parameters for row in result.rows] == [84, 3, 64, 0]
+    assert graph.run(np.ones((1, 3, 8, 8), np.float32))["y"].shape == (1, 3, 8, 8)

@@ -218,7 +218,7 @@ def convert(network: str, output: str, **given: Any) -> None:
 
     found, source = options.ready(network, given | {"threads": None})
     size = convert_weights(found, source, output, given["overwrite"])
-    count = sum(math.prod(p.shape) for p in found.graph.parameters().values())
+    count = sum(math.prod(p.shape) for p in found.graph.counted().values())
     if not given["quiet"]:
         click.echo(f"{output}: {found.name}, {count:,} numbers, {size:,} bytes", err=True)
 

@@ -52,9 +52,17 @@ def draw(network: str, output: str | None, **given: Any) -> None:
 @click.command()
 @options.network
 @click.argument("image", required=False, type=options.IMAGE)
-@click.option("--layer", required=True, metavar="NAME", help="The layer, as `net summary` has it.")
 @click.option(
-    "--at", "unit", required=True, type=options.Unit(), help="The unit: its row and column."
+    "--layer",
+    required=True,
+    metavar="GLOB",
+    help="The layer, as `net summary` has it; layer3 is the output of that part.",
+)
+@click.option(
+    "--at",
+    "unit",
+    type=options.Unit(),
+    help="The unit: its row and column; without it only the field's size is told.",
 )
 @options.weights
 @options.preprocess
@@ -68,11 +76,12 @@ def draw(network: str, output: str | None, **given: Any) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def receptive(
-    network: str, image: str | None, layer: str, unit: tuple[int, int], **given: Any
+    network: str, image: str | None, layer: str, unit: tuple[int, int] | None, **given: Any
 ) -> None:
     """Say which pixels of the input one unit of a layer sees, exactly, and draw them on an image.
 
     \b
+    imgconv net receptive resnet50 --layer layer3
     imgconv net receptive vgg16 --layer features.30 --at 3,3
     imgconv net receptive vgg16 --layer features.28 --at 7,6 photo.jpg --seed 1 -o field.png
 
@@ -80,11 +89,14 @@ def receptive(
     much each pixel weighs, the root of the gradient's expected square if the weights' signs were
     independent.
     """
+    from imgconv.batch.features import select_values
     from imgconv.errors import UsageError
     from imgconv.networks.receptive import fields, region
 
     if given["output"] and not image:
         raise UsageError("--output: expected an image to draw on")
+    if image and unit is None:
+        raise UsageError(f"{image}: expected --at ROW,COLUMN, whose region is to be drawn")
     found = options.settled(network, given)
     picture = _read(image, given) if image else None
     shape = found.input_shape
@@ -92,10 +104,23 @@ def receptive(
         pixels = picture.pixels
         shape = (*shape[:2], *found.preprocess.size_of(pixels.shape[0], pixels.shape[1]))
     inputs = {next(iter(found.graph.inputs)): shape}
-    shapes = found.graph.at(inputs).shapes(inputs)
-    box = region(found.graph.at(inputs), layer, unit, shapes)
+    graph = found.graph.at(inputs)
+    shapes = graph.shapes(inputs)
+    known = layer in graph.inputs or layer in graph.producers
+    layers = (layer,) if known else select_values(graph, (layer,))
+    seen = fields(graph, shapes)
+    if unit is None:
+        for name in layers:
+            if name in seen:
+                told = _field(found.name, name, seen[name], shape[2:])
+                click.echo(json.dumps(told) if given["as_json"] else _told(told))
+        return
+    if len(layers) > 1:
+        raise UsageError(f"--layer {layer}: {len(layers)} layers, expected one with --at")
+    layer = layers[0]
+    box = region(graph, layer, unit, shapes)
     weights = _effective(found, layer, unit, inputs, given)
-    field = fields(found.graph.at(inputs), shapes)[layer]
+    field = seen[layer]
     facts = {
         "network": found.name, "layer": layer, "unit": list(unit), "input": list(shape[2:]),
         "rows": list(box[:2]), "columns": list(box[2:]), "size": [axis.size for axis in field.axes],
@@ -111,6 +136,26 @@ def receptive(
     click.echo(json.dumps(facts) if given["as_json"] else _said(facts, field.everywhere))
 
 
+def _field(network: str, layer: str, field: Any, size: Any) -> dict[str, Any]:
+    """The facts of a layer's field, whichever the unit."""
+    return {
+        "network": network, "layer": layer, "input": list(size),
+        "size": [axis.size for axis in field.axes], "stride": [axis.jump for axis in field.axes],
+        "center": [axis.start for axis in field.axes], "everywhere": field.everywhere,
+    }  # fmt: skip
+
+
+def _told(facts: dict[str, Any]) -> str:
+    """The facts of a field as a sentence."""
+    size, stride = ("×".join(f"{n:g}" for n in facts[name]) for name in ("size", "stride"))
+    center = ",".join(f"{n:g}" for n in facts["center"])
+    more = " and, through gates or norms, the whole image" if facts["everywhere"] else ""
+    return (
+        f"{facts['layer']}: its field is {size} pixels{more}, at a stride of {stride}; "
+        f"that of unit 0,0 is centered on {center}"
+    )
+
+
 def _said(facts: dict[str, Any], everywhere: bool) -> str:
     """The facts as sentences."""
 
@@ -122,7 +167,7 @@ def _said(facts: dict[str, Any], everywhere: bool) -> str:
     words, size = place(facts)
     unit, image = ",".join(map(str, facts["unit"])), "×".join(map(str, facts["input"]))
     field = "×".join(f"{length:g}" for length in facts["size"])
-    more = " and, through gates, the whole image" if everywhere else ""
+    more = " and, through gates or norms, the whole image" if everywhere else ""
     lines = [
         f"{facts['layer']} at {unit} sees {words} of {image}: {size}",
         f"its field, before the image's edges cut it: {field}{more}",

@@ -94,6 +94,22 @@ class Graph:
             for name, shape in node.layer.parameter_shapes().items()
         }
 
+    def counted(self) -> dict[str, Parameter]:
+        """`parameters` without those that are another's array: a weight used twice is one."""
+        seen: set[tuple[int, int]] = set()
+        found = {}
+        for node in self.nodes:
+            arrays = node.layer.parameters
+            for name, shape in node.layer.parameter_shapes().items():
+                array = arrays.get(name)
+                if array is not None and array.size:
+                    own = array.__array_interface__["data"][0], array.nbytes
+                    if own in seen:
+                        continue
+                    seen.add(own)
+                found[f"{node.name}.{name}"] = Parameter(shape, name in node.layer.buffers)
+        return found
+
     def with_parameters(self, arrays: Mapping[str, Array]) -> "Graph":
         """The graph with arrays by full name in its layers; `weights.check` compares them first."""
         nodes = []

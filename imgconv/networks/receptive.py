@@ -63,12 +63,16 @@ class _Spans(NamedTuple):
         """The widest span, and the middle of all on average."""
         known = np.isfinite(self.low)
         if not known.any():
-            return ReceptiveField(0, float(self.jump), 0.0)
+            return ReceptiveField(0, _whole(self.jump), 0.0)
         low, high, units = self.low[known], self.high[known], np.flatnonzero(known)
         middles = (low + high) / 2 - units * float(self.jump)
         return ReceptiveField(
-            float((high - low).max()) + 1, float(self.jump), float(middles.mean())
+            _whole((high - low).max() + 1), _whole(self.jump), float(middles.mean())
         )
+
+
+def _whole(number: Fraction | float) -> float:
+    return int(number) if number == int(number) else float(number)
 
 
 _POINT = _Spans(np.zeros(1), np.zeros(1), Fraction(1))

@@ -17,7 +17,8 @@ _BYTES = 4  # of a float32
 class Row:
     """One value: what makes it, and what it costs for one image.
 
-    parameters: trainable numbers, without batch norm's statistics. memory: bytes of the maps.
+    parameters: trainable numbers, without batch norm's statistics and without those of a weight
+    that a layer before it has too. memory: bytes of the maps.
     """
 
     name: str
@@ -92,12 +93,11 @@ def summarize(graph: Graph, input_shape: Shape | None = None) -> Summary:
     shapes = graph.shapes({name: shape})
     seen = fields(graph, shapes)
     rows, dense = [], None
+    parameters = graph.counted()
     for node in graph.nodes:
         given = [shapes[value] for value in node.inputs]
-        counted = sum(
-            math.prod(size) for key, size in node.layer.parameter_shapes().items()
-            if key not in node.layer.buffers
-        )  # fmt: skip
+        own = [parameters.get(f"{node.name}.{key}") for key in node.layer.parameter_shapes()]
+        counted = sum(math.prod(p.shape) for p in own if p and not p.buffer)
         for place, value in enumerate(node.outputs):
             work = node.layer.multiply_adds(*given) if place == 0 else 0
             rows.append(
@@ -106,10 +106,10 @@ def summarize(graph: Graph, input_shape: Shape | None = None) -> Summary:
             )  # fmt: skip
         if dense is None and isinstance(node.layer, Conv2d):
             dense = _dense(node.name, node.layer, given[0])
-    every = graph.parameters().values()
+    weights = _BYTES * sum(math.prod(p.shape) for p in parameters.values())
     return Summary(
         shape, tuple(rows), sum(row.parameters for row in rows),
-        sum(row.multiply_adds for row in rows), _BYTES * sum(math.prod(p.shape) for p in every),
+        sum(row.multiply_adds for row in rows), weights,
         sum(row.memory for row in rows), _peak(graph, shapes), dense,
     )  # fmt: skip
 

@@ -35,13 +35,14 @@ class Call:
     """What an operator's builder knows: attributes, opset, and its operands as far as known.
 
     shapes: of every operand, None for one left out. constants: its array where it depends on no
-    input, else None.
+    input, else None. turned: transposes of constants by their identity.
     """
 
     def __init__(
         self, operation: Operation, opset: int, shapes: Sequence[Shape | None],
-        constants: Sequence[Array | None],
+        constants: Sequence[Array | None], turned: dict[int, Array],
     ) -> None:  # fmt: skip
+        self._turned = turned
         self.operation = operation
         self.opset = opset
         self.shapes = shapes
@@ -75,6 +76,14 @@ class Call:
     def constant(self, place: int) -> Array | None:
         """An operand's array where it is known."""
         return self.constants[place] if place < len(self.constants) else None
+
+    def transposed(self, place: int) -> Array:
+        """The transpose of a known operand: one array, however many operators use it."""
+        matrix = self.constants[place]
+        assert matrix is not None
+        if id(matrix) not in self._turned:
+            self._turned[id(matrix)] = np.ascontiguousarray(matrix.T)
+        return self._turned[id(matrix)]
 
     def fixed(self, place: int, name: str) -> Array:
         """An operand that must not depend on the image. Raises ModelError."""
@@ -146,6 +155,7 @@ class _Folding:
         self.inputs = dict(shapes)
         self.shapes: dict[str, Shape] = dict(shapes)
         self.constants: dict[str, Array] = dict(model.constants)
+        self.turned: dict[int, Array] = {}
         self.nodes: list[Node] = []
         self.made = 0
         self.dropped: dict[str, str] = {}
@@ -159,7 +169,7 @@ class _Folding:
             None if not name else self.shapes[name] if array is None else array.shape
             for name, array in zip(operation.operands, constants, strict=True)
         ]
-        call = Call(operation, self.model.opset, shapes, constants)
+        call = Call(operation, self.model.opset, shapes, constants, self.turned)
         use = OPERATORS[operation.kind](call)
         arrays = [constants[place] for place in use.places]
         made = use.layer.output_shapes(*(call.shape(place) for place in use.places))

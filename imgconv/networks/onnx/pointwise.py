@@ -287,7 +287,7 @@ def _hardmax(x: Array, axis: int) -> Array:
 def _mat_mul(call: Call) -> Use:
     weight = call.constant(1)
     if weight is not None and weight.ndim == 2 and len(call.shape()) > 1:
-        named = {"weight": np.ascontiguousarray(weight.T)}
+        named = {"weight": call.transposed(1)}
         return Use(Linear(weight.shape[0], weight.shape[1], False, parameters=named))
     return Use(MatMul(), (0, 1))
 
@@ -304,7 +304,7 @@ def _gemm(call: Call) -> Use:
         offsets is not None and offsets.size in (1, outputs) and offsets.shape[-1:] != (1,)
     )
     if weight is not None and not left and (flat or outputs == 1):
-        matrix = np.ascontiguousarray(weight if right else weight.T)
+        matrix = np.ascontiguousarray(weight) if right else call.transposed(1)
         named = {"weight": matrix if alpha == 1 else matrix * matrix.dtype.type(alpha)}
         if offsets is not None:
             scaled = offsets if beta == 1 else offsets * offsets.dtype.type(beta)

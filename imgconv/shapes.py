@@ -88,6 +88,32 @@ def resolve_padding(
     return Sides(*map(int, values))
 
 
+def anchored_sides(
+    anchor: int | Sequence[int], kernel_size: Pair, dilation: Pair = (1, 1)
+) -> Sides:
+    """Return the four pads that keep the size and put a kernel's tap at `anchor` on each output.
+
+    anchor: the tap's row and column from 0, or one number for both. Raises ShapeError where the
+    kernel has no such tap.
+    """
+    place = pair(anchor, "anchor", 0)
+    if place[0] >= kernel_size[0] or place[1] >= kernel_size[1]:
+        last = kernel_size[0] - 1, kernel_size[1] - 1
+        raise ShapeError(
+            f"anchor={place[0]},{place[1]} of a {kernel_size[0]}×{kernel_size[1]} kernel, "
+            f"expected 0,0 to {last[0]},{last[1]}"
+        )
+    near = [a * d for a, d in zip(place, dilation, strict=True)]
+    far = [(k - 1) * d - n for k, d, n in zip(kernel_size, dilation, near, strict=True)]
+    return Sides(near[0], far[0], near[1], far[1])
+
+
+def flipped_anchor(anchor: int | Sequence[int], kernel_size: Pair) -> Pair:
+    """Where the tap at `anchor` is once a kernel was turned by 180°."""
+    y, x = pair(anchor, "anchor", 0)
+    return kernel_size[0] - 1 - y, kernel_size[1] - 1 - x
+
+
 def pool_sides(padding: int | Sequence[int], kernel_size: Pair, dilation: Pair = (1, 1)) -> Sides:
     """Return the four pads of a pooling window.
 

@@ -205,6 +205,8 @@ def test_opacity_follows_maps_that_are_smaller_than_the_image(tmp_path):
         "valid": (["--padding", "valid"], opacity[1:-1, 1:-1]),
         "stride": (["--stride", "2"], opacity[::2, ::2]),
         "pool": (["--pool", "max:3"], opacity[1:-1:3, 1::3]),
+        # The anchor says which pixel an output stands for, wherever in the window it is.
+        "anchor": (["--anchor", "0,2", "--stride", "2"], opacity[::2, ::2]),
     }
     for name, (options, expected) in cases.items():
         out = f"{name}.png"

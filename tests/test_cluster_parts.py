@@ -30,6 +30,8 @@ COMMANDS = {
     "tiles of a transform": (["apply", "-k", "dense.npy"], "tif"),
     "missing samples": (["apply", "-k", "gaussian:sigma=2", "--missing", "0"], "tif"),
     "a chain with strides": (["run", "conv gaussian:sigma=2 stride=2 | maxpool 3 | abs"], "ppm"),
+    "anchored": (["apply", "-k", "6x7+5+0: " + "1 2 0 " * 14, "--divisor", "42"], "png"),
+    "an anchored chain": (["run", "conv '1 2; 3 4' anchor=1,0 stride=2 | abs"], "ppm"),
     "dilated": (["apply", "-k", "laplacian", "--dilation", "9", "--scale", "signed"], "tif"),
     "chunks": (["apply", "-k", "gaussian:sigma=3"], "zarr"),
 }

@@ -282,6 +282,7 @@ def test_pools_take_the_samples_that_are_there(text, dtype):
 CHAINS = [
     "conv gaussian:sigma=1 | conv sobel | relu | maxpool 2", "gray | conv box-3 stride=2 | abs",
     "maxpool 3 stride=1 padding=1 | conv sharpen mode=circular", "avgpool 2 | conv box-5",
+    "conv '1 2; 3 4' anchor=1,0 stride=2 | relu | conv box-3 anchor=0,2",
     "conv laplacian | lppool 2 stride=1 | minpool 2", "softmax | conv box-3 mode=zeros",
     "conv box-3 dilation=2 | gray | conv box-3 padding=valid",
 ]  # fmt: skip
@@ -292,6 +293,7 @@ RECIPES = [
     {"kernels": ["box-3"], "pool": "avg:3,stride=1,padding=1", "scale": "abs"},
     {"kernels": ["box-3"], "window": Window(stride=(2, 3), padding_mode="circular")},
     {"kernels": ["disk:radius=6"], "activation": "tanh", "window": Window(padding="valid")},
+    {"kernels": ["4x3+3+0: 1 2 0 1 1 1 3 1 0 1 1 1"], "window": Window(stride=(2, 3))},
     {"kernels": ["0 0 0; 0 0 0; 0 2 0"], "window": Window(padding_mode="symmetric")},
 ]  # fmt: skip
 

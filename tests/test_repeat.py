@@ -145,7 +145,8 @@ def test_a_file_named_as_a_preset_is_no_preset(imgconv, photo):
 def test_chains_hold_the_steps_of_their_file_and_its_kernels(imgconv, photo):
     (photo / "my kernel.csv").write_text("1,2\n-3,0.5")
     (photo / "chain.toml").write_text(
-        """steps = ["gray", "conv 'my kernel.csv' stride=2", "conv sobel", "relu", "maxpool 2"]"""
+        """steps = ["gray", "conv 'my kernel.csv' stride=2 anchor=1,0", "conv sobel", "relu",
+        "maxpool 2"]"""
     )
     imgconv("run", "chain.toml", "photo.png", "--keep", "*", "-o", "{map}.png")
     os.unlink("chain.toml")
@@ -161,6 +162,8 @@ def test_chains_hold_the_steps_of_their_file_and_its_kernels(imgconv, photo):
         ("-k", "kirsch", "--combine", "direction"),
         ("-k", "box:4", "--stride", "2,3", "--padding", "1,0,2,1", "--padding-mode", "constant",
          "--pad-value", "12.5"),
+        ("-k", "box:4", "--anchor", "3,0", "--stride", "2", "--flip", "--rotate", "90"),
+        ("-k", "2x3+1+2: 1 2 3 4 5 6", "--divisor", "21"),
         ("-k", "laplacian", "--linear", "--scale", "minmax", "--depth", "16"),
         ("-k", "gabor-bank", "--gray", "--sheet", "--share-scale", "--columns", "3"),
         ("-k", "haar-ll", "--channels", "b,g", "--dilation", "2", "--format", "tiff"),

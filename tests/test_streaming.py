@@ -98,6 +98,12 @@ RECIPES = {
     "no opacity": Recipe((get_kernel("gaussian:sigma=1.5"),), alpha="drop"),
     "abs, gray": Recipe((get_kernel("sobel-x"),), gray=True, scale="abs"),
     "one channel": Recipe((get_kernel("sharpen"),), channels="0"),
+    "anchored": Recipe(
+        (get_kernel("6x7+5+0: " + "1 2 0 " * 14),), Window(padding_mode="circular"), alpha="drop"
+    ),
+    "anchored, strided": Recipe(
+        (get_kernel("5x2+0+1: 1 2 3 4 5 6 7 8 9 0"),), Window(stride=2), alpha="drop"
+    ),
     "strided": Recipe((get_kernel("box:size=5"),), Window(stride=(2, 3)), alpha="drop"),
     "valid": Recipe((get_kernel("emboss"),), Window(padding="valid"), alpha="drop"),
     "activated": Recipe((get_kernel("kirsch"),), activation="tanh"),

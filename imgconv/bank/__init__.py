@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from imgconv.bank.kernel import Kernel
 from imgconv.bank.text import parse_kernel_text
-from imgconv.bank.transform import NORMALIZE_RULES, transform
+from imgconv.bank.transform import NORMALIZE_RULES, anchored, transform
 from imgconv.compute.epilogue import COMBINE_RULES
 from imgconv.errors import KernelError
 
@@ -14,6 +14,7 @@ __all__ = [
     "COMBINE_RULES",
     "NORMALIZE_RULES",
     "Kernel",
+    "anchored",
     "get_kernel",
     "load_kernel_file",
     "named_kernel",

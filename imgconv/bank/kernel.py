@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.errors import KernelError
+from imgconv.errors import KernelError, ShapeError
+from imgconv.shapes import anchored_sides, pair
 
 
 @dataclass(eq=False, repr=False)  # frozen takes 0.6 ms more of every start
@@ -24,6 +25,8 @@ class Kernel:
     source: the preset's name, file or inline text it came from.
     parameters: of a parametric kernel, with the defaults filled in.
     named: whether `source` is a name of the bank, which makes this kernel on any machine.
+    anchor: (row, column) of the tap that lies on the output's pixel where the size is kept; None is
+        the middle, of an even side the tap before it, as in PyTorch.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Kernel:
     source: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
     named: bool = False
+    anchor: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -47,6 +51,15 @@ class Kernel:
     def effective_weights(self) -> npt.NDArray[np.float64]:
         """Weights divided by the divisor, as they multiply pixels."""
         return self.weights / self.divisor
+
+
+def check_anchor(anchor: Any, size: tuple[int, int], where: str) -> tuple[int, int]:
+    """Return the row and column of one of a kernel's taps; raises KernelError for anything else."""
+    try:
+        anchored_sides(anchor, size)
+        return pair(anchor, "anchor", 0)
+    except (ShapeError, TypeError) as error:
+        raise KernelError(f"{where}: {error}") from None
 
 
 def check_bias(bias: npt.NDArray[np.float64], maps: int, where: str) -> npt.NDArray[np.float64]:

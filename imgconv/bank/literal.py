@@ -12,7 +12,7 @@ from typing import Any
 from imgconv.bank.kernel import Kernel
 from imgconv.errors import KernelError
 
-_KEYS = ("name", "weights", "bias", "divisor", "combine", "scale", "labels")
+_KEYS = ("name", "weights", "bias", "divisor", "combine", "scale", "labels", "anchor")
 
 
 def spelled(kernel: Kernel) -> str:
@@ -34,6 +34,8 @@ def spelled(kernel: Kernel) -> str:
         table["scale"] = kernel.scale
     if kernel.labels != tuple(map(str, range(count if count > 1 else 0))):
         table["labels"] = list(kernel.labels)
+    if kernel.anchor is not None:
+        table["anchor"] = list(kernel.anchor)
     # A bar ends a chain's step.
     return json.dumps(table, separators=(",", ":")).replace("|", "\\u007c")
 

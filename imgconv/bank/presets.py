@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.bank.kernel import Kernel, check_bias
+from imgconv.bank.kernel import Kernel, check_anchor, check_bias
 from imgconv.bank.text import from_array, parse_kernel_text
-from imgconv.bank.transform import rotated
+from imgconv.bank.transform import joined, rotated, turned_anchor
 from imgconv.errors import KernelError
 
 _HEADING = re.compile(r"^\[([a-z0-9-]+)\]$", re.MULTILINE)
@@ -79,28 +79,38 @@ def build(name: str, table: dict[str, Any]) -> Kernel:
 
     An entry has one of `matrix` (text), `parts` (names in the same table), `compass` (a 3×3 text
     turned eight times by 45°), `weights` (nested lists) or `generator`; and optionally divisor,
-    bias, combine, scale, labels, description, citation. Raises KernelError for anything else.
+    bias, combine, scale, labels, description, citation, and anchor, [row, column] of the tap that
+    lies on the output's pixel. Raises KernelError for anything else.
     """
     entry = table[name]
     known = {"matrix", "parts", "compass", "weights", "generator", "divisor", "bias", "combine",
-             "scale", "labels", "description", "citation"}  # fmt: skip
+             "scale", "labels", "description", "citation", "anchor"}  # fmt: skip
     if not isinstance(entry, dict) or set(entry) - known:
         extra = ", ".join(sorted(set(entry) - known)) if isinstance(entry, dict) else entry
         raise KernelError(f"{name}: unknown key {extra}, expected {', '.join(sorted(known))}")
     labels = tuple(str(label) for label in entry.get("labels", ()))
     divisor = float(entry.get("divisor", 1))
+    anchor = None
     if "matrix" in entry:
-        weights = parse_kernel_text(str(entry["matrix"]), name).weights
+        parsed = parse_kernel_text(str(entry["matrix"]), name)
+        weights, anchor = parsed.weights, parsed.anchor
     elif "parts" in entry:
         parts = [build(part, table) for part in entry["parts"]]
-        weights = np.concatenate([part.effective_weights() for part in parts])
+        alike = len({part.divisor for part in parts}) == 1
+        weights, anchor = joined(
+            [part.weights if alike else part.effective_weights() for part in parts],
+            [part.anchor for part in parts],
+        )
         labels = labels or tuple(_without(part.name, name) for part in parts)
-        if len({part.divisor for part in parts}) == 1:
-            weights = np.concatenate([part.weights for part in parts])
-            divisor = parts[0].divisor
+        divisor = parts[0].divisor if alike else divisor
     elif "compass" in entry:
-        first = parse_kernel_text(str(entry["compass"]), name).weights
-        weights = np.concatenate([rotated(first, angle, name) for angle in range(0, 360, 45)])
+        first = parse_kernel_text(str(entry["compass"]), name)
+        angles = range(0, 360, 45)
+        weights, anchor = joined(
+            [rotated(first.weights, angle, name) for angle in angles],
+            [first.anchor and turned_anchor(first.anchor, first.size, angle, name)
+             for angle in angles],
+        )  # fmt: skip
     elif "weights" in entry:
         weights = from_array(entry["weights"], name).weights
     elif "generator" in entry:
@@ -126,6 +136,9 @@ def build(name: str, table: dict[str, Any]) -> Kernel:
         description=str(entry.get("description", "")),
         citation=str(entry.get("citation", "")),
         source=name,
+        anchor=check_anchor(entry["anchor"], weights.shape[2:], name)
+        if "anchor" in entry
+        else anchor,
     )
 
 

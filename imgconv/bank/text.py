@@ -3,20 +3,20 @@
 - rows by `;` or lines, numbers by blanks or commas, fractions such as 1/9:
   `0 -1 0; -1 5 -1; 0 -1 0`
 - nested lists: `[[0, 1, 0], [1, -4, 1], [0, 1, 0]]`
-- ImageMagick's `3x3: 1 2 1 …` with an origin (`3x3+1+1:`, the centre only) and a rotation suffix:
-  `@` all eight 45° turns, `>` four 90° turns, `<` two 180° turns
+- ImageMagick's `3x3: 1 2 1 …`, width by height, with an origin (`3x3+0+2:`, x and y of the anchor)
+  and a rotation suffix: `@` all eight 45° turns, `>` four 90° turns, `<` two 180° turns
 - libvips' mask files: a first line `width height [scale [offset]]`, then the rows
 
 A cell `nan` or `-` is outside the kernel's shape and weighs nothing.
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.bank.kernel import Kernel
-from imgconv.bank.transform import rotated
+from imgconv.bank.transform import joined, rotated, turned_anchor
 from imgconv.errors import KernelError
 
 MAX_SIDE = 1025
@@ -161,10 +161,11 @@ def _from_magick(match: re.Match[str], source: str) -> Kernel:
     height = int(match[2] or match[1])
     if max(width, height) > MAX_SIDE or min(width, height) < 1:
         raise KernelError(f"{source}: {width}x{height}, expected sides of 1 to {MAX_SIDE}")
-    if match[3] and (int(match[3]), int(match[4])) != (width // 2, height // 2):
+    anchor = int(match[4] or (height - 1) // 2), int(match[3] or (width - 1) // 2)
+    if anchor[0] >= height or anchor[1] >= width:
         raise KernelError(
-            f"{source}: origin +{match[3]}+{match[4]}, expected the centre "
-            f"+{width // 2}+{height // 2}; pad the matrix with zeros instead"
+            f"{source}: {width}x{height} with origin +{anchor[1]}+{anchor[0]}, expected +0+0 to "
+            f"+{width - 1}+{height - 1}"
         )
     tokens = re.split(r"[\s,;]+", match[6].strip(" \t\r\n,;"))
     if len(tokens) != width * height:
@@ -173,13 +174,19 @@ def _from_magick(match: re.Match[str], source: str) -> Kernel:
         )
     values = [parse_number(t, f"{source}: number {i}") for i, t in enumerate(tokens, 1)]
     kernel = from_array(np.reshape(values, (height, width)), source)
+    if (2 * anchor[0] + 1, 2 * anchor[1] + 1) != (height, width):  # a middle needs no saying
+        kernel = replace(kernel, anchor=anchor)
     if not match[5]:
         return kernel
-    turns = [rotated(kernel.weights, angle, source) for angle in _TURNS[match[5]]]
-    if len({turn.shape for turn in turns}) > 1:
+    angles = _TURNS[match[5]]
+    if width != height and 90 in angles:
         raise KernelError(
             f"{source}: {width}x{height}{match[5]}, expected a square matrix for turns by 90°"
         )
-    bank: npt.NDArray[np.float64] = np.concatenate(turns)
-    labels = tuple(str(angle) for angle in _TURNS[match[5]])
-    return Kernel("kernel", bank, labels=labels, scale=kernel.scale, source=source)
+    bank, turned = joined(
+        [rotated(kernel.weights, angle, source) for angle in angles],
+        [kernel.anchor and turned_anchor(kernel.anchor, kernel.size, angle, source)
+         for angle in angles],
+    )  # fmt: skip
+    labels = tuple(map(str, angles))
+    return replace(kernel, weights=bank, labels=labels, anchor=turned)

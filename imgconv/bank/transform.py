@@ -1,12 +1,14 @@
 """What options do to a kernel: normalise, divide, rotate, flip, add a bias."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.bank.kernel import Kernel
+from imgconv.bank.kernel import Kernel, check_anchor
 from imgconv.errors import KernelError
+from imgconv.shapes import flipped_anchor
 
 NORMALIZE_RULES = ("sum", "abs", "none")
 
@@ -37,6 +39,48 @@ def rotated(
     return out
 
 
+def turned_anchor(
+    anchor: tuple[int, int], size: tuple[int, int], degrees: float, source: str
+) -> tuple[int, int]:
+    """Where the tap at `anchor` is after `rotated`. Raises KernelError as that does."""
+    taps = np.zeros(size)
+    taps[anchor] = 1
+    y, x = np.argwhere(rotated(taps, degrees, source))[0]
+    return int(y), int(x)
+
+
+def joined(
+    filters: Sequence[npt.NDArray[np.float64]], anchors: Sequence[tuple[int, int] | None]
+) -> tuple[npt.NDArray[np.float64], tuple[int, int] | None]:
+    """Return one bank of filters (…, kH, kW), and its anchor.
+
+    Where their anchors differ, zeros around them make them meet. Raises ValueError for filters of
+    several sizes without anchors.
+    """
+    if len(set(anchors)) == 1 and len({part.shape[-2:] for part in filters}) == 1:
+        return np.concatenate(filters), anchors[0]
+    if None in anchors:
+        raise ValueError("filters of several sizes, or with and without an anchor")
+    places = np.array(anchors)
+    after = np.array([part.shape[-2:] for part in filters]) - places
+    anchor, most = places.max(axis=0), after.max(axis=0)
+    bank = []
+    for part, place, rest in zip(filters, places, after, strict=True):
+        around = [*zip(anchor - place, most - rest, strict=True)]
+        bank.append(np.pad(part, [(0, 0)] * (part.ndim - 2) + around))
+    return np.concatenate(bank), (int(anchor[0]), int(anchor[1]))
+
+
+def anchored(kernel: Kernel, anchor: int | tuple[int, ...] | None) -> Kernel:
+    """Return the kernel with the tap at `anchor` on the output's pixel; None leaves its own.
+
+    Raises KernelError where it has no such tap.
+    """
+    if anchor is None:
+        return kernel
+    return replace(kernel, anchor=check_anchor(anchor, kernel.size, kernel.name))
+
+
 def transform(
     kernel: Kernel,
     normalize: str | None = None,
@@ -47,14 +91,19 @@ def transform(
 ) -> Kernel:
     """Return the kernel after the options of the command line, in this order.
 
-    rotate, flip (by 180°, true convolution); normalize `sum` (weights of each filter sum to 1)
-    or `abs` (absolute weights sum to 1), which replaces the divisor; divisor; bias, added to every
-    response. Raises KernelError for a zero divisor or a sum of zero.
+    rotate, flip (by 180°, true convolution), which move the anchor with its tap; normalize `sum`
+    (weights of each filter sum to 1) or `abs` (absolute weights sum to 1), which replaces the
+    divisor; divisor; bias, added to every response. Raises KernelError for a zero divisor or a sum
+    of zero.
     """
-    weights = rotated(kernel.weights, rotate, kernel.name) if rotate else kernel.weights
+    weights, anchor = kernel.weights, kernel.anchor
+    if rotate:
+        weights = rotated(weights, rotate, kernel.name)
+        anchor = anchor and turned_anchor(anchor, kernel.size, rotate, kernel.name)
     if flip:
         weights = weights[:, :, ::-1, ::-1].copy()
-    changes: dict[str, object] = {"weights": weights}
+        anchor = anchor and flipped_anchor(anchor, (weights.shape[2], weights.shape[3]))
+    changes: dict[str, object] = {"weights": weights, "anchor": anchor}
     if normalize not in (None, *NORMALIZE_RULES):
         raise KernelError(f"normalize={normalize}: expected {', '.join(NORMALIZE_RULES)}")
     if normalize in ("sum", "abs"):

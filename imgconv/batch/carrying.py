@@ -8,7 +8,7 @@ from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
-from imgconv.shapes import ReceptiveField, pair, resolve_padding
+from imgconv.shapes import ReceptiveField
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Grid
@@ -80,11 +80,8 @@ def grid_of(recipe: Recipe, result: Result, shape: tuple[int, int, int]) -> "Gri
 
 
 def _window(recipe: Recipe, result: Result, shape: tuple[int, ...]) -> Axes:
-    """What a map of `apply` sees: the kernel's window, then the pool's."""
-    window, size = recipe.window, result.kernel.size
-    stride, dilation = pair(window.stride, "stride"), pair(window.dilation, "dilation")
-    sides = resolve_padding(window.padding_for(size), size, dilation, stride)
-    layers = [(size, stride, sides, dilation)]
+    """What a map of `apply` stands for: the kernel's window, or its anchor, then the pool's."""
+    layers = [recipe.window.places(result.kernel.size, result.kernel.anchor)]
     if recipe.pool and recipe.pool.window:
         layers.append(recipe.pool.window)
     axes = []
@@ -100,11 +97,16 @@ def _window(recipe: Recipe, result: Result, shape: tuple[int, ...]) -> Axes:
 
 
 def _chain(recipe: ChainRecipe, result: Result, shape: tuple[int, ...]) -> Axes:
-    """What a map of a chain's step sees."""
+    """What a map of a chain's step stands for: its field, with anchors in place of kernels."""
     from imgconv.networks.chain import graph_of
+    from imgconv.networks.layers.image import KernelFilter
     from imgconv.networks.receptive import fields
 
     height, width, channels = shape
-    graph = graph_of(list(recipe.steps), (1, channels, height, width))
+    steps = [
+        step._replace(layer=step.layer.placed()) if isinstance(step.layer, KernelFilter) else step
+        for step in recipe.steps
+    ]
+    graph = graph_of(steps, (1, channels, height, width))
     name = result.name or recipe.steps[-1].name
     return fields(graph, graph.shapes())[name].axes

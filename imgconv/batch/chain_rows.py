@@ -45,12 +45,10 @@ def _rows(source: RowSource, layer: Layer, missing: str | None) -> RowSource | N
         window = layer.window
         if window.groups is not None or (layer.combine == "none" and len(layer.weights) > 1):
             return None
-        kernel, stride, _, dilation = layer.geometry
         colors = source.channels // (1 if missing is None else 2)
         return FilteredRows(
-            source, layer.weights, layer.offsets, colors=colors, missing=missing, stride=stride,
-            padding=window.padding_for(kernel), dilation=dilation,
-            padding_mode=window.padding_mode, pad_value=window.pad_value, combine=layer.combine,
+            source, layer.weights, layer.offsets, colors=colors, missing=missing,
+            **window.options(layer.size, layer.anchor), combine=layer.combine,
             out_dtype=np.float64 if source.dtype == np.float64 else np.float32,
         )  # fmt: skip
     if isinstance(layer, (Gray, layers.Activation)):

@@ -19,7 +19,7 @@ from imgconv.images.scaling import Missing
 from imgconv.networks.chain import Step, Window, sizes_of, trace
 from imgconv.pictures.colormaps import default_rule
 from imgconv.pictures.layout import Layout
-from imgconv.shapes import ReceptiveField, output_size, pair, resolve_padding
+from imgconv.shapes import ReceptiveField, output_size, pair
 
 if TYPE_CHECKING:
     from imgconv.compute.missing import Mask
@@ -113,6 +113,8 @@ class Recipe:
         facts = {
             "kernels": [k.source or k.name for k in self.kernels],
             "combine": [k.combine for k in self.kernels],
+            "anchor": [k.anchor for k in self.kernels] if any(k.anchor for k in self.kernels)
+            else None,
             "stride": window.stride, "padding": window.padding, "dilation": window.dilation,
             "groups": window.groups, "padding_mode": window.padding_mode,
             "activation": self.activation, "pool": self.pool.text if self.pool else None,
@@ -205,7 +207,8 @@ def _walks(recipe: Recipe, pixels: Array) -> list[list[Kernel]]:
     free, before = 0, None
     for kernel in recipe.kernels:
         needed = len(kernel.weights) * pixels.size * max(4, pixels.itemsize)
-        kind = kernel.size, kernel.weights.shape[1], rule_of(kernel, recipe)
+        window = recipe.window.geometry(kernel.size, kernel.anchor)
+        kind = window, kernel.weights.shape[1], rule_of(kernel, recipe)
         if kernel.combine == "none" and kind == before and needed <= free:
             found[-1].append(kernel)
             free -= needed
@@ -306,8 +309,7 @@ def _responses(
     pixels: Array, absent: Missing | None, kernels: list[Kernel], recipe: Recipe,
     dtype: np.dtype[Any], raw: bool, image: Image,
 ) -> list[list[tuple[Array, Missing | None]]]:  # fmt: skip
-    """The maps of each of some kernels of one size, rule and combination."""
-    window = recipe.window
+    """The maps of each of some kernels of one window, rule and combination."""
     kernel = kernels[0]
     rule = rule_of(kernel, recipe)
     # Signed maps of the source's own depth are cast while they are in the cache; clipped ones
@@ -323,13 +325,7 @@ def _responses(
     white = image.full_scale
     wide = np.float64 if pixels.dtype in (np.float64, np.int32) else np.float32
     banks = [(one.effective_weights(), one.bias) for one in kernels]
-    options: dict[str, Any] = {
-        "stride": window.stride,
-        "padding": window.padding_for(kernel.size),
-        "dilation": window.dilation,
-        "padding_mode": window.padding_mode,
-        "pad_value": window.pad_value,
-        "groups": window.groups,
+    options = recipe.window.options(kernel.size, kernel.anchor) | {
         "combine": kernel.combine,
         "activation": recipe.activation if recipe.activation != "softmax" else None,
         "gain": 0.5 if fused else 1.0,
@@ -349,10 +345,7 @@ def _responses(
 
 def check_map_of(kernel: Kernel, recipe: Recipe, size: tuple[int, ...], name: str) -> None:
     """Raise LimitError where a kernel's map of an image (height, width) is beyond the limit."""
-    window = recipe.window
-    stride, dilation = pair(window.stride, "stride"), pair(window.dilation, "dilation")
-    sides = resolve_padding(window.padding_for(kernel.size), kernel.size, dilation, stride)
-    out = output_size((size[0], size[1]), kernel.size, stride, sides, dilation)
+    out = output_size((size[0], size[1]), *recipe.window.geometry(kernel.size, kernel.anchor))
     _check_size(f"{name}: {kernel.name}", out, recipe, size)
     if recipe.pool and "output_size" in recipe.pool.options:
         pooled = pair(recipe.pool.options["output_size"], "output_size")
@@ -454,17 +447,14 @@ def _seen_opacity(opacity: Array, size: tuple[int, int], kernel: Kernel, recipe:
 
     Chains, and pools that divide a map whatever its size, are taken to see equal parts.
     """
-    window, pool = recipe.window, recipe.pool
+    pool = recipe.pool
     fixed = not isinstance(recipe, ChainRecipe) and not (pool and pool.window is None)
     places = []
     for axis in (0, 1):
         index = np.arange(size[axis])
         centres = (index + 0.5) * opacity.shape[axis] / size[axis] - 0.5
         if fixed:
-            step = pair(window.stride, "stride")
-            spread = pair(window.dilation, "dilation")
-            sides = resolve_padding(window.padding_for(kernel.size), kernel.size, spread, step)
-            layers = [(kernel.size, step, sides, spread)]
+            layers = [recipe.window.places(kernel.size, kernel.anchor)]
             if pool and pool.window:
                 layers.append(pool.window)
             field = ReceptiveField()

@@ -30,7 +30,7 @@ from imgconv.errors import ImageError
 from imgconv.images.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
 
 VERSION = 1
-_WINDOW = ("groups", "stride", "padding", "padding-mode", "pad-value", "dilation")
+_WINDOW = ("groups", "stride", "padding", "padding-mode", "pad-value", "dilation", "anchor")
 _READ = ("gray", "channels", "linear", "alpha", "missing", "missing-fill", "frame", "level")
 _WRITE = ("format", "scale", "depth", "quality", "compress", "pyramid")
 _SHOW = ("colormap", "sheet", "columns", "tile", "share-scale")

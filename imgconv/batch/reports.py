@@ -16,7 +16,7 @@ from imgconv.networks.chain import graph_of
 from imgconv.networks.receptive import Field, fields
 from imgconv.pictures.report.page import Page, render
 from imgconv.pictures.report.sections import Section, section
-from imgconv.shapes import ReceptiveField, pair, resolve_padding
+from imgconv.shapes import ReceptiveField
 
 _COLORS = ("red", "green", "blue")
 
@@ -88,10 +88,8 @@ def _planes(kernel: Kernel) -> list[tuple[str, npt.NDArray[Any]]]:
 
 def _field(kernel: Kernel, recipe: Recipe, image: Image) -> Field | None:
     """What a map's pixel sees of the image, or None where a pool's windows depend on its size."""
-    window, pool = recipe.window, recipe.pool
-    step, spread = pair(window.stride, "stride"), pair(window.dilation, "dilation")
-    sides = resolve_padding(window.padding_for(kernel.size), kernel.size, spread, step)
-    layers = [(kernel.size, step, sides, spread)]
+    pool = recipe.pool
+    layers = [recipe.window.geometry(kernel.size, kernel.anchor)]
     if pool:
         if pool.window is None:
             return None

@@ -63,14 +63,13 @@ def _filtered(
     source: RowSource, image: Streamed, kernel: Kernel, recipe: Recipe, value: float | None
 ) -> "FilteredRows | Wide | None":
     """The responses to a kernel, pooled; None for a pool that needs the whole map."""
-    window, pool = recipe.window, recipe.pool
+    pool = recipe.pool
     check_map_of(kernel, recipe, (source.height, source.width), image.name)
     missing = None if value is None else recipe.missing_fill
     filtered = FilteredRows(
         source, kernel.effective_weights(), kernel.bias,
         colors=(source.channels - image.alpha) // (1 if missing is None else 2), missing=missing,
-        stride=window.stride, padding=window.padding_for(kernel.size), dilation=window.dilation,
-        padding_mode=window.padding_mode, pad_value=window.pad_value, groups=window.groups,
+        **recipe.window.options(kernel.size, kernel.anchor),
         combine=kernel.combine, activation=recipe.activation,
         out_dtype=np.float64 if source.dtype in (np.float64, np.int32) else np.float32,
     )  # fmt: skip

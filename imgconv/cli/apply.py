@@ -62,8 +62,11 @@ def request_of(inputs: tuple[str, ...], loaded: tuple[Any, ...], given: dict[str
     from imgconv.cli.files import layout_of
     from imgconv.cli.outputs import Request
     from imgconv.compute.padding import normalize_mode
+    from imgconv.errors import UsageError
     from imgconv.networks.chain import Window
 
+    if given["anchor"] is not None and given["padding"] not in (None, "same"):
+        raise UsageError("--anchor with --padding, expected one of them, or --padding same")
     window = Window(
         given["stride"], given["padding"], given["dilation"], given["groups"],
         normalize_mode(given["padding_mode"]), given["pad_value"],
@@ -134,9 +137,14 @@ def _loaded(spec: str) -> Any:
 def _changed(kernel: Any, given: dict[str, Any]) -> Any:
     from dataclasses import replace
 
-    from imgconv.bank import transform
+    from imgconv.bank import anchored, transform
 
     kernel = transform(
-        kernel, given["normalize"], given["divisor"], given["rotate"], given["flip"], given["bias"]
+        anchored(kernel, given["anchor"]),
+        given["normalize"],
+        given["divisor"],
+        given["rotate"],
+        given["flip"],
+        given["bias"],
     )
     return replace(kernel, combine=given["combine"]) if given["combine"] else kernel

@@ -69,24 +69,32 @@ def explain(grid: str, kernel: str, **given: Any) -> None:
 
 
 def _convolution(grid: str, name: str, given: dict[str, Any]) -> Any:
-    from imgconv.bank import get_kernel, preset_names
+    from imgconv.bank import anchored, get_kernel, preset_names
     from imgconv.compute.padding import normalize_mode
     from imgconv.errors import UsageError
+    from imgconv.networks.chain import Window
     from imgconv.pictures.explain import explain_conv
-    from imgconv.shapes import pair, resolve_padding
+    from imgconv.shapes import flipped_anchor
 
-    kernel = get_kernel(name)
-    filters, channels, *size = kernel.weights.shape
+    kernel = anchored(get_kernel(name), given["anchor"])
+    filters, channels = kernel.weights.shape[:2]
     if (filters, channels) != (1, 1):
         some = next((n for n in preset_names() if n.startswith(f"{name}-")), "sobel-x")
         raise UsageError(
             f"-k {name}: {filters}×{channels} filters, expected a single one such as {some}"
         )
-    stride, dilation = pair(given["stride"], "stride"), pair(given["dilation"], "dilation")
-    padding = "valid" if given["padding"] is None else given["padding"]
+    padding = given["padding"]
+    if given["anchor"] is not None and padding not in (None, "same"):
+        raise UsageError("--anchor with --padding, expected one of them, or --padding same")
+    if padding is None and given["anchor"] is None:
+        padding = "valid"
+    anchor = kernel.anchor
+    if given["flip"] and anchor is not None:
+        anchor = flipped_anchor(anchor, kernel.size)
+    window = Window(given["stride"], padding, given["dilation"])
+    _, stride, sides, dilation = window.geometry(kernel.size, anchor)
     return explain_conv(
-        _grid(grid), kernel.weights[0, 0], stride,
-        resolve_padding(padding, (size[0], size[1]), dilation, stride), dilation,
+        _grid(grid), kernel.weights[0, 0], stride, sides, dilation,
         normalize_mode(given["padding_mode"]), given["pad_value"], given["flip"],
         kernel.divisor, float(kernel.bias[0]) if kernel.bias is not None else 0.0,
     )  # fmt: skip
@@ -105,7 +113,7 @@ def _pooling(grid: str, given: dict[str, Any]) -> Any:
             value = given[name]
             numbers = value if isinstance(value, tuple) else (value,)
             text += f",{name}={'x'.join(map(str, numbers))}"
-    for name in ("kernel", "flip", "padding_mode", "pad_value"):
+    for name in ("kernel", "flip", "padding_mode", "pad_value", "anchor"):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             option = name.replace("_", "-")
             raise UsageError(f"--pool {given['pool']} with --{option}, expected one of them")

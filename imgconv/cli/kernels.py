@@ -63,6 +63,7 @@ def show(name: str, as_json: bool) -> None:
     click.echo(
         f"divisor {kernel.divisor:g}, combine {kernel.combine}, default scale {kernel.scale}, "
         f"sum {float(kernel.effective_weights().sum()):g}"
+        + (f", anchor {kernel.anchor[0]},{kernel.anchor[1]}" if kernel.anchor else "")
     )
     for number, bank in enumerate(kernel.weights):
         if kernel.labels:
@@ -115,6 +116,7 @@ def _facts(kernel: Any) -> dict[str, Any]:
         "combine": kernel.combine,
         "scale": kernel.scale,
         "labels": list(kernel.labels),
+        "anchor": None if kernel.anchor is None else list(kernel.anchor),
         "description": kernel.description,
         "citation": kernel.citation,
         "parameters": kernel.parameters,

@@ -216,6 +216,13 @@ _WINDOW = (
         "--pad-value", type=float, default=0, help="The value of --padding-mode constant."
     ),
     click.option("--dilation", type=Numbers((1, 2)), default="1", help="Distance between taps."),
+    click.option(
+        "--anchor",
+        type=Numbers((1, 2), 0),
+        default=None,
+        help="Row,column of the tap that lies on the output's pixel, from 0; default: the middle, "
+        "of an even side the tap before it.",
+    ),
 )
 _AFTER = (
     click.option(

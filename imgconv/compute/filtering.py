@@ -37,6 +37,7 @@ def filter_image(
     gain: float = 1.0,
     offset: float = 0.0,
     out_dtype: npt.DTypeLike = np.float32,
+    anchor: Ints | None = None,
     missing: float | None = None,
     missing_fill: str = "keep",
 ) -> npt.NDArray[Any]:
@@ -53,6 +54,10 @@ def filter_image(
     weights, or integers over one divisor, are exact; stride, padding, dilation, padding_mode,
     pad_value, flip and the exactness rules are those of `conv2d`.
 
+    anchor: row and column of the tap, of `weights` as they are given, that lies on the output's
+    pixel; by default the middle, and of an even side the tap before it. It keeps the size, or
+    divides it by the stride, and needs padding="same".
+
     missing: samples of this value, or NaN, are left out and the weights that remain renormalized
     (`compute.missing`); where that is impossible the result is NaN, or `missing` in integers, or 0
     where they cannot hold it. missing_fill: "keep" leaves a result missing whose middle is;
@@ -63,6 +68,7 @@ def filter_image(
         "stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode,
         "pad_value": pad_value, "flip": flip, "groups": groups, "combine": combine,
         "activation": activation, "gain": gain, "offset": offset, "out_dtype": out_dtype,
+        "anchor": anchor,
     }  # fmt: skip
     if missing is None:
         job = make_job(pixels, weights, bias, **options)
@@ -171,6 +177,7 @@ def make_job(
     gain: float = 1.0,
     offset: float = 0.0,
     out_dtype: npt.DTypeLike = np.float32,
+    anchor: Ints | None = None,
     allocate: bool = True,
 ) -> Job:
     """Check the arguments of `filter_image` and lay the work out; its result is the job's out.
@@ -192,7 +199,13 @@ def make_job(
         )
     epilogue.check_combine(combine)
     offsets = check_bias(bias, count, "filter")
+    if anchor is not None:
+        padding = _anchored(anchor, (kh, kw), dilation, padding, flip)
     window = Window(height, width, (kh, kw), stride, padding, dilation, padding_mode, pad_value)
+    middle = (
+        window.sides[::2] if anchor is not None
+        else ((kh - 1) * window.dilation[0] // 2, (kw - 1) * window.dilation[1] // 2)
+    )  # fmt: skip
     mixing = groups is not None or (per_group == channels and channels > 1)
     units = groups or 1
     if not mixing and source.strides[2] != source.itemsize and channels > 1:
@@ -240,7 +253,19 @@ def make_job(
         gain=gain,
         offset=offset,
         divisor=divisor,
+        middle=middle,
     )
+
+
+def _anchored(
+    anchor: Ints, size: shapes.Pair, dilation: Ints, padding: Any, flip: bool
+) -> shapes.Sides:
+    """The padding that puts the tap at `anchor`, of the kernel before its flip, on the output."""
+    if padding != "same":
+        raise ShapeError(f"filter: anchor={anchor} with padding={padding}, expected padding=same")
+    shapes.anchored_sides(anchor, size)  # named as it was given
+    place = shapes.flipped_anchor(anchor, size) if flip else anchor
+    return shapes.anchored_sides(place, size, shapes.pair(dilation, "dilation"))
 
 
 def _check_groups(groups: int, channels: int, count: int, per_group: int, combine: str) -> None:

@@ -105,7 +105,7 @@ class Centers:
         if job.out_size == size and job.stride == (1, 1):
             self.rows, self.columns = (np.arange(length) for length in size)
             return
-        down, across = ((extent - 1) // 2 for extent in job.extent)
+        down, across = job.middle
         self.rows = job.row_map[down :: job.stride[0]][: job.out_size[0]]
         self.columns = job.col_map[across :: job.stride[1]][: job.out_size[1]]
 

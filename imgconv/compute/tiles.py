@@ -170,6 +170,7 @@ class Job:
         twice; (groups, M, channels, kH, kW); unit u uses group u % groups.
     residual: what is added to the sums before the activation, laid out as `out`; None for nothing.
     bias: float64 (groups, M). divisor: what the sums are divided by before the bias is added.
+    middle: padded row and column, from its window's first, of the pixel that an output stands for.
     """
 
     source: npt.NDArray[Any]
@@ -199,6 +200,7 @@ class Job:
     offset: float = 0.0
     divisor: float = 1.0
     residual: npt.NDArray[np.float32] | None = None
+    middle: tuple[int, int] = (0, 0)
 
     @property
     def extent(self) -> tuple[int, int]:

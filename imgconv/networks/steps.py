@@ -69,7 +69,7 @@ def _combine(text: str) -> str:
 _FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
     "stride": whole_numbers, "padding": _padding, "dilation": whole_numbers,
     "groups": whole_number, "mode": _mode, "value": real_number, "flip": flag,
-    "combine": _combine, "bias": real_number,
+    "combine": _combine, "bias": real_number, "anchor": whole_numbers,
 }  # fmt: skip
 _SPECIAL = {"padding_mode": _mode, "activation": _activation}
 
@@ -177,7 +177,7 @@ def _filter(
     rest: list[str], text: str, find: "Callable[[str], Kernel] | None"
 ) -> "tuple[Layer, Kernel, Kernel]":
     """The layer of `conv KERNEL …`, its kernel, and that as it was loaded."""
-    from imgconv.bank import get_kernel, transform
+    from imgconv.bank import anchored, get_kernel, transform
 
     if not rest:
         raise UsageError(f"chain: {text!r}: expected conv KERNEL")
@@ -198,9 +198,16 @@ def _filter(
         options.get("groups"), options.get("mode", "reflect"), options.get("value", 0.0),
     )  # fmt: skip
     loaded = (find or get_kernel)(rest[0])
-    kernel = transform(loaded, flip=options.get("flip", False), bias=options.get("bias"))
+    if "anchor" in options and options.get("padding", "same") != "same":
+        raise UsageError(f"chain: {text!r}: anchor= with padding=, expected one of them")
+    kernel = transform(
+        anchored(loaded, options.get("anchor")),
+        flip=options.get("flip", False),
+        bias=options.get("bias"),
+    )
     combine = options.get("combine", kernel.combine)
-    return KernelFilter(kernel.effective_weights(), kernel.bias, window, combine), kernel, loaded
+    weights = kernel.effective_weights()
+    return KernelFilter(weights, kernel.bias, window, combine, kernel.anchor), kernel, loaded
 
 
 def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:

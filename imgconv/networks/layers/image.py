@@ -5,7 +5,7 @@ read again without a copy.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ class KernelFilter(Layer):
     offsets: Array | None
     window: Window
     combine: str = "none"
+    anchor: shapes.Pair | None = None
 
     @property
     def kind(self) -> str:
@@ -70,11 +71,19 @@ class KernelFilter(Layer):
     @property
     def geometry(self) -> tuple[shapes.Pair, shapes.Pair, shapes.Sides, shapes.Pair]:
         """Kernel size, stride, pads and dilation."""
-        kernel = (self.weights.shape[2], self.weights.shape[3])
-        stride = shapes.pair(self.window.stride, "stride")
-        dilation = shapes.pair(self.window.dilation, "dilation")
-        padding = self.window.padding_for(kernel)
-        return kernel, stride, shapes.resolve_padding(padding, kernel, dilation, stride), dilation
+        return self.window.geometry(self.size, self.anchor)
+
+    @property
+    def size(self) -> shapes.Pair:
+        """(kH, kW)."""
+        return self.weights.shape[2], self.weights.shape[3]
+
+    def placed(self) -> "KernelFilter":
+        """A filter that sees the pixel an output stands for: with an anchor, its tap alone."""
+        if self.window.options(self.size, self.anchor)["anchor"] is None:
+            return self
+        one = np.ones((*self.weights.shape[:2], 1, 1))
+        return replace(self, weights=one, anchor=None, window=self.window._replace(padding=0))
 
     def output_shape(self, *given: Shape) -> Shape:
         count, channels, size = image_shape(given[0], None, "conv")
@@ -102,13 +111,8 @@ class KernelFilter(Layer):
         return _side_by_side(maps), _side_by_side(gone)
 
     def _options(self, image: Array) -> dict[str, Any]:
-        kernel, stride, _, dilation = self.geometry
-        return {
-            "stride": stride, "padding": self.window.padding_for(kernel), "dilation": dilation,
-            "padding_mode": self.window.padding_mode, "pad_value": self.window.pad_value,
-            "groups": self.window.groups, "combine": self.combine,
-            "out_dtype": real_type(image),
-        }  # fmt: skip
+        options = self.window.options(self.size, self.anchor)
+        return options | {"combine": self.combine, "out_dtype": real_type(image)}
 
     def multiply_adds(self, *given: Shape) -> int:
         count, channels, *size = self.output_shape(*given)

@@ -1,7 +1,9 @@
 """Zarr arrays are described by anybody: codecs run only if they are known, chunks have a limit."""
 
+import copy
 import json
 import pickle
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from imgconv.errors import ImageError, LimitError
+from imgconv.images.reading import read_images
 from imgconv.images.zarr_arrays import ZarrRows
 from imgconv.images.zarr_metadata import read_node
 from tests.running import here
@@ -213,12 +216,70 @@ def test_the_codecs_of_numbers_are_run(tmp_path):
     "encode_dtype": "u1", "decode_dtype": [["a", "O"]]}]}, {"filters": 7}, {"filters": [7]},
     {"compressor": []}, {"compressor": {"id": ["zlib"]}}, {"dtype": [["a", "|u1"]]},
     {"dtype": "|V8"}, {"dtype": "<m8[ns]"}, {"chunks": [8, 0]}, {"chunks": [8]}, {"chunks": None},
-    {"shape": [8, -8]}, {"shape": [True, 8]}, {"zarr_format": 3}, {"chunks": [1e3, 8]},
+    {"shape": [8, -8]}, {"shape": [1 << 31, 1 << 31]}, {"shape": [True, 8]}, {"zarr_format": 3},
+    {"chunks": [1e3, 8]},
 ])  # fmt: skip
 def test_what_makes_no_sense_in_a_description_is_one_line(tmp_path, changes):
     v2(tmp_path / "a.zarr", **changes)
     with pytest.raises(ImageError, match=r"a\.zarr: (Zarr|zarr_format)"):
         ZarrRows(str(tmp_path / "a.zarr"))
+
+
+VALUES = [
+    None, True, 0, 1, -1, 3, 8, 2**31, 2**61, 2**63, 1e3, -0.5, "", "0", "y", "zstd", "|u1", "<f8",
+    "float64", "NaN", "sharding_indexed", [], {}, [[]], [{}], [1, 1], [5, 6], ["y", "x"], BYTES,
+    {"id": "zlib"}, {"id": "blosc"}, {"id": "delta", "dtype": "<f8"}, "a" * 50,
+    {"name": "transpose", "configuration": {"order": [1, 0]}},
+]  # fmt: skip
+
+
+def places(tree, path=()):
+    """The paths to all that is in a JSON value."""
+    if not isinstance(tree, (dict, list)):
+        return
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def test_drawn_descriptions_are_read_or_refused_in_one_line(tmp_path):
+    draw = random.Random(15)
+    stack = np.arange(2 * 12 * 14, dtype="u1").reshape(2, 12, 14)
+    names = [tmp_path / name for name in ("a.zarr", "b.zarr", "c.zarr")]
+    zarr.create_array(names[0], data=stack, chunks=(1, 5, 6), shards=(1, 10, 12),
+                      dimension_names=("t", "y", "x"))  # fmt: skip
+    zarr.create_array(names[1], data=stack[0], chunks=(5, 6), zarr_format=2)
+    group = zarr.create_group(names[2], zarr_format=2)
+    group.create_array("0", data=stack, chunks=(1, 5, 6))
+    axes = [{"name": name} for name in "tyx"]
+    group.attrs.update({"multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]})
+    files = [names[0] / "zarr.json", names[1] / ".zarray", names[2] / ".zattrs",
+             names[2] / "0" / ".zarray"]  # fmt: skip
+    texts = {file: file.read_text() for file in files}
+    read, said = 0, []
+    for _ in range(300):
+        file = draw.choice(files)
+        tree = json.loads(texts[file])
+        for _ in range(draw.randint(1, 3)):
+            *path, last = draw.choice(list(places(tree)) or [("x",)])
+            target = tree
+            for key in path:
+                target = target[key]
+            target[last] = copy.deepcopy(draw.choice(VALUES))
+        file.write_text(json.dumps(tree))
+        root = next(name for name in names if name in file.parents)
+        try:
+            for _ in read_images(root, frame="all", max_pixels=10**6):
+                pass
+            read += 1
+        except (ImageError, LimitError) as error:
+            said.append((root.name, str(error)))
+        file.write_text(texts[file])
+    assert read > 5
+    assert len(said) > 100
+    for name, line in said:
+        assert name in line
+        assert "\n" not in line
 
 
 @pytest.mark.parametrize("path", ["../b.zarr", "/../b.zarr", "x/../../b.zarr", "", "..\\b", "a//b"])
@@ -293,3 +354,13 @@ def test_a_chunk_as_large_as_the_image_needs_no_memory_option(tmp_path):
     # Small chunks in a large shard are read one by one.
     v3(tmp_path / "b.zarr", [shard([BYTES], inner=[512, 512])], [61_440, 61_440])
     ZarrRows(str(tmp_path / "b.zarr"))
+
+
+def test_frames_that_are_only_declared_are_not_gone_through(tmp_path):
+    path = tmp_path / "a.zarr"
+    v3(path, [BYTES], [1, 8, 8], shape=[1 << 40, 8, 8], dimension_names=["t", "y", "x"])
+    run = ["apply", "-k", "identity", path, "-o", tmp_path / "out.png", "--frame"]
+    result = here(*run, "all")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "1099511627776 frames, more than the 1048576 of --frame all" in result.stderr
+    assert here(*run, "1099511627775").returncode == 0

@@ -121,7 +121,8 @@ class Outputs:
             return None
         try:
             data = self.stdin() if source == "-" else source
-            return count_frames(data, self.request.given["max_pixels"])
+            given = self.request.given
+            return count_frames(data, given["max_pixels"], given["memory"])
         except ImgconvError:  # said when its turn comes
             return None
 

@@ -61,7 +61,7 @@ class Work(InFrames):
         results = []
         whole = False
         if frame == "all":
-            frames = count_frames(data, given["max_pixels"])
+            frames = count_frames(data, given["max_pixels"], given["memory"])
             whole = self._in_one_file(source, planned[0].path, frames)
         if whole:
             results = self._write_frames(source, index, data, frames.number, replace, origin)

@@ -7,7 +7,6 @@ and not applied: samples stay as they are in the file. A profile is kept in `Ima
 as it describes the pixels.
 """
 
-import contextlib
 import io
 import os
 from collections.abc import Iterator
@@ -103,7 +102,9 @@ class Frames(NamedTuple):
 
 
 def count_frames(
-    source: str | os.PathLike[str] | bytes | memoryview, max_pixels: int | None = None
+    source: str | os.PathLike[str] | bytes | memoryview,
+    max_pixels: int | None = None,
+    memory: int | None = None,
 ) -> Frames:
     """How many images `read_images` yields for `frame="all"`, by the file's structure alone.
 
@@ -115,10 +116,9 @@ def count_frames(
     if path.startswith(_SAMPLE):
         return Frames(1)
     if is_zarr(path):
-        from imgconv.images.zarr_arrays import ZarrRows
+        from imgconv.images.zarr_arrays import frames_in
 
-        with contextlib.closing(ZarrRows(path)) as rows:
-            return Frames(rows.frames)
+        return Frames(frames_in(path, memory))
     if is_url(path):
         from imgconv.images.remote import fetch
 

@@ -23,6 +23,7 @@ from imgconv.images.remote import is_url
 from imgconv.images.zarr_metadata import Node, largest_piece, read_node
 
 CHUNK = 512  # rows and columns of a written chunk
+_FRAMES = 1 << 20  # a description may declare any number, without a single chunk
 _MEMORY = 1 << 28  # bytes that rows at hand may take where nobody says
 
 
@@ -182,6 +183,14 @@ class _Spool:
         self._file.close()
 
 
+def frames_in(path: str, memory: int | None = None, level: int = 0, wanted: int | None = -1) -> int:
+    """How many frames there are. Raises LimitError where all are wanted, and are too many."""
+    frames: int = ZarrRows(path, 0, memory, level).frames
+    if wanted == -1 and frames > _FRAMES:
+        raise LimitError(f"{path}: {frames} frames, more than the {_FRAMES} of --frame all")
+    return frames
+
+
 def images(
     path: str, wanted: int | None, check: Any, level: int = 0, memory: int | None = None
 ) -> Iterator[Image]:
@@ -189,7 +198,7 @@ def images(
 
     wanted: a frame, −1 for all, None for the first. memory: that a chunk may take.
     """
-    count = ZarrRows(path, 0, memory, level).frames
+    count = frames_in(path, memory, level, wanted)
     for frame in range(count) if wanted == -1 else [wanted or 0]:
         rows = ZarrRows(path, frame, memory, level)
         check(rows.height, rows.width)

@@ -18,6 +18,7 @@ from imgconv.images import remote
 from imgconv.images.remote import is_url
 
 _LIMIT = 1 << 24  # bytes of a description
+_MOST = 1 << 62  # samples that an array may declare: NumPy counts no further
 _DEEPEST = 4  # sharding in sharding
 _NUMCODECS = frozenset([
     "blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd", "shuffle", "delta", "fixedscaleoffset",
@@ -139,7 +140,11 @@ def _check_layout(name: str, array: dict[str, Any], version: int, kind: Any, chu
     if not isinstance(kind, str) or not _NUMBER.fullmatch(kind):
         raise ImageError(f"{name}: Zarr of {_shown(kind)}, expected whole or real numbers")
     shape = array.get("shape")
-    if not _sizes(shape, 0) or not _sizes(chunks, 1) or len(shape) != len(chunks):
+    if not _sizes(shape, 0) or not _sizes(chunks, 1):
+        fits = False
+    else:
+        fits = len(shape) == len(chunks) and math.prod(shape) < _MOST
+    if not fits:
         raise ImageError(f"{name}: Zarr of shape {_shown(shape)} in chunks {_shown(chunks)}")
 
 
@@ -177,7 +182,7 @@ def _name_of(codec: Any) -> Any:
 
 
 def _sizes(found: Any, least: int) -> TypeGuard[list[int]]:
-    return isinstance(found, list) and all(type(n) is int and least <= n < 1 << 62 for n in found)
+    return isinstance(found, list) and all(type(n) is int and least <= n < _MOST for n in found)
 
 
 def _object(found: Any) -> dict[str, Any]:

@@ -82,6 +82,71 @@ def test_bad_kernels_say_what_was_expected(text, says):
         bank.get_kernel(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("0,5 0,5; 0,5 0,5", "line 1: '0,5 0,5': both blanks and commas between numbers"),
+        ("1,2 3,4", "both blanks and commas"),
+        ("1,,2; 3,,4", "nothing before a comma"),
+        (",1,2", "nothing before a comma"),
+        ("1 - 1", "line 1, column 3: '-', expected a number"),
+        ("1_0 2", "'1_0', expected a number"),
+        (
+            "2x3: 1 2 3; 4 5 6",
+            "2x3 is width by height, expected 3 rows of 2 numbers, got rows of 3",
+        ),
+        ("2x3:\n1 2 3\n4 5 6", "expected 3 rows of 2 numbers"),
+        ("2x2: 1 2 3; 4", "expected 2 rows of 2 numbers, got rows of 3, 1"),
+        ('[["1", "2"]]', "rows of numbers"),
+        ("[[true, false]]", "rows of numbers"),
+        ('{"weights": [[1, 2]], "weights": [[3, 4]]}', "key 'weights' twice"),
+        ('{"weights": [["1", 2]]}', "rows of numbers"),
+    ],
+)
+def test_what_could_be_misread_is_refused(text, says):
+    with pytest.raises(KernelError) as caught:
+        bank.get_kernel(text)
+    assert says in str(caught.value)
+
+
+def test_commas_with_and_without_blanks_part_numbers():
+    for text in ("1,2,3;4,5,6", "1, 2 ,3,; 4,\t5,6 ;", "1 2 3\n4 5 6"):
+        assert bank.get_kernel(text).weights[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert bank.get_kernel("3x1: 1 - nan").weights.ravel().tolist() == [1, 0, 0]
+    assert bank.get_kernel("5x2: 1 2 3 4\n5 6 7 8\n9 10").size == (2, 5)  # lines as they come
+
+
+def test_a_mask_files_header_is_one_only_where_it_cannot_be_a_row(tmp_path):
+    square = "3 2 1; 1 2 3; 4 5 6"  # may be a mask of 3×2 with a scale of 1
+    assert bank.get_kernel(square).weights[0, 0].tolist() == [[3, 2, 1], [1, 2, 3], [4, 5, 6]]
+    path = tmp_path / "k.mat"
+    path.write_text(square.replace(";", "\n"))
+    assert bank.get_kernel(str(path)).weights[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    path.write_text("2 1\n3, 4")
+    assert bank.get_kernel(str(path)).weights[0, 0].tolist() == [[3, 4]]
+    for text in ("1 2 1\n2 4 2\n1 2 1", "4 3 9 0\n1 1 1 1\n2 2 2 2", "1 2"):
+        path.write_text(text)
+        with pytest.raises(KernelError, match="expected the width and height of the rows below"):
+            bank.get_kernel(str(path))
+
+
+def test_a_spreadsheets_semicolons_are_refused(tmp_path):
+    path = tmp_path / "k.csv"
+    for text in ("0,5;0,5\n0,25;0,25", "0.5;0.5\n0.25;0.25"):
+        path.write_text(text)
+        with pytest.raises(KernelError, match=r"k.csv: line 1: semicolons between numbers"):
+            bank.get_kernel(str(path))
+    path.write_text("1,2;\n3,4;\n")
+    assert bank.get_kernel(str(path)).weights[0, 0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_arrays_that_would_be_ignored_are_refused(tmp_path):
+    path = tmp_path / "k.npz"
+    np.savez(path, weight=np.ones((1, 1, 2, 2)), scale=np.ones(1))
+    with pytest.raises(KernelError, match="arrays weight, scale, expected weight and bias"):
+        bank.get_kernel(str(path))
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_a_kernel_or_a_kernel_error(text):
     try:

@@ -219,6 +219,16 @@ def test_opacity_follows_maps_that_are_smaller_than_the_image(tmp_path):
     assert pixels(tmp_path / "one.png").shape == (1, 1, 4)
 
 
+def test_nine_numbers_in_a_row_are_said_to_be_one_row(photo):
+    arguments = ["apply", "photo.png", "--overwrite", "-o", "a.npy", "-k"]
+    result = imgconv(*arguments, "1 1 1 1 1 1 1 1 1", cwd=photo)
+    said = "imgconv: 9 numbers in one row are a 1×9 kernel; of a 3×3 one each row ends with ;\n"
+    assert (result.returncode, result.stderr.decode()) == (0, said)
+    for quiet in (["1 1 1 1 1 1 1 1 1", "-q"], ["1;1;1;1;1;1;1;1;1"], ["1 2 1"]):
+        result = imgconv(*arguments, *quiet, cwd=photo)
+        assert (result.returncode, result.stderr) == (0, b""), quiet
+
+
 def test_groups_filter_each_colour_by_its_own_kernel(photo):
     np.save(photo / "bank.npy", np.array([[[[1.0]]], [[[0.5]]], [[[0.25]]]]))
     arguments = ["apply", "-k", "bank.npy", "--groups", "3", "photo.png", "-o", "{map}.npy"]

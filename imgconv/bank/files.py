@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from imgconv import npy
-from imgconv.bank.kernel import Kernel, check_bias
+from imgconv.bank.kernel import Kernel, check_bias, once
 from imgconv.bank.text import MAX_WEIGHTS, from_array, parse_kernel_text
 from imgconv.compute.epilogue import COMBINE_RULES
 from imgconv.errors import KernelError
@@ -73,11 +73,27 @@ def _parse(path: Path, data: bytes, name: str | None) -> Kernel:
         return _from_toml(text, source, name)
     if suffix == ".json" and text.lstrip().startswith("{"):
         try:
-            entry = json.loads(text)
+            entry = json.loads(text, object_pairs_hook=once)
         except (ValueError, RecursionError) as error:
             raise KernelError(f"{source}: {error}") from None
         return _from_table({path.stem: entry}, path.stem, source)
-    return parse_kernel_text(text, source)
+    if suffix == ".csv":
+        _check_csv(text, source)
+    return parse_kernel_text(text, source, mask=suffix == ".mat")
+
+
+def _check_csv(text: str, source: str) -> None:
+    """Raise KernelError for semicolons between the columns of several lines.
+
+    That is how spreadsheets write where commas are decimal; here each would begin a row.
+    """
+    lines = [line.split("#")[0].strip().rstrip(";") for line in text.splitlines()]
+    for number, line in enumerate(lines, 1):
+        if ";" in line and sum(map(bool, lines)) > 1:
+            raise KernelError(
+                f"{source}: line {number}: semicolons between numbers, expected commas, and a "
+                "point in decimal fractions"
+            )
 
 
 def _from_toml(text: str, source: str, name: str | None) -> Kernel:
@@ -116,7 +132,7 @@ def _from_arrays(arrays: dict[str, Any], source: str) -> Kernel:
     others = [name for name in arrays if name != "bias"]
     if weights is None and len(others) == 1:
         weights = arrays[others[0]]
-    if weights is None:
+    if weights is None or len(others) > 1:
         raise KernelError(f"{source}: arrays {', '.join(arrays)}, expected weight and bias")
     kernel = from_array(weights, source)
     if "bias" not in arrays:

@@ -67,3 +67,13 @@ def check_bias(bias: npt.NDArray[np.float64], maps: int, where: str) -> npt.NDAr
     if bias.shape != (maps,) or not np.isfinite(bias).all():
         raise KernelError(f"{where}: bias of shape {bias.shape}, expected {maps} finite numbers")
     return bias
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises ValueError for a key that comes twice, of which JSON keeps the last."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} twice, expected it once")
+    return table

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from imgconv.bank.kernel import Kernel
+from imgconv.bank.kernel import Kernel, once
 from imgconv.errors import KernelError
 
 _KEYS = ("name", "weights", "bias", "divisor", "combine", "scale", "labels", "anchor")
@@ -55,7 +55,7 @@ def parse_literal(text: str) -> Kernel:
     from imgconv.compute.epilogue import COMBINE_RULES
 
     try:
-        table = json.loads(text)
+        table = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise KernelError(f"kernel: not a JSON object: {error}") from None
     if not isinstance(table, dict) or "weights" not in table or set(table) - set(_KEYS):

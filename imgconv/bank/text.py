@@ -7,7 +7,7 @@
   and a rotation suffix: `@` all eight 45° turns, `>` four 90° turns, `<` two 180° turns
 - libvips' mask files: a first line `width height [scale [offset]]`, then the rows
 
-A cell `nan` or `-` is outside the kernel's shape and weighs nothing.
+A cell `nan`, in ImageMagick's text also `-`, is outside the kernel's shape and weighs nothing.
 """
 
 import re
@@ -23,13 +23,15 @@ MAX_SIDE = 1025
 MAX_WEIGHTS = 1 << 24
 
 _MAGICK = re.compile(r"\s*(\d+)(?:x(\d+))?(?:\+(\d+)\+(\d+))?\s*([@<>^])?\s*:\s*(.*)", re.DOTALL)
+_GAP = re.compile(r"(?<=[^\s,])[\s,]+(?=[^\s,])")
 _TURNS = {"@": range(0, 360, 45), ">": range(0, 360, 90), "^": range(0, 360, 90), "<": (0, 180)}
 
 
-def parse_kernel_text(text: str, source: str = "kernel") -> Kernel:
+def parse_kernel_text(text: str, source: str = "kernel", mask: bool = False) -> Kernel:
     """Return the kernel that a text spells; `source` names it in errors.
 
-    Raises KernelError naming the line and column of what cannot be understood.
+    mask: it is a libvips mask file, whose first line is a header whatever it looks like. Raises
+    KernelError naming the line and column of what cannot be understood.
     """
     if not text.strip():
         raise KernelError(f"{source}: empty, expected a matrix such as '0 -1 0; -1 5 -1; 0 -1 0'")
@@ -44,8 +46,8 @@ def parse_kernel_text(text: str, source: str = "kernel") -> Kernel:
     magick = _MAGICK.fullmatch(text)
     if magick:
         return _from_magick(magick, source)
-    rows = _rows(text, source)
-    if len(rows) > 1 and _is_mask_header(rows):
+    rows = _rows(text, source, mask)
+    if mask or _is_mask(rows):
         return _from_mask(rows, source)
     width = len(rows[0])
     for number, row in enumerate(rows, 1):
@@ -65,6 +67,8 @@ def from_array(values: object, source: str) -> Kernel:
     """
     try:
         weights = np.array(values, np.float64)
+        if isinstance(values, list) and not _only_numbers(values):
+            raise TypeError
     except (ValueError, TypeError, OverflowError):
         raise KernelError(f"{source}: expected equally long rows of numbers") from None
     if weights.ndim == 2:
@@ -90,9 +94,16 @@ def from_array(values: object, source: str) -> Kernel:
     )
 
 
+def _only_numbers(values: object) -> bool:
+    """Whether nested lists hold numbers, not texts or truths, which NumPy takes for numbers too."""
+    if isinstance(values, list):
+        return all(map(_only_numbers, values))
+    return isinstance(values, int | float) and not isinstance(values, bool)
+
+
 def parse_number(token: str, where: str) -> float:
     """Return a decimal number or a fraction of two; `where` names its place in errors."""
-    if token in ("-", "nan", "NaN"):
+    if token in ("nan", "NaN"):
         return 0.0
     try:
         if "_" in token:  # Python's digits in groups: nobody writes a kernel so
@@ -113,14 +124,17 @@ def parse_number(token: str, where: str) -> float:
         raise KernelError(f"{where}: {token[:40]!r}, expected a number") from None
 
 
-def _rows(text: str, source: str) -> list[list[float]]:
+def _rows(text: str, source: str, loose: bool) -> list[list[float]]:
+    """The numbers by rows; `loose` takes any mixture of blanks and commas between them."""
     if len(text) > 32 * MAX_WEIGHTS:
         raise KernelError(f"{source}: {len(text)} characters, expected at most {32 * MAX_WEIGHTS}")
     rows = []
     for line_number, line in enumerate(text.splitlines(), 1):
         column = 1
         for part in line.split("#")[0].split(";"):
-            row = []
+            row: list[float] = []
+            if "," in part and not loose:
+                _check_commas(part, f"{source}: line {line_number}")
             for token in re.finditer(r"[^\s,]+", part):
                 where = f"{source}: line {line_number}, column {column + token.start()}"
                 row.append(parse_number(token[0], where))
@@ -139,15 +153,38 @@ def _rows(text: str, source: str) -> list[list[float]]:
     return rows
 
 
-def _is_mask_header(rows: list[list[float]]) -> bool:
+def _check_commas(part: str, where: str) -> None:
+    """Raise KernelError where commas may be decimal ones, or nothing is before one."""
+    gaps = _GAP.findall(part)
+    if any(gap.count(",") > 1 for gap in gaps) or part.lstrip().startswith(","):
+        raise KernelError(f"{where}: nothing before a comma, expected a number")
+    if len({"," in gap for gap in gaps}) > 1:
+        raise KernelError(
+            f"{where}: {part.strip()[:40]!r}: both blanks and commas between numbers, expected one "
+            "of them, and a point in decimal fractions"
+        )
+
+
+def _fits_header(rows: list[list[float]]) -> bool:
+    """Whether the first row is the width and height of those below, perhaps with their scale."""
     head, body = rows[0], rows[1:]
-    if not 2 <= len(head) <= 4 or head[:2] != [float(len(body[0])), float(len(body))]:
-        return False
-    # A 2×2 text of equal rows is a matrix; a header is only read where the shape says so.
-    return all(len(row) == head[0] for row in body) and (len(head) != head[0] or len(rows) > 2)
+    return (
+        2 <= len(head) <= 4 and bool(body) and head[:2] == [len(body[0]), len(body)]
+        and all(len(row) == head[0] for row in body)
+    )  # fmt: skip
+
+
+def _is_mask(rows: list[list[float]]) -> bool:
+    """Whether a text can only be a mask: its first row is a header, and too short or too long."""
+    return _fits_header(rows) and len(rows[0]) != len(rows[1])
 
 
 def _from_mask(rows: list[list[float]], source: str) -> Kernel:
+    if not _fits_header(rows):
+        raise KernelError(
+            f"{source}: line 1: expected the width and height of the rows below, and perhaps their "
+            "scale and offset, such as 3 3 9 0"
+        )
     kernel = from_array(rows[1:], source)
     scale, offset = (*rows[0], 1.0, 0.0)[2:4] if len(rows[0]) != 3 else (rows[0][2], 0.0)
     if scale == 0:
@@ -167,12 +204,16 @@ def _from_magick(match: re.Match[str], source: str) -> Kernel:
             f"{source}: {width}x{height} with origin +{anchor[1]}+{anchor[0]}, expected +0+0 to "
             f"+{width - 1}+{height - 1}"
         )
+    _check_layout(match[6], width, height, source)
     tokens = re.split(r"[\s,;]+", match[6].strip(" \t\r\n,;"))
     if len(tokens) != width * height:
         raise KernelError(
             f"{source}: {width}x{height} with {len(tokens)} numbers, expected {width * height}"
         )
-    values = [parse_number(t, f"{source}: number {i}") for i, t in enumerate(tokens, 1)]
+    values = [
+        0.0 if token == "-" else parse_number(token, f"{source}: number {number}")
+        for number, token in enumerate(tokens, 1)
+    ]
     kernel = from_array(np.reshape(values, (height, width)), source)
     if (2 * anchor[0] + 1, 2 * anchor[1] + 1) != (height, width):  # a middle needs no saying
         kernel = replace(kernel, anchor=anchor)
@@ -190,3 +231,15 @@ def _from_magick(match: re.Match[str], source: str) -> Kernel:
     )  # fmt: skip
     labels = tuple(map(str, angles))
     return replace(kernel, weights=bank, labels=labels, anchor=turned)
+
+
+def _check_layout(text: str, width: int, height: int, source: str) -> None:
+    """Raise KernelError for rows of another length than the width, which comes first there."""
+    lines = re.split(r"[;\n]", text)
+    counts = [len(found) for line in lines if (found := re.findall(r"[^\s,]+", line))]
+    turned = counts == [height] * width and 1 < width != height
+    if turned or (";" in text and len(counts) > 1 and counts != [width] * height):
+        raise KernelError(
+            f"{source}: {width}x{height} is width by height, expected {height} rows of {width} "
+            f"numbers, got rows of {', '.join(map(str, dict.fromkeys(counts)))}"
+        )

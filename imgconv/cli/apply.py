@@ -1,5 +1,6 @@
 """`imgconv apply`."""
 
+import math
 from typing import Any
 
 import click
@@ -46,7 +47,10 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     from imgconv.cli.files import write_all
 
     explained = given.pop("explain_plan")
-    request = request_of(inputs, tuple(map(_loaded, kernels)), given)
+    loaded = tuple(map(_loaded, kernels))
+    if not given["quiet"]:
+        _tell_flat(loaded)
+    request = request_of(inputs, loaded, given)
     if not explained:
         return write_all(request)
     from imgconv.compute import plan
@@ -132,6 +136,20 @@ def _loaded(spec: str) -> Any:
 
         return parse_kernel_text(sys.stdin.read(), "-")
     return get_kernel(spec)
+
+
+def _tell_flat(loaded: tuple[Any, ...]) -> None:
+    """Say of nine numbers in a row, which other tools take for a square, what they are here."""
+    from imgconv.cli.boundary import say
+
+    for kernel in loaded:
+        (height, width), side = kernel.size, math.isqrt(kernel.size[1])
+        text = kernel.source in ("kernel", "-") and not kernel.named
+        if text and height == 1 and side > 1 and side % 2 and side * side == width:
+            say(
+                f"imgconv: {width} numbers in one row are a 1×{width} kernel; of a {side}×{side} "
+                "one each row ends with ;"
+            )
 
 
 def _changed(kernel: Any, given: dict[str, Any]) -> Any:

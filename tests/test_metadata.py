@@ -250,7 +250,7 @@ def test_texts_of_png_become_those_of_exif_that_mean_the_same(folder):
         assert main[0x010D] == "A lake"
         assert main[0x010E].encode("latin-1").decode() == "Ein See – abends"
         assert main[0x013B].encode("latin-1").decode() == "Anna Bé"
-        assert (float(main[0x011A]), float(main[0x011B]), main[0x0128]) == (28.35, 39.37, 3)
+    assert (float(main[0x011A]), float(main[0x011B]), main[0x0128]) == (28.35, 39.37, 3)
     assert opened("b.jpg").info["comment"] == b"calm"
     assert opened("b.jpg").info["jfif_density"] == (72, 100)
     imgconv("apply", "-k", "box:3", "a.png", "-o", "b.gif")
@@ -366,6 +366,43 @@ def test_xmp_beyond_a_jpegs_segment_goes_into_its_extension(folder):
     assert all(mark + part in again for part in parts)
     imgconv("apply", "-k", "box:3", "b.jpg", "-o", "c.png")
     assert "HasExtendedXMP" not in xmp_of("c.png")
+
+
+def test_cameras_own_segments_stay_in_jpeg(folder):
+    content = camera.jpeg()
+    own = [(0xEC, b"[picture info]\r\nResolution=1\r\n"), (0xE3, b"Meta\0\0II*\0\x08\0\0\0")]
+    gone = [(0xEC, b"Ducky\0\1\0\4\0\0\0d\0\0"), (0xE2, b"MPF\0II*\0\x08\0\0\0")]
+    parts = b"".join(camera.segment(*one) for one in own + gone)
+    (folder / "a.jpg").write_bytes(content[:20] + parts + content[20:])
+    imgconv("apply", "-k", "box:3", "a.jpg", "-o", "b.jpg")
+    content = (folder / "b.jpg").read_bytes()
+    assert all(camera.segment(*one) in content for one in own)
+    assert not any(payload in content for _, payload in gone)
+
+
+def test_what_real_cameras_write_strangely_is_kept(folder):
+    """Two numbers for a width, a text of no bytes, a thumbnail as samples, a note's zeros behind
+    it: as Kodak's and Nikon's do."""
+    block = bytearray(camera.exif("<"))
+    at = block.index(struct.pack("<HHI", 0xA002, 3, 1))
+    block[at + 4 : at + 12] = struct.pack("<IHH", 2, 96, 0)
+    at = block.index(struct.pack("<HHI", 0x010E, 2, 7))
+    block[at + 4 : at + 8] = bytes(4)
+    strips = {0x0111: camera.shorts(len(block) + 80), 0x0117: camera.shorts(12)}
+    block += bytes(20)
+    small = camera.directory("<", len(block), strips)
+    main = struct.unpack_from("<H", block, 8)[0]
+    block[10 + 12 * main : 14 + 12 * main] = struct.pack("<I", len(block))
+    (at,) = struct.unpack_from("<H", small, 10)
+    block += small
+    block += bytes(at - len(block)) + b"OLD PICTURE!"
+    with_chunks("a.png", [(b"eXIf", bytes(block))])
+    imgconv("apply", "-k", "box:3", "a.png", "--stride", "2", "-o", "b.png")
+    found = dict(chunks_of("b.png"))[b"eXIf"]
+    assert struct.pack("<HHIHH", 0xA002, 3, 2, 32, 0) in found
+    assert struct.pack("<HHI", 0x010E, 2, 0) in found
+    assert b"PICTURE" not in found
+    assert found.endswith(bytes(20))
 
 
 def test_a_maker_note_that_a_jpeg_cannot_hold_is_left_out_of_it(folder):

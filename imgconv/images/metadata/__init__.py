@@ -53,16 +53,17 @@ class Jpeg(NamedTuple):
 class Metadata:
     """What is carried.
 
-    exif: a block without its marker. xmp: a packet. extended: JPEG's segments of what did not fit
-    into it. resources: Photoshop's blocks, with IPTC. comments: of JPEG and GIF. chunks: (kind,
-    payload) of what only PNG holds. tiff: tags that only TIFF holds. calibration: of ImageJ or
-    OME. grid: where the pixels that were read lie on those that the metadata speaks of.
-    orientation: what was applied to them. notes: what was left out, for people.
+    exif: a block without its marker. xmp: a packet. segments: (marker, payload) of JPEG's segments
+    that only it holds: XMP beyond its packet, what cameras wrote before EXIF. resources:
+    Photoshop's blocks, with IPTC. comments: of JPEG and GIF. chunks: (kind, payload) of what only
+    PNG holds. tiff: tags that only TIFF holds. calibration: of ImageJ or OME. grid: where the
+    pixels that were read lie on those that the metadata speaks of. orientation: what was applied
+    to them. notes: what was left out, for people.
     """
 
     exif: bytes = b""
     xmp: bytes = b""
-    extended: tuple[bytes, ...] = ()
+    segments: tuple[tuple[int, bytes], ...] = ()
     resources: bytes = b""
     resolution: Resolution | None = None
     comments: tuple[str, ...] = ()

@@ -23,7 +23,8 @@ BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 POINTERS = {"exif": EXIF, "gps": GPS, "interop": INTEROP}
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
          17: 8, 18: 8}  # fmt: skip
-_THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
+# Where thumbnails stand and how long they are: JPEGs, or samples as they are.
+_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
 _ENTRIES = 2000
 _LARGEST = 16 << 20
 # What decides how samples are laid out in a file: its own format says that.
@@ -80,7 +81,7 @@ def ascii_value(text: str) -> Value:
 
 def in_order(raw: bytes, kind: int, order: str) -> bytes:
     """Values' bytes turned between little-endian and `order` (its own inverse)."""
-    width = {5: 4, 10: 4}.get(kind, SIZES[kind])
+    width = {5: 4, 10: 4}.get(kind) or SIZES.get(kind, 1)
     if order == "<" or width == 1:
         return raw
     return np.frombuffer(raw, f"<u{width}").byteswap().tobytes()
@@ -123,8 +124,7 @@ def directory_at(
         place = at + head + start + 4 + width
         if size > width:
             (place,) = struct.unpack_from(order + word, table, start + 4 + width)
-        if size:
-            entries.append(Entry(tag, kind, values, at + head + start, place, size))
+        entries.append(Entry(tag, kind, values, at + head + start, place, size))
     following = 0
     if len(table) == count * step + width:
         (following,) = struct.unpack_from(order + word, table, count * step)
@@ -161,7 +161,8 @@ class Exif:
         for parent, group in (("main", "exif"), ("main", "gps"), ("exif", "interop")):
             entry = parent in self.groups and self.groups[parent].entry(POINTERS[group])
             if entry and entry.kind in (LONG, 13) and entry.values == 1:
-                self.groups[group] = directory(self._number(entry))
+                (at,) = self.numbers(entry) or (0,)
+                self.groups[group] = directory(at)
 
     def _read(self, at: int, count: int) -> bytes:
         return bytes(self.data[at : at + count])
@@ -175,10 +176,9 @@ class Exif:
             return Value(UNDEFINED, b"")
         return Value(entry.kind, in_order(raw, entry.kind, self.order))
 
-    def _number(self, entry: Entry | None) -> int:
-        """The first value of an entry, 0 where there is none."""
-        numbers = self._value(entry).numbers() if entry else ()
-        return int(numbers[0]) if numbers else 0
+    def numbers(self, entry: Entry | None) -> tuple[Any, ...]:
+        """The numbers of an entry, if there is one and it has some."""
+        return self._value(entry).numbers() if entry else ()
 
     def get(self, group: str, tag: int) -> Value | None:
         """A tag's value, or None."""
@@ -205,10 +205,13 @@ class Exif:
             return
         width = struct.calcsize(f"<{code}")
         count = entry.size // width
-        fits = len(numbers) == count and max(numbers) < 1 << 8 * width
-        if fits and entry.place + entry.size <= len(self.data):
+        there = entry.place + entry.size <= len(self.data)
+        if there:  # writers exist that take two for a size
+            numbers += (0,) * (count - len(numbers))
+        fits = there and len(numbers) == count and max(numbers) < 1 << 8 * width
+        if fits:
             struct.pack_into(f"{self.order}{count}{code}", self.data, entry.place, *numbers)
-        elif len(numbers) == 1 and entry.values == 1 and entry.kind == SHORT:
+        elif count == 1 and entry.values == 1 and entry.kind == SHORT:
             # A size that no longer fits a SHORT: there is room for a LONG in the entry.
             struct.pack_into(f"{self.order}HII", self.data, entry.at + 2, LONG, 1, numbers[0])
             self._load()
@@ -242,12 +245,14 @@ class Exif:
 
     def _wipe(self, places: Iterable[tuple[int, int]]) -> None:
         """Overwrite (place, size) by zeros where nothing that stays is; cut off an end of zeros."""
-        spans = self._spans()
+        spans, places = self._spans(), [(at, size) for at, size in places if size]
         for at, size in places:
             stop = min(at + size, len(self.data))
             if at < stop and not any(at < last and first < stop for first, last in spans):
                 self.data[at:stop] = bytes(stop - at)
-        end = max(stop for _, stop in spans)
+        # Zeros before the first of them may be what a maker note points to.
+        last = max(stop for _, stop in spans)
+        end = min((at for at, _ in places if at >= last), default=len(self.data))
         if not any(self.data[end:]):
             del self.data[end:]
 
@@ -263,8 +268,10 @@ class Exif:
             pass
         else:
             wiped = [(entry.place, entry.size) for entry in small.entries if entry.size > 4]
-            place, size = (self._number(small.entry(tag)) for tag in (_THUMBNAIL, _THUMBNAIL_BYTES))
-            wiped += [(place, size), (small.at, 6 + 12 * len(small.entries))]
+            for tags in _THUMBNAILS:
+                places, sizes = (self.numbers(small.entry(tag)) for tag in tags)
+                wiped += zip(places, sizes, strict=False)
+            wiped.append((small.at, 6 + 12 * len(small.entries)))
         self._write_table(main, [self._read(entry.at, 12) for entry in main.entries], 0)
         self._load()
         self._wipe(wiped)

@@ -22,6 +22,7 @@ from imgconv.images.png_chunks import carried_facts
 
 EXIF_SEGMENT = b"Exif\0\0"
 XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
+_SPOILT_XMP = b"XMP\0" + XMP_SEGMENT[4:]  # as a program that is forgotten wrote it
 EXTENSION_SEGMENT = b"http://ns.adobe.com/xmp/extension/\0"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 _TEXT_KINDS = (b"tEXt", b"zTXt", b"iTXt")
@@ -190,14 +191,14 @@ def _of_exif(block: bytes) -> Resolution | None:
 
 def _of_jpeg(opened: Any, name: str, facts: dict[str, Any]) -> Metadata:
     parts: dict[str, Any] = {}
-    extended, resources, comments = [], [], []
+    segments, resources, comments = [], [], []
     for marker, segment in opened.applist:
         if marker == "APP1" and segment.startswith(EXIF_SEGMENT):
             parts.setdefault("exif", segment[len(EXIF_SEGMENT) :])
-        elif marker == "APP1" and segment.startswith(XMP_SEGMENT):
+        elif marker == "APP1" and segment.startswith((XMP_SEGMENT, _SPOILT_XMP)):
             parts.setdefault("xmp", segment[len(XMP_SEGMENT) :])
-        elif marker == "APP1" and segment.startswith(EXTENSION_SEGMENT):
-            extended.append(segment)
+        elif _is_kept(marker, segment):
+            segments.append((0xE0 + int(marker[3:]), segment))
         elif marker == "APP13" and segment.startswith(photoshop.HEADER):
             resources.append(segment[len(photoshop.HEADER) :])
         elif marker == "COM":
@@ -205,7 +206,7 @@ def _of_jpeg(opened: Any, name: str, facts: dict[str, Any]) -> Metadata:
     if len(comments) > _TEXTS:
         parts["notes"] = (f"{len(comments)} comments",)
         comments = []
-    parts |= {"extended": tuple(extended), "comments": tuple(comments),
+    parts |= {"segments": tuple(segments), "comments": tuple(comments),
               "resources": b"".join(resources)}  # fmt: skip
     x, y = map(Fraction, opened.info.get("jfif_density", (0, 0)))
     unit = {1: INCH, 2: CENTIMETRE}.get(opened.info.get("jfif_unit", 0), NONE)
@@ -213,6 +214,17 @@ def _of_jpeg(opened: Any, name: str, facts: dict[str, Any]) -> Metadata:
     if x and y and (unit != NONE or (own is None and x != y)):
         parts["resolution"] = _finer(Resolution(x, y, unit), own, Fraction(1, 2))
     return checked(name, **parts, jpeg=_jpeg(opened), **facts)
+
+
+def _is_kept(marker: str, segment: bytes) -> bool:
+    """Whether a segment goes from JPEG to JPEG as it is; most others speak of the old file."""
+    if marker == "APP12":
+        return not segment.startswith(b"Ducky")  # Photoshop's quality
+    return (
+        (marker == "APP1" and segment.startswith(EXTENSION_SEGMENT))
+        or (marker == "APP3" and segment[:4].upper() == b"META")  # Kodak
+        or (marker == "APP0" and segment[6:14] == b"HEAPJPGM")  # Canon's CIFF
+    )
 
 
 def _jpeg(opened: Any) -> Jpeg | None:

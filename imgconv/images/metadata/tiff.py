@@ -277,7 +277,6 @@ def head_of(
     if geo.NODATA in found and not _holds(dtype, found[geo.NODATA].text()):
         del found[geo.NODATA]
     _describe(found, metadata, ome, shape, dtype, pages)
-    found.pop(tags.ORIENTATION, None)  # 1 is what its absence means
     return prefix, found
 
 

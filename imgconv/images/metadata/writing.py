@@ -47,8 +47,11 @@ def _resolution(metadata: Metadata) -> Resolution | None:
     return metadata.resolution
 
 
-def block_of(metadata: Metadata) -> bytes:
-    """The EXIF block, with what other formats keep elsewhere: PNG's texts, a resolution."""
+def block_of(metadata: Metadata, resolved: bool = True) -> bytes:
+    """The EXIF block, with what other formats keep elsewhere: PNG's texts, a resolution.
+
+    resolved: whether a resolution is added where the block has none.
+    """
     wanted: dict[int, Value] = {}
     for kind, payload in metadata.chunks:
         tag = _WORDS.get(payload[:80].partition(b"\0")[0])
@@ -59,7 +62,7 @@ def block_of(metadata: Metadata) -> bytes:
     if metadata.calibration and metadata.calibration.kind == "imagej":
         wanted.setdefault(tags.DESCRIPTION, ascii_value(metadata.calibration.text))
     resolution = _resolution(metadata)
-    if resolution and resolution.unit != NONE:
+    if resolved and resolution and resolution.unit != NONE:
         wanted |= resolution_tags(resolution)
     if not (wanted or metadata.exif):
         return b""
@@ -82,7 +85,7 @@ def resolution_tags(resolution: Resolution) -> dict[int, Value]:
 
 def whole_xmp(metadata: Metadata) -> bytes:
     """The packet for formats that hold no extension of it."""
-    if not (metadata.xmp and metadata.extended):
+    if not (metadata.xmp and metadata.segments):
         return metadata.xmp
     return xmp.edited(metadata.xmp, {(xmp.NOTE, "HasExtendedXMP"): None})
 
@@ -111,7 +114,9 @@ def png_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
 def _block_of_tiff(metadata: Metadata) -> bytes:
     """A block of ImageJ's description, which a PNG keeps nowhere else."""
     calibration = metadata.calibration
-    return block_of(metadata) if calibration and calibration.kind == "imagej" else b""
+    return (
+        block_of(metadata, resolved=False) if calibration and calibration.kind == "imagej" else b""
+    )
 
 
 def _phys(resolution: Resolution) -> Iterator[tuple[bytes, bytes]]:
@@ -193,6 +198,7 @@ def jpeg_with(content: bytes, metadata: Metadata | None, record: str) -> bytes:
             segments.append((0xE1, EXIF_SEGMENT + block))
         if metadata.xmp:
             segments += [(0xE1, part) for part in _xmp_segments(metadata)]
+        segments += metadata.segments
         segments += [(0xED, part) for part in _split(metadata.resources, photoshop.HEADER)]
         for comment in _comments(metadata):
             segments += [(0xFE, part) for part in _split(comment.encode(), b"")]
@@ -205,7 +211,7 @@ def jpeg_with(content: bytes, metadata: Metadata | None, record: str) -> bytes:
 
 def _short_block(metadata: Metadata) -> bytes:
     """The EXIF block, without its maker note where a segment would not hold it."""
-    block = block_of(metadata)
+    block = block_of(metadata, resolved=False)
     if len(block) > _SEGMENT - len(EXIF_SEGMENT):
         shorter = Exif(block)
         shorter.remove("exif", (tags.MAKER_NOTE,))
@@ -216,7 +222,7 @@ def _short_block(metadata: Metadata) -> bytes:
 def _xmp_segments(metadata: Metadata) -> list[bytes]:
     """A packet's segment and those of what goes beyond it, by its MD5 (XMP part 3, 1.1.3.1)."""
     if len(metadata.xmp) <= _SEGMENT - len(XMP_SEGMENT):
-        return [XMP_SEGMENT + metadata.xmp, *metadata.extended]
+        return [XMP_SEGMENT + metadata.xmp]
     import hashlib
 
     packet = re.sub(rb"<\?xpacket.*?\?>", b"", whole_xmp(metadata)).strip()

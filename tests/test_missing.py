@@ -410,6 +410,10 @@ def test_a_tiff_says_what_is_missing_as_its_tag_does(tmp_path):
         made = here(*run, value, *more)
         assert made.returncode == 0, made.stderr
         np.testing.assert_equal(tifffile.imread(tmp_path / "out.tif")[4, 4], np.float32(want))
+    bytes_ = geotiff(tmp_path / "bytes.tif", np.full((9, 9), 3, np.uint8), "-9999")
+    made = here("apply", "-k", "box-3", bytes_, "--missing", "3", "-o", tmp_path / "three.tif")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert (tifffile.imread(tmp_path / "three.tif") == 3).all()
     plain = geotiff(tmp_path / "plain.tif", pixels, None)
     made = here("run", "conv box-3", plain, "--missing", "-9999", "-o", tmp_path / "plain-out.tif")
     assert np.isnan(tifffile.imread(tmp_path / "plain-out.tif")[4, 4])

@@ -45,7 +45,7 @@ def mark_of(recipe: "Recipe", image: Image | Streamed, value: float) -> Mark:
     """What missing results are written as: what the output's own tag says, if it has one."""
     with contextlib.suppress(ValueError):
         if recipe.tagged and image.nodata:
-            return Mark(float(image.nodata), floats=True)
+            return Mark(value, float(image.nodata))
     return Mark(value)
 
 

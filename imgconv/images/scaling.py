@@ -63,18 +63,27 @@ def marked(samples: npt.NDArray[Any], missing: "Missing") -> str | None:
 
 
 class Mark(NamedTuple):
-    """What a missing sample is written as: the value, or NaN in floats without `floats`."""
+    """What a missing sample is written as: the value in integers, NaN in floats.
+
+    tag: what a tag in the file says, which goes before both where samples can hold it.
+    """
 
     value: float
-    floats: bool = False
+    tag: float | None = None
+
+    def holds(self, dtype: np.dtype[Any]) -> bool:
+        """Whether missing samples of this type can be told from others."""
+        from imgconv.compute.missing import held_by
+
+        return any(held_by(one, dtype) for one in (self.value, self.tag) if one is not None)
 
     def put(self, samples: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> None:
         """Mark the samples where the mask is true."""
-        from imgconv.compute.missing import mark
+        from imgconv.compute.missing import held_by, mark
 
-        if self.floats and samples.dtype.kind == "f":
+        if self.tag is not None and held_by(self.tag, samples.dtype):
             with np.errstate(over="ignore"):
-                samples[mask] = self.value
+                samples[mask] = self.tag
         else:
             mark(samples, mask, self.value)
 
@@ -211,14 +220,11 @@ class Scaling(NamedTuple):
                 f"{lost.clipped / known:.0%} of the map lies outside {self.low:g}…{self.full:g} "
                 "and was clipped; see --scale"
             )
-        if self.missing is not None and lost.missing and self.integer:
-            from imgconv.compute.missing import held_by
-
-            if not held_by(self.missing.value, self.dtype):
-                found.append(
-                    f"{lost.missing} missing samples became 0, since {self.dtype} cannot hold "
-                    f"{self.missing.value:g}; floats (--depth 32f) keep them apart"
-                )
+        if self.missing and lost.missing and not self.missing.holds(self.dtype):
+            found.append(
+                f"{lost.missing} missing samples became 0, since {self.dtype} cannot hold "
+                f"{self.missing.value:g}; floats (--depth 32f) keep them apart"
+            )
         return "; ".join(found) or None
 
 

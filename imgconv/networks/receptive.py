@@ -220,19 +220,20 @@ def _before(layer: Layer, units: _Units, before: Shape, after: Shape) -> _Units 
         return _all(before)
     if layer.turns:
         return _Units(units.columns, units.rows, units.chosen.T)
-    rows, down = _used(layer, 0, units.rows, before, after)
-    columns, across = _used(layer, 1, units.columns, before, after)
-    used = down.T @ units.chosen.astype(np.float32) @ across > 0
+    down = layer.seen(0, units.rows, before, after)
+    across = layer.seen(1, units.columns, before, after)
+    rows, columns = (np.unique(taps[taps != NOWHERE]) for taps in (down, across))
+    if units.chosen.all():  # as of one unit through most networks
+        used = np.ones((len(rows), len(columns)), bool)
+    else:
+        chosen = units.chosen.astype(np.float32)
+        used = _sees(down, rows).T @ chosen @ _sees(across, columns) > 0
     return _Units(rows, columns, used) if used.any() else None
 
 
-def _used(
-    layer: Layer, axis: int, units: Places, before: Shape, after: Shape
-) -> tuple[Places, npt.NDArray[np.float32]]:
-    """The positions that any unit sees, and (units, positions): 1 where the unit sees it."""
-    taps = layer.seen(axis, units, before, after)
-    places = np.unique(taps[taps != NOWHERE])
-    sees = np.zeros((len(units), len(places)), np.float32)
+def _sees(taps: Places, places: Places) -> npt.NDArray[np.float32]:
+    """(units, places): 1 where the unit has a tap there."""
+    sees = np.zeros((len(taps), len(places)), np.float32)
     rows, columns = np.nonzero(taps != NOWHERE)
     sees[rows, np.searchsorted(places, taps[rows, columns])] = 1
-    return places, sees
+    return sees

@@ -366,6 +366,16 @@ def test_a_file_describes_branches_preprocessing_labels_and_weights(tmp_path, ne
         (("linear 2", "linear"), "out_features is missing"),
         (("linear 2", "linear 2 size=3"), "'size=3', expected linear OUT_FEATURES"),
         (("[preprocess]", "[preprocess"), "own.toml: "),
+        (('weights = "own.npz"', "weights = 5"), "weights = 5, expected a text"),
+        (('name = "conv"', "name = 5"), r'layer 1: expected layer = "…"'),
+        (("mean = [0.5, 0.5, 0.5]", "mean = true"), "mean = True, expected a number, or a list"),
+        (("mean = [0.5, 0.5, 0.5]", "scale = [1, 2]"), r"scale = \[1, 2\], expected a number"),
+        (("mean = [0.5, 0.5, 0.5]", "crop = [8]"), r"crop = \[8\], expected a whole number"),
+        (("mean = [0.5, 0.5, 0.5]", "crop = [0, 8]"), r"crop = \[0, 8\], expected a whole"),
+        (("mean = [0.5, 0.5, 0.5]", "resize = [8, 8, 8]"), r"resize = \[8, 8, 8\], expected"),
+        (("mean = [0.5, 0.5, 0.5]", "resize = 8.5"), "resize = 8.5, expected a whole number"),
+        (("mean = [0.5, 0.5, 0.5]", 'invert = "no"'), "invert = 'no', expected true or false"),
+        (("mean = [0.5, 0.5, 0.5]", 'interpolation = "x"'), "interpolation 'x', expected one of"),
     ],
 )
 def test_a_wrong_file_says_where_and_what_was_expected(change, message, tmp_path):

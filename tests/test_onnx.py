@@ -230,6 +230,39 @@ def flattening():
     return make(nodes, arrays=arrays)
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        # ONNX Runtime's and PyTorch's: a window may reach beyond the map, and be the only one.
+        ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, [[4]]),
+        ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, [[2.5]]),
+        ("MaxPool", {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]},
+         [[1, 2, 2], [3, 4, 4], [3, 4, 4]]),
+        # Three columns of taps two apart: at −2, 0, 2, which see one column, and at −1, 1, 3.
+        ("MaxPool", {"kernel_shape": [1, 3], "dilations": [1, 2], "pads": [0, 2, 0, 2]},
+         [[1, 2], [3, 4]]),
+        ("AveragePool", {"kernel_shape": [3, 3], "pads": [2, 2, 2, 2], "strides": [2, 2],
+                         "count_include_pad": 1}, [[1 / 9, 3 / 9], [4 / 9, 10 / 9]]),
+    ],
+)  # fmt: skip
+def test_pools_have_the_corners_of_onnxs_runtime(kind, given, expected, tmp_path):
+    graph = load_onnx(saved(make([node(kind, ["x"], **given)], (1, 3, 2, 2)), tmp_path))
+    x = np.tile(np.array([[1, 2], [3, 4]], np.float32), (1, 3, 1, 1))
+    got = graph.run(x)["y"]
+    np.testing.assert_allclose(got, np.tile(np.float32(expected), (1, 3, 1, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_window_of_padding_alone_has_no_maximum_and_no_place(order, tmp_path):
+    given = {"kernel_shape": [2, 2], "dilations": [1, 3], "pads": [0, 1, 0, 1], "strides": [1, 1],
+             "storage_order": order}  # fmt: skip
+    model = make([node("MaxPool", ["x"], ("y", "i"), **given)], (1, 3, 2, 2), outputs=("y",))
+    model.graph.output.append(helper.make_tensor_value_info("i", TensorProto.INT64, None))
+    found = load_onnx(saved(model, tmp_path)).run(np.ones((1, 3, 2, 2), np.float32))
+    assert (found["y"] == -np.inf).all()
+    assert (found["i"] == -1).all()
+
+
 def test_arithmetic_on_shapes_follows_each_inputs_shape(tmp_path):
     graph = load_onnx(saved(flattening(), tmp_path))
     assert [n.layer.kind for n in graph.nodes] == ["Conv2d", "Flatten"]

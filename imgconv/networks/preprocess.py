@@ -141,24 +141,52 @@ class Preprocess:
 
 def preprocess_of(table: Any, usual: Preprocess, source: str) -> Preprocess:
     """`usual` with the settings of a TOML table changed. Raises ModelError naming the setting."""
-    known = {field.name for field in fields(Preprocess)}
+    known = sorted(_EXPECTED)
     changed: dict[str, Any] = {}
     for key, value in table.items() if isinstance(table, dict) else [("preprocess", table)]:
         if key not in known:
-            raise ModelError(f"{source}: {key!r}, expected one of {', '.join(sorted(known))}")
-        changed[key] = tuple(value) if isinstance(value, list) else value
-        if key in ("resize", "crop") and value in (0, False):
-            changed[key] = None
-        sizes = changed[key] if isinstance(changed[key], tuple) else (changed[key],)
-        kinds = str if key in ("channels", "interpolation") else (int, float)
-        if changed[key] is not None and not all(isinstance(number, kinds) for number in sizes):
-            raise ModelError(f"{source}: {key} = {value}, expected {kinds}".replace("<class", ""))
+            raise ModelError(f"{source}: {key!r}, expected one of {', '.join(known)}")
+        try:
+            changed[key] = _setting(key, value)
+        except ValueError:
+            shown = repr(value)[:60]
+            raise ModelError(f"{source}: {key} = {shown}, expected {_EXPECTED[key]}") from None
     if "channels" in changed and "mean" not in changed:
         changed |= {"mean": (0.0,), "std": (1.0,)} if len(usual.mean) > 1 else {}
     try:
         return replace(usual, **changed)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from None
+
+
+_EXPECTED = {
+    "resize": "a whole number from 1, [height, width], or 0 for none",
+    "crop": "a whole number from 1, [height, width], or 0 for none",
+    "channels": "gray, rgb or bgr", "interpolation": f"one of {', '.join(INTERPOLATIONS)}",
+    "scale": "a number", "mean": "a number, or a list of one a channel",
+    "std": "a number, or a list of one a channel", "invert": "true or false",
+}  # fmt: skip
+
+
+def _setting(key: str, value: Any) -> Any:
+    """A setting as `Preprocess` holds it. Raises ValueError for another type or count."""
+    several = isinstance(value, list | tuple)
+    items = tuple(value) if several else (value,)
+    if key in ("resize", "crop"):
+        if value is None or value is False or value == 0:
+            return None
+        sizes = all(type(item) is int and 1 <= item <= 65536 for item in items)
+        if not sizes or (several and len(items) != 2):
+            raise ValueError
+        return items if several else (value, value) if key == "crop" else value
+    kinds = {"channels": (str,), "interpolation": (str,), "invert": (bool,)}.get(key, (int, float))
+    if not items or any(type(item) not in kinds for item in items):
+        raise ValueError
+    if key in ("mean", "std"):
+        return items
+    if several:
+        raise ValueError
+    return value
 
 
 def imagenet(size: int = 224, resize: int = 256, interpolation: str = "bilinear") -> Preprocess:

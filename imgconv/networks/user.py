@@ -64,6 +64,9 @@ def file_network(path: str, changed: Pair | None = None) -> Network:
     for key in table:
         if key not in _KEYS:
             raise ModelError(f"{path}: {key!r}, expected one of {', '.join(_KEYS)}")
+    for key in ("name", "weights", "description"):
+        if not isinstance(table.get(key, ""), str):
+            raise ModelError(f"{path}: {key} = {table[key]}, expected a text")
     size = table.get("input", list(IMAGE))
     if not _is_list(size, int) or len(size) != 3 or min(size) < 1:
         raise ModelError(f"{path}: input = {size}, expected [channels, height, width]")
@@ -108,8 +111,9 @@ def _add_layers(net: Builder, tables: Any, path: str) -> None:
     for number, table in enumerate(tables, 1):
         text, inputs = table.get("layer"), table.get("inputs", [net.last])
         where = f"{path}: layer {number}"
-        if not isinstance(text, str) or not _is_list(inputs, str) or not inputs:
-            raise ModelError(f'{where}: expected layer = "…" and inputs = ["…"]')
+        named = isinstance(table.get("name", ""), str)
+        if not isinstance(text, str) or not _is_list(inputs, str) or not inputs or not named:
+            raise ModelError(f'{where}: expected layer = "…", inputs = ["…"] and name = "…"')
         if set(table) - {"name", "layer", "inputs"}:
             odd = ", ".join(sorted(set(table) - {"name", "layer", "inputs"}))
             raise ModelError(f"{where}: {odd}, expected name, layer and inputs")

@@ -68,7 +68,7 @@ MUTATIONS = (
     Mutation(12, "imgconv/compute/borders.py",
              "places %= period\n        return np.minimum(places, period - places)",
              "return np.minimum(np.abs(places), period - places)", "row_12"),
-    Mutation(12, "imgconv/shapes.py", "if free < 0:", "if False:", "row_12"),
+    Mutation(12, "imgconv/shapes.py", "if steps < 0:", "if False:", "row_12"),
     Mutation(13, "imgconv/bank/text.py", "if len(row) != width:", "if False:", "row_13"),
     Mutation(14, "imgconv/npy.py",
              "if dtype.hasobject:\n        raise ArrayFileError(f\"{name}: holds pickled Python "

@@ -333,6 +333,25 @@ def test_a_batch_of_workers_and_in_place_keep_what_one_command_keeps(folder):
         assert alone == (folder / name).read_bytes()
 
 
+@pytest.mark.parametrize("form", ["gif", "webp", "png"])
+def test_an_animation_says_what_it_said_once(folder, form):
+    frames = [Image.fromarray(np.roll(camera.photo(), 9 * n, axis=1)) for n in range(3)]
+    exif = Image.Exif()
+    exif.load(camera.exif())
+    del exif[0x0112]
+    told = {"comment": camera.COMMENT} if form == "gif" else {"exif": exif.tobytes()}
+    frames[0].save(f"a.{form}", save_all=True, append_images=frames[1:], duration=200, **told)
+    imgconv("apply", "-k", "box:3", f"a.{form}", "--frame", "all", "-o", f"b.{form}")
+    found = opened(f"b.{form}")
+    assert found.n_frames == 3
+    if form == "gif":
+        assert found.info["comment"] == camera.COMMENT.encode()
+    else:
+        assert exif_of(f"b.{form}")[0][0x8298] == "(c) Anna Beispiel"
+        assert (folder / f"b.{form}").read_bytes().count(b"(c) Anna Beispiel") == 1
+    assert json.loads(read_note(f"b.{form}"))["input"]["name"] == f"a.{form}"
+
+
 def test_a_contact_sheet_keeps_who_made_the_photo_and_no_resolution(folder):
     imgconv("apply", "-k", "sobel-x", "-k", "sobel-y", "photo.jpg", "--sheet", "-o", "sheet.jpg")
     main, photo, _ = exif_of("sheet.jpg")
@@ -442,6 +461,13 @@ def test_broken_exif_is_left_out_with_one_note(folder, where, form):
     assert "exif" not in opened("b/sobel-x.png").info
     done = here("apply", "-k", "box:3", f"a.{form}", "-o", "c.png", "--no-metadata")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_wrong_with_an_animation_is_said_once(folder):
+    frames = [Image.fromarray(np.roll(camera.photo(), 9 * n, axis=1)) for n in range(3)]
+    frames[0].save("a.webp", save_all=True, append_images=frames[1:], xmp=BOMB)
+    done = here("apply", "-k", "box:3", "a.webp", "--frame", "all", "-o", "b.webp")
+    assert (done.returncode, done.stderr.count("metadata left out")) == (0, 1), done.stderr
 
 
 BOMB = (

@@ -420,6 +420,44 @@ def test_a_bomb_in_ome_xml_is_left_out(folder):
     assert 270 not in tags_of("b.tif")
 
 
+@pytest.mark.parametrize("form", ["imagej", "ome"])
+def test_a_whole_stack_comes_back_as_one(folder, form):
+    stack = np.random.default_rng(0).integers(0, 999, (3, 2, 30, 40)).astype(np.uint16)
+    name = "a.tif" if form == "imagej" else "a.ome.tif"
+    if form == "imagej":
+        told = {"unit": "um", "spacing": 2.0, "Labels": list("abcdef")}
+        tifffile.imwrite(name, stack, imagej=True, resolution=(2, 4),
+                         metadata=told | {"axes": "ZCYX"})  # fmt: skip
+    else:
+        told = {"PhysicalSizeX": 0.5, "PhysicalSizeZ": 2.0, "Channel": {"Name": ["A", "B"]}}
+        tifffile.imwrite(name, stack, metadata=told | {"axes": "ZCYX"})
+    imgconv("apply", "-k", "identity", name, "--frame", "all", "-o", f"all-{name}")
+    imgconv("apply", "-k", "identity", name, "--frame", "all", "--in-place")
+    for written in (f"all-{name}", name):
+        with tifffile.TiffFile(written) as tiff:
+            assert (tiff.series[0].axes, tiff.series[0].shape) == ("ZCYX", stack.shape)
+            np.testing.assert_array_equal(tiff.asarray(), stack)
+            if form == "imagej":
+                assert {key: tiff.imagej_metadata[key] for key in told} == told
+            else:
+                [pixels] = images_of(tiff.ome_metadata)
+                assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeZ"]) == (0.5, 2)
+                assert [one["Name"] for one in pixels["Channel"]] == ["A", "B"]
+
+
+def test_each_page_keeps_its_own_place(folder):
+    with tifffile.TiffWriter("a.tif") as writer:
+        for number in range(3):
+            extra = [(33550, "d", 3, (10.0 + number, 10, 0)), (33922, "d", 6, (0, 0, 0, 5, 6, 7))]
+            writer.write(heights() + number, extratags=extra, metadata=None, contiguous=False,
+                         description=f"page {number}", software=False)  # fmt: skip
+    imgconv("apply", "-k", "box:3", "a.tif", "--stride", "2", "--frame", "all", "-o", "b.tif")
+    for number in range(3):
+        tags = tags_of("b.tif", number)
+        assert tags[33550] == (2 * (10 + number), 20, 0)
+        assert tags[270] == f"page {number}"
+
+
 def test_a_record_in_a_description_is_found_and_not_carried(folder):
     record = {"imgconv": "0.1.0", "record": 1, "command": "apply", "options": {}}
     tifffile.imwrite("old.tif", heights(), description=json.dumps(record), metadata=None)

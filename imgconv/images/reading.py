@@ -351,12 +351,16 @@ class _Reader:
             count = pillow.frame_count(opened)
         # The second picture in a camera's JPEG is a preview or a depth map, not news to anyone.
         which, notes = self._frames(count, noted=opened.format != "MPO")
+        # What is said beside the pixels is said of all frames, and what is wrong with it once.
+        with pillow.decoding(self.name, self.limit):
+            metadata = of_pillow(opened, data, self.name)
+        turned = png_chunks.carried_facts(data).orientation if self.kind == "PNG" else None
         for index in which:
             with pillow.decoding(self.name, self.limit):
                 image = self._decoded(opened, index)
-            if self.kind == "PNG":
-                image.info["orientation"] = png_chunks.carried_facts(data).orientation
-            image.metadata = of_pillow(opened, data, self.name)
+            if turned is not None:
+                image.info["orientation"] = turned
+            image.metadata, metadata = metadata, replace(metadata, notes=())
             image.frames = count
             if count > 1 and self.kind in ANIMATIONS:
                 image.info |= {key: opened.info.get(key) for key in ("duration", "loop")}

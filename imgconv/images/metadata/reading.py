@@ -234,7 +234,10 @@ def _jpeg(opened: Any) -> Jpeg | None:
     if not tables or opened.mode == "CMYK":  # whose tables are made for other channels
         return None
     # What Pillow cannot write (4:4:0, 4:1:1) is not subsampled more than it was.
-    subsampling = max(0, JpegImagePlugin.get_sampling(opened))
+    try:
+        subsampling = max(0, JpegImagePlugin.get_sampling(opened))
+    except IndexError:  # of two components
+        subsampling = 0
     return Jpeg(tables[:2], subsampling, bool(opened.info.get("progressive")))
 
 

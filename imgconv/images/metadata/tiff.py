@@ -6,6 +6,7 @@ its tag. Source: TIFF 6.0; TIFF/EP's and EXIF's tags for directories; XMP part 3
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -67,6 +68,7 @@ class TiffMetadata:
     def __init__(self, pages: Any, name: str) -> None:
         self._pages, self._name = pages, name
         self._first: tuple[str, Resolution | None] | None = None
+        self._noted = False
 
     def of(self, index: int, level: int) -> Metadata:
         """The metadata of a frame whose pyramid's level was read."""
@@ -97,11 +99,15 @@ class TiffMetadata:
                 or tag in _IMAGEJ or tag in _LABELS
                 or (tag >= _PRIVATE and value.kind == ASCII and tag not in (tags.COPYRIGHT, RECORD))
         }  # fmt: skip
-        return checked(
+        found = checked(
             self._name, **parts, resolution=resolution, tiff=tuple(sorted(only.items())),
             calibration=calibration, orientation=_orientation(own), grid=self._grid(index, level),
             notes=tuple(wrong),
         )  # fmt: skip
+        if found.notes and self._noted:  # what is wrong with a file is said once
+            return replace(found, notes=())
+        self._noted = self._noted or bool(found.notes)
+        return found
 
     def _values(self, page: Any, wrong: list[str]) -> dict[int, Value]:
         """The tags of a page that do not lay out its samples."""

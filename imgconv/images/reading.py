@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -320,17 +320,26 @@ class _Reader:
                 page, depth = pages.frame(index, self.level)
                 self.check(int(page.imagelength), int(page.imagewidth))
                 frame = TiffFrame(page, depth, size, self.name, self.cmyk)
-                if frame.for_pillow:
-                    opened = pillow.open_image(pages.alone(page), self.kind, self.name)
-                    image = self._decoded(opened, 0)
-                else:
-                    frame.check_amount(self.limit)
-                    image = frame.image(file)
+                image = self._tiff_frame(frame, pages.alone(page), file)
                 image.metadata = told.of(index, self.level)
                 image.nodata = pages.nodata(index, self.level)
             image.frame, image.frames = index, count
             image.notes += notes
             yield image
+
+    def _tiff_frame(self, frame: Any, alone: IO[bytes], file: IO[bytes]) -> Image:
+        from imgconv.images.tiff_samples import has_imagecodecs
+
+        if frame.for_pillow:
+            try:
+                with pillow.decoding(self.name, self.limit):
+                    return self._decoded(pillow.open_image(alone, self.kind, self.name), 0)
+            except ImageError:
+                if not has_imagecodecs():
+                    raise
+        frame.check_amount(self.limit)
+        image: Image = frame.image(file)
+        return image
 
     def _pillow(self) -> Iterator[Image]:
         from imgconv.images import png_chunks

@@ -13,7 +13,7 @@ from imgconv.errors import ImageError
 from imgconv.images.color import from_linear
 
 Array = npt.NDArray[Any]
-_COEFFICIENTS, _SUBSAMPLING, _REFERENCE = 529, 530, 532
+_COEFFICIENTS, _REFERENCE = 529, 532
 # Linear sRGB of XYZ whose white is D50, by Bradford's adaptation (Lindbloom).
 _FROM_D50 = np.array([
     [3.1338561, -1.6168667, -0.4906146],
@@ -57,26 +57,29 @@ def from_cmyk(pixels: Array) -> Array:
 
 def from_ycbcr(pixels: Array, tags: Any, name: str) -> Array:
     """RGB of luma and two differences, and what is beyond them. Raises ImageError."""
-    across, down = tags.valueof(_SUBSAMPLING, (2, 2))
-    if (across, down) != (1, 1):
-        raise ImageError(
-            f"{name}: TIFF of {8 * pixels.itemsize}-bit YCbCr with {across}×{down} pixels a "
-            "difference is not read; expected one a pixel"
-        )
     if pixels.dtype.kind != "u":
         raise ImageError(f"{name}: TIFF of YCbCr in {pixels.dtype} is not read")
     full = float(np.iinfo(pixels.dtype).max)
     middle = (full + 1) / 2
-    given = tags.valueof(_COEFFICIENTS)
-    red, green, blue = 0.299, 0.587, 0.114
-    if given and len(given) == 6 and all(given[1::2]):
-        red, green, blue = (given[i] / given[i + 1] for i in (0, 2, 4))
-    luma, cb, cr = (pixels[..., i].astype(np.float64) for i in range(3))
-    r = luma + (2 - 2 * red) * (cr - middle)
-    b = luma + (2 - 2 * blue) * (cb - middle)
-    g = (luma - red * r - blue * b) / green if green else luma
+    red, green, blue = _fractions(tags.valueof(_COEFFICIENTS), 3) or (0.299, 0.587, 0.114)
+    low = _fractions(tags.valueof(_REFERENCE), 6) or (0, full, middle, full, middle, full)
+    spans = [high - least for least, high in zip(low[::2], low[1::2], strict=True)]
+    if not (green and all(spans)):
+        raise ImageError(f"{name}: broken TIFF: its YCbCr has no scale")
+    luma = (pixels[..., 0] - low[0]) * (full / spans[0])
+    cb, cr = ((pixels[..., i] - low[2 * i]) * ((full - middle) / spans[i]) for i in (1, 2))
+    r = luma + (2 - 2 * red) * cr
+    b = luma + (2 - 2 * blue) * cb
+    g = (luma - red * r - blue * b) / green
     colors = np.clip(np.rint(np.stack([r, g, b], axis=2)), 0, full).astype(pixels.dtype)
     return np.concatenate([colors, pixels[..., 3:]], axis=2)
+
+
+def _fractions(values: Any, count: int) -> tuple[float, ...] | None:
+    """A tag of `count` fractions, if it is one."""
+    if not isinstance(values, tuple) or len(values) != 2 * count or not all(values[1::2]):
+        return None
+    return tuple(a / b for a, b in zip(values[::2], values[1::2], strict=True))
 
 
 def from_lab(pixels: Array, icc: bool) -> Array:

@@ -60,6 +60,7 @@ class TiffPages:
         self._page = tifffile.TiffPage
         self._format = self._tiff.tiff
         self._file = self._tiff.filehandle
+        self._last: Any = None  # page, which several ask for
         self._frames = list(self._walk())
 
     def __len__(self) -> int:
@@ -105,6 +106,8 @@ class TiffPages:
         return io.BufferedReader(_Entered(self._file, head[:start] + entry))
 
     def _at(self, offset: int) -> Any:
+        if self._last is not None and self._last.offset == offset:
+            return self._last
         table = self._table(offset)
         self._file.seek(offset)
         page = self._page(self._tiff, index=0)
@@ -113,6 +116,7 @@ class TiffPages:
         lost = sorted(number for number in codes & _NEEDED if number not in page.tags)
         if lost:
             raise ImageError(f"{self._name}: truncated or broken TIFF: tag {lost[0]}")
+        self._last = page
         return page
 
     def _table(self, offset: int) -> bytes:

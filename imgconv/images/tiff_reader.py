@@ -18,9 +18,11 @@ from imgconv.images import tiff_color, tiff_samples
 from imgconv.images.image import Image, holder, rounded_note
 
 Array = npt.NDArray[Any]
-_PHOTOMETRIC, _ORIENTATION, _TILE_OFFSETS, _INK_SET, _ICC = 262, 274, 324, 332, 34675
-# What libtiff in Pillow reads: CCITT, JPEG of both kinds, ThunderScan, SGI LogLuv, WebP.
-_PILLOW_CODECS = frozenset({2, 3, 4, 6, 7, 32771, 32809, 34676, 34677, 50001})
+_PHOTOMETRIC, _ORIENTATION, _TILE_WIDTH, _INK_SET, _SUBSAMPLING, _ICC = (
+    262, 274, 322, 332, 530, 34675,
+)  # fmt: skip
+# What libtiff in Pillow reads: CCITT, JPEG of both kinds, ThunderScan.
+_PILLOW_CODECS = frozenset({2, 3, 4, 6, 7, 32771, 32809})
 _WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB, _ICC_LAB = (
     0,
     1,
@@ -56,7 +58,7 @@ class TiffFrame:
         self.planar = int(page.planarconfig) == 2 and self.samples > 1
         self.per_pixel = 1 if self.planar else self.samples
         self.order = page.parent.byteorder
-        self.tiled = _TILE_OFFSETS in page.tags
+        self.tiled = _TILE_WIDTH in page.tags
         self.bits, self.kind = self._kind_of_samples()
         self._depth, self._keep_inks = depth, cmyk
         self._lay_out()
@@ -138,6 +140,17 @@ class TiffFrame:
         return self.photometric == _CMYK and inks and self.samples >= 4 and self.kind == "u"
 
     @property
+    def shared(self) -> tuple[int, int]:
+        """How many columns and rows of pixels share a color; 1 and 1 but in YCbCr."""
+        if self.photometric != _YCBCR or self.compression not in tiff_samples.BYTE_CODECS:
+            return 1, 1
+        found = self.page.tags.valueof(_SUBSAMPLING, (2, 2))
+        across, down = found if isinstance(found, tuple) and len(found) == 2 else (0, 0)
+        if across not in (1, 2, 4) or down not in (1, 2, 4):
+            raise ImageError(f"{self.name}: broken TIFF: a color for {across}×{down} pixels")
+        return across, down
+
+    @property
     def turned(self) -> bool:
         """Whether rows or columns of the picture are stored in another order."""
         return bool(self.page.tags.valueof(_ORIENTATION, 1) != 1)
@@ -152,19 +165,28 @@ class TiffFrame:
             return False
         simple = self.photometric in (_WHITE_IS_ZERO, _GRAY, _RGB, _MASK)
         if self.compression in _PILLOW_CODECS:
-            return not (simple and widths > {1} and widths != {8})
-        if self.compression not in tiff_samples.BYTE_CODECS:
-            return False
-        return self.photometric in (_YCBCR, _LAB, _ICC_LAB) and widths == {8} and not self.planar
+            return not simple or max(widths) in (1, 4, 8)
+        convertible = self.photometric in (_LAB, _ICC_LAB) and self.samples == 3
+        keeps_bytes = self.compression in tiff_samples.BYTE_CODECS
+        return keeps_bytes and convertible and widths == {8} and not self.planar
 
     def check_amount(self, max_pixels: int) -> None:
         """Raise ImageError or LimitError where far more samples are declared than are there."""
+        across, down = self.shared
+        plain = self.bits == (8, 8, 8) and int(self.page.predictor) == 1
+        if across * down > 1 and not (plain and not self.planar and self.rows % down == 0):
+            raise ImageError(
+                f"{self.name}: TIFF of YCbCr in {self.bits[0]} bits{' and planes' * self.planar} "
+                f"with a color for {across}×{down} pixels is not read"
+            )
         chunk = self.rows * self.columns * self.slices * sum(self.bits[: self.per_pixel]) // 8
         present = [held for held in self.chunks if held]
         total = self.height * self.width * self.samples
         share = len(present) / len(self.chunks)
         least = min(chunk * len(present), int(total * self.bits[0] // 8 * share))
         stored = sum(count for _, count in present)
+        if across * down > 1:
+            least = least * (across * down + 2) // (3 * across * down)
         # LZMA packs zeros about 7,000 to 1; nothing that is read here goes further.
         if least > 10_000 * stored or (self.compression == 1 and least > stored):
             raise ImageError(f"{self.name}: truncated TIFF: {least} bytes of samples from {stored}")
@@ -177,8 +199,8 @@ class TiffFrame:
     def prepare(self) -> None:
         """Get ready to decode. Raises ImageError for a codec that is not there."""
         tiff_samples.check_codec(self.compression, self.name)
-        if self.compression not in tiff_samples.BYTE_CODECS:
-            self.page.init_decode() if hasattr(self.page, "init_decode") else self.page.decode
+        if self.compression not in tiff_samples.BYTE_CODECS and tiff_samples.has_imagecodecs():
+            self.page.decode  # noqa: B018 - made once, and not by several threads
 
     def image(self, file: IO[bytes]) -> Image:
         """Decode the frame. The caller has checked its declared size against the limit.
@@ -225,6 +247,14 @@ class TiffFrame:
         row_bytes = -(-self.columns * sum(bits) // 8)
         if int(self.page.fillorder) == 2:
             raw = raw.translate(tiff_samples.REVERSED)
+        across, down = self.shared
+        if across * down > 1:
+            units = -(-self.columns // across) * (across * down + 2)
+            high = -(-rows // down)
+            content = tiff_samples.decompress(
+                raw, self.compression, units * high, units, units * self.rows, self.name
+            )
+            return tiff_samples.spread(content, rows, self.columns, across, down)
         content = tiff_samples.decompress(
             raw, self.compression, row_bytes * rows * self.slices, row_bytes,
             row_bytes * self.rows, self.name,
@@ -237,10 +267,16 @@ class TiffFrame:
 
     def _by_tifffile(self, raw: bytes, number: int) -> Array:
         """The samples of a chunk in a codec of pictures."""
+        if not tiff_samples.has_imagecodecs():
+            shape = self.rows, self.columns, self.per_pixel
+            return self._checked(tiff_samples.from_file(raw, self.compression, shape, self.name))
         found, _, _ = self.page.decode(
             raw, number, jpegtables=self.page.jpegtables, jpegheader=self.page.jpegheader
         )
-        values: Array = found[min(self.within, len(found) - 1)]
+        return self._checked(found[min(self.within, len(found) - 1)])
+
+    def _checked(self, values: Array) -> Array:
+        """Samples that a codec of pictures gave, if they are of the type that the tags say."""
         if not np.can_cast(values.dtype, self.stored, "safe"):
             raise ImageError(
                 f"{self.name}: broken TIFF: samples of {values.dtype} in a file of {self.stored}"

@@ -26,7 +26,13 @@ Array = npt.NDArray[Any]
 DEFLATE = frozenset({8, 32946, 50013})
 _BY_LIBTIFF = frozenset({5, 32773, 34925, 50000})
 BYTE_CODECS = frozenset({1}) | DEFLATE | _BY_LIBTIFF
-_JPEG_XR = frozenset({22610, 34934})  # its library prints megabytes of what is wrong with a file
+# Codecs of pictures that imagecodecs has; JPEG XR's library prints megabytes of what is wrong.
+_BY_IMAGECODECS = frozenset({
+    2, 3, 4, 6, 7, 33003, 33004, 33005, 33007, 34712, 34887, 34892, 34926, 34927, 34933, 50001,
+    50002, 52546,
+})  # fmt: skip
+# Codecs whose strips and tiles are whole files that Pillow reads.
+_FILES = {33004: "JPEG2000", 33005: "JPEG2000", 34712: "JPEG2000", 34933: "PNG", 50001: "WEBP"}
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # of FillOrder 2
 _PIECE = 1 << 20  # packed bytes that are spread at once
 
@@ -47,12 +53,10 @@ def check_codec(compression: int, name: str) -> None:
         called = f"compression {compression} ({tifffile.COMPRESSION(compression).name})"
     except ValueError:
         called = f"compression {compression}"
-    if compression in _JPEG_XR:
+    if compression not in _BY_IMAGECODECS:
         raise ImageError(f"{name}: TIFF in {called} is not read")
-    if not has_imagecodecs():
+    if not has_imagecodecs() and compression not in _FILES:
         raise ImageError(f"{name}: TIFF in {called} needs imagecodecs: pip install 'imgconv[tiff]'")
-    if compression not in tifffile.TIFF.DECOMPRESSORS:
-        raise ImageError(f"{name}: TIFF in {called} is not read")
 
 
 def decompress(
@@ -111,6 +115,47 @@ def _by_libtiff(raw: bytes, compression: int, rows: int, row_bytes: int) -> byte
         return opened.tobytes()
 
 
+def from_file(raw: bytes, compression: int, shape: tuple[int, int, int], name: str) -> Array:
+    """Return the samples (rows, columns, samples) of a strip or tile that is a file of its own.
+
+    Opacity that such a file leaves out is whole. Raises ImageError for a file of another size.
+    """
+    from imgconv.images import pillow
+
+    opened = pillow.open_image(io.BytesIO(raw), _FILES[compression], name)
+    rows, columns, samples = shape
+    if opened.width > columns or opened.height > rows:
+        raise ImageError(
+            f"{name}: broken TIFF: {opened.width}×{opened.height} pixels in a tile of "
+            f"{columns}×{rows}"
+        )
+    opened.load()
+    pixels: Array = np.asarray(opened)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.shape[2] == 3 and samples == 4:
+        pixels = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    if pixels.shape[2] != samples:
+        raise ImageError(f"{name}: broken TIFF: {pixels.shape[2]} of {samples} samples in a tile")
+    return pixels
+
+
+def spread(content: bytes, rows: int, columns: int, across: int, down: int) -> Array:
+    """Return YCbCr (rows, columns, 3) of 8 bits where `across` × `down` pixels share a color.
+
+    Of each such square come its lumas, then Cb and Cr.
+    """
+    high, wide = -(-rows // down), -(-columns // across)
+    units = np.frombuffer(content, np.uint8, high * wide * (across * down + 2))
+    units = units.reshape(high, wide, across * down + 2)
+    found = np.empty((high * down, wide * across, 3), np.uint8)
+    luma = units[..., :-2].reshape(high, wide, down, across).transpose(0, 2, 1, 3)
+    found[..., 0] = luma.reshape(high * down, wide * across)
+    for place in (1, 2):
+        color = units[..., place - 3].repeat(down, axis=0).repeat(across, axis=1)
+        found[..., place] = color
+    return found[:rows, :columns]
+
+
 def unpacked(
     content: bytes, shape: tuple[int, int, int], bits: tuple[int, ...], kind: str, order: str,
     predictor: int, name: str,
@@ -139,7 +184,8 @@ def unpacked(
     if len(set(bits)) > 1:
         return _mixed(chunk, shape, bits)
     if width % 8 or width == 24:
-        values = _packed(chunk, columns * samples, width, order).reshape(shape)
+        values = _packed(chunk, columns * samples, width, order if kind == "f" else ">")
+        values = values.reshape(shape)
     else:
         stored = np.dtype(f"{order}{'u' if kind == 'f' else kind}{width // 8}")
         values = chunk.view(stored).reshape(shape)
@@ -156,7 +202,7 @@ def unpacked(
 def _packed(chunk: Array, count: int, width: int, order: str) -> Array:
     """Return `count` unsigned integers of `width` bits from each row of bytes.
 
-    The first bit is the highest; whole bytes (24 bits) are in the file's order.
+    The first bit is the highest; of whole bytes (24 bits) the first is that in `order` ">".
     """
     if width % 8 == 0:
         parts = chunk.reshape(len(chunk), count, width // 8)

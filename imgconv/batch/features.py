@@ -3,23 +3,24 @@
 import fnmatch
 import math
 import os
-import re
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from imgconv.batch.naming import Template, below, component, parent_of, split_source, unique
 from imgconv.batch.origin import Origin, taken
+from imgconv.batch.plan import Claims, check_against_input
 from imgconv.batch.reporting import Reports
-from imgconv.errors import ModelError, OutputError, UsageError
+from imgconv.errors import ModelError, OutputError
 from imgconv.images import scaling
 from imgconv.images.complete import is_complete
 from imgconv.images.formats import Format
 from imgconv.images.image import Image
-from imgconv.images.publish import EXISTS, publish
-from imgconv.images.reading import read_images
+from imgconv.images.publish import EXISTS, exists, publish
+from imgconv.images.reading import count_frames, read_images
+from imgconv.images.source import is_special, read_stdin
 from imgconv.images.writing import encode, encode_archive
 from imgconv.networks.architectures import Network
 from imgconv.networks.fusion import FusedGraph
@@ -30,8 +31,7 @@ from imgconv.pictures.layout import Layout
 if TYPE_CHECKING:
     from imgconv.pictures.report.sections import Section
 
-FIELDS = ("stem", "parent", "index", "layer", "map")
-_FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
+FIELDS = ("stem", "parent", "index", "frame", "layer", "map")
 _BYTES = 4  # of a float32
 
 
@@ -104,47 +104,49 @@ def select_values(graph: Graph, patterns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in graph.values if name in chosen)
 
 
-@dataclass
 class Names:
-    """Output paths. taken: whose each is, so that two images never write to one."""
+    """Output paths. claims: whose each is, so that two images never write to one.
 
-    request: Request
-    taken: dict[str, str] = field(default_factory=dict)
+    folders: those that inputs were looked for in, below which outputs lie as the inputs do. Raises
+    UsageError for fields that there are not.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.claims = Claims()
+        self.folders: set[str] = set()
+        self.layers = dict(
+            zip(request.values, unique(map(component, request.values)), strict=True)
+        )  # fmt: skip
+        self._template = Template(request.output, FIELDS)
 
     def path(self, source: str, index: int, frame: int, layer: str = "", number: str = "") -> str:
         """The path of a map, of a layer (no number), or of an image (no layer).
 
-        Raises UsageError where another image has it.
+        Raises UsageError where another image has it, or is it.
         """
-        stem = os.path.splitext(os.path.basename(source))[0]
-        if source == "-" or source.startswith("sample:"):
-            text = re.sub(r"[^\w.-]+", "-", source.removeprefix("sample:")).strip("-")
-            stem = text or "stdin"
-        stem += f"-{frame}" if frame else ""
-        output, suffix = self.request.output, self.request.made.suffixes[0]
-        if _FIELD.search(output):
-            values = {
-                "stem": stem, "index": f"{index:04d}", "layer": _safe(layer), "map": number,
-                "parent": os.path.basename(os.path.dirname(os.path.abspath(source))),
-            }  # fmt: skip
-            path = _FIELD.sub(lambda match: values[match[1]], output)
+        template, output = self._template, self.request.output
+        suffix = self.request.made.suffixes[0]
+        stem, name = split_source(source)[0], self.layers.get(layer, "")
+        if frame and "frame" not in template.used:
+            stem += f"-{frame}"
+        if template:
+            output = template.fill({
+                "stem": stem, "index": index, "layer": name, "map": number, "frame": frame,
+                "parent": parent_of(source),
+            })  # fmt: skip
+        if template and not output.endswith(("/", os.sep)):
+            path = output
         else:
-            parts = (stem, layer and _safe(layer), number)
+            parts = (below(source, self.folders), stem, name, number)
             path = os.path.join(output, *filter(None, parts)) + suffix
-        origin = f"{source} {layer} {number}".strip()
-        if self.taken.setdefault(os.path.realpath(path), origin) != origin:
-            other = self.taken[os.path.realpath(path)]
-            raise UsageError(
-                f"{path}: output of both {other} and {origin}, expected one; use a template such "
-                "as -o 'maps/{parent}-{stem}/{layer}/{map}.png'"
-            )
+        what = f"{layer}\0{number}\0{f'frame {frame}' if frame else ''}".strip("\0")
+        self.claims.output(path, source, what, _ADVICE)
+        check_against_input(path, source, False)
         return path
 
 
-def _safe(layer: str) -> str:
-    """A layer's name as one part of a path."""
-    name = re.sub(r"[/\\\0]", "_", layer).strip("_") or "_"
-    return "_" if name in (".", "..") else name
+_ADVICE = "use a template such as -o 'maps/{parent}-{stem}-{frame}/{layer}/{map}.png'"
 
 
 class Features:
@@ -153,23 +155,62 @@ class Features:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.names = Names(request)
+        self._stdin: bytes | None = None
         self.fused = FusedGraph(request.network.graph, request.values)
         scaling.check_rule(request.scale)
         self.reports = Reports(request.report, several=True) if request.report else None
 
+    def follow(self, folders: set[str], claims: Claims) -> None:
+        """Let outputs lie as the inputs do below folders; claims: what finds collisions."""
+        self.names.folders, self.names.claims = folders, claims
+        if self.reports:
+            self.reports.plan.folders, self.reports.plan.claims = folders, claims
+
     def plan(self, source: str, index: int) -> None:
         """Name an image's outputs before any work, so that collisions are found now."""
-        if self.request.frame != "all":
-            for _ in self._outputs(source, index, 0, self._planned(source)):
-                pass
-            if self.reports:
-                self.reports.path(source, index)
+        self.names.claims.input(source)
+        self._intended(source, index)
+
+    def _intended(self, source: str, index: int) -> list[list[dict[str, Any]]]:
+        """The rows of all frames of an image before they are made."""
+        frames = 1
+        if self.request.frame == "all" and not is_special(source):
+            data = self.stdin() if source == "-" else source
+            frames = count_frames(data, self.request.max_pixels)
+        shapes = self._planned(source)
+        if self.reports:
+            for frame in range(frames):
+                self.reports.path(source, index, frame)
+        return [list(self._outputs(source, index, frame, shapes)) for frame in range(frames)]
+
+    def _left(
+        self, rows: list[dict[str, Any]], page: str | None
+    ) -> list[dict[str, Any]] | None:  # fmt: skip
+        """The rows of a frame whose outputs are complete and stay, None where they are to be made.
+
+        Raises OutputError for an output that exists and is not to be replaced.
+        """
+        request = self.request
+        paths = [path for row in rows for path in row["paths"]]
+        if request.skip_existing:
+            done = all(is_complete(path, request.made.name) for path in paths)
+            if done and (page is None or os.path.exists(page)):
+                return [row | {"skipped": True} for row in rows]
+        elif not request.overwrite:
+            for path in filter(None, (*paths, page)):
+                if exists(path):
+                    raise OutputError(f"{path}: {EXISTS}")
+        return None
 
     def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
         """Write an image's maps; return a row a layer. Raises ImgconvError."""
         request = self.request
         if request.dry_run:
-            return list(self._outputs(source, index, 0, self._planned(source)))
+            found = []
+            for frame, rows in enumerate(self._intended(source, index)):
+                page = self.reports.path(source, index, frame) if self.reports else None
+                found += self._left(rows, page) or rows
+            return found
         data = taken(source, request.max_pixels, self.stdin)
         origin = self._origin(source, data)
         results = []
@@ -178,30 +219,20 @@ class Features:
             tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
             shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
             rows = list(self._outputs(source, index, frame, shapes))
-            paths = [path for row in rows for path in row["paths"]]
             page = self.reports.path(source, index, frame) if self.reports else None
-            done = request.skip_existing and all(
-                is_complete(path, request.made.name) for path in paths
-            )
-            if done and (page is None or os.path.exists(page)):
-                results += [row | {"skipped": True} for row in rows]
-                continue
-            if not request.overwrite and not request.skip_existing:
-                for path in paths:
-                    if os.path.lexists(path):
-                        raise OutputError(f"{path}: {EXISTS}")
-            if self.reports and page:
-                self.reports.check(page, self._replaces)
-            sections = self._write(tensor, rows, self._noting(origin, image.frame))
-            if self.reports and page:
-                made = self._page(image, sections)
-                self.reports.write(made, page, self._replaces)
-            results += rows
+            left = self._left(rows, page)
+            if left is None:
+                sections = self._write(tensor, rows, self._noting(origin, image.frame))
+                if self.reports and page:
+                    self.reports.write(self._page(image, sections), page, self._replaces)
+            results += rows if left is None else left
         return results
 
     def stdin(self) -> bytes:
-        """The bytes of the input `-`."""
-        return sys.stdin.buffer.read()
+        """The bytes of the input `-`, which are read once."""
+        if self._stdin is None:
+            self._stdin = read_stdin()
+        return self._stdin
 
     def _origin(self, source: str, data: Any) -> Origin | None:
         """What the records say of the input, if there are any."""
@@ -283,7 +314,7 @@ class Features:
             if request.only_report:
                 continue
             if request.made.archive:
-                kept[layer] = np.ascontiguousarray(maps)
+                kept[self.names.layers[layer]] = np.ascontiguousarray(maps)
             else:
                 self._write_layer(layer, maps, by_name[layer]["paths"], note)
         if kept and self._wants(None, None):

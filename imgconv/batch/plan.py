@@ -223,6 +223,15 @@ def names_folder(output: str) -> bool:
     return os.path.isdir(output) and not output.lower().endswith(".zarr")
 
 
+def folder_of(target: str | None) -> str | None:
+    """The folder that outputs go into, which a scan leaves out; None for the current one."""
+    if target is None or target == "-" or is_url(target):
+        return None
+    literal, brace, _ = target.partition("{")
+    folder = target if names_folder(target) and not brace else os.path.dirname(literal)
+    return os.path.realpath(folder) if folder else None
+
+
 def check_against_input(path: str, source: str, in_place: bool) -> None:
     """Raise UsageError when the output is the input by path, symlink or hard link."""
     if in_place or source == "-" or source.startswith("sample:"):

@@ -5,8 +5,8 @@ from typing import Any
 
 from imgconv.batch.naming import Part
 from imgconv.batch.plan import Plan, check_against_input
-from imgconv.errors import OutputError, UsageError
-from imgconv.images.publish import EXISTS, publish
+from imgconv.errors import UsageError
+from imgconv.images.publish import publish
 
 _PAGE = Part("report", "", "report")
 
@@ -28,11 +28,6 @@ class Reports:
         path = self.plan.path(source, _PAGE, index, frame)
         check_against_input(path, source, False)
         return path
-
-    def check(self, path: str, replace: bool) -> None:
-        """Raise OutputError for a page that exists and is not to be replaced."""
-        if os.path.lexists(path) and not replace:
-            raise OutputError(f"{path}: {EXISTS}")
 
     def write(self, page: bytes, path: str, replace: bool) -> dict[str, Any]:
         """Publish an input's page; return its row for --json."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace as replaced
@@ -13,7 +12,7 @@ from imgconv.batch.filtering import rule_of
 from imgconv.batch.inputs import Scan, Spooled, failure
 from imgconv.batch.naming import Template
 from imgconv.batch.pictured import names_of
-from imgconv.batch.plan import FIELDS, Claims, Kept, Plan, names_folder
+from imgconv.batch.plan import FIELDS, Claims, Kept, Plan, folder_of, names_folder
 from imgconv.batch.reporting import Reports
 from imgconv.cli import recording
 from imgconv.cli.boundary import printable, say
@@ -22,7 +21,6 @@ from imgconv.cli.work import Work
 from imgconv.errors import UsageError
 from imgconv.images import formats, scaling
 from imgconv.images.reading import parse_frame
-from imgconv.images.remote import is_url
 from imgconv.images.writing import check_pyramid
 from imgconv.pictures.colormaps import check_colormap
 from imgconv.pictures.layout import Layout
@@ -51,7 +49,7 @@ def write_all(request: Request) -> int:
         reports = Reports(given["report"], len(request.inputs) > 1)
         if given["output"] is None and not given["in_place"]:
             request.recipe = replaced(request.recipe, only_report=True)
-    scan = Scan(given["recursive"], not given["in_place"], _folder_of(target))
+    scan = Scan(given["recursive"], not given["in_place"], folder_of(target))
     sources: Any = scan.expand(request.inputs, given["files_from"], given["null"])
     sources = recording.recent(sources, given)
     with contextlib.ExitStack() as stack:
@@ -192,7 +190,7 @@ def _check_stdout(source: str, work: Work) -> None:
 
 def _tell_of(scan: Scan, total: int, given: dict[str, Any]) -> None:
     """Say what of the inputs was passed over, where one would not expect it."""
-    for folder in scan.passed:
+    for folder in sorted(scan.passed):
         say(f"imgconv: {folder}: passed over, since the outputs go there")
     if given["files_from"] is not None and not total:
         say(f"imgconv: --files-from {given['files_from']}: no names, nothing to do")
@@ -239,15 +237,6 @@ def _target(given: dict[str, Any]) -> tuple[str | None, formats.Format | None]:
         if not target.endswith(".{ext}"):
             made = formats.format_of(target)
     return target, made
-
-
-def _folder_of(target: str | None) -> str | None:
-    """The folder that outputs go into, which is not scanned for inputs; None where that is ours."""
-    if target is None or target == "-" or is_url(target):
-        return None
-    literal, brace, _ = target.partition("{")
-    folder = target if names_folder(target) and not brace else os.path.dirname(literal)
-    return os.path.realpath(folder) if folder else None
 
 
 def _print(outcome: runner.Outcome, given: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ net.add_command(receptive)
 @options.preprocess
 @click.option(
     "-o", "--output", type=options.IMAGE, default="maps", show_default=True, metavar="PATH",
-    help="Folder, or a template with {stem} {parent} {index} {layer} {map}.",
+    help="Folder, or a template with {stem} {parent} {index} {frame} {layer} {map}.",
 )  # fmt: skip
 @click.option(
     "--format", "format_", type=FORMAT, default="png", show_default=True,
@@ -137,7 +137,7 @@ def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
     found, source = options.ready(network, given)
     draft = None if given["no_metadata"] else draft_of(network, source, given)
     request = request_of(found, source, draft, given, options.only_report(given))
-    return run_features(Features(request), options.sources_of(inputs, given), given)
+    return run_features(Features(request), inputs, given)
 
 
 def request_of(

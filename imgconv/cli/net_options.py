@@ -214,11 +214,17 @@ def ready(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     return network, source
 
 
-def sources_of(inputs: tuple[str, ...], given: dict[str, Any]) -> Any:
-    """The images that a command line names. Raises UsageError where there are none."""
-    from imgconv.batch.inputs import expand
+def sources_of(inputs: tuple[str, ...], given: dict[str, Any], scan: Any = None) -> Any:
+    """The images that a command line names. Raises UsageError where there are none.
+
+    scan: how names become inputs, for another way than the usual.
+    """
+    from imgconv.batch.inputs import Scan
 
     if not inputs and given["files_from"] is None:
         raise UsageError("no input: expected image files, - or sample:chart")
-    sources = expand(inputs, given["recursive"], given["files_from"], given["null"])
+    if inputs.count("-") + (given["files_from"] == "-") > 1:
+        raise UsageError("standard input is named twice, expected once")
+    scan = scan or Scan(given["recursive"])
+    sources = scan.expand(inputs, given["files_from"], given["null"])
     return list(sources) if given["files_from"] is None else sources

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from typing import Any
 
@@ -33,6 +32,7 @@ def draw(network: str, output: str | None, **given: Any) -> None:
     Normalisation and activations stand in the box of the layer that they follow. No weights are
     needed.
     """
+    from imgconv.batch.naming import spelled
     from imgconv.errors import UsageError
     from imgconv.images.publish import publish
     from imgconv.networks.find import find_network
@@ -43,7 +43,7 @@ def draw(network: str, output: str | None, **given: Any) -> None:
     if output == "-":
         sys.stdout.buffer.write(text.encode())
         return
-    path = output or f"{_safe(found.name)}.svg"
+    path = output or f"{spelled(found.name)}.svg"
     if os.path.splitext(path)[1].lower() != ".svg":
         raise UsageError(f"{path}: expected a name that ends in .svg")
     publish(path, [text.encode()], given["overwrite"])
@@ -215,19 +215,15 @@ def _drawn(
     network: Any, image: Any, box: Any, weights: Any, title: str, given: dict[str, Any]
 ) -> str:
     """Write the picture; return its path."""
+    from imgconv.batch.naming import split_source
     from imgconv.images.formats import format_of
     from imgconv.images.publish import publish
     from imgconv.images.writing import encode
     from imgconv.pictures.receptive import draw_fields
 
     view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
-    stem = os.path.splitext(os.path.basename(image.name))[0]
-    path: str = given["output"] or f"{_safe(stem)}-receptive.png"
+    stem = "stdin" if image.name == "standard input" else split_source(image.name)[0]
+    path: str = given["output"] or f"{stem}-receptive.png"
     made = format_of(path)
     publish(path, encode(draw_fields(view, box, weights, title), made), given["overwrite"])
     return path
-
-
-def _safe(name: str) -> str:
-    """A name as one part of a path."""
-    return re.sub(r"[^\w.=,-]+", "-", name).strip("-.") or "network"

@@ -1,5 +1,6 @@
 """Running a network over many images, and what the commands print of it."""
 
+import contextlib
 import json
 import sys
 from typing import Any
@@ -9,12 +10,32 @@ from imgconv.cli.boundary import printable, say
 from imgconv.errors import ImgconvError, ModelError, UsageError
 
 
-def run_features(work: Any, sources: Any, given: dict[str, Any]) -> int:
-    """Write every image's maps; return the exit code."""
-    if isinstance(sources, list):
+def run_features(work: Any, inputs: tuple[str, ...], given: dict[str, Any]) -> int:
+    """Write every image's maps; return the exit code. Raises UsageError before any work."""
+    from imgconv.batch.inputs import Scan, Spooled
+    from imgconv.batch.plan import Claims, folder_of
+    from imgconv.cli.net_options import sources_of
+
+    takes = None if work.request.only_report else folder_of(work.request.output)
+    scan = Scan(given["recursive"], without=takes)
+    with contextlib.ExitStack() as stack:
+        sources = sources_of(inputs, given, scan)
+        claims = Claims()
+        if given["files_from"] is not None:  # which may have any number of names
+            from imgconv.batch.names import SpilledNames
+
+            sources = stack.enter_context(contextlib.closing(Spooled(sources)))
+            claims = stack.enter_context(contextlib.closing(Claims(SpilledNames())))
+        work.follow(scan.folders, claims)
         for index, source in enumerate(sources):
-            if isinstance(source, str) and source != "-":
+            if isinstance(source, str):
                 _planned(work, source, index)
+        for folder in () if given["quiet"] else sorted(scan.passed):
+            say(f"imgconv: {folder}: passed over, since the outputs go there")
+        return _written(work, sources, given)
+
+
+def _written(work: Any, sources: Any, given: dict[str, Any]) -> int:
     totals = [0, 0, 0]
 
     def show(outcome: Outcome) -> None:
@@ -42,10 +63,9 @@ def _planned(work: Any, source: str, index: int) -> None:
     """Collisions are refused before any work; what cannot be read is told when its turn comes."""
     try:
         work.plan(source, index)
-    except UsageError:
-        raise
-    except ImgconvError:
-        return
+    except ImgconvError as error:
+        if type(error) is UsageError:  # not of the image, as a ShapeError is
+            raise
 
 
 def run_predictions(work: Any, sources: Any, given: dict[str, Any]) -> int:
@@ -67,7 +87,7 @@ def run_predictions(work: Any, sources: Any, given: dict[str, Any]) -> int:
 
 
 def _all(outcomes: Any, sources: Any, given: dict[str, Any], show: Any) -> int:
-    total = len(sources) if isinstance(sources, list) else None
+    total = len(sources) if hasattr(sources, "__len__") else None
     talks = given["quiet"] or given["as_json"] or given.get("dry_run", True)
     progress = Progress(total, talks)
     failed = 0

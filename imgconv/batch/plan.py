@@ -72,7 +72,7 @@ def _is_an_input(path: str, output: str, source: str) -> UsageError:
 
 
 def _shown(origin: str) -> str:
-    return " ".join(origin.split("\0")).strip()
+    return " ".join(filter(None, origin.split("\0")))
 
 
 @dataclass

@@ -73,7 +73,8 @@ class _Patient(io.RawIOBase):
                 waiting.register(self._descriptor, select.POLLIN)
                 while not waiting.poll(_POLL):
                     if stopping.is_set():
-                        raise OSError(errno.EINTR, "interrupted")
+                        # Not EINTR, after which a buffer tries again.
+                        raise OSError(errno.ECANCELED, "interrupted")
             try:
                 data = os.read(self._descriptor, len(buffer))
             except BlockingIOError:

@@ -219,8 +219,9 @@ def test_frames_are_counted_as_they_are_read(folder, name):
         else:
             pages(name, count)
         if values[1:].size or not name.endswith(".npz"):
-            assert count_frames(name) == len(list(read_images(name, frame="all"))) == count
-    assert count_frames("sample:chart") == count_frames("photo.png") == 1
+            found = len(list(read_images(name, frame="all")))
+            assert count_frames(name).number == found == count
+    assert count_frames("sample:chart").number == count_frames("photo.png").number == 1
 
 
 @pytest.mark.parametrize("output", ["{index}.jpg", "{stem}.jpg", "{stem}-{kernel}.jpg"])
@@ -238,9 +239,11 @@ def test_frames_that_share_a_name_are_found_before_any_work(folder, output):
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ([], ["pages-sobel-1.tif", "pages-sobel-2.tif", "pages-sobel.tif"]),
+        ([], ["pages-sobel.tif"]),
+        (["--format", "png"], ["pages-sobel-1.png", "pages-sobel-2.png", "pages-sobel.png"]),
         (["-o", "{stem}-{frame:03d}.{ext}"], ["pages-000.tif", "pages-001.tif", "pages-002.tif"]),
-        (["-o", "out/"], ["out/pages-1.tif", "out/pages-2.tif", "out/pages.tif"]),
+        (["-o", "out/"], ["out/pages.tif"]),
+        (["-o", "{map}.jpg"], ["sobel-1.jpg", "sobel-2.jpg", "sobel.jpg"]),
         (["-o", "{frame}/{map}.npy"], ["0/sobel.npy", "1/sobel.npy", "2/sobel.npy"]),
         (["--report", "p/"], ["p/pages-1.html", "p/pages-2.html", "p/pages.html"]),
     ],
@@ -257,9 +260,9 @@ def test_a_dry_run_lists_what_a_run_writes(folder, options, names):
     again = done(*command, "--dry-run", code=1)
     assert again.stdout == ""
     assert "exists; --overwrite" in again.stderr
-    os.remove(names[1])
+    os.remove(names[-1])
     left = done(*command, "--dry-run", "--skip-existing")
-    assert [line.partition(" -> ")[2] for line in left.stdout.splitlines()] == names[1:2]
+    assert [line.partition(" -> ")[2] for line in left.stdout.splitlines()] == names[-1:]
     one = [*command[:4], "--frame", "2", "-o", "one-{frame:02d}.tif"]
     done(*command[:4], *one[4:])
     assert Path("one-02.tif").exists()
@@ -301,7 +304,7 @@ def test_a_field_that_there_is_not_is_refused_with_those_there_are(folder):
         ("cat.gif", [], "cat-sobel.gif"), ("cat.npy", [], "cat-sobel.npy"),
         ("cat.txt", [], "cat-sobel.txt"), ("cat.pgm", [], "cat-sobel.pgm"),
         ("cat.ico", [], "cat-sobel.png"), ("cat.jp2", [], "cat-sobel.png"),
-        ("cat.apng", [], "cat-sobel.png"), ("cat.stk", [], "cat-sobel.tif"),
+        ("cat.apng", [], "cat-sobel.apng"), ("cat.stk", [], "cat-sobel.tif"),
         ("cat", [], "cat-sobel.jpg"), ("cat.bak", [], "cat-sobel.jpg"),
         ("cat.jpg", ["--depth", "16"], "cat-sobel.png"),
         ("cat.jpg", ["--depth", "32f"], "cat-sobel.tif"),
@@ -338,8 +341,9 @@ def test_outputs_keep_their_inputs_format(folder, name, options, made):
 
 def piped(*arguments, stdin=b"", **options):
     return subprocess.run(
-        [*COMMAND, *arguments], input=stdin, capture_output=True, timeout=120, **options
-    )
+        [*COMMAND, *arguments], input=stdin, capture_output=True, timeout=120,
+        env={**os.environ, "IMGCONV_QUIET": "1"}, **options,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "gif", "bmp", "webp", "ppm", "npy", "txt"])
@@ -458,7 +462,7 @@ def tree(folder):
 def test_a_scan_takes_pictures_alone_and_outputs_mirror_the_tree(tree):
     command = ("apply", "-q", "-k", "sobel", "in", "--recursive", "-o", "out/")
     done(*command)
-    wanted = ["2025/a.png", "2025/c.png", "2025/deep/b.png", "a.png", "link.PNG"]
+    wanted = ["2025/a.png", "2025/c.apng", "2025/deep/b.png", "a.png", "link.PNG"]
     assert files("out") == wanted
     done("apply", "-q", "-k", "sobel", "in/", "--recursive", "-o", "new/", "--format", "jpeg")
     assert files("new") == [os.path.splitext(name)[0] + ".jpg" for name in wanted]

@@ -176,7 +176,7 @@ class Features:
         frames = 1
         if self.request.frame == "all" and not is_special(source):
             data = self.stdin() if source == "-" else source
-            frames = count_frames(data, self.request.max_pixels)
+            frames = count_frames(data, self.request.max_pixels).number
         shapes = self._planned(source)
         if self.reports:
             for frame in range(frames):

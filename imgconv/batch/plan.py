@@ -198,15 +198,16 @@ class Plan:
             root, suffix = os.path.splitext(self.output)
             return f"{root}-{part.name}{suffix}"
         suffix = self.suffix or (self.made and self.made.suffixes[0]) or self.kept.suffix(source)
-        name, full = part.name, part.full
+        name, full, shown = part.name, part.full, part.name or part.kernel
         if frame and "frame" not in self.template.used:
-            name, full = f"{name}-{frame}".lstrip("-"), f"{full}-{frame}"
+            name = f"{name}-{frame}".lstrip("-")
+            full, shown = f"{full}-{frame}", f"{shown}-{frame}"
         if self.output is None:
             return f"{stem}-{full}{suffix}"
         folder = self.output
         if self.template:
             folder = self.template.fill({
-                "stem": stem, "kernel": part.kernel, "map": name or part.kernel,
+                "stem": stem, "kernel": part.kernel, "map": shown,
                 "frame": frame or self.frame, "parent": parent_of(source),
                 "ext": suffix.removeprefix("."), "index": index,
             })  # fmt: skip

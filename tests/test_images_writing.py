@@ -37,7 +37,7 @@ def test_a_tiff_of_any_channels_and_depth_is_read_alike_by_others(dtype, channel
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[0]
         np.testing.assert_array_equal(page.asarray().reshape(samples.shape), samples)
-        assert json.loads(page.tags[65333].value) == NOTE
+        assert json.loads(page.description) == NOTE
         assert page.photometric.name == ("RGB" if channels in (3, 4) else "MINISBLACK")
         assert page.tags["InterColorProfile"].value == b"profile of odd length"
     [again] = read_images(content)

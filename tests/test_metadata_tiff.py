@@ -414,7 +414,7 @@ def test_a_bomb_in_ome_xml_is_left_out(folder):
     entities = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
     text = f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a0 "a">{entities}]><OME>&a11;</OME>'
     tifffile.imwrite("a.tif", heights(), description=text, metadata=None, software="s")
-    done = here("apply", "-k", "box:3", "a.tif", "-o", "b.tif")
+    done = here("apply", "-k", "box:3", "a.tif", "-o", "b.tif", "--no-record")
     assert (done.returncode, done.stderr.count("metadata left out")) == (0, 1), done.stderr
     assert tags_of("b.tif")[305] == "s"
     assert 270 not in tags_of("b.tif")
@@ -456,6 +456,30 @@ def test_each_page_keeps_its_own_place(folder):
         tags = tags_of("b.tif", number)
         assert tags[33550] == (2 * (10 + number), 20, 0)
         assert tags[270] == f"page {number}"
+
+
+def test_the_record_is_the_description_where_there_is_none_and_else_beside_it(folder):
+    tifffile.imwrite("plain.tif", heights(), metadata=None)
+    tifffile.imwrite("said.tif", heights(), description="a map", metadata=None)
+    tifffile.imwrite("o.ome.tif", heights(), metadata={"axes": "YX", "PhysicalSizeX": 0.5})
+    tifffile.imwrite("ij.tif", heights(), imagej=True)
+    for name, where in (("plain.tif", 270), ("said.tif", 65333), ("o.ome.tif", 270),
+                        ("ij.tif", 65333)):  # fmt: skip
+        # Twice: from an input without a record, and from one with another's.
+        imgconv("apply", "-k", "box:3", name, "-o", f"1-{name}")
+        imgconv("apply", "-k", "box:3", f"1-{name}", "-o", f"2-{name}")
+        for written, source in ((f"1-{name}", name), (f"2-{name}", f"1-{name}")):
+            tags = tags_of(written)
+            assert json.loads(read_note(written))["input"]["name"] == source
+            assert '"record": 1' in tags[where]
+            assert str(tags).count('"record": 1') == 1
+            assert here("repeat", written).stdout == f"{written}: the same bytes from {source}\n"
+        assert (65333 in tags) == (where == 65333)
+    assert tags_of("2-said.tif")[270] == "a map"
+    with tifffile.TiffFile("2-o.ome.tif") as tiff:
+        assert tiff.is_ome
+        [pixels] = images_of(tiff.ome_metadata)
+        assert pixels["PhysicalSizeX"] == 0.5
 
 
 def test_a_record_in_a_description_is_found_and_not_carried(folder):

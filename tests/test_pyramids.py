@@ -107,8 +107,10 @@ def test_an_ome_tiff_holds_its_levels_and_what_was_applied(folder):
         assert file.series[0].axes == "YXS"
         for level, expected in zip(file.series[0].levels, levels_of(255 - PHOTO), strict=True):
             np.testing.assert_array_equal(level.asarray(), expected)
-        note = file.pages[0].tags[65333].value
-    assert json.loads(note)["imgconv"] == __version__
+        facts = tifffile.xml2dict(file.ome_metadata)["OME"]["StructuredAnnotations"]
+        note = facts["CommentAnnotation"]["Value"]
+    note = note if isinstance(note, dict) else json.loads(note)
+    assert note["imgconv"] == __version__
 
 
 def test_an_ome_zarr_holds_its_levels(folder):

@@ -3,7 +3,8 @@
 | format | where |
 |---|---|
 | PNG | text of the keyword `imgconv` |
-| TIFF | tag 65333, ASCII |
+| TIFF | ImageDescription; where the input has one, the private tag 65333 |
+| OME-TIFF | an annotation of the namespace `imgconv` in its XML |
 | JPEG | segments APP15 that begin with `imgconv` and NUL |
 | WebP | chunk `IMGC` |
 | GIF | application extension `imgconv rec` |

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata
 
 _NEW_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-_STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 273, 277, 278, 279
+_DESCRIPTION, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 270, 273, 277, 278, 279
 _PLANAR, _PREDICTOR, _SUB_IFDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _ICC = (
     284,
     317,
@@ -40,7 +40,6 @@ _ASCII, _SHORT, _LONG, _UNDEFINED, _LONG8 = 2, 3, 4, 7, 16
 _CODES = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
           17: 8, 18: 8}  # fmt: skip
-_RECORD = 65333  # as in `metadata.tiff`
 Entries = dict[int, tuple[int, Any]]  # tag → (type, numbers, or bytes in little-endian order)
 _UNSPECIFIED, _UNASSOCIATED = 0, 2
 _CLASSIC_END = 1 << 32
@@ -237,7 +236,7 @@ def _head(
 ) -> tuple[bytes, Entries]:  # fmt: skip
     """What stands behind the header, and the tags that describe the image."""
     if metadata is None and not ome:
-        return b"", {_RECORD: (_ASCII, record.encode("ascii") + b"\0")} if record else {}
+        return b"", {_DESCRIPTION: (_ASCII, record.encode("ascii") + b"\0")} if record else {}
     from imgconv.images.metadata.tiff import head_of
 
     def directory(values: Entries, at: int, placed: dict[int, int]) -> bytes:

@@ -111,6 +111,19 @@ def ome_description(
     )
 
 
+def with_record(ome: str, record: str) -> str:
+    """OME-XML with a record of imgconv among its annotations."""
+    note = (
+        '<CommentAnnotation ID="Annotation:imgconv" Namespace="imgconv"><Value>'
+        f"{_escaped(record)}</Value></CommentAnnotation>"
+    )
+    head, closed, tail = ome.rpartition("</StructuredAnnotations>")
+    if closed:
+        return f"{head}{note}{closed}{tail}"
+    head, closed, tail = ome.rpartition("</OME>")
+    return f"{head}<StructuredAnnotations>{note}</StructuredAnnotations>{closed}{tail}"
+
+
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

@@ -257,7 +257,7 @@ def head_of(
     record: of imgconv. ome: whether the description is to be OME's. shape, dtype: of a page's
     samples. directory: makes that of {tag: value} for a place.
     """
-    found: dict[int, Value] = {RECORD: ascii_value(record)} if record else {}
+    found: dict[int, Value] = {}
     prefix = b""
     metadata = metadata or Metadata()
     from imgconv.images.metadata import writing
@@ -282,15 +282,19 @@ def head_of(
         found |= {_PHOTOSHOP: Value(1, others)} if others else {}
     if geo.NODATA in found and not _holds(dtype, found[geo.NODATA].text()):
         del found[geo.NODATA]
-    _describe(found, metadata, ome, shape, dtype, pages)
+    _describe(found, metadata, record, ome, shape, dtype, pages)
     return prefix, found
 
 
 def _describe(
-    found: dict[int, Value], metadata: Metadata, ome: bool, shape: tuple[int, int, int],
-    dtype: np.dtype[Any], pages: int,
+    found: dict[int, Value], metadata: Metadata, record: str, ome: bool,
+    shape: tuple[int, int, int], dtype: np.dtype[Any], pages: int,
 ) -> None:  # fmt: skip
-    """Settle the description: OME's or ImageJ's of these pages, or the input's."""
+    """Settle the description: OME's or ImageJ's of these pages, or the input's.
+
+    The record is an annotation of OME's, or the description where there is none; else it has a tag
+    of its own, of which libtiff warns.
+    """
     from imgconv.images.metadata import scientific
 
     calibration = metadata.calibration
@@ -303,8 +307,12 @@ def _describe(
         text = scientific.description(calibration, shape, dtype, pages)
     elif not words:
         text = next(iter(metadata.comments), "")
+    is_ome = ome or (calibration is not None and calibration.kind == "ome")
     if text:
+        text = scientific.with_record(text, record) if is_ome and record else text
         found[tags.DESCRIPTION] = ascii_value(text)
+    if record and not is_ome:
+        found[RECORD if tags.DESCRIPTION in found else tags.DESCRIPTION] = ascii_value(record)
 
 
 def _groups(

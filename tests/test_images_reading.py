@@ -268,6 +268,17 @@ def test_float_predictor():
     assert read(data).pixels[..., 0].tolist() == pixels.tolist()
 
 
+def test_images_behind_the_first_of_a_stream_are_told_of():
+    one = b"P6 2 1 255\n" + bytes(range(6))
+    assert read(one).notes == read(one + b"\n").notes == []
+    for following in (one, b"P5 1 1 65535\n\0\1", b"\nP4 8 1\n\0"):
+        image = read(one + following, name="two.ppm")
+        assert image.pixels.tolist() == [[[0, 1, 2], [3, 4, 5]]]
+        assert image.notes == [
+            "two.ppm: the first image is read, and others that follow it are not"
+        ]
+
+
 def test_white_is_zero_is_inverted():
     pixels = samples(3, 5, dtype=np.uint16)
     tags = [(256, 5), (257, 3), (258, 16), (259, 1), (262, 0), (277, 1), (278, 3)]

@@ -280,6 +280,30 @@ def test_tiles_that_are_files_need_no_extra(monkeypatch, form):
     assert read(data).pixels.tolist() == samples.tolist()
 
 
+@pytest.mark.parametrize("extra", [False, True])
+def test_a_tile_that_declares_more_than_its_size_is_refused_before_it_is_decoded(
+    monkeypatch, extra
+):
+    if extra:
+        pytest.importorskip("imagecodecs")
+    else:
+        monkeypatch.setattr(tiff_samples, "has_imagecodecs", lambda: False)
+    buffer = io.BytesIO()
+    Pillow.new("L", (9000, 9000)).save(buffer, "PNG")
+    tags = {256: 16, 257: 16, 258: 8, 259: 34933}
+    with pytest.raises(ImageError, match="9000×9000 pixels in a tile of 16×16"):
+        read(tiff(tags, [buffer.getvalue()], tiles=(16, 16)))
+
+
+def test_what_pillow_would_narrow_is_refused_without_the_extra(monkeypatch):
+    monkeypatch.setattr(tiff_samples, "has_imagecodecs", lambda: False)
+    buffer = io.BytesIO()
+    Pillow.new("RGB", (16, 16)).save(buffer, "PNG")
+    tags = {256: 16, 257: 16, 258: (16,) * 3, 259: 34933, 262: 2, 277: 3}
+    with pytest.raises(ImageError, match="needs imagecodecs"):
+        read(tiff(tags, [buffer.getvalue()], tiles=(16, 16)))
+
+
 @pytest.mark.parametrize(("code", "dtype"), [
     ("lerc", "float32"), ("lerc", "uint16"), ("jpeg2000", "uint16"), ("jpegxl", "uint16"),
     ("png", "uint16"),

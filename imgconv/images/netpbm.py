@@ -20,6 +20,7 @@ from imgconv.images.image import Image
 
 _TOKEN = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
 _HEADER_LIMIT = 1 << 16
+_MAGICS = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"PF", b"Pf"})
 
 
 def decode(data: bytes, name: str, check: Callable[[int, int], None]) -> Image | None:
@@ -36,6 +37,7 @@ def decode(data: bytes, name: str, check: Callable[[int, int], None]) -> Image |
     width, height = _size(fields[0], name), _size(fields[1], name)
     check(height, width)
     shape = (height, width, channels)
+    maximum = 0
     if magic in (b"PF", b"Pf"):
         pixels = _floats(data, start, shape, fields[2], name)
     else:
@@ -46,7 +48,13 @@ def decode(data: bytes, name: str, check: Callable[[int, int], None]) -> Image |
             pixels = _plain(data, start, shape, maximum, name)
         else:
             pixels = _binary(data, start, shape, maximum, name)
-    return Image(pixels, name=name, format="PFM" if magic in (b"PF", b"Pf") else "PPM")
+    notes = []
+    if magic not in (b"P2", b"P3"):
+        wide = 4 if magic in (b"PF", b"Pf") else 1 if maximum < 256 else 2
+        following = data[start + height * width * channels * wide :].lstrip()[:2]
+        if following in _MAGICS:
+            notes = [f"{name}: the first image is read, and others that follow it are not"]
+    return Image(pixels, name=name, format="PFM" if magic in (b"PF", b"Pf") else "PPM", notes=notes)
 
 
 def _header(data: bytes, name: str) -> tuple[list[bytes], int]:

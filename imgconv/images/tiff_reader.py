@@ -269,7 +269,15 @@ class TiffFrame:
         """The samples of a chunk in a codec of pictures."""
         if not tiff_samples.has_imagecodecs():
             shape = self.rows, self.columns, self.per_pixel
-            return self._checked(tiff_samples.from_file(raw, self.compression, shape, self.name))
+            values = tiff_samples.from_file(raw, self.compression, shape, self.name)
+            if values.dtype != self.stored:  # Pillow narrows what it cannot hold
+                raise ImageError(
+                    f"{self.name}: TIFF of {self.stored} in compression {self.compression} needs "
+                    "imagecodecs: pip install 'imgconv[tiff]'"
+                )
+            return values
+        size = self.rows, self.columns
+        tiff_samples.check_file(raw, self.compression, size, self.name)
         found, _, _ = self.page.decode(
             raw, number, jpegtables=self.page.jpegtables, jpegheader=self.page.jpegheader
         )

@@ -115,6 +115,23 @@ def _by_libtiff(raw: bytes, compression: int, rows: int, row_bytes: int) -> byte
         return opened.tobytes()
 
 
+def check_file(raw: bytes, compression: int, size: tuple[int, ...], name: str) -> None:
+    """Raise ImageError where a tile that is a file of its own declares more than (rows, columns).
+
+    Codecs allocate what these files declare.
+    """
+    from imgconv.images import pillow
+
+    if compression not in _FILES:
+        return
+    opened = pillow.open_image(io.BytesIO(raw), _FILES[compression], name)
+    if opened.width > size[1] or opened.height > size[0]:
+        raise ImageError(
+            f"{name}: broken TIFF: {opened.width}×{opened.height} pixels in a tile of "
+            f"{size[1]}×{size[0]}"
+        )
+
+
 def from_file(raw: bytes, compression: int, shape: tuple[int, int, int], name: str) -> Array:
     """Return the samples (rows, columns, samples) of a strip or tile that is a file of its own.
 
@@ -122,14 +139,10 @@ def from_file(raw: bytes, compression: int, shape: tuple[int, int, int], name: s
     """
     from imgconv.images import pillow
 
+    check_file(raw, compression, shape[:2], name)
     opened = pillow.open_image(io.BytesIO(raw), _FILES[compression], name)
-    rows, columns, samples = shape
-    if opened.width > columns or opened.height > rows:
-        raise ImageError(
-            f"{name}: broken TIFF: {opened.width}×{opened.height} pixels in a tile of "
-            f"{columns}×{rows}"
-        )
     opened.load()
+    samples = shape[2]
     pixels: Array = np.asarray(opened)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.shape[2] == 3 and samples == 4:

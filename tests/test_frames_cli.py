@@ -1,5 +1,6 @@
 """`--frame all`: all frames of an input in one file a map, or a file a frame by their names."""
 
+import io
 import json
 import os
 import shutil
@@ -233,3 +234,14 @@ def test_pages_of_a_tiff_take_the_memory_of_one(folder):
         )  # fmt: skip
         assert len(frames_of(f"{count}.tif")[0]) == count
     assert peaks[1] - peaks[0] < 3 * page.nbytes >> 20
+
+
+def test_frames_that_a_header_only_declares_are_not_gone_through(folder):
+    head = io.BytesIO()
+    facts = {"descr": "|u1", "fortran_order": False, "shape": (1 << 40, 1, 1, 1)}
+    np.lib.format.write_array_header_1_0(head, facts)
+    (folder / "many.npy").write_bytes(head.getvalue() + b"7")
+    for target in ("out.npy", "out/{frame}.png"):
+        result = apply("many.npy", *ALL, "-o", target, code=1)
+        assert result.stderr.count("\n") == 1
+        assert "many.npy: 1099511627776 frames, more than the 1048576" in result.stderr

@@ -404,7 +404,7 @@ _BATCH = (
     click.option(
         "--cluster",
         metavar="ADDRESS|local:N",
-        help="Work on a Dask cluster: tcp://HOST:PORT, or N processes here.",
+        help="Work on a Dask cluster: tcp:// or tls://HOST:PORT, or N processes here.",
     ),
     click.option("--dry-run", is_flag=True, help="List what would be written and stop."),
     as_json,

@@ -27,6 +27,7 @@ from imgconv.images.source import Source, is_zarr
 
 # Pillow raises above twice its warning limit of 2³⁰ / 4 / 3 pixels; so do we.
 MAX_PIXELS = 2 * (1024 * 1024 * 1024 // 4 // 3)
+MAX_FRAMES = 1 << 20
 _SAMPLE = "sample:"
 _BYTES_PER_PIXEL = 16
 _SLACK = 1 << 26
@@ -125,9 +126,15 @@ def count_frames(
         source = fetch(path, file_limit(limit))
     with Source(source, path) as opened:
         kind = sniff(opened.prefix, opened.name)
-        if kind is None:
-            return Frames(1)
-        return Frames(_Reader(opened, kind, None, limit, 0, False).count(), kind in ANIMATIONS)
+        number = 1 if kind is None else _Reader(opened, kind, None, limit, 0, False).count()
+        check_frames(path or opened.name, number)
+        return Frames(number, kind in ANIMATIONS)
+
+
+def check_frames(name: str, number: int) -> None:
+    """Raise LimitError for more frames than are gone through; a header may declare any number."""
+    if number > MAX_FRAMES:
+        raise LimitError(f"{name}: {number} frames, more than the {MAX_FRAMES} of --frame all")
 
 
 def file_limit(max_pixels: int) -> int:

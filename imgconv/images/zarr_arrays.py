@@ -23,7 +23,6 @@ from imgconv.images.remote import is_url
 from imgconv.images.zarr_metadata import Node, largest_piece, read_node
 
 CHUNK = 512  # rows and columns of a written chunk
-_FRAMES = 1 << 20  # a description may declare any number, without a single chunk
 _MEMORY = 1 << 28  # bytes that rows at hand may take where nobody says
 
 
@@ -186,8 +185,10 @@ class _Spool:
 def frames_in(path: str, memory: int | None = None, level: int = 0, wanted: int | None = -1) -> int:
     """How many frames there are. Raises LimitError where all are wanted, and are too many."""
     frames: int = ZarrRows(path, 0, memory, level).frames
-    if wanted == -1 and frames > _FRAMES:
-        raise LimitError(f"{path}: {frames} frames, more than the {_FRAMES} of --frame all")
+    if wanted == -1:
+        from imgconv.images.reading import check_frames
+
+        check_frames(path, frames)
     return frames
 
 

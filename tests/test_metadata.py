@@ -508,6 +508,18 @@ def test_thousands_of_texts_and_bombs_among_them_are_left_out(folder, kind, anim
     assert exif_of("b.png")[0][0x8298] == "(c) Anna Beispiel"
 
 
+@pytest.mark.parametrize("keyword", ["Comment", "Copyright", "Raw profile type exif{}"])
+def test_bombs_in_texts_that_other_formats_hold_take_little(folder, keyword):
+    bomb = zlib.compress(bytes(4_000_000))
+    texts = [(b"zTXt", keyword.format(n).encode() + b"\0\0" + bomb) for n in range(900)]
+    with_chunks("a.png", texts, camera.photo(8, 8))
+    for name in ("b.jpg", "b.tif", "b.gif", "b.png"):
+        began = time.monotonic()
+        done = here("apply", "-k", "box:3", "a.png", "-o", name)
+        assert (done.returncode, time.monotonic() - began < 4) == (0, True), done.stderr
+        assert name == "b.png" or (folder / name).stat().st_size < 1 << 20
+
+
 def test_any_change_of_a_byte_leaves_an_image_that_is_filtered(folder):
     block = camera.exif("<", camera.thumbnail(camera.photo()))
     draw = np.random.default_rng(7)

@@ -25,6 +25,7 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
          17: 8, 18: 8}  # fmt: skip
 # Where thumbnails stand and how long they are: JPEGs, or samples as they are.
 _THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
+_STRIPS = 256
 _ENTRIES = 2000
 _LARGEST = 16 << 20
 # What decides how samples are laid out in a file: its own format says that.
@@ -270,7 +271,7 @@ class Exif:
             wiped = [(entry.place, entry.size) for entry in small.entries if entry.size > 4]
             for tags in _THUMBNAILS:
                 places, sizes = (self.numbers(small.entry(tag)) for tag in tags)
-                wiped += zip(places, sizes, strict=False)
+                wiped += zip(places[:_STRIPS], sizes, strict=False)
             wiped.append((small.at, 6 + 12 * len(small.entries)))
         self._write_table(main, [self._read(entry.at, 12) for entry in main.entries], 0)
         self._load()

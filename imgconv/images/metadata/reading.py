@@ -26,7 +26,9 @@ _SPOILT_XMP = b"XMP\0" + XMP_SEGMENT[4:]  # as a program that is forgotten wrote
 EXTENSION_SEGMENT = b"http://ns.adobe.com/xmp/extension/\0"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 _TEXT_KINDS = (b"tEXt", b"zTXt", b"iTXt")
-_PROFILE = b"Raw profile type "
+_PROFILE = b"raw profile type "
+_PROFILES = frozenset(_PROFILE + kind for kind in (b"exif", b"app1", b"xmp", b"iptc", b"8bim",
+                                                   b"icc", b"icm"))  # fmt: skip
 _OURS = b"imgconv"
 _TEXTS, _TEXT_BYTES = 1000, 4 << 20
 _INFLATED = 4 << 20
@@ -51,9 +53,10 @@ def of_png(chunks: Iterable[tuple[bytes, bytes]], name: str, **facts: Any) -> Me
         else:
             keyword = payload[:80].partition(b"\0")[0]
             count, size = count + 1, size + len(payload)
-            if keyword == XMP_KEYWORD or keyword.startswith(_PROFILE):
-                if keyword not in profiles:
-                    profiles[keyword] = text_of(kind, payload) or b""
+            if keyword == XMP_KEYWORD or keyword.lower() in _PROFILES:
+                key = keyword if keyword == XMP_KEYWORD else keyword.lower()
+                if key not in profiles:
+                    profiles[key] = text_of(kind, payload) or b""
             elif keyword != _OURS:
                 texts.append((kind, payload))
     if count > _TEXTS or size > _TEXT_BYTES:
@@ -85,7 +88,7 @@ def _of_profiles(profiles: dict[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
             content = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
         except ValueError:
             continue
-        kind = keyword.removeprefix(_PROFILE).lower()
+        kind = keyword.removeprefix(_PROFILE)
         if kind in (b"exif", b"app1") and content.startswith(EXIF_SEGMENT):
             yield "exif", content.removeprefix(EXIF_SEGMENT)
         elif kind == b"xmp" or content.startswith(XMP_SEGMENT):
@@ -96,7 +99,7 @@ def _of_profiles(profiles: dict[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
             yield "resources", content if is_blocks else photoshop.of_iptc(content)
 
 
-def text_of(kind: bytes, payload: bytes) -> bytes | None:
+def text_of(kind: bytes, payload: bytes, limit: int = _INFLATED) -> bytes | None:
     """The value of a PNG text chunk in its own encoding; None where it is broken or too large."""
     _, _, rest = payload.partition(b"\0")
     if kind == b"tEXt":
@@ -109,7 +112,7 @@ def text_of(kind: bytes, payload: bytes) -> bytes | None:
         packed = parts[2]
     try:
         stream = zlib.decompressobj()
-        content = stream.decompress(packed or b"", _INFLATED)
+        content = stream.decompress(packed or b"", limit)
     except zlib.error:
         return None
     return content if stream.eof else None

@@ -30,6 +30,7 @@ from imgconv.images.metadata.exif import (
     LONG,
     POINTERS,
     RATIONAL,
+    SHORT,
     UNDEFINED,
     Broken,
     Entry,
@@ -336,6 +337,10 @@ def _groups(
             continue
         if group == "exif" and tags.INTEROP in pointers:
             values[tags.INTEROP] = pointers.pop(tags.INTEROP)
+        for tag in (tags.PIXEL_X, tags.PIXEL_Y):
+            if tag in values and values[tag].kind == SHORT:  # which libtiff does not take
+                (number, *_) = values[tag].numbers()
+                values[tag] = Value(LONG, struct.pack("<I", number))
         prefix += b"\0" * (len(prefix) % 2)
         pointers[POINTERS[group]] = Value(LONG, struct.pack("<I", start + len(prefix)))
         prefix += directory(values, start + len(prefix), placed if group == "exif" else {})

@@ -32,6 +32,8 @@ JPEG_RECORD = b"imgconv\0"
 WEBP_RECORD = b"IMGC"
 GIF_RECORD = b"imgconv rec"
 _SEGMENT = 65533
+# Of a PNG's texts that become other formats' tags and comments: bytes of one, and how many.
+_TEXT, _COMMENTS = 1 << 16, 100
 _MARGIN = 1 << 10
 # PNG's keywords that EXIF and TIFF have a tag for.
 _WORDS = {b"Title": tags.DOCUMENT, b"Description": tags.DESCRIPTION, b"Author": tags.ARTIST,
@@ -55,10 +57,11 @@ def block_of(metadata: Metadata, resolved: bool = True) -> bytes:
     wanted: dict[int, Value] = {}
     for kind, payload in metadata.chunks:
         tag = _WORDS.get(payload[:80].partition(b"\0")[0])
-        text = text_of(kind, payload) if tag else None
-        if tag and text:
+        if tag and tag not in wanted:
+            text = text_of(kind, payload, _TEXT) or b""
             words = text.decode("utf-8" if kind == b"iTXt" else "latin-1", "replace")
-            wanted.setdefault(tag, ascii_value(words))
+            wanted[tag] = ascii_value(words)
+    wanted = {tag: value for tag, value in wanted.items() if value.raw != b"\0"}
     if metadata.calibration and metadata.calibration.kind == "imagej":
         wanted.setdefault(tags.DESCRIPTION, ascii_value(metadata.calibration.text))
     resolution = _resolution(metadata)
@@ -158,9 +161,10 @@ def _comments(metadata: Metadata) -> list[str]:
     """The comments, and what PNG calls so."""
     found = list(metadata.comments)
     for kind, payload in metadata.chunks:
-        if payload[:80].partition(b"\0")[0] == b"Comment" and (text := text_of(kind, payload)):
+        if payload[:80].partition(b"\0")[0] == b"Comment" and len(found) < _COMMENTS:
+            text = text_of(kind, payload, _TEXT) or b""
             found.append(text.decode("utf-8" if kind == b"iTXt" else "latin-1", "replace"))
-    return found
+    return [text for text in found if text]
 
 
 def pillow_options(

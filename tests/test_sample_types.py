@@ -139,6 +139,23 @@ def test_integers_that_float64_rounds_are_told_of(tmp_path):
     assert tifffile.imread(tmp_path / "out.tif").tolist() == [[2**53, 5]]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint32"])
+@pytest.mark.parametrize("name", ["png", "bmp"])
+def test_types_that_a_format_cannot_hold_are_told_of(tmp_path, dtype, name):
+    white = np.iinfo(dtype).max
+    tifffile.imwrite(tmp_path / "in.tif", np.array([[0, white]], dtype))
+    path = tmp_path / f"out.{name}"
+    ended = here("apply", "-k", "identity", tmp_path / "in.tif", "-o", path)
+    assert ended.returncode == 0
+    [line] = [line for line in ended.stderr.splitlines() if " holds no " in line]
+    assert line.startswith(f"imgconv: {tmp_path / 'in.tif'}: {name} holds no {dtype}: ")
+    assert "tiff, zarr and npy keep them" in line
+    [image] = read_images(path)
+    assert image.pixels.ravel().tolist() == [0, image.full_scale]
+    quiet = here("apply", "-q", "-k", "identity", tmp_path / "in.tif", "-o", path, "--overwrite")
+    assert "holds no" not in quiet.stderr
+
+
 def test_cmyk_stays_ink_in_tiff_and_becomes_rgb_elsewhere(tmp_path):
     inks = np.array([[[1000, 0, 65535, 0], [0, 0, 0, 30000], [65535, 1, 2, 40000]]], np.uint16)
     tifffile.imwrite(tmp_path / "in.tif", inks, photometric="separated")

@@ -19,7 +19,7 @@ from imgconv.cli.boundary import drop_stdout, reason, say
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats
 from imgconv.images.complete import is_complete
-from imgconv.images.image import Image
+from imgconv.images.image import Image, white_of
 from imgconv.images.publish import EXISTS, exists, leads_to_a_stream, publish
 from imgconv.images.reading import Frames, count_frames
 from imgconv.images.remote import is_url
@@ -231,6 +231,21 @@ class Outputs:
             from imgconv.batch.missing import missing_notes
 
             self._tell(missing_notes(self.request.recipe, image))
+
+    def _tell_of_type(
+        self, image: Image | Streamed, made: formats.Format, dtype: Any, raw: bool
+    ) -> None:
+        """Say it where a format cannot hold the input's integers, and nobody asked for others."""
+        given, source = self.request.given, image.sample_type
+        asked = raw or given["depth"] or self.request.recipe.sheet or self.request.recipe.colormap
+        wide = source.kind == "i" or (source.kind == "u" and source.itemsize > 2)
+        if asked or not wide or dtype.kind != "u" or getattr(image, "frame", 0):
+            return
+        low = ", those below 0 to 0 unless --scale says otherwise" if source.kind == "i" else ""
+        self._tell([
+            f"{image.name}: {made.name} holds no {source}: samples are scaled to {dtype}, "
+            f"{image.full_scale:.0f} to {white_of(dtype):.0f}{low}; tiff, zarr and npy keep them"
+        ])  # fmt: skip
 
     def _tell(self, notes: Iterable[str]) -> None:
         for note in () if self.request.given["quiet"] else notes:

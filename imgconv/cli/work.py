@@ -121,6 +121,7 @@ class Work(InFrames):
         path = self._path(source, next(iter(parts.values())), index, frame)
         made = self.format(source, path)
         dtype, raw = self._samples(made, image)
+        self._tell_of_type(image, made, dtype, raw)
         for result in results_of(image, self._recipe(made), dtype, raw):
             path = self._path(source, parts[result.name], index, frame)
             if self._finished(source, path, replace):

@@ -337,12 +337,12 @@ class _Reader:
     def _tiff_frame(self, frame: Any, alone: IO[bytes], file: IO[bytes]) -> Image:
         from imgconv.images.tiff_samples import has_imagecodecs
 
-        if frame.for_pillow:
+        if frame.for_pillow or frame.quick_by_pillow:
             try:
                 with pillow.decoding(self.name, self.limit):
                     return self._decoded(pillow.open_image(alone, self.kind, self.name), 0)
             except ImageError:
-                if not has_imagecodecs():
+                if frame.for_pillow and not has_imagecodecs():
                     raise
         frame.check_amount(self.limit)
         image: Image = frame.image(file)

@@ -24,8 +24,8 @@ from imgconv.errors import ImageError
 
 Array = npt.NDArray[Any]
 DEFLATE = frozenset({8, 32946, 50013})
-_BY_LIBTIFF = frozenset({5, 32773, 34925, 50000})
-BYTE_CODECS = frozenset({1}) | DEFLATE | _BY_LIBTIFF
+BY_LIBTIFF = frozenset({5, 32773, 34925, 50000})
+BYTE_CODECS = frozenset({1}) | DEFLATE | BY_LIBTIFF
 # Codecs of pictures that imagecodecs has; JPEG XR's library prints megabytes of what is wrong.
 _BY_IMAGECODECS = frozenset({
     2, 3, 4, 6, 7, 33003, 33004, 33005, 33007, 34712, 34887, 34892, 34926, 34927, 34933, 50001,

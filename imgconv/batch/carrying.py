@@ -31,7 +31,7 @@ def carried(
 ) -> dict[str, Any]:
     """Options of `encode`: the profile, and what else is still true of a result.
 
-    bare: only what says how samples were compressed and what colours they are.
+    bare: only what says how samples were compressed and what colors they are.
     """
     source = image.pixels if isinstance(image, Image) else image.rows
     *size, channels = source.shape if isinstance(source, np.ndarray) else (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["SAME", "Change", "Grid", "Jpeg", "Metadata", "Resolution", "adjusted", "checked"]
 
 OLD_RECORD = b'{"imgconv": "'  # how a record begins that an earlier version put into descriptions
-NONE, INCH, CENTIMETRE = 1, 2, 3  # units of resolution, as TIFF numbers them
+NONE, INCH, CENTIMETER = 1, 2, 3  # units of resolution, as TIFF numbers them
 _COLOR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _COLOR_TAGS = (301, 318, 319)  # TransferFunction, WhitePoint, PrimaryChromaticities
 _IMAGEJ_TAGS = (50838, 50839)  # labels, look-up tables, overlays: of the old pixels
@@ -35,8 +35,8 @@ class Resolution(NamedTuple):
     unit: int = INCH
 
     def per(self, unit: int) -> tuple[Fraction, Fraction]:
-        """Pixels an inch or centimetre."""
-        ratio = {(INCH, CENTIMETRE): Fraction(100, 254), (CENTIMETRE, INCH): Fraction(254, 100)}
+        """Pixels an inch or centimeter."""
+        ratio = {(INCH, CENTIMETER): Fraction(100, 254), (CENTIMETER, INCH): Fraction(254, 100)}
         factor = ratio.get((self.unit, unit), Fraction(1))
         return self.x * factor, self.y * factor
 
@@ -80,7 +80,7 @@ class Change(NamedTuple):
     """What became of an image.
 
     grid: where a result's pixels lie on the input's, None where it is no map of them. size:
-    (height, width) of the result. colors: whether its samples are colours as the input's profile
+    (height, width) of the result. colors: whether its samples are colors as the input's profile
     says. alike: whether it has as many channels as the input, of the same type.
     """
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from imgconv.images.metadata import (
-    CENTIMETRE,
+    CENTIMETER,
     INCH,
     NONE,
     Jpeg,
@@ -74,7 +74,7 @@ def _of_phys(payload: bytes) -> Resolution | None:
     if not x or not y:
         return None
     if unit == 1:
-        return Resolution(Fraction(x, 100), Fraction(y, 100), CENTIMETRE)
+        return Resolution(Fraction(x, 100), Fraction(y, 100), CENTIMETER)
     return Resolution(Fraction(x), Fraction(y), NONE)
 
 
@@ -188,7 +188,7 @@ def _of_exif(block: bytes) -> Resolution | None:
         pairs.append(Fraction(*numbers))
     unit = found.get("main", tags.RESOLUTION_UNIT) if found else None
     numbers = unit.numbers() if unit else ()
-    code = numbers[0] if numbers and numbers[0] in (NONE, INCH, CENTIMETRE) else INCH
+    code = numbers[0] if numbers and numbers[0] in (NONE, INCH, CENTIMETER) else INCH
     return Resolution(pairs[0], pairs[1], code)
 
 
@@ -212,7 +212,7 @@ def _of_jpeg(opened: Any, name: str, facts: dict[str, Any]) -> Metadata:
     parts |= {"segments": tuple(segments), "comments": tuple(comments),
               "resources": b"".join(resources)}  # fmt: skip
     x, y = map(Fraction, opened.info.get("jfif_density", (0, 0)))
-    unit = {1: INCH, 2: CENTIMETRE}.get(opened.info.get("jfif_unit", 0), NONE)
+    unit = {1: INCH, 2: CENTIMETER}.get(opened.info.get("jfif_unit", 0), NONE)
     parts["resolution"] = own = _of_exif(parts.get("exif", b""))
     if x and y and (unit != NONE or (own is None and x != y)):
         parts["resolution"] = _finer(Resolution(x, y, unit), own, Fraction(1, 2))

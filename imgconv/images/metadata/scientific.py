@@ -16,7 +16,7 @@ from imgconv.images.metadata import xmp
 from imgconv.images.metadata.exif import Broken
 from imgconv.images.metadata.geo import Grid
 
-_MICROMETRES = {
+_MICROMETERS = {
     "micron": 1.0, "microns": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00B5m": 1.0,
     "nm": 1e-3, "pm": 1e-6, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0,
 }  # fmt: skip
@@ -29,7 +29,7 @@ class Calibration(NamedTuple):
     """A description by ImageJ or OME.
 
     kind: `imagej` or `ome`. text: as it is in the file. frame, frames: which page was read of how
-    many. pixel: (across, down) in micrometres, None where that is not told.
+    many. pixel: (across, down) in micrometers, None where that is not told.
     """
 
     kind: str
@@ -55,7 +55,7 @@ def calibration_of(
     """
     if description.startswith("ImageJ="):
         unit = dict(_lines(description)).get("unit", "")
-        size = Fraction(_MICROMETRES.get(unit, 0.0)).limit_denominator(10**6)
+        size = Fraction(_MICROMETERS.get(unit, 0.0)).limit_denominator(10**6)
         pixel = None
         if resolution and size and min(resolution) > 0:
             pixel = size / resolution[0], size / resolution[1]
@@ -186,7 +186,7 @@ def _pixel(image: "Element") -> tuple[Fraction, Fraction] | None:
             size = Fraction(pixels.get(f"PhysicalSize{axis}", ""))
         except (ValueError, ZeroDivisionError):
             return None
-        unit = _MICROMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        unit = _MICROMETERS.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         if unit is None or size <= 0:
             return None
         found.append(size * Fraction(unit).limit_denominator(10**6))
@@ -232,7 +232,7 @@ def _adjusted_ome(
     pixels.set("Interleaved", "true")
     if calibration.pixel:
         for axis, size in zip("XY", calibration.pixel, strict=True):
-            unit = _MICROMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
+            unit = _MICROMETERS[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
             pixels.set(f"PhysicalSize{axis}", f"{float(size) / unit:.15g}")
     space = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
     tag = f"{{{space}}}TiffData" if space else "TiffData"

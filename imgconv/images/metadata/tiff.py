@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from imgconv.images.metadata import (
-    CENTIMETRE,
+    CENTIMETER,
     INCH,
     NONE,
     OLD_RECORD,
@@ -236,7 +236,7 @@ def _resolution(own: dict[int, Value]) -> Resolution | None:
         pairs.append(Fraction(*numbers))
     unit = own.get(tags.RESOLUTION_UNIT)
     numbers = unit.numbers() if unit else ()
-    code = numbers[0] if numbers and numbers[0] in (NONE, INCH, CENTIMETRE) else INCH
+    code = numbers[0] if numbers and numbers[0] in (NONE, INCH, CENTIMETER) else INCH
     if code == NONE and pairs[0] == pairs[1] == 1:
         return None
     return Resolution(pairs[0], pairs[1], code)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from imgconv.images.metadata import (
-    CENTIMETRE,
+    CENTIMETER,
     INCH,
     NONE,
     Metadata,
@@ -41,11 +41,11 @@ _WORDS = {b"Title": tags.DOCUMENT, b"Description": tags.DESCRIPTION, b"Author": 
 
 
 def _resolution(metadata: Metadata) -> Resolution | None:
-    """The resolution in inches or centimetres where a calibration tells it."""
+    """The resolution in inches or centimeters where a calibration tells it."""
     calibration = metadata.calibration
     if calibration and calibration.pixel and min(calibration.pixel) > 0:
         x, y = (10000 / size for size in calibration.pixel)
-        return Resolution(x, y, CENTIMETRE)
+        return Resolution(x, y, CENTIMETER)
     return metadata.resolution
 
 
@@ -126,7 +126,7 @@ def _phys(resolution: Resolution) -> Iterator[tuple[bytes, bytes]]:
     if resolution.unit == NONE:
         numbers, unit = _ratio(resolution, (1 << 31) - 1), 0
     else:
-        x, y = resolution.per(CENTIMETRE)
+        x, y = resolution.per(CENTIMETER)
         numbers, unit = (round(x * 100), round(y * 100)), 1
     if numbers and min(numbers) > 0 and max(numbers) < 1 << 31:
         yield b"pHYs", struct.pack(">IIB", *numbers, unit)
@@ -260,7 +260,7 @@ def _density(resolution: Resolution) -> bytes:
         return struct.pack(">BHH", 0, *_ratio(resolution, most))
     x, y = resolution.x, resolution.y
     unit = resolution.unit
-    if unit == CENTIMETRE and (x.denominator, y.denominator) != (1, 1):
+    if unit == CENTIMETER and (x.denominator, y.denominator) != (1, 1):
         unit, (x, y) = INCH, resolution.per(INCH)
     numbers = round(x), round(y)
     if not (min(numbers) > 0 and max(numbers) <= most):
@@ -288,7 +288,7 @@ def _three(number: int) -> bytes:
 
 
 def gif_with(content: bytes, metadata: Metadata | None, record: str) -> bytes:
-    """A GIF with comments, XMP and a record in extensions behind its colours."""
+    """A GIF with comments, XMP and a record in extensions behind its colors."""
     at = 13 + (3 << (1 + (content[10] & 7)) if content[10] & 0x80 else 0)
     blocks = b""
     for comment in _comments(metadata) if metadata else ():

@@ -194,6 +194,12 @@ def test_fill_keep_leaves_missing_what_was_missing():
         step = options["stride"] if isinstance(options["stride"], tuple) else (2, 2)
         strided = filter_image(pixels, box, missing=np.nan, **options)[0]
         np.testing.assert_array_equal(strided, kept[:: step[0], :: step[1]])
+    # With an anchor it is the tap there.
+    for anchor in ((0, 0), (2, 1)):
+        every = filter_image(pixels, box, missing=np.nan, anchor=anchor)[0]
+        strided = filter_image(pixels, box, missing=np.nan, anchor=anchor, stride=2)[0]
+        assert np.isnan(every[mask]).all()
+        np.testing.assert_array_equal(strided, every[::2, ::2])
     valid = filter_image(pixels, box, missing=np.nan, padding="valid")[0]
     np.testing.assert_array_equal(valid, kept[1:-1, 1:-1])
     mixed = filter_image(pixels, np.ones((1, 3, 3, 3)), missing=np.nan)[0]

@@ -359,6 +359,20 @@ def test_bands_give_the_bits_of_the_whole(
         assert one.warning() == want.warning
 
 
+@pytest.mark.parametrize("taps", ["0 0 0; 0 0 0; 0 2 0", "0 2 0; 0 0 0; 0 0 0"])
+def test_bands_hold_the_row_that_decides_what_is_kept(taps, monkeypatch):
+    pixels = np.random.default_rng(1).integers(0, 9, (40, 6, 1)).astype(np.float32)
+    recipe = Recipe((get_kernel(taps),), missing=7.0)
+    real = np.dtype(np.float32)
+    (whole,) = maps_of(Image(pixels), recipe, real, raw=True)
+    assert np.isnan(whole.samples[pixels == 7]).all()
+    monkeypatch.setattr(rows, "BAND", 1)
+    (found,) = map_rows(Streamed(Trickle(pixels), False, "", None), recipe, real, raw=True)
+    out = np.empty_like(whole.samples)
+    read_rows(found, out)
+    np.testing.assert_array_equal(out, whole.samples)
+
+
 def test_threads_change_nothing():
     pixels = np.random.default_rng(5).normal(size=(300, 200, 3)).astype(np.float32)
     pixels[pixels > 1] = np.nan

@@ -117,6 +117,25 @@ def test_zarr(tmp_path, dtype):
     np.testing.assert_array_equal(found[:].transpose(1, 2, 0), samples)
 
 
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("in_bands", [False, True])
+def test_chains(tmp_path, dtype, in_bands):
+    samples = samples_of(dtype, 1, 7, LARGE if in_bands else (9, 11))[..., 0]
+    tifffile.imwrite(tmp_path / "in.tif", samples, metadata=None)
+    memory = ("--memory", "1M") if in_bands else ()
+    steps = "conv identity | maxpool 1 | conv identity | abs"
+    kept = () if in_bands else ("--keep", "1")
+    ended = here("run", "-q", steps, *kept, tmp_path / "in.tif", "-o", f"{tmp_path}/out/", *memory,
+                 "--format", "tiff")  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    positive = np.minimum(np.abs(samples.astype(float)), min(np.iinfo(dtype).max, 2**53))
+    for path in (tmp_path / "out").iterdir():
+        found = tifffile.imread(path)
+        assert found.dtype == dtype
+        expected = samples if "-1-" in path.name else positive
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("dtype", ["int16", "int32"])
 def test_a_signed_map_keeps_its_sign_and_saturates(tmp_path, dtype):
     bounds = np.iinfo(dtype)

@@ -49,7 +49,7 @@ def _rows(source: RowSource, layer: Layer, missing: str | None) -> RowSource | N
         return FilteredRows(
             source, layer.weights, layer.offsets, colors=colors, missing=missing,
             **window.options(layer.size, layer.anchor), combine=layer.combine,
-            out_dtype=np.float64 if source.dtype == np.float64 else np.float32,
+            out_dtype=np.float64 if source.dtype in (np.float64, np.int32) else np.float32,
         )  # fmt: skip
     if isinstance(layer, (Gray, layers.Activation)):
         return PointRows(source, layer, missing)
@@ -180,12 +180,12 @@ class PoolRows:
 
 
 class Wide:
-    """Rows as float32, or float64 where they are that: the responses that are scaled."""
+    """Rows as float32, or float64 where that does not hold them: the responses that are scaled."""
 
     def __init__(self, source: RowSource) -> None:
         self._source = source
         self.height, self.width, self.channels = source.height, source.width, source.channels
-        self.dtype = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
+        self.dtype = np.dtype(np.float64 if source.dtype in (np.float64, np.int32) else np.float32)
         self.band = band_rows(source)
         self._next = 0
 

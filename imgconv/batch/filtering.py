@@ -226,7 +226,7 @@ def _chain_maps(
     check_chain(recipe, pixels.shape, image.name)
     for index, (maps, mask) in enumerate(_traced(pixels, absent, recipe)):
         if index in named:
-            wide = maps.astype(np.float64 if maps.dtype == np.float64 else np.float32)
+            wide = maps.astype(np.float64 if maps.dtype in (np.float64, np.int32) else np.float32)
             yield _finished(
                 wide, *named[index], image, opacity, recipe, dtype, raw,
                 missing=_unknown(wide, mask, absent),

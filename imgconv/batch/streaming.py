@@ -84,7 +84,7 @@ def _filtered(
 def _chain(
     image: Streamed, recipe: ChainRecipe, dtype: np.dtype[Any], raw: bool
 ) -> "list[MapRows] | None":
-    from imgconv.batch.chain_rows import chain_rows
+    from imgconv.batch.chain_rows import Wide, chain_rows
 
     rule = recipe.scale or "clip"
     if recipe.kept or recipe.only or recipe.sheet or recipe.colormap or image.alpha:
@@ -96,6 +96,8 @@ def _chain(
     source, missing = image.rows, None if value is None else recipe.missing_fill
     channels = source.channels // (1 if missing is None else 2)
     check_chain(recipe, (source.height, source.width, channels), image.name)
+    if source.dtype == np.int32:  # as `trace` does
+        source = Wide(source)
     found = chain_rows(source, recipe.steps, missing)
     if found is None or (raw and dtype != found.dtype):
         return None

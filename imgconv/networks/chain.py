@@ -7,6 +7,7 @@ of one step are the next one's input; channels are filtered one by one, as `appl
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import UsageError
@@ -113,7 +114,8 @@ def trace(pixels: Array, steps: list[Step]) -> Iterator[tuple[Step, Array]]:
     """Yield every step with its maps (H, W, C), walking the graph that the steps are."""
     from imgconv.networks.layers.image import interleaved, planar
 
-    image = planar(pixels)
+    # Layers keep float32 or float64: of these only the second holds every 32-bit integer.
+    image = planar(pixels.astype(np.float64) if pixels.dtype == np.int32 else pixels)
     graph = graph_of(steps, image.shape)
     for step, (_, maps) in zip(steps, graph.trace(image), strict=True):
         yield step, interleaved(maps[0])

@@ -397,9 +397,13 @@ def test_what_standard_output_cannot_take_is_refused_before_any_work(folder):
 
 def test_an_image_does_not_go_to_a_terminal(folder):
     screen, terminal = pty.openpty()
-    for options in (["-"], ["photo.png", "-o", "-"], ["photo.png", "-o", "png:-"]):
+    done("apply", "-k", "sobel", "photo.png", "-o", "edges.png")
+    apply = ["apply", "-k", "sobel"]
+    for command in ([*apply, "-"], [*apply, "photo.png", "-o", "-"],
+                    [*apply, "photo.png", "-o", "png:-"],
+                    ["repeat", "edges.png", "-o", "-"]):  # fmt: skip
         result = subprocess.run(
-            [*COMMAND, "apply", "-k", "sobel", *options], input=Path("photo.png").read_bytes(),
+            [*COMMAND, *command], input=Path("photo.png").read_bytes(),
             stdout=terminal, stderr=subprocess.PIPE, timeout=60, check=False,
         )  # fmt: skip
         assert (result.returncode, result.stderr.count(b"\n")) == (2, 1), result.stderr
@@ -598,6 +602,14 @@ def test_compare_exits_2_where_it_cannot_compare(folder):
         result = done("compare", *names, code=2)
         assert result.stderr.count("\n") == 1
     done("compare", "photo.png", "other.png", code=1)
+    before = Path("photo.png").read_bytes()
+    os.link("photo.png", "link.png")
+    result = done("compare", "photo.png", "other.png", "-o", "link.png", "--overwrite", code=2)
+    assert "link.png: is the input photo.png" in result.stderr
+    net = ["lenet5", "photo.png", "--layer", "c1", "--overwrite"]
+    done("net", "receptive", *net, "--at", "1,1", "-o", "link.png", code=2)
+    done("net", "features", *net, "--sheet", "-o", "{stem}.png", code=2)
+    assert Path("photo.png").read_bytes() == before
     done("compare", "photo.png", "photo.png")
 
 

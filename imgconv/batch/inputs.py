@@ -3,7 +3,6 @@
 import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -58,18 +57,21 @@ class Scan:
         if is_url(name) and self.patterns and "*" in name:
             yield from self._objects(name, False)
             return
+        if is_url(name) or name == STDIN or os.path.lexists(name):
+            yield from self._named(name)
+            return
         import glob
 
-        magic = not is_url(name) and not os.path.lexists(name) and glob.has_magic(name)
-        if not magic or not self.patterns or not (found := sorted(glob.glob(name, recursive=True))):
-            hint = "; --in-place takes no patterns" if magic and not self.patterns else ""
-            yield from self._named(name, hint)
-            return
+        magic = glob.has_magic(name)
+        found = sorted(glob.glob(name, recursive=True)) if magic and self.patterns else []
         for path in found:
             if os.path.isfile(path) or is_zarr(path, True):
                 yield path
             elif os.path.isdir(path):
                 yield from self._folder(path)
+        if not found:
+            hint = "; --in-place takes no patterns" if magic and not self.patterns else ""
+            yield from self._named(name, hint)
 
     def _named(self, name: str, hint: str = "") -> Iterator[str | ImageError]:
         """What a literal name stands for."""
@@ -158,6 +160,8 @@ class Spooled:
     """Inputs that are gone through more than once, in a file instead of memory."""
 
     def __init__(self, sources: Iterable[str | ImageError]) -> None:
+        import tempfile  # with what it imports 10 ms of a start
+
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as this is
         self._count = 0
         for source in sources:

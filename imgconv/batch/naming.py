@@ -56,10 +56,12 @@ def spelled(text: str) -> str:
 
 def unique(names: Iterable[str]) -> list[str]:
     """Names of which no two are alike, also where case does not count: alike ones are numbered."""
-    import unicodedata
-
     names = list(names)
-    keys = [unicodedata.normalize("NFC", name).casefold() for name in names]
+    keys = [name.casefold() for name in names]
+    if not all(map(str.isascii, names)):
+        import unicodedata
+
+        keys = [unicodedata.normalize("NFC", key) for key in keys]
     often = Counter([*keys, *_RESERVED, *_RESERVED])
     taken = {key for key, count in often.items() if count == 1}
     numbers: Counter[str] = Counter()

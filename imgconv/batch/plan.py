@@ -233,7 +233,9 @@ def folder_of(target: str | None) -> str | None:
     return os.path.realpath(folder) if folder else None
 
 
-def check_against_input(path: str, source: str, in_place: bool) -> None:
+def check_against_input(
+    path: str, source: str, in_place: bool, advice: str = "--in-place replaces inputs"
+) -> None:
     """Raise UsageError when the output is the input by path, symlink or hard link."""
     if in_place or source == "-" or source.startswith("sample:"):
         return
@@ -242,4 +244,4 @@ def check_against_input(path: str, source: str, in_place: bool) -> None:
     except OSError:
         return
     if same:
-        raise UsageError(f"{path}: is the input {source}; --in-place replaces inputs")
+        raise UsageError(f"{path}: is the input {source}; {advice}")

@@ -63,6 +63,10 @@ def _compared(first: str, second: str, given: dict[str, Any]) -> int:
         check_colormap(given["colormap"])
     if first == second == "-":
         raise UsageError("standard input is named twice, expected once")
+    for name in (first, second) if given["output"] else ():
+        from imgconv.batch.plan import check_against_input
+
+        check_against_input(given["output"], name, False, "expected another name")
     a, b = _read(first), _read(second)
     white = max(a.full_scale, b.full_scale)
     found, difference = measure(_to(a, white), _to(b, white), white)

@@ -216,6 +216,7 @@ def _drawn(
 ) -> str:
     """Write the picture; return its path."""
     from imgconv.batch.naming import split_source
+    from imgconv.batch.plan import check_against_input
     from imgconv.images.formats import format_of
     from imgconv.images.publish import publish
     from imgconv.images.writing import encode
@@ -224,6 +225,7 @@ def _drawn(
     view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
     stem = "stdin" if image.name == "standard input" else split_source(image.name)[0]
     path: str = given["output"] or f"{stem}-receptive.png"
+    check_against_input(path, image.name, False, "expected another name")
     made = format_of(path)
     publish(path, encode(draw_fields(view, box, weights, title), made), given["overwrite"])
     return path

@@ -16,9 +16,9 @@ from imgconv.batch.record import Record, parse
 from imgconv.batch.runner import shares
 from imgconv.cli.again import work_of
 from imgconv.cli.boundary import printable, say
-from imgconv.cli.outputs import to_stdout
+from imgconv.cli.outputs import check_terminal, to_stdout
 from imgconv.errors import ImageError, UsageError
-from imgconv.images.formats import format_of
+from imgconv.images.formats import FORMATS, format_of
 from imgconv.images.notes import read_note
 from imgconv.images.sameness import Sameness, compared
 from imgconv.images.source import is_zarr, read_stdin
@@ -68,6 +68,7 @@ def _check_target(
     if target == "-":
         if given["as_json"]:
             raise UsageError("--json and image data both on standard output, expected one of them")
+        check_terminal(FORMATS[record.options["format"]])
         return
     if names_folder(target) or "{" in target:
         raise UsageError(f"-o {target}: expected the name of a file")

@@ -339,6 +339,18 @@ def test_outputs_keep_their_inputs_format(folder, name, options, made):
     assert kind == wanted
 
 
+def test_opacity_that_a_format_cannot_hold_is_said_to_be_lost(folder):
+    Image.fromarray(np.dstack([PHOTO, PHOTO[..., 0]])).save("clear.png")
+    for output in ("a.jpg", "{stem}-{map}.bmp"):
+        kernels = ["-k", "identity", "-k", "box-3"] if "{" in output else ["-k", "identity"]
+        said = done("apply", *kernels, "clear.png", "-o", output).stderr
+        name = "jpeg" if output == "a.jpg" else "bmp"
+        assert said == f"imgconv: clear.png: its opacity is left out: {name} holds none\n"
+        drop = done("apply", "--alpha", "drop", *kernels, "clear.png", "-o", f"x{output}")
+        assert drop.stderr == ""
+    assert done("apply", "-k", "identity", "clear.png", "-o", "b.png").stderr == ""
+
+
 def piped(*arguments, stdin=b"", **options):
     return subprocess.run(
         [*COMMAND, *arguments], input=stdin, capture_output=True, timeout=120,

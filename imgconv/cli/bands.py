@@ -127,6 +127,7 @@ class InBands(Outputs):
         maps = map_rows(image, recipe, dtype, raw, made.alpha, wanted)
         if maps is None:
             return None
+        self._warn_of_opacity(source, image.alpha, made)
         self._tell_of_type(image, made, dtype, raw)
         found = []
         for path, rows in zip(paths, maps, strict=True):

@@ -70,6 +70,8 @@ class InFrames(InBands):
         for image in images() if made.name == "tiff" else encoding.alike(images):
             if told:
                 self._tell_of(image)
+            if told and image.frame == 0:
+                self._warn_of_opacity(source, image.alpha, made)
             yield image
 
     def _publish_frames(

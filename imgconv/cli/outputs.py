@@ -251,6 +251,13 @@ class Outputs:
         for note in () if self.request.given["quiet"] else notes:
             say(f"imgconv: {note}")
 
+    def _warn_of_opacity(self, source: str, alpha: bool, made: formats.Format) -> None:
+        """Say it where an image's opacity is lost in the outputs' format."""
+        recipe = self.request.recipe
+        kept = recipe.alpha != "drop" and recipe.channels is None and not recipe.sheet
+        if alpha and kept and not made.alpha:
+            self._warn(source, f"its opacity is left out: {made.name} holds none")
+
     def _warn(self, source: str, warning: str | None) -> None:
         if warning and not self.request.given["quiet"]:
             say(f"imgconv: {source}: {warning}")

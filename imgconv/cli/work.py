@@ -122,6 +122,7 @@ class Work(InFrames):
         made = self.format(source, path)
         dtype, raw = self._samples(made, image)
         self._tell_of_type(image, made, dtype, raw)
+        self._warn_of_opacity(source, image.alpha, made)
         for result in results_of(image, self._recipe(made), dtype, raw):
             path = self._path(source, parts[result.name], index, frame)
             if self._finished(source, path, replace):

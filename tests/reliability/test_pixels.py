@@ -115,7 +115,7 @@ def test_row_08_every_mode_becomes_what_is_documented(pixels_of):
         ("RGB", picture, "PNG", COLOURS),
         ("RGBA", rgba, "PNG", np.asarray(rgba)),
         ("CMYK", picture.convert("CMYK"), "TIFF", COLOURS),
-        ("I", Image.fromarray(wide), "TIFF", wide.astype(np.float32)),
+        ("I", Image.fromarray(wide), "TIFF", wide),
         ("F", Image.fromarray(real), "TIFF", real),
         ("I;16", Image.fromarray(deep), "TIFF", deep),
         ("I;16B", Image.frombytes("I;16B", (14, 9), deep.astype(">u2").tobytes()), "TIFF", deep),

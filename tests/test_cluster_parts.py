@@ -120,8 +120,8 @@ def test_a_large_image_and_small_ones_beside_it(large):
     run = ["apply", "-k", "-1", "--bias", "255", "--memory", "1M", "--cluster", "local:2"]
     result = imgconv(*run, "photo.tif", "small.png", "-o", "both/", cwd=large)
     assert (result.returncode, result.stderr) == (0, b"")
-    for name, pixels in (("photo", PHOTO), ("small", PHOTO[:100, :100])):
-        made = np.asarray(Image.open(large / "both" / f"{name}.png"))
+    for name, pixels in (("photo.tif", PHOTO), ("small.png", PHOTO[:100, :100])):
+        made = np.asarray(Image.open(large / "both" / name))
         np.testing.assert_array_equal(made, 255 - pixels)
 
 

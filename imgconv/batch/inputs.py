@@ -19,7 +19,7 @@ _PIECE = 1 << 16
 _LONGEST = 1 << 16  # bytes of a name in a list; Linux takes 4,095
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Scan:
     """How names become inputs, and which folders were looked into.
 

@@ -75,7 +75,7 @@ def _shown(origin: str) -> str:
     return " ".join(filter(None, origin.split("\0")))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Kept:
     """The extensions of outputs whose format is their input's.
 

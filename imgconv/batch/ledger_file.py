@@ -3,12 +3,14 @@
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 
 from imgconv.errors import UsageError
 
 DEFAULT = "imgconv-ledger.sqlite"
 CLAIMED, DONE, FAILED = "claimed", "done", "failed"
+_PATIENCE = 60  # seconds that a lock is waited for
 _APPLICATION = 0x696D6763
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -63,8 +65,20 @@ class Locks:
 def connect(path: str, create: bool) -> sqlite3.Connection:
     if not create and not os.path.isfile(path):
         raise UsageError(f"{path}: no such ledger; --ledger or --resume makes one")
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _opened(path, create)
+        except sqlite3.Error as error:
+            # SQLite itself does not wait where two processes make a ledger's log at once.
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise UsageError(f"{path}: not a ledger that can be used: {error}") from None
+            time.sleep(0.01)
+
+
+def _opened(path: str, create: bool) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
     try:
-        db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
         # A file of this name may have come with the folder: nothing that it defines is trusted.
         db.execute("PRAGMA trusted_schema = OFF")
         application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
@@ -76,8 +90,9 @@ def connect(path: str, create: bool) -> sqlite3.Connection:
             raise UsageError(f"{path}: ledger of version {version}, expected {_SCHEMA_VERSION}")
         # A commit without its own fsync takes 0.2 ms instead of 4.8 ms.
         db.execute("PRAGMA synchronous = NORMAL")
-    except sqlite3.Error as error:
-        raise UsageError(f"{path}: not a ledger that can be used: {error}") from None
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

@@ -109,3 +109,62 @@ def raise_sometimes():
 def test_a_loop_that_may_raise_is_refused_when_it_compiles():
     with pytest.raises(RuntimeError, match="may raise"):
         raise_sometimes()
+
+
+@jit.loop
+def doubled():
+    def body(out, at, source, count):
+        for i in range(count):
+            out[at + i] = source[i] + source[i]
+
+    return "f32* i64 f32* i64", body
+
+
+@jit.loop
+def doubled_twice():
+    double = doubled.part()
+
+    def body(out, source, count):
+        double(out, 0, source, count)
+        double(out, count, source, count)
+
+    return "f32* f32* i64", body
+
+
+PARTS = """
+import sys
+import numpy as np
+from tests.test_jit import doubled_twice
+if "linked" in sys.argv:
+    from imgconv.compute import machine_code
+    machine_code.flatten = lambda code, symbol: None
+out = np.zeros(4, np.float32)
+doubled_twice()(out, np.array([1, 2], np.float32), 2)
+print(out.tolist(), "numba" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("how", ["flat", "linked"])
+def test_a_loop_calls_another_that_is_compiled_once_and_by_itself(tmp_path, how):
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", PARTS, how], capture_output=True, text=True, check=True,
+            env={**os.environ, "IMGCONV_STORE": str(tmp_path)},
+        )  # fmt: skip
+        return done.stdout
+
+    cold, warm = "[2.0, 4.0, 2.0, 4.0] True\n", "[2.0, 4.0, 2.0, 4.0] False\n"
+    assert run() == cold
+    entries = sorted(tmp_path.glob("*.o"), key=lambda path: path.stat().st_mtime_ns)
+    assert len(entries) == 2
+    assert run() == warm
+    # What is called was compiled first; without its entry both are made again.
+    entries[0].unlink()
+    assert run() == cold
+    assert run() == warm
+    assert sorted(tmp_path.glob("*.o")) == sorted(entries)
+
+
+def test_a_part_is_called_from_bodies_only():
+    with pytest.raises(TypeError, match="only be called from a loop's body"):
+        doubled.part()(np.zeros(2, np.float32), 0, np.zeros(2, np.float32), 2)

@@ -29,14 +29,15 @@ def body(out, source, count, kind):
 @pytest.fixture(scope="module")
 def made():
     entry, ir = compiling.compile_ir(SIGNATURE, body)
-    return store._make_object(entry, ir, "imgconv_test")
+    return store._make_object(entry, ir, "imgconv_test")[0]
 
 
 def test_a_loop_merged_without_copies_is_the_same_code(monkeypatch):
     def compiled():
         entry, ir = compiling.compile_ir(*png_rows.unfilter.builder(3))
         # An object also has the names of merged functions, which Numba numbers.
-        return machine_code.flatten(store._make_object(entry, ir, "imgconv_test"), "imgconv_test")
+        made, _ = store._make_object(entry, ir, "imgconv_test")
+        return machine_code.flatten(made, "imgconv_test")
 
     ours = compiled()
     if ours is None:
@@ -56,7 +57,7 @@ def test_constants_and_calls_of_c_functions_are_found(made):
     if flat is None:
         pytest.skip("objects of this machine are linked by LLVM")
     ours = bound(machine_code.load(flat))
-    theirs = bound(store._link(store._OBJECT + made, "imgconv_test"))
+    theirs = bound(store._link(store._OBJECT + b"\n" + made, "imgconv_test"))
     source = np.random.default_rng(3).normal(0, 2, 1003).astype(np.float32)
     for kind in range(3):
         got, want = np.zeros_like(source), np.zeros_like(source)
@@ -90,7 +91,7 @@ def test_a_store_of_linked_objects_works_too(tmp_path, monkeypatch):
     made()(out, np.array([0, 1, 2], np.float32), 3, 0)
     np.testing.assert_allclose(out, np.exp([0, 1, 2]) + 0.1, rtol=1e-6)
     (entry,) = tmp_path.glob("*.o")
-    assert store._OBJECT + b"\x7fELF" in entry.read_bytes()
+    assert store._OBJECT + b"\n\x7fELF" in entry.read_bytes()
 
 
 def test_a_warm_apply_imports_neither_numba_nor_llvm_nor_pillow(tmp_path):

@@ -15,8 +15,9 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from imgconv.compute import store
-from imgconv.compute.jit import Emitter, Helper
+from imgconv.compute.jit import Emitter, Helper, Part
 from imgconv.compute.vectors import Traced
+from imgconv.jit import lowering  # noqa: F401 - Numba learns of the operations on import
 
 
 def widen() -> None:
@@ -47,6 +48,10 @@ def compile_ir(
         if isinstance(value, Emitter):
             if id(value) not in inlined:
                 inlined[id(value)] = _intrinsic(value)
+            return inlined[id(value)]
+        if isinstance(value, Part):
+            if id(value) not in inlined:
+                inlined[id(value)] = _intrinsic(value.emitter())
             return inlined[id(value)]
         if isinstance(value, Traced):
             if id(value) not in inlined:

@@ -146,6 +146,31 @@ class Emitter:
         raise TypeError("emitted instructions exist in compiled bodies only")
 
 
+class Part:
+    """A loop that the bodies of other loops call, compiled once for all of them (`Loop.part`)."""
+
+    def __init__(self, loop: "Loop", constants: tuple[Any, ...]) -> None:
+        self.loop, self.constants = loop, constants
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError(f"{self.loop.name}: a part can only be called from a loop's body")
+
+    def emitter(self) -> Emitter:
+        """The call as instructions; the loop is compiled if it is not yet."""
+        signature = self.loop.builder(*self.constants)[0]
+        symbol = store.symbol(self.loop._identity(self.constants, signature))
+        self.loop(*self.constants)
+
+        def emit(builder: Any, *values: Any) -> None:
+            from llvmlite import ir
+
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            known = builder.module.globals.get(symbol)
+            builder.call(known or ir.Function(builder.module, kind, symbol), values)
+
+        return Emitter(signature.removeprefix(DISJOINT), emit)
+
+
 class Function:
     """Machine code as a function of arrays and numbers."""
 
@@ -239,6 +264,10 @@ class Loop:
         """Where the loop for these constants begins, for other loops to call (`vectors.Call`)."""
         self(*constants)
         return self._addresses.get(constants, 0)
+
+    def part(self, *constants: Any) -> Part:
+        """The loop for these constants as what other loops' bodies call."""
+        return Part(self, constants)
 
     def kept(self, constants: tuple[Any, ...]) -> bool:
         """Whether the store has the loop for these constants."""

@@ -3,8 +3,8 @@
 Importing llvmlite and letting it link takes 40 ms, most of the time of a small filter. A compiled
 loop is a single function with a few constants, so linking it is little: the sections that stay in
 memory are laid one after the other, and what LLVM's large code model left open are 64-bit
-addresses, of places within them or of C functions such as expf. Sources: System V Application
-Binary Interface, chapter 4 (ELF-64 object files), and its AMD64 supplement, table 4.9.
+addresses, of places within them, of other loops or of C functions such as expf. Sources: System V
+Application Binary Interface, chapter 4 (ELF-64 object files), and its AMD64 supplement, table 4.9.
 
 Only x86-64 ELF objects are flattened; elsewhere `flatten` returns None and LLVM links them.
 """
@@ -12,6 +12,7 @@ Only x86-64 ELF objects are flattened; elsewhere `flatten` returns None and LLVM
 import ctypes
 import mmap
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -121,11 +122,11 @@ def _text(code: bytes, at: int) -> str:
     return code[at : code.index(b"\0", at)].decode()
 
 
-def load(flat: bytes) -> int:
+def load(flat: bytes, find: Callable[[str], int] = lambda name: 0) -> int:
     """Map an image into memory and return the address of its function.
 
-    Raises OSError where memory cannot be made executable and ValueError for a symbol that this
-    process does not have.
+    find: the address of a symbol that is not the C library's, or 0. Raises OSError where memory
+    cannot be made executable and ValueError for a symbol that this process does not have.
     """
     entry, executable, size, count = _START.unpack_from(flat)
     mapping = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -136,7 +137,7 @@ def load(flat: bytes) -> int:
         place, addend, length = _PATCH.unpack_from(flat, at)
         at += _PATCH.size + length
         name = flat[at - length : at].decode()
-        target = (_address(name) if name else base) + addend
+        target = ((find(name) or _address(name)) if name else base) + addend
         struct.pack_into("<Q", mapping, place, target)
     process = ctypes.CDLL(None, use_errno=True)
     process.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

@@ -201,7 +201,7 @@ def product_rows(
     """
     most = len(heights)
     widest = most * lanes
-    panel = microkernel.panel(lanes, heights, more)
+    panel = microkernel.panel(lanes, heights)
     fill = _filler(lanes)
     copy = copying.copy(lanes)
     finish = _finisher(lanes)

@@ -1,11 +1,12 @@
 """The store of compiled loops: one file of machine code per loop and machine, for all processes.
 
-An entry's name is a digest of what it was made from: the source of `imgconv/compute`, the
-versions of Numba and llvmlite, the CPU and its features, and the loop's identity. So an edited
-source, an upgrade or another CPU never meets a stale entry. An entry starts with a checksum; one
-that is truncated or altered is recompiled. Entries appear by rename, so any number of processes
-may start cold on one store. Where the store cannot be written the loops live in memory only and
-one warning says so.
+An entry's name is a digest of what it was made from: the source of `imgconv/compute` and
+`imgconv/jit`, the versions of Numba and llvmlite, the CPU and its features, and the loop's
+identity. So an edited source, an upgrade or another CPU never meets a stale entry. An entry starts
+with a checksum; one that is truncated or altered is recompiled. A loop that calls another names
+its entry, which is linked to it when it is loaded. Entries appear by rename, so any number of
+processes may start cold on one store. Where the store cannot be written the loops live in memory
+only and one warning says so.
 
 The folder holds machine code, so it must belong to this user and be writable by nobody else.
 `IMGCONV_STORE` names another folder; an empty value turns the store off.
@@ -28,11 +29,13 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-_MAGIC = b"imgconv object 2\n"
+_MAGIC = b"imgconv object 3\n"
+_PREFIX = "imgconv_"  # of the symbols of loops
 _FLAT, _OBJECT = b"F", b"O"  # how an entry's code is to be loaded: as an image, or by LLVM
 _lock = threading.RLock()
 _keep: list[Any] = []  # execution engines own the loaded machine code
 _announced: set[str] = set()
+_loaded: dict[str, int] = {}  # addresses by symbol
 compiled = 0  # loops that this process had to compile
 
 
@@ -53,8 +56,9 @@ def _machine_digest() -> bytes:
     """Digest of everything but the loop itself."""
     digest = blake2b(_MAGIC)
     here = os.path.dirname(__file__)
-    for name in sorted(name for name in os.listdir(here) if name.endswith(".py")):
-        digest.update(_content(os.path.join(here, name)))
+    for place in (here, os.path.join(os.path.dirname(here), "jit")):
+        for name in sorted(name for name in os.listdir(place) if name.endswith(".py")):
+            digest.update(_content(os.path.join(place, name)))
     for package in ("numba", "llvmlite"):
         digest.update(_version(package))
     digest.update(_cpu())
@@ -156,28 +160,44 @@ def _placed(identity: str) -> tuple[str, str | None]:
     return digest, os.path.join(place, f"{digest}.o") if place else None
 
 
+def symbol(identity: str) -> str:
+    """The name under which other loops call a loop."""
+    return _PREFIX + _placed(identity)[0]
+
+
 def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
     """Return the address of a loop's machine code, from the store or freshly compiled."""
     with _lock:
-        digest, path = _placed(identity)
-        symbol = f"imgconv_{digest}"
-        code = _read(path) if path else None
-        if code is not None:
-            address = _link(code, symbol)
-            if address:
-                return address
+        named = symbol(identity)
+        address = _find(named)
+        if address:
+            return address
         global compiled
         compiled += 1
         _say_compiling()
-        made = _make_object(*compile_ir(), symbol)
-        flat = machine_code.flatten(made, symbol)
-        code = _FLAT + flat if flat else _OBJECT + made
+        made, calls = _make_object(*compile_ir(), named)
+        flat = machine_code.flatten(made, named)
+        whole = _OBJECT + " ".join(calls).encode() + b"\n" + made
+        code = _FLAT + flat if flat else whole
+        path = _placed(identity)[1]
         if path:
             _write(path, code)
-        address = _link(code, symbol) or _link(_OBJECT + made, symbol)
+        address = _link(code, named) or _link(whole, named)
         if not address:
-            raise RuntimeError(f"compiled loop has no symbol {symbol}")
+            raise RuntimeError(f"compiled loop has no symbol {named}")
+        _loaded[named] = address
         return address
+
+
+def _find(named: str) -> int:
+    """The address of a loop that this process has or the store keeps, or 0."""
+    place = folder()
+    if named not in _loaded and place and named.startswith(_PREFIX):
+        code = _read(os.path.join(place, f"{named.removeprefix(_PREFIX)}.o"))
+        address = _link(code, named) if code else 0
+        if address:
+            _loaded[named] = address
+    return _loaded.get(named, 0)
 
 
 def _say_compiling() -> None:
@@ -195,8 +215,11 @@ def _say_once(key: str, message: str) -> None:
                 print(message, file=sys.stderr)
 
 
-def _make_object(entry: str, ir: str, symbol: str) -> bytes:
-    """Compile IR to an object file whose only exported symbol is `symbol`."""
+def _make_object(entry: str, ir: str, symbol: str) -> tuple[bytes, list[str]]:
+    """Compile IR to an object file whose only exported symbol is `symbol`.
+
+    Returns also the symbols of the loops that it calls.
+    """
     llvm = _llvm()
     # A loop raises nothing, so the two calls that Numba's wrapper keeps for reporting an
     # exception are unreachable; without a definition the object would not link on its own.
@@ -214,20 +237,27 @@ def _make_object(entry: str, ir: str, symbol: str) -> bytes:
         if not variable.is_declaration or variable.linkage.name == "common":
             variable.linkage = "internal"
     module.verify()
-    return bytes(_target_machine().emit_object(module))
+    calls = [f.name for f in module.functions if f.is_declaration and f.name.startswith(_PREFIX)]
+    return bytes(_target_machine().emit_object(module)), calls
 
 
 def _link(code: bytes, symbol: str) -> int:
     """Return the address of an entry's function, or 0 where it cannot be loaded."""
     if code[:1] == _FLAT:
         try:
-            return machine_code.load(code[1:])
+            return machine_code.load(code[1:], _find)
         except (OSError, ValueError):
             return 0
     llvm = _llvm()
     engine = _engine()
+    calls, _, made = code[1:].partition(b"\n")
+    for name in calls.decode().split():
+        address = _find(name)
+        if not address:
+            return 0
+        llvm.add_symbol(name, address)
     try:
-        engine.add_object_file(llvm.ObjectFileRef.from_data(code[1:]))
+        engine.add_object_file(llvm.ObjectFileRef.from_data(made))
     except RuntimeError:
         return 0
     engine.finalize_object()

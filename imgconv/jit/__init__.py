@@ -1,0 +1,1 @@
+"""What kernels are written in: Numba functions over SIMD values."""

@@ -1,106 +1,104 @@
 """Dot products of rows of weights with the items of a batch, in registers."""
 
-import functools
-from collections.abc import Sequence
-from typing import Any
+from imgconv.compute.jit import Built, Helper, Part, loop
+from imgconv.jit import simd
 
-from imgconv.compute.instructions import across, fmuladd, over_steps, phi, vector_at
-from imgconv.compute.jit import Emitter
-
-ROWS = 4
-ITEMS = (3, 2, 1)
+# Items that meet so many rows of weights at once; the last rows are few.
+ITEMS = {4: (3, 2, 1), 1: (1,)}
 
 
-def dots(lanes: int) -> Emitter:
-    """Emit out[o + n·out_item + r] += Σₖ weights[w + r·span + k] · x[at + n·item + k].
+def dots(lanes: int) -> Part:
+    """Dot products, compiled once for all loops that call them: see `dot_products`."""
+    return dot_products.part(lanes)
+
+
+@loop
+def dot_products(lanes: int) -> Built:
+    """out[o + n·out_item + r] += Σₖ weights[w + r·span + k] · x[at + n·item + k]
 
     for r < rows, n < items and k < count. fresh ≠ 0 starts with bias[b + r]. A dot product has
     one vector of partial sums, its last count % lanes terms added after them one by one, so its
     bits depend neither on the rows nor on the items beside it.
     """
+    blocks = _rows(lanes, tuple(ITEMS))
 
-    def emit(  # type: ignore[no-untyped-def]
-        builder, out, o, out_item, x, at, item, weights, w, span, count, rows, items, bias, b, fresh
+    def body(  # type: ignore[no-untyped-def]
+        out, o, out_item, x, at, item, weights, w, span, count, rows, items, bias, b, fresh
     ):
-        from llvmlite import ir
+        blocks(
+            0, rows, items, simd.at(out, o), out_item, simd.at(x, at), item, simd.at(weights, w),
+            span, count, simd.at(bias, b), fresh,
+        )  # fmt: skip
 
-        i64 = ir.IntType(64)
-        out, x = builder.gep(out, [o]), builder.gep(x, [at])
-        weights, bias = builder.gep(weights, [w]), builder.gep(bias, [b])
-
-        def block(tall: int, r: Any) -> None:
-            lines = [
-                builder.gep(weights, [builder.mul(span, builder.add(r, i64(k)))])
-                for k in range(tall)
-            ]
-
-            def some(wide: int, n: Any) -> None:
-                numbers = [builder.add(n, i64(k)) for k in range(wide)]
-                columns = [builder.gep(x, [builder.mul(item, number)]) for number in numbers]
-                sums = _dots(builder, lanes, lines, columns, count)
-                for (k, line), total in sums.items():
-                    row = builder.add(r, i64(line))
-                    place = builder.gep(
-                        out, [builder.add(builder.mul(out_item, numbers[k]), row)]
-                    )  # fmt: skip
-                    start = builder.icmp_signed("!=", fresh, i64(0))
-                    before = builder.select(start, builder.gep(bias, [row]), place)
-                    builder.store(builder.fadd(total, builder.load(before)), place)
-
-            n: Any = i64(0)
-            for wide in ITEMS:
-                n = over_steps(builder, n, items, wide, functools.partial(some, wide), "items")
-
-        r: Any = i64(0)
-        for tall in (ROWS, 1):
-            r = over_steps(builder, r, rows, tall, functools.partial(block, tall), "rows")
-
-    return Emitter("f32* i64 i64 f32* i64 i64 f32* i64 i64 i64 i64 i64 f32* i64 i64", emit)
+    return "disjoint f32* i64 i64 f32* i64 i64 f32* i64 i64 i64 i64 i64 f32* i64 i64", body
 
 
-def _dots(
-    builder: Any, lanes: int, lines: Sequence[Any], columns: Sequence[Any], count: Any
-) -> dict[tuple[int, int], Any]:
-    """Emit the dot products of each line of weights with each column."""
-    from llvmlite import ir
+def _rows(lanes: int, heights: tuple[int, ...]) -> Helper:
+    """A helper that adds the dot products of rows from row r on with all items."""
+    tall = heights[0]
+    blocks = _items(lanes, tall, ITEMS[tall])
+    lower = _rows(lanes, heights[1:]) if len(heights) > 1 else None
 
-    i64, real = ir.IntType(64), ir.FloatType()
-    vector = ir.VectorType(real, lanes)
-    pairs = [(k, line) for line in range(len(lines)) for k in range(len(columns))]
+    def rows_from(  # type: ignore[no-untyped-def]
+        r, rows, items, out, out_item, x, item, weights, span, count, bias, fresh
+    ):
+        while r + tall <= rows:
+            blocks(
+                0, items, simd.at(out, r), out_item, x, item, simd.at(weights, r * span), span,
+                count, simd.at(bias, r), fresh,
+            )  # fmt: skip
+            r += tall
+        if lower is not None:
+            lower(r, rows, items, out, out_item, x, item, weights, span, count, bias, fresh)
 
-    def loop(first: Any, end: Any, step: int, start: list[Any], kind: Any) -> list[Any]:
-        fma = fmuladd(builder.module, kind)
-        before = builder.block
-        turn, done = (builder.append_basic_block(f"dot.{n}") for n in ("turn", "done"))
-        builder.cbranch(builder.icmp_signed("<", first, end), turn, done)
-        builder.position_at_end(turn)
-        k = phi(builder, (first, before))
-        totals = [phi(builder, (value, before)) for value in start]
+    return Helper(rows_from)
 
-        def read(pointer: Any) -> Any:
-            if step == 1:
-                return builder.load(builder.gep(pointer, [k]))
-            return builder.load(vector_at(builder, pointer, k, lanes), align=4)
 
-        values = [read(column) for column in columns]
-        rows = [read(line) for line in lines]
-        results = [
-            builder.call(fma, [rows[line], values[column], total])
-            for (column, line), total in zip(pairs, totals, strict=True)
-        ]
-        following = builder.add(k, i64(step))
-        k.add_incoming(following, turn)
-        for total, result in zip(totals, results, strict=True):
-            total.add_incoming(result, turn)
-        builder.cbranch(builder.icmp_signed("<", following, end), turn, done)
-        builder.position_at_end(done)
-        return [
-            phi(builder, (value, before), (result, turn))
-            for value, result in zip(start, results, strict=True)
-        ]
+def _items(lanes: int, tall: int, widths: tuple[int, ...]) -> Helper:
+    """A helper that adds the dot products of `tall` rows with items from item n on."""
+    wide = widths[0]
+    block = _block(lanes, tall, wide)
+    fewer = _items(lanes, tall, widths[1:]) if len(widths) > 1 else None
 
-    many = builder.and_(count, i64(-lanes))
-    zero = ir.Constant(vector, [0.0] * lanes)
-    vectors = loop(i64(0), many, lanes, [zero] * len(pairs), vector)
-    sums = [across(builder, value, lanes) for value in vectors]
-    return dict(zip(pairs, loop(many, count, 1, sums, real), strict=True))
+    def items_from(  # type: ignore[no-untyped-def]
+        n, items, out, out_item, x, item, weights, span, count, bias, fresh
+    ):
+        while n + wide <= items:
+            block(
+                simd.at(out, n * out_item), out_item, simd.at(x, n * item), item, weights, span,
+                count, bias, fresh,
+            )  # fmt: skip
+            n += wide
+        if fewer is not None:
+            fewer(n, items, out, out_item, x, item, weights, span, count, bias, fresh)
+
+    return Helper(items_from)
+
+
+def _block(lanes: int, tall: int, wide: int) -> Helper:
+    """A helper that adds the dot products of `tall` rows with `wide` items."""
+    block, rows, items = (simd.Tile(*size, lanes) for size in ((wide, tall), (tall, 1), (wide, 1)))
+    sums, row_ends, item_ends = (
+        simd.Tile(*size, 1) for size in ((wide, tall), (tall, 1), (wide, 1))
+    )
+
+    def add(out, out_item, x, item, weights, span, count, bias, fresh):  # type: ignore[no-untyped-def]
+        parts = simd.zeros(block)
+        many = count & -lanes
+        for k in range(0, many, lanes):
+            parts = simd.outer(
+                parts, simd.load_rows(items, x, k, item), simd.load_rows(rows, weights, k, span)
+            )
+        total = simd.sum(parts)
+        for k in range(many, count):
+            total = simd.outer(
+                total, simd.load_rows(item_ends, x, k, item),
+                simd.load_rows(row_ends, weights, k, span),
+            )  # fmt: skip
+        if fresh:
+            before = simd.load_rows(sums, bias, 0, 0)
+        else:
+            before = simd.load_rows(sums, out, 0, out_item)
+        simd.store_rows(out, 0, out_item, total + before)
+
+    return Helper(add)

@@ -1,6 +1,5 @@
 """LLVM instructions on vectors of float32 that several emitters share."""
 
-from collections.abc import Callable
 from typing import Any
 
 LINE = 16  # floats of a cache line
@@ -36,27 +35,6 @@ def phi(builder: Any, *incoming: tuple[Any, Any]) -> Any:
     return phi
 
 
-def over_steps(
-    builder: Any, first: Any, end: Any, step: int, work: Callable[[Any], None], name: str
-) -> Any:
-    """Emit work(place) at first, first + step, … while a whole step fits; return the first left."""
-    from llvmlite import ir
-
-    before = builder.block
-    test, turn, after = (builder.append_basic_block(f"{name}.{n}") for n in ("test", "do", "end"))
-    builder.branch(test)
-    builder.position_at_end(test)
-    place = phi(builder, (first, before))
-    following = builder.add(place, ir.IntType(64)(step))
-    builder.cbranch(builder.icmp_signed("<=", following, end), turn, after)
-    builder.position_at_end(turn)
-    work(place)
-    place.add_incoming(following, builder.block)
-    builder.branch(test)
-    builder.position_at_end(after)
-    return place
-
-
 def fmuladd(module: Any, vector: Any) -> Any:
     from llvmlite import ir
 
@@ -76,24 +54,6 @@ def prefetch(builder: Any, address: Any, write: bool = False, near: bool = False
     function = found or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
     address = builder.bitcast(address, function.args[0].type)
     builder.call(function, [address, i32(int(write)), i32(3 if write or near else 2), i32(1)])
-
-
-def either(
-    builder: Any, condition: Any, first: Callable[[], list[Any]], second: Callable[[], list[Any]]
-) -> list[Any]:
-    """Emit the values of `first` where condition ≠ 0, else those of `second`."""
-    from llvmlite import ir
-
-    zero = ir.Constant(condition.type, 0)
-    with builder.if_else(builder.icmp_signed("!=", condition, zero)) as (then, otherwise):
-        with then:
-            ones = first()
-            one = builder.block
-        with otherwise:
-            others = second()
-            other = builder.block
-    pairs = zip(ones, others, strict=True)
-    return [phi(builder, (value, one), (instead, other)) for value, instead in pairs]
 
 
 def not_under(builder: Any, value: Any, floor: Any) -> Any:

@@ -45,7 +45,7 @@ All are done lane by lane unless said otherwise. The cost is that of a CPU with 
 | fma(a, b, c)                    | a · b + c, rounded once where the CPU can      | R·V          |
 | outer_fma(t, p, i, k, row)      | t[r, v] + p[i + r·k] · row[v]; row: Tile(1, V) | R·V + R      |
 |                                 | for k = offsets o, p[i + o[r]] · row[v]        |              |
-| outer(t, column, row)           | t[r, v] + column[r] · row[v]; Tile(R, 1)       | R·V          |
+| outer(t, column, row)           | t[r, v] + column[r] · row[v], of R, V vectors  | R·V          |
 | max(a, b), min(a, b)            | NaN where either is; b of two zeros            | 3·R·V        |
 | clamp_min(t, x)                 | the number x where t is less; NaN stays        | R·V          |
 | sum(t)                          | a tile of one lane: halves added to halves     | R·V·2·log₂   |

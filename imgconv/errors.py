@@ -42,5 +42,9 @@ class LimitError(ImgconvError):
     """Refused before allocation: the declared or computed size is beyond the limit."""
 
 
+class ValueRangeError(ImgconvError):
+    """Samples with which a result would not be exact that has to be."""
+
+
 class OutputError(ImgconvError):
     """An output that cannot be written."""

@@ -47,9 +47,9 @@ def _rows(source: RowSource, layer: Layer, missing: str | None) -> RowSource | N
             return None
         colors = source.channels // (1 if missing is None else 2)
         return FilteredRows(
-            source, layer.weights, layer.offsets, colors=colors, missing=missing,
-            **window.options(layer.size, layer.anchor), combine=layer.combine,
-            out_dtype=np.float64 if source.dtype in (np.float64, np.int32) else np.float32,
+            source, layer.weights, layer.offsets, divisor=layer.divisor, colors=colors,
+            missing=missing, **window.options(layer.size, layer.anchor), combine=layer.combine,
+            out_dtype=None,
         )  # fmt: skip
     if isinstance(layer, (Gray, layers.Activation)):
         return PointRows(source, layer, missing)

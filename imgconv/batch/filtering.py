@@ -1,5 +1,6 @@
 """From an image to its finished maps: the work of `apply` on one image, in memory."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -323,24 +324,33 @@ def _responses(
     for one in kernels:
         check_map_of(one, recipe, pixels.shape[:2], image.name)
     white = image.full_scale
-    wide = np.float64 if pixels.dtype in (np.float64, np.int32) else np.float32
-    banks = [(one.effective_weights(), one.bias) for one in kernels]
+    banks = [(one.weights, one.bias, one.divisor) for one in kernels]
     options = recipe.window.options(kernel.size, kernel.anchor) | {
         "combine": kernel.combine,
         "activation": recipe.activation if recipe.activation != "softmax" else None,
         "gain": 0.5 if fused else 1.0,
         "offset": np.floor(white / 2) + 1 if fused else 0.0,
-        "out_dtype": dtype if fused else wide,
+        "out_dtype": dtype if fused else None,
+        "later": (1.0, 0.0) if fused or raw else later_of(recipe, rule, white, dtype),
     }
     if absent is None or not absent.mask.any():
         return [[(map_, None) for map_ in maps] for maps in filter_banks(pixels, banks, **options)]
     found = []
-    for bank in banks:
+    for weights, bias, divisor in banks:
         maps, masks = filter_masked(
-            pixels, absent.mask, *bank, fill=recipe.missing_fill, **options
+            pixels, absent.mask, weights, bias, fill=recipe.missing_fill, divisor=divisor,
+            **options,
         )  # fmt: skip
         found.append([(m, _unknown(m, mask, absent)) for m, mask in zip(maps, masks, strict=True)])
     return found
+
+
+def later_of(recipe: Recipe, rule: str, white: float, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """What responses are multiplied by, or summed up to, before they are rounded; and an offset."""
+    gain, offset = scaling.gain_of(rule, white, dtype)
+    if recipe.pool and recipe.pool.kind == "avg" and recipe.pool.window is not None:
+        gain *= math.prod(recipe.pool.window[0])
+    return gain, offset
 
 
 def check_map_of(kernel: Kernel, recipe: Recipe, size: tuple[int, ...], name: str) -> None:

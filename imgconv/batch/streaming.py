@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.bank import Kernel
-from imgconv.batch.filtering import ChainRecipe, Recipe, check_chain, check_map_of, rule_of
+from imgconv.batch.filtering import (
+    ChainRecipe,
+    Recipe,
+    check_chain,
+    check_map_of,
+    later_of,
+    rule_of,
+)
 from imgconv.batch.shared_rows import shared
 from imgconv.compute import png_rows
 from imgconv.compute.rows import FilteredRows, RowSource, band_rows, start_at
@@ -43,7 +50,7 @@ def map_rows(
     found = []
     for place, source in zip(wanted, shared(image.rows, len(wanted)), strict=True):
         kernel, name = recipe.names[place].kernel, recipe.names[place].name
-        filtered = _filtered(source, image, kernel, recipe, value)
+        filtered = _filtered(source, image, kernel, recipe, value, dtype, raw)
         if filtered is None:
             return None
         kept = image.alpha and opacity and recipe.alpha == "keep"
@@ -60,18 +67,27 @@ def map_rows(
 
 
 def _filtered(
-    source: RowSource, image: Streamed, kernel: Kernel, recipe: Recipe, value: float | None
+    source: RowSource,
+    image: Streamed,
+    kernel: Kernel,
+    recipe: Recipe,
+    value: float | None,
+    samples: np.dtype[Any],
+    raw: bool,
 ) -> "FilteredRows | Wide | None":
     """The responses to a kernel, pooled; None for a pool that needs the whole map."""
     pool = recipe.pool
     check_map_of(kernel, recipe, (source.height, source.width), image.name)
     missing = None if value is None else recipe.missing_fill
+    later = 1.0, 0.0
+    if not raw:
+        later = later_of(recipe, rule_of(kernel, recipe), image.full_scale, samples)
     filtered = FilteredRows(
-        source, kernel.effective_weights(), kernel.bias,
+        source, kernel.weights, kernel.bias, divisor=kernel.divisor, later=later,
         colors=(source.channels - image.alpha) // (1 if missing is None else 2), missing=missing,
         **recipe.window.options(kernel.size, kernel.anchor),
         combine=kernel.combine, activation=recipe.activation,
-        out_dtype=np.float64 if source.dtype in (np.float64, np.int32) else np.float32,
+        out_dtype=samples if raw and pool is None else None,
     )  # fmt: skip
     if pool is None:
         return filtered

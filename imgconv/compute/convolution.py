@@ -48,8 +48,9 @@ def conv2d(
     residual: what is added to the result before the activation, by NumPy's rules; behind a 1×1
         kernel while the result is in the cache.
 
-    Sums are float32 unless x is float64 or int32; integer images under integer weights are exact
-    while |sum| < 2⁵³ (the sums turn to float64 where float32's 2²⁴ may be passed). In
+    Sums are float32 unless x is float64 or of 32-bit integers. Integer images under integer
+    weights, or integers over one divisor, have exact sums (in float64 where float32 would round)
+    and results that are rounded once; ValueRangeError where sums may pass 2⁵³. In
     small banks taps of weight zero are skipped, so a NaN under them does not spread; in a
     network's layer (`matmul.offer`) every tap counts.
     Raises ShapeError for sizes that do not fit together, naming both numbers.
@@ -92,7 +93,8 @@ def conv2d(
     sn, sc, sy, sx = (step // batch.itemsize for step in batch.strides)
     maps = c_out // groups
     area = window.out_size[0] * window.out_size[1]
-    real = exact.sums_type(batch.dtype, weights, offsets, window.fill)
+    weights, divisor = exact.rational_form(batch.dtype, weights, 1.0, window.fill)
+    real = exact.sums_type(batch.dtype, weights, offsets, window.fill, divisor)
     chosen = plan.run(
         Job(
             source=batch,
@@ -117,6 +119,8 @@ def conv2d(
             real=real,
             activation=epilogue.activation_key(activation),
             fill=window.fill,
+            divisor=divisor,
+            limit=exact.limit_of(batch.dtype, weights, window.fill, divisor),
             residual=residual,
         )
     )

@@ -76,26 +76,6 @@ def activate_outputs(activation: str) -> jit.Built:
     return "f32* i64 i64", body
 
 
-def _square(value):  # type: ignore[no-untyped-def]
-    return value * value
-
-
-def _same(value):  # type: ignore[no-untyped-def]
-    return value
-
-
-def _root(value, count):  # type: ignore[no-untyped-def]
-    return math.sqrt(value)
-
-
-def _mean(value, count):  # type: ignore[no-untyped-def]
-    return value / type(value)(count)
-
-
-def _kept(value, count):  # type: ignore[no-untyped-def]
-    return value
-
-
 def add(a, b):  # type: ignore[no-untyped-def]
     return a + b
 
@@ -105,13 +85,7 @@ def larger(a, b):  # type: ignore[no-untyped-def]
     return a if a > b or a != a else b
 
 
-_RULES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
-    "magnitude": (_square, add, _root),
-    "max": (_same, larger, _kept),
-    "sum": (_same, add, _kept),
-    "mean": (_same, add, _mean),
-}
-COMBINE_RULES = ("none", *_RULES)
+COMBINE_RULES = ("none", "magnitude", "max", "sum", "mean")
 
 
 def check_combine(combine: str) -> None:
@@ -122,15 +96,63 @@ def check_combine(combine: str) -> None:
 
 @functools.cache
 def quotient(real: str, divided: bool) -> Helper:
-    """A helper (sum, values) → sum / divisor, or the sum itself when nothing divides."""
-    if not divided:
-        return Helper(lambda value, values: value)
+    """A helper (sum, bias, values) → sum / divisor + bias; nothing is divided where not `divided`.
 
-    def divide(value, values):  # type: ignore[no-untyped-def]
+    The bias is added before, times the divisor, so that the quotient alone is rounded.
+    """
+    if not divided:
+        return Helper(lambda value, bias, values: value + bias)
+
+    def divide(value, bias, values):  # type: ignore[no-untyped-def]
+        value = value + bias * values[DIVISOR]
         near = value * values[INVERSE]
         return near + (value - near * values[DIVISOR]) * values[INVERSE]
 
     return Helper(divide)
+
+
+def _folding(combine: str, real: str, divided: bool) -> tuple[jit.Helper, jit.Helper, jit.Helper]:
+    """How maps are combined: (sum, bias, values) → a term; two terms → one; the last → a result.
+
+    The last takes (value, biases' sum, maps, values). What is linear is divided at the end, so that
+    of integers only the result is rounded: a tie of thirds is a tie.
+    """
+    divide = quotient(real, divided)
+    number = jit.DTYPES[real].type
+
+    def biased(value, bias, values):  # type: ignore[no-untyped-def]
+        return divide(value, bias, values)
+
+    def plain(value, bias, values):  # type: ignore[no-untyped-def]
+        return value
+
+    def square(value, bias, values):  # type: ignore[no-untyped-def]
+        value = value + bias * values[DIVISOR] if divided else value + bias
+        return value * value
+
+    def kept(value, bias, maps, values):  # type: ignore[no-untyped-def]
+        return value
+
+    def total(value, bias, maps, values):  # type: ignore[no-untyped-def]
+        return divide(value, bias, values)
+
+    def mean(value, bias, maps, values):  # type: ignore[no-untyped-def]
+        return value / number(maps)
+
+    def mean_of_quotients(value, bias, maps, values):  # type: ignore[no-untyped-def]
+        return (value + bias * values[DIVISOR]) / (values[DIVISOR] * number(maps))
+
+    def root(value, bias, maps, values):  # type: ignore[no-untyped-def]
+        return math.sqrt(value) / abs(values[DIVISOR]) if divided else math.sqrt(value)
+
+    rules: dict[str, tuple[Callable[..., Any], ...]] = {
+        "magnitude": (square, add, root),
+        "max": (biased, larger, kept),
+        "sum": (plain, add, total) if divided else (biased, add, kept),
+        "mean": (plain, add, mean_of_quotients) if divided else (biased, add, mean),
+    }
+    term, both, last = (Helper(function) for function in rules[combine])
+    return term, both, last
 
 
 @functools.cache
@@ -141,20 +163,22 @@ def fold(combine: str, real: str, divided: bool) -> Helper:
     """
     if combine == "none":
         return Helper(lambda sums, to, new, count, m, maps, bias, values: None)
-    one, both, last = (Helper(function) for function in _RULES[combine])
-    divide = quotient(real, divided)
+    term, both, last = _folding(combine, real, divided)
+    zero = jit.DTYPES[real].type(0)
 
     def body(sums, to, new, count, m, maps, bias, values):  # type: ignore[no-untyped-def]
         if m == 0:
             for i in range(count):
-                sums[to + i] = one(divide(sums[new + i], values) + bias[0])
+                sums[to + i] = term(sums[new + i], bias[0], values)
         else:
             for i in range(count):
-                value = one(divide(sums[new + i], values) + bias[m])
-                sums[to + i] = both(sums[to + i], value)
+                sums[to + i] = both(sums[to + i], term(sums[new + i], bias[m], values))
         if m == maps - 1:
+            biases = zero
+            for k in range(maps):
+                biases += bias[k]
             for i in range(count):
-                sums[to + i] = last(sums[to + i], maps)
+                sums[to + i] = last(sums[to + i], biases, maps, values)
 
     return Helper(body)
 
@@ -170,7 +194,7 @@ def store(element: str, real: str, divided: bool, combined: bool, activation: st
         gain = values[GAIN]
         offset = values[OFFSET]
         for i in range(count):
-            value = divide(sums[start + i], values) + bias
+            value = divide(sums[start + i], bias, values)
             out[at + i] = cast(act(value) * gain + offset)
 
     return Helper(body)

@@ -1,19 +1,28 @@
 """When a convolution of integers is exact, and in which type its sums must be kept for that."""
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.errors import ValueRangeError
+
 # Integers up to this magnitude, and hence sums bounded by it in any order, are exact.
 EXACT = {"f32": 2.0**24, "f64": 2.0**53}
+SAFE = 2.0**23  # sums up to which float32 quotients round to the right integer
+ROUNDED = 2.0**52  # sums up to which float64 quotients round to the right integer
+TINY = 2.0**-100  # divisors at least so far from zero have an inverse
+# Divisors tried for a kernel's decimals and binary fractions.
+_POWERS = np.array([10.0**k for k in range(1, 8)] + [2.0**k for k in range(9, 24)])
 
 
 def integer_form(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float] | None:
     """Return (integers, divisor) with weights == integers / divisor bit for bit, or None.
 
-    The divisor is the smallest of 2 to 256 and of small multiples of 1 / (least weight): enough
-    for kernels drawn as integers over a number.
+    The divisor is the smallest of 2 to 256, of small multiples of 1 / (least weight), and of
+    powers of 2 and of 10: enough for kernels written as integers over a number or as decimals.
     """
     if not np.isfinite(weights).all():
         return None
@@ -23,7 +32,8 @@ def integer_form(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float
     ends = np.array([[magnitudes.min()], [magnitudes.max()]])
     if ends[0, 0] <= 1e-7:
         return None
-    divisors = np.union1d(np.arange(2.0, 257.0), np.rint(np.arange(1, 33) / ends[0, 0]))
+    tried = [np.arange(2.0, 257.0), np.rint(np.arange(1, 33) / ends[0, 0]), _POWERS]
+    divisors = np.unique(np.concatenate(tried))
     divisors = divisors[(divisors > 1) & (divisors < EXACT["f32"])]
     # The least and the greatest weight leave few divisors to try on all of them.
     for divisor in divisors[(np.rint(ends * divisors) / divisors == ends).all(axis=0)].tolist():
@@ -33,19 +43,55 @@ def integer_form(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float
     return None
 
 
+def rational_form(
+    dtype: np.dtype[Any], weights: npt.NDArray[Any], divisor: float, fill: float = 0.0
+) -> tuple[npt.NDArray[Any], float]:
+    """Return (weights, divisor): integers over a divisor where the image is of integers.
+
+    divisor: what the given weights are divided by. Where they are no integers over a number that
+    float64 can work with, the weights are the quotients and the divisor is 1.
+    """
+    if np.issubdtype(dtype, np.integer):
+        weights64 = weights.astype(np.float64, copy=False)
+        if are_integers(weights64) and (divisor == 1.0 or TINY < abs(divisor) < 1 / TINY):
+            return _reduced(weights64, divisor)
+        form = integer_form(weights64 / divisor)
+        if form is not None and bound_of(dtype, form[0], fill).max(initial=0.0) < ROUNDED:
+            return form
+    return (weights if divisor == 1.0 else weights / divisor), 1.0
+
+
+def _reduced(weights: npt.NDArray[np.float64], divisor: float) -> tuple[npt.NDArray[Any], float]:
+    """Integers over a divisor without a factor common to all of them."""
+    if divisor == 1.0 or divisor != np.rint(divisor) or abs(divisor) >= EXACT["f64"]:
+        return weights, divisor
+    common = math.gcd(int(divisor), *(int(value) for value in np.unique(weights)))
+    return weights / common, divisor / common
+
+
 def largest(dtype: np.dtype[Any]) -> float:
     """The largest magnitude an integer dtype holds."""
     bounds = np.iinfo(dtype)
     return float(max(-int(bounds.min), int(bounds.max)))
 
 
+def are_integers(weights: npt.NDArray[np.float64]) -> bool:
+    """Whether weights are integers that somebody can have meant: each is below 2⁵³."""
+    return bool((weights == np.rint(weights)).all() and (np.abs(weights) < EXACT["f64"]).all())
+
+
 def is_integer(dtype: np.dtype[Any], weights: npt.NDArray[np.float64], fill: float) -> bool:
     """Whether image, weights and the value around the image are all integers."""
     return bool(
-        np.issubdtype(dtype, np.integer)
-        and (weights == np.rint(weights)).all()
-        and fill == np.rint(fill)
+        np.issubdtype(dtype, np.integer) and are_integers(weights) and fill == np.rint(fill)
     )
+
+
+def bound_of(dtype: np.dtype[Any], weights: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+    """Σ|w| · max|x| of every map: weights (…, M, C, kH, kW)."""
+    most = max(largest(dtype), abs(fill))
+    found: npt.NDArray[Any] = np.abs(weights).sum(axis=(-3, -2, -1), dtype=np.float64) * most
+    return found
 
 
 def sums_type(
@@ -54,20 +100,78 @@ def sums_type(
     bias: npt.NDArray[np.float64] | None,
     fill: float,
     divisor: float = 1.0,
+    combine: str = "none",
+    gain: float = 1.0,
+    offset: float = 0.0,
+    later: tuple[float, float] = (1.0, 0.0),
 ) -> str:
     """The type of the sums: float32 unless that would lose what the input holds.
 
-    weights: (…, M, C, kH, kW), one map an entry of the leading axes. float64 and int32 inputs
-    take float64. Integer images under integer weights take float64 where Σ|w| · max|x| + |b|
-    may pass 2²⁴, so that the sums stay exact (up to 2⁵³).
+    weights: (…, M, C, kH, kW), one map an entry of the leading axes. float64 and 32-bit integers
+    take float64. Integer images under integer weights take float64 where float32 could not hold
+    every sum exactly, or where a result rounded to float32 could be rounded once more to another
+    integer than the exact one: a quotient s/d is at least 1/(2d) from half an integer if it is not
+    there, and float32 errs by s/d · 2⁻²⁴, so s < 2²³ is safe.
+
+    combine, gain, offset: as in `filter_image`. later: gain and offset that results get
+    afterwards, before they are rounded to integers.
     """
-    if dtype == np.float64 or dtype == np.int32:
+    if dtype == np.float64 or (np.issubdtype(dtype, np.integer) and dtype.itemsize == 4):
         return "f64"
     if not is_integer(dtype, weights, fill):
         return "f32"
-    bound = np.abs(weights).sum(axis=(-3, -2, -1), dtype=np.float64) * max(
-        largest(dtype), abs(fill)
-    )
-    if bias is not None and divisor == 1.0:
+    bound = bound_of(dtype, weights, fill)
+    parts = 1.0  # of one, in which sums are counted
+    if bias is not None and bias.any():
+        if divisor != 1.0:
+            return "f64"
+        parts = next((2.0**k for k in range(9) if (bias * 2**k % 1 == 0).all()), math.inf)
         bound = bound + np.abs(bias)
-    return "f32" if float(bound.max(initial=0.0)) < EXACT["f32"] else "f64"
+    if combine in ("sum", "mean"):
+        bound = bound.sum(axis=-1)
+    most = float(bound.max(initial=0.0)) * parts
+    if combine == "magnitude":
+        # √n is at least 1/(8√n) from half an integer, if it is not there.
+        most = (bound.max(initial=0.0) * parts) ** 2 * bound.size * 4
+    whole = divisor == np.rint(divisor) and abs(divisor) < EXACT["f32"]
+    if not whole or (gain != 1.0 and math.frexp(abs(gain))[0] != 0.5):
+        return "f64"
+    exact = EXACT["f32"] if divisor == 1.0 and combine in ("none", "max", "sum") else SAFE
+    for factor, shift in ((gain, offset), later):
+        if factor != 1.0 or shift != 0.0:
+            ratio = Fraction(factor).limit_denominator(1 << 33)
+            most = most * max(1, abs(ratio.numerator)) + abs(shift * divisor * parts / factor)
+            most, exact = 2 * most if shift else most, SAFE
+    return "f32" if most < exact else "f64"
+
+
+def limit_of(
+    dtype: np.dtype[Any], weights: npt.NDArray[Any], fill: float, divisor: float, maps: int = 1
+) -> float:
+    """The largest magnitude of samples up to which float64 is exact; infinity where any is.
+
+    maps: how many of them are summed.
+    """
+    if not is_integer(dtype, weights, fill):
+        return math.inf
+    most = ROUNDED if divisor != 1.0 or maps > 1 else EXACT["f64"]
+    total = float(np.abs(weights).sum(axis=(-3, -2, -1), dtype=np.float64).max(initial=0.0)) * maps
+    return math.inf if total * max(largest(dtype), abs(fill)) < most else most / total
+
+
+def check(source: npt.NDArray[Any], fill: float, limit: float) -> None:
+    """Raise ValueRangeError where a sample, or the value around the image, is beyond the limit."""
+    ends = float(source.min(initial=0)), float(source.max(initial=0)), fill
+    most = max(ends, key=abs)
+    if abs(most) > limit:
+        raise ValueRangeError(
+            f"filter: a sample of {most:.0f} under these weights may sum to more than float64 "
+            f"holds exactly, expected samples up to {math.floor(limit)} or smaller weights"
+        )
+
+
+def mean_type(dtype: np.dtype[Any], count: int) -> np.dtype[Any]:
+    """The type of means of up to `count` samples: float64 where float32 would lose digits."""
+    whole = np.issubdtype(dtype, np.integer)
+    wide = largest(dtype) * count >= SAFE if whole else dtype == np.float64
+    return np.dtype(np.float64 if wide else np.float32)

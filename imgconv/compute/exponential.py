@@ -1,4 +1,4 @@
-"""exp and tanh of float32 in arithmetic that compilers turn into vectors.
+"""exp, tanh and GELU of float32 in arithmetic that compilers turn into vectors.
 
 The C library's exp takes 3 ns each, its tanh 20.
 
@@ -99,3 +99,40 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 
 tanh = Helper(_tanh)
+
+
+# The upper tail of the normal distribution over its density's exponential, times z + _MIDDLE: a
+# polynomial of (z − _MIDDLE) / (z + _MIDDLE), fitted to 1e-8 for 0 ≤ z ≤ _FAR.
+_MIDDLE, _FAR, _HALF, _THIRD = (np.float32(term) for term in (3.5, 14.5, 1 / 2, 1 / 3))
+_Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8, _Q9 = (
+    np.float32(term)
+    for term in (1.136897724e-4, 4.259933799e-4, -4.967900619e-4, -3.178845781e-3, 6.493459320e-3,
+                 1.740736586e-2, -1.160530768e-1, 3.154249591e-1, -5.655617423e-1, 7.444160754e-1)
+)  # fmt: skip
+
+
+def _upper_tail(z):  # type: ignore[no-untyped-def]
+    """½ erfc(z / √2) for 0 ≤ z ≤ _FAR, with as many digits where it is small."""
+    share = _ONE / (z + _MIDDLE)
+    t = (z - _MIDDLE) * share
+    y = ((((_Q0 * t + _Q1) * t + _Q2) * t + _Q3) * t + _Q4) * t + _Q5
+    y = (((y * t + _Q6) * t + _Q7) * t + _Q8) * t + _Q9
+    # z² rounded would lose six bits of its exponential: the upper bits' square is exact.
+    upper = np.int32(np.float32(z).view(np.int32) & np.int32(-4096)).view(np.float32)
+    s = (z - upper) * (z + upper) * _HALF
+    rest_of_it = _ONE - s * (_ONE - s * _HALF * (_ONE - s * _THIRD))
+    return exp(-upper * upper * _HALF) * rest_of_it * (y * share)
+
+
+upper_tail = Helper(_upper_tail)
+
+
+def _gelu(v):  # type: ignore[no-untyped-def]
+    size = abs(v)
+    # Beyond, the tail is 0; the comparison is false for NaN, which passes through.
+    near = _FAR if size > _FAR else size
+    beyond = near * upper_tail(near)
+    return -beyond if v < np.float32(0) else v - beyond
+
+
+gelu = Helper(_gelu)

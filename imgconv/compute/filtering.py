@@ -1,9 +1,9 @@
 """filter_image: a bank of filters over an interleaved image, from its dtype to the output's."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from imgconv import shapes
 from imgconv.compute import epilogue, exact, memory, plan
 from imgconv.compute.arrays import supported
 from imgconv.compute.convolution import Ints, Window, check_bias, check_weights
-from imgconv.compute.jit import ELEMENT_NAMES
+from imgconv.compute.jit import DTYPES, ELEMENT_NAMES
 from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
 
@@ -36,7 +36,8 @@ def filter_image(
     activation: Any = None,
     gain: float = 1.0,
     offset: float = 0.0,
-    out_dtype: npt.DTypeLike = np.float32,
+    out_dtype: npt.DTypeLike | None = np.float32,
+    divisor: float = 1.0,
     anchor: Ints | None = None,
     missing: float | None = None,
     missing_fill: str = "keep",
@@ -49,10 +50,13 @@ def filter_image(
     Conv2d instead: filter k sees only the channels of group k · groups // K, and the result is
     (K, H', W', 1); it cannot be combined.
 
-    value = activation(combine(conv + bias)) · gain + offset, then cast to out_dtype; integers
-    round half to even and saturate, NaN becomes 0 there. Sums of integer images under integer
-    weights, or integers over one divisor, are exact; stride, padding, dilation, padding_mode,
-    pad_value, flip and the exactness rules are those of `conv2d`.
+    value = activation(combine(conv / divisor + bias)) · gain + offset, then cast to out_dtype;
+    integers round half to even and saturate, NaN becomes 0 there. out_dtype None is the type of
+    the sums: float64 where float32 would round a result that is rounded again later.
+    Integer images under integer weights, also over a divisor, or under decimals of up to seven
+    places: sums are exact and a result is rounded once, up to 2⁵³ (2⁵² over a divisor); larger
+    ones raise ValueRangeError. stride, padding, dilation, padding_mode, pad_value and flip are
+    those of `conv2d`.
 
     anchor: row and column of the tap, of `weights` as they are given, that lies on the output's
     pixel; by default the middle, and of an even side the tap before it. It keeps the size, or
@@ -68,7 +72,7 @@ def filter_image(
         "stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode,
         "pad_value": pad_value, "flip": flip, "groups": groups, "combine": combine,
         "activation": activation, "gain": gain, "offset": offset, "out_dtype": out_dtype,
-        "anchor": anchor,
+        "divisor": divisor, "anchor": anchor,
     }  # fmt: skip
     if missing is None:
         job = make_job(pixels, weights, bias, **options)
@@ -89,7 +93,7 @@ def filter_masked(
     """`filter_image`'s maps of an image whose samples are missing where `mask` says so.
 
     Return (maps, which of their samples have no result and hold any number). fill: `missing_fill`.
-    options, errors: those of `filter_image`.
+    options, errors: those of `make_job`.
     """
     from imgconv.compute.missing import Centers, check_fill, renormalize, without
 
@@ -108,19 +112,27 @@ def filter_masked(
     return job.out, marks
 
 
-Bank = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]  # weights and bias
+class Bank(NamedTuple):
+    """Filters of one size; their weights are divided by the divisor."""
+
+    weights: npt.NDArray[Any]
+    bias: npt.NDArray[Any] | None = None
+    divisor: float = 1.0
 
 
 def filter_banks(
-    pixels: npt.NDArray[Any], banks: Sequence[Bank], **options: Any
+    pixels: npt.NDArray[Any], banks: Iterable[tuple[Any, ...]], **options: Any
 ) -> list[npt.NDArray[Any]]:
     """The maps of an image (H, W, C) under each bank: `filter_image`'s, bit for bit.
 
     Neighbours in `banks` that the planner sums tap by tap, in one type and over one window, share
     one walk over the image: each of its rows meets all their taps while it is in the first-level
-    cache. options: those of `filter_image`; its errors.
+    cache. banks: (weights, bias, divisor) of each. options: those of `make_job`; its errors.
     """
-    jobs = [make_job(pixels, *bank, **options, allocate=False) for bank in banks]
+    jobs = [
+        make_job(pixels, one.weights, one.bias, divisor=one.divisor, **options, allocate=False)
+        for one in (Bank(*bank) for bank in banks)
+    ]
     offers = [plan.choose(job) if job.out.size else None for job in jobs]
     found: list[npt.NDArray[Any]] = []
     while len(found) < len(jobs):
@@ -145,6 +157,7 @@ def _alike(a: Job, first: plan.Offer | None, b: Job, second: plan.Offer | None) 
         and a.combine == b.combine == "none" and len(a.starts_in) == len(b.starts_in) == 1
         and a.weights.shape[2:] == b.weights.shape[2:] and a.out.shape[1:] == b.out.shape[1:]
         and (a.real, a.divisor, a.near) == (b.real, b.divisor, b.near)
+        and a.out.dtype == b.out.dtype and a.limit == b.limit
         and np.array_equal(a.row_map, b.row_map) and np.array_equal(a.col_map, b.col_map)
     )  # fmt: skip
 
@@ -176,12 +189,15 @@ def make_job(
     activation: Any = None,
     gain: float = 1.0,
     offset: float = 0.0,
-    out_dtype: npt.DTypeLike = np.float32,
+    out_dtype: npt.DTypeLike | None = np.float32,
+    divisor: float = 1.0,
+    later: tuple[float, float] = (1.0, 0.0),
     anchor: Ints | None = None,
     allocate: bool = True,
 ) -> Job:
     """Check the arguments of `filter_image` and lay the work out; its result is the job's out.
 
+    later: gain and offset that the caller gives results before it rounds them to integers.
     allocate: False where only the layout is wanted; then `out` must not be written to.
     """
     if pixels.ndim != 3 or pixels.shape[2] == 0:
@@ -210,21 +226,20 @@ def make_job(
     units = groups or 1
     if not mixing and source.strides[2] != source.itemsize and channels > 1:
         source = np.ascontiguousarray(source)
-    dtype = np.dtype(out_dtype)
+    bank, divisor = exact.rational_form(source.dtype, bank, divisor, window.fill)
+    real = exact.sums_type(
+        source.dtype, bank, offsets, window.fill, divisor, combine, gain, offset, later
+    )
+    dtype = DTYPES[real] if out_dtype is None else np.dtype(out_dtype)
     if dtype not in ELEMENT_NAMES or dtype == np.int64:
         raise ShapeError(f"filter: out_dtype={dtype}, expected uint8, uint16, int16, int32, "
-                         "float32 or float64")  # fmt: skip
+                         "uint32, float32 or float64")  # fmt: skip
     run = 1 if mixing else channels
     out_height, out_width = window.out_size
     maps = count if combine == "none" else 1
     out_map = out_height * out_width * run
     shape = (maps, out_height, out_width, run)
     out = memory.empty(shape, dtype) if allocate else np.broadcast_to(np.empty(1, dtype), shape)
-    divisor = 1.0
-    if np.issubdtype(source.dtype, np.integer):
-        form = exact.integer_form(bank)
-        if form is not None:
-            bank, divisor = form
     sy, sx, sc = (step // source.itemsize for step in source.strides)
     return Job(
         source=source,
@@ -246,15 +261,17 @@ def make_job(
         out_size=window.out_size,
         out_map=out_map,
         out_row=out_width * run,
-        real=exact.sums_type(source.dtype, bank, offsets, window.fill, divisor),
+        real=real,
         combine=combine,
         activation=epilogue.activation_key(activation),
         fill=window.fill,
         gain=gain,
         offset=offset,
         divisor=divisor,
+        limit=exact.limit_of(source.dtype, bank, window.fill, divisor,
+                             count if combine in ("sum", "mean") else 1),
         middle=middle,
-    )
+    )  # fmt: skip
 
 
 def _anchored(

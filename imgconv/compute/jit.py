@@ -332,7 +332,12 @@ def caster(element: str) -> Helper:
     low, high = float(bounds.min), float(bounds.max)
     scalar = DTYPES[element].type
 
+    # float32 has no number between 2³¹ − 128 and 2³¹.
+    wide = element in ("i32", "u32")
+    widened = Helper((lambda value: np.float64(value)) if wide else (lambda value: value))
+
     def cast(value):  # type: ignore[no-untyped-def]
+        value = widened(value)
         value = value if value == value else type(value)(0)
         value = value if value < high else type(value)(high)
         value = value if value > low else type(value)(low)

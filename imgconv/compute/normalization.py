@@ -16,17 +16,21 @@ _FEW = 1 << 15  # elements; below this a thread costs more than it saves
 
 
 @jit.loop
-def scale_planes(element: str, activation: str) -> jit.Built:
-    """out = activation(x · scale[plane] + shift[plane]) on planes first…last − 1."""
+def scale_planes(element: str, activation: str, centered: bool) -> jit.Built:
+    """out = activation((x − center[plane]) · scale[plane] + shift[plane]), planes first…last − 1.
+
+    centered: False where every center is 0.
+    """
     act = epilogue.activation_of(activation, element)
+    apart = jit.Helper((lambda x, center: x - center) if centered else (lambda x, center: x))
 
-    def body(out, x, scale, shift, area, first, last):  # type: ignore[no-untyped-def]
+    def body(out, x, center, scale, shift, area, first, last):  # type: ignore[no-untyped-def]
         for plane in range(first, last):
-            a, b = scale[plane], shift[plane]
+            middle, a, b = center[plane], scale[plane], shift[plane]
             for i in range(plane * area, (plane + 1) * area):
-                out[i] = act(x[i] * a + b)
+                out[i] = act(apart(x[i], middle) * a + b)
 
-    return f"{element}* {element}* {element}* {element}* i64 i64 i64", body
+    return f"{element}* {element}* {element}* {element}* {element}* i64 i64 i64", body
 
 
 @jit.loop
@@ -61,14 +65,25 @@ def response_planes(element: str, beta: float) -> jit.Built:
     return f"disjoint {kinds}", body
 
 
-def scale_shift(x: Array, scale: Array, shift: Array, activation: Any = None) -> Array:
-    """Return x · scale + shift with one number a channel, (C,), or a plane, (N, C)."""
+def scale_shift(
+    x: Array, scale: Array, shift: Array, activation: Any = None, center: Array | None = None
+) -> Array:
+    """Return (x − center) · scale + shift with one number a channel, (C,), or a plane, (N, C).
+
+    center: float64. It is taken off first, so that numbers far from 0 lose no digits: as a number
+    of x's type, and what that leaves of it with the shift.
+    """
     source = _checked(x, "scale_shift")
     planes = source.shape[:2]
     names = jit.ELEMENT_NAMES[source.dtype], epilogue.activation_key(activation)
+    middle = np.zeros(1) if center is None else center.astype(source.dtype)
+    if center is not None:
+        with np.errstate(invalid="ignore"):
+            shift = shift - np.nan_to_num(center - middle) * scale
     try:
-        factors, offsets = (
-            np.ascontiguousarray(np.broadcast_to(v, planes), source.dtype) for v in (scale, shift)
+        centers, factors, offsets = (
+            np.ascontiguousarray(np.broadcast_to(v, planes), source.dtype)
+            for v in (middle, scale, shift)
         )
     except ValueError:
         raise ShapeError(
@@ -76,11 +91,12 @@ def scale_shift(x: Array, scale: Array, shift: Array, activation: Any = None) ->
         ) from None
     area = int(np.prod(source.shape[2:]))
     out = np.empty_like(source)
-    work = scale_planes(*names)
+    work = scale_planes(*names, center is not None)
     count = planes[0] * planes[1]
     over_bands(
-        count, _band(count, area), lambda a, b: work(out, source, factors, offsets, area, a, b)
-    )
+        count, _band(count, area),
+        lambda a, b: work(out, source, centers, factors, offsets, area, a, b),
+    )  # fmt: skip
     return out
 
 
@@ -119,8 +135,7 @@ def instance_norm(
     scale = 1.0 / np.sqrt(var + eps)
     if weight is not None:
         scale = scale * weight
-    shift = -mean * scale
-    return scale_shift(source, scale, shift if bias is None else shift + bias)
+    return scale_shift(source, scale, np.zeros(1) if bias is None else bias, center=mean)
 
 
 def local_response_norm(

@@ -7,11 +7,13 @@ offer wins; a new algorithm is one more name in ALGORITHMS. `matmul` is asked be
 
 import contextlib
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imgconv.compute import exact
 from imgconv.compute.tiles import Job
 
 ALGORITHMS = ("direct", "sparse", "box", "separable", "fourier")
@@ -121,7 +123,12 @@ def run(job: Job) -> Offer | None:
 
 
 def run_by(job: Job, offer: Offer) -> None:
-    """Compute a job by an offer that `choose` made for it, or for the image its rows are of."""
+    """Compute a job by an offer that `choose` made for it, or for the image its rows are of.
+
+    Raises ValueRangeError where sums of integers would not be exact.
+    """
+    if job.limit != math.inf:
+        exact.check(job.source, job.fill, job.limit)
     _module(offer.algorithm).run(job, offer)
 
 

@@ -66,12 +66,13 @@ def _hard_sigmoid(one: Any) -> Scalar:
 
 
 def _hard_swish(one: Any) -> Scalar:
-    zero, three, sixth = one - one, one * 3, one / 6
+    nothing, three, sixth = -(one - one), one * 3, one / 6
 
     def apply(v):  # type: ignore[no-untyped-def]
+        # Finite where PyTorch's product is not: −∞ · 0, and 3e38 · 6.
         if v <= -three:
-            return zero
-        return v if v >= three else v * (v + three) * sixth
+            return nothing
+        return v if v >= three else v * ((v + three) * sixth)
 
     return apply
 
@@ -86,8 +87,11 @@ def _silu(one: Any) -> Scalar:
 
 
 def _gelu(one: Any) -> Scalar:
+    if isinstance(one, np.float32):
+        return exponential.gelu.function
     half, root = one / 2, type(one)(math.sqrt(0.5))
-    return lambda v: v * half * (one + math.erf(v * root))
+    # 1 + erf would lose every digit of the lower tail.
+    return lambda v: v if v > 40 else (-(one - one) if v < -40 else v * half * math.erfc(-v * root))
 
 
 def _erf(one: Any) -> Scalar:

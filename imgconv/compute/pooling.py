@@ -4,13 +4,14 @@ Source of formulas: PyTorch documentation, MaxPool2d, AvgPool2d, LPPool2d, Adapt
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import epilogue, jit, planes
+from imgconv.compute import epilogue, exact, jit, planes
 from imgconv.compute.arrays import readable
 from imgconv.compute.bands import band_of, over_bands
 from imgconv.compute.linear import linear
@@ -47,6 +48,21 @@ def _merger(kind: str) -> jit.Helper:
     return jit.Helper(_PICKS.get(kind, epilogue.add))
 
 
+def _power(cast: Any, exponent: float) -> jit.Helper:
+    """A helper v → v to a power, by the roots and products that PyTorch takes for some of them."""
+    one, given = cast(1), cast(exponent)
+    known = {
+        1.0: lambda v: v,
+        2.0: lambda v: v * v,
+        3.0: lambda v: v * v * v,
+        0.5: lambda v: np.sqrt(v),
+        -0.5: lambda v: one / np.sqrt(v),
+        -1.0: lambda v: one / v,
+        -2.0: lambda v: one / (v * v),
+    }
+    return jit.Helper(known.get(exponent, lambda v: v**given))
+
+
 @jit.loop
 def pool_rows(
     source: str, element: str, kind: str, kh: int, kw: int, step: int, power: float
@@ -59,13 +75,11 @@ def pool_rows(
     outputs: ten times as fast as window by window.
     """
     cast = jit.DTYPES[element].type
-    zero, blank = cast(0), cast(_blank(kind, jit.DTYPES[element]))
-    real = cast(power)
-    root = cast(1 / power) if power else zero
+    blank = cast(_blank(kind, jit.DTYPES[element]))
     is_lp = kind == "lp"
     keeps = kind in _PICKS
     merge = _merger(kind)
-    lift = jit.Helper((lambda v: v**real) if is_lp else (lambda v: v))
+    lift, root = (_power(cast, exponent if is_lp else 1.0) for exponent in (power, 1 / power))
 
     def body(out, x, rows, columns, geometry, first, last):  # type: ignore[no-untyped-def]
         height, width = geometry[0], geometry[1]
@@ -116,7 +130,7 @@ def pool_rows(
                 # PyTorch takes the mean times the whole window, also where ceil_mode cut it.
                 for ox in range(ow):
                     total = out[at + ox] * (cast(ny * nx) / cast(rows[y] * columns[ox]))
-                    out[at + ox] = total**root if total > zero else zero
+                    out[at + ox] = root(total)
             elif not keeps:
                 for ox in range(ow):
                     out[at + ox] /= cast(rows[y] * columns[ox])
@@ -222,7 +236,7 @@ def adaptive_rows(source: str, element: str, kind: str) -> jit.Built:
 # What holds every number of a type that the loops do not read.
 _WIDER = {
     np.dtype(narrow): np.dtype(wider)
-    for narrow, wider in (("?", "u1"), ("i1", "i2"), ("u4", "i8"), ("u8", "f8"), ("f2", "f4"))
+    for narrow, wider in (("?", "u1"), ("i1", "i2"), ("u8", "f8"), ("f2", "f4"))
 }
 
 
@@ -325,7 +339,7 @@ def _fixed(value: Any) -> Any:
 
 def _pool(
     x: Array, kind: str, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
-    ceil_mode: bool, *, include_pad: bool = True, divisor: int | None = None, power: float = 0.0,
+    ceil_mode: bool, *, include_pad: bool = True, divisor: int | None = None, power: float = 1.0,
 ) -> tuple[Array, Array]:  # fmt: skip
     operation = f"{kind}_pool2d"
     source = _planes(x, operation)
@@ -335,7 +349,7 @@ def _pool(
         ceil_mode, operation, include_pad, divisor,
     )  # fmt: skip
     keep = kind in _PICKS
-    dtype = source.dtype if keep or source.dtype == np.float64 else np.dtype(np.float32)
+    dtype = source.dtype if keep else exact.mean_type(source.dtype, math.prod(window.kernel))
     out = np.empty((*source.shape[:-2], *window.size), dtype)
     if _in_vectors(window, kind, source, planes.usable()):
         if out.size:
@@ -396,6 +410,8 @@ def avg_pool2d(
 ) -> Array:  # fmt: skip
     """Return the mean of every window, float64 for float64 and float32 otherwise.
 
+    Means of integers are exact sums that are rounded once; they are float64 where sums may pass
+    2²³, since float32 would round some of them to half an integer.
     padding: as for `max_pool2d`. count_include_pad: zero padding counts as elements; without, a
     window that sees nothing else gives NaN.
     divisor_override: divide by this instead of the count. dilation: as ONNX's AveragePool has it.
@@ -409,21 +425,27 @@ def lp_pool2d(
     x: Array, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
     ceil_mode: bool = False, padding: Padding = 0, dilation: Ints = 1,
 ) -> Array:  # fmt: skip
-    """Return (Σ xᵖ)^(1/p) of every window, 0 where the sum is negative, as PyTorch does.
+    """Return (Σ xᵖ)^(1/p) of every window, as PyTorch does: no number is made positive before.
 
-    padding (of zeros) and dilation are those of ONNX's LpPool. Raises ShapeError.
+    So an odd p gives NaN where the sum is negative, and p = 1 the sum itself. The powers ∞ and −∞
+    are the largest and the smallest |x|. padding (of zeros) and dilation are those of ONNX's
+    LpPool. Raises ShapeError.
     """
-    if norm_type == 0:
-        raise ShapeError("lp_pool2d: norm_type=0, expected another number")
+    if norm_type == 0 or math.isnan(norm_type):
+        raise ShapeError(f"lp_pool2d: norm_type={norm_type:g}, expected another number")
     values = x if x.dtype.kind == "f" else x.astype(np.float32)
+    if math.isinf(norm_type):
+        pick = max_pool2d if norm_type > 0 else min_pool2d
+        found: Array = pick(np.abs(values), kernel_size, stride, padding, dilation, ceil_mode)
+        return found
     return _pool(values, "lp", kernel_size, stride, padding, dilation, ceil_mode,
                  power=norm_type)[0]  # fmt: skip
 
 
 def _means(source: Array) -> Array:
     """The mean of every plane, (…, 1, 1)."""
-    dtype = source.dtype if source.dtype == np.float64 else np.dtype(np.float32)
     size = source.shape[-2] * source.shape[-1]
+    dtype = exact.mean_type(source.dtype, size)
     if source.dtype == np.float32 and planes.usable():
         out = np.empty((*source.shape[:-2], 1, 1), dtype)
         planes.means(out, source, size)
@@ -456,8 +478,8 @@ def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
     for length, count in zip(source.shape[-2:], size, strict=True):
         index = np.arange(count, dtype=np.int64)
         spans += [index * length // count, -(-(index + 1) * length // count)]
-    keep = kind == "max" or source.dtype == np.float64
-    dtype = source.dtype if keep else np.dtype(np.float32)
+    longest = math.prod(2 + n // m for n, m in zip(source.shape[-2:], size, strict=True))
+    dtype = source.dtype if kind == "max" else exact.mean_type(source.dtype, longest)
     out = np.empty((*source.shape[:-2], *size), dtype)
     geometry = np.array([*source.shape[-2:], *size], np.int64)
     work = adaptive_rows(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype], kind)

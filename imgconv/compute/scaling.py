@@ -1,51 +1,56 @@
 """Maps to samples, and colours to gray: one pass over the values, threads over bands."""
 
+import math
 import threading
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import jit
+from imgconv.compute import exact, jit
 from imgconv.compute.arrays import contiguous, supported
 from imgconv.compute.bands import over_bands
 from imgconv.compute.jit import Built, Helper, loop
 from imgconv.errors import ShapeError
 
 Array = npt.NDArray[Any]
+WIDE = [np.dtype(kind) for kind in (np.float64, np.int32, np.uint32)]  # more than float32 holds
 _PIECE = 1 << 17  # values a turn: half a megabyte of float32
 
 # Places in the `values` array of a loop.
-BASE, GAIN, OFFSET, FULL = range(4)
+BASE, GAIN, DIVISOR, OFFSET, FULL = range(5)
 
 
 @loop
-def scale_values(source: str, element: str, absolute: bool) -> Built:
-    """out = cast((value − base) · gain + offset) of `count` pixels; `lost` counts the clipped.
+def scale_values(source: str, element: str, real: str, absolute: bool, divided: bool) -> Built:
+    """out = cast((value − base) · gain / divisor + offset) of `count` pixels.
 
-    run, step: values of a pixel, and elements from one pixel of `out` to the next.
+    `lost` counts the clipped. real: the type of the arithmetic. run, step: values of a pixel, and
+    elements from one pixel of `out` to the next.
     """
-    real = "f64" if source == "f64" else "f32"
     number = jit.DTYPES[real].type
     cast = jit.caster(element)
     half = number(0.5)
     size = Helper((lambda v: abs(v)) if absolute else (lambda v: v))
+    divide = Helper((lambda a, b: a / b) if divided else (lambda a, b: a))
 
     def body(out, source, values, lost, count, run, step):  # type: ignore[no-untyped-def]
         base = values[BASE]
         gain = values[GAIN]
+        divisor = values[DIVISOR]
         offset = values[OFFSET]
         high = values[FULL] + half
         total = np.int32(0)
         if run == step:
             for i in range(count * run):
-                value = (size(number(source[i])) - base) * gain + offset
+                value = divide((size(number(source[i])) - base) * gain, divisor) + offset
                 out[i] = cast(value)
                 total += np.int32(value < -half) + np.int32(value > high)
         else:
             for i in range(count):
                 for e in range(run):
-                    value = (size(number(source[i * run + e])) - base) * gain + offset
+                    value = (size(number(source[i * run + e])) - base) * gain
+                    value = divide(value, divisor) + offset
                     out[i * step + e] = cast(value)
                     total += np.int32(value < -half) + np.int32(value > high)
         lost[0] = total
@@ -55,13 +60,15 @@ def scale_values(source: str, element: str, absolute: bool) -> Built:
 
 def scale(
     values: Array, out: Array, base: float, gain: float, offset: float, full: float,
-    absolute: bool = False,
+    absolute: bool = False, divisor: float = 1.0,
 ) -> int:  # fmt: skip
-    """Write (value − base) · gain + offset to `out`; return how many were clipped.
+    """Write (value − base) · gain / divisor + offset to `out`; return how many were clipped.
 
     values: of any shape; |value| where `absolute`. out: of that shape and contiguous, or the first
     channels of a contiguous (H, W, more). Integers round half to even and saturate, and NaN
-    becomes 0; clipped are values below −½ and above `full` + ½.
+    becomes 0; clipped are values below −½ and above `full` + ½. The arithmetic is float64 where
+    float32 would round: for float64 and 32-bit integers, and where gain / divisor is not a power
+    of 2. Raises ShapeError.
     """
     if values.shape != out.shape:
         raise ShapeError(f"scale: values of shape {values.shape} into {out.shape}")
@@ -76,9 +83,16 @@ def scale(
         target = np.lib.stride_tricks.as_strided(
             out, (max(0, count * step - step + run),), (out.itemsize,)
         )
-    real = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
-    constants = np.array([base, gain, offset, full], real)
-    body = scale_values(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[out.dtype], absolute)
+    plain = math.frexp(abs(gain / divisor))[0] in (0.0, 0.5)
+    if plain or not 1e-30 < abs(divisor) < 1e30:
+        gain, divisor = gain / divisor, 1.0
+    wide = not plain or any(kind in WIDE for kind in (source.dtype, out.dtype))
+    real = "f64" if wide else "f32"
+    constants = np.array([base, gain, divisor, offset, full], jit.DTYPES[real])
+    body = scale_values(
+        jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[out.dtype], real, absolute,
+        divisor != 1.0,
+    )  # fmt: skip
     found = 0
     lock = threading.Lock()
 
@@ -95,32 +109,42 @@ def scale(
 
 
 @loop
-def weighted_sum(element: str) -> Built:
-    """out = cast(Σ weight · channel) of three interleaved channels; sums in float64."""
+def weighted_sum(element: str, divided: bool) -> Built:
+    """out = cast(Σ weight · channel / divisor) of three interleaved channels; sums in float64.
+
+    weights: those of the three, and the divisor.
+    """
     cast = jit.caster(element)
+    divide = Helper((lambda a, b: a / b) if divided else (lambda a, b: a))
 
     def body(out, source, weights, count, step):  # type: ignore[no-untyped-def]
         red = weights[0]
         green = weights[1]
         blue = weights[2]
+        divisor = weights[3]
         for i in range(count):
             at = i * step
-            out[i] = cast(
-                np.float64(source[at]) * red
-                + (np.float64(source[at + 1]) * green + np.float64(source[at + 2]) * blue)
+            total = np.float64(source[at]) * red + (
+                np.float64(source[at + 1]) * green + np.float64(source[at + 2]) * blue
             )
+            out[i] = cast(divide(total, divisor))
 
     return f"disjoint {element}* {element}* f64* i64 i64", body
 
 
 def mix(colors: Array, weights: tuple[float, float, float]) -> Array:
-    """Return (H, W, 1): the weighted sum of the first three channels of (H, W, C ≥ 3)."""
+    """Return (H, W, 1): the weighted sum of the first three channels of (H, W, C ≥ 3).
+
+    Of integers under decimals the sum is exact, and rounded once.
+    """
     source = contiguous(supported(colors))
     height, width, step = source.shape
     out = np.empty((height, width, 1), source.dtype)
-    body = weighted_sum(jit.ELEMENT_NAMES[source.dtype])
+    bank = np.array(weights, np.float64).reshape(1, 1, 1, 3)
+    bank, divisor = exact.rational_form(source.dtype, bank, 1.0)
+    body = weighted_sum(jit.ELEMENT_NAMES[source.dtype], divisor != 1.0)
     flat, target = source.reshape(-1), out.reshape(-1)
-    constants = np.array(weights, np.float64)
+    constants = np.array([*bank.flat, divisor], np.float64)
     over_bands(
         height * width, _PIECE,
         lambda first, last: body(

@@ -10,6 +10,7 @@ pixels x ≡ p (mod s) form a plane of their own, so strided outputs are compute
 contiguous elements.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,6 +171,7 @@ class Job:
         twice; (groups, M, channels, kH, kW); unit u uses group u % groups.
     residual: what is added to the sums before the activation, laid out as `out`; None for nothing.
     bias: float64 (groups, M). divisor: what the sums are divided by before the bias is added.
+    limit: the largest magnitude of samples up to which sums of integers are exact.
     middle: padded row and column, from its window's first, of the pixel that an output stands for.
     """
 
@@ -199,6 +201,7 @@ class Job:
     gain: float = 1.0
     offset: float = 0.0
     divisor: float = 1.0
+    limit: float = math.inf
     residual: npt.NDArray[np.float32] | None = None
     middle: tuple[int, int] = (0, 0)
 

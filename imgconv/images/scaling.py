@@ -1,5 +1,6 @@
 """How maps become the samples of a file."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,14 +108,16 @@ class Lost(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """A rule with its numbers: sample = (value − base) · gain + offset, of |value| for `abs`.
+    """A rule with its numbers: sample = (value − base) · gain / divisor + offset.
 
-    full: the sample of white. missing: what a missing value, which is NaN, becomes.
+    Of |value| for `abs`. full: the sample of white. missing: what a missing value, which is NaN,
+    becomes.
     """
 
     rule: str
     base: float
     gain: float
+    divisor: float
     offset: float
     full: float
     dtype: np.dtype[Any]
@@ -151,14 +154,16 @@ class Scaling(NamedTuple):
         least = float(np.iinfo(dtype).min) if integer else 0.0
         if least < 0:  # samples that are negative show what lies below 0 as it is
             middle = 0.0
-        base, gain, offset = 0.0, full / white, 0.0
+        base, gain, divisor, offset = 0.0, full, white, 0.0
         if name in ("minmax", "percentile"):
-            base, gain = low, full / (high - low) if high > low else 0.0
+            base, gain, divisor = (low, full, high - low) if high > low else (low, 0.0, 1.0)
         elif name == "signed":
-            gain, offset = full / (2 * white), middle
+            divisor, offset = 2 * white, middle
         elif name == "symmetric":
-            gain, offset = (full - middle) / high if high > 0 else 1.0, middle
-        return cls(name, base, gain, offset, full, dtype, missing)
+            gain, divisor, offset = (full - middle, high, middle) if high > 0 else (1, 1, middle)
+        if math.frexp(gain / divisor)[0] == 0.5:  # a power of 2, which rounds nothing
+            gain, divisor = gain / divisor, 1.0
+        return cls(name, base, gain, divisor, offset, full, dtype, missing)
 
     def write(
         self, values: npt.NDArray[Any], out: npt.NDArray[Any],
@@ -176,8 +181,9 @@ class Scaling(NamedTuple):
         if out.dtype.name not in _BY_LOOPS:
             return self._scaled_wide(values, out)
         return scale(
-            values, out, self.base, self.gain, self.offset, self.full, absolute=self.rule == "abs"
-        )
+            values, out, self.base, self.gain, self.offset, self.full,
+            absolute=self.rule == "abs", divisor=self.divisor,
+        )  # fmt: skip
 
     def _scaled_wide(self, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> int:
         """As `_scaled`, in float64, to samples that are signed or have 32 bits and more."""
@@ -194,6 +200,7 @@ class Scaling(NamedTuple):
                     np.abs(wide, out=wide)
                 wide -= self.base
                 wide *= self.gain
+                wide /= self.divisor
                 wide += self.offset
                 lost[row] = np.count_nonzero((wide < self.low - 0.5) | (wide > self.full + 0.5))
                 np.nan_to_num(np.rint(wide, out=wide), copy=False, posinf=np.inf, neginf=-np.inf)
@@ -226,6 +233,15 @@ class Scaling(NamedTuple):
                 f"{self.missing.value:g}; floats (--depth 32f) keep them apart"
             )
         return "; ".join(found) or None
+
+
+def gain_of(rule: str, white: float, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The gain and offset of a rule, as far as they do not depend on the map."""
+    name = check_rule(rule)[0]
+    if name not in FIXED or not np.issubdtype(dtype, np.integer):
+        return 1.0, 0.0
+    scaling = Scaling.of(rule, white, dtype)
+    return scaling.gain / scaling.divisor, scaling.offset
 
 
 def limits_of(values: npt.NDArray[Any], rule: str, white: float) -> tuple[float, float]:

@@ -206,8 +206,10 @@ def _filter(
         bias=options.get("bias"),
     )
     combine = options.get("combine", kernel.combine)
-    weights = kernel.effective_weights()
-    return KernelFilter(weights, kernel.bias, window, combine, kernel.anchor), kernel, loaded
+    layer = KernelFilter(
+        kernel.weights, kernel.bias, window, combine, kernel.anchor, kernel.divisor
+    )
+    return layer, kernel, loaded
 
 
 def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from imgconv import shapes
-from imgconv.compute.arrays import real_type
 from imgconv.networks.chain import Window
 from imgconv.networks.layers.base import Array, Layer, Places, Reach, Shape, image_shape, padded
 
@@ -63,6 +62,7 @@ class KernelFilter(Layer):
     window: Window
     combine: str = "none"
     anchor: shapes.Pair | None = None
+    divisor: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -94,7 +94,7 @@ class KernelFilter(Layer):
     def forward(self, *inputs: Array) -> Array:
         from imgconv.compute.filtering import filter_image
 
-        options = self._options(inputs[0])
+        options = self._options()
 
         def work(image: Array) -> Array:
             return _side_by_side(filter_image(image, self.weights, self.offsets, **options))
@@ -106,13 +106,13 @@ class KernelFilter(Layer):
         from imgconv.compute.filtering import filter_masked
 
         maps, gone = filter_masked(
-            image, mask, self.weights, self.offsets, fill=fill, **self._options(image)
+            image, mask, self.weights, self.offsets, fill=fill, **self._options()
         )
         return _side_by_side(maps), _side_by_side(gone)
 
-    def _options(self, image: Array) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         options = self.window.options(self.size, self.anchor)
-        return options | {"combine": self.combine, "out_dtype": real_type(image)}
+        return options | {"combine": self.combine, "out_dtype": None, "divisor": self.divisor}
 
     def multiply_adds(self, *given: Shape) -> int:
         count, channels, *size = self.output_shape(*given)

@@ -361,8 +361,9 @@ def _mean_variance(call: Call) -> Use:
     axes = tuple(axis_of(axis, len(call.shape()), call.kind) for axis in given)
 
     def normalize(x: Array) -> Array:
-        centred: Array = x - x.mean(axis=axes, keepdims=True)
-        spread: Array = np.sqrt((centred**2).mean(axis=axes, keepdims=True))
-        return centred / (spread + 1e-9)
+        centered = x - x.mean(axis=axes, keepdims=True, dtype=np.float64)
+        spread = np.sqrt((centered**2).mean(axis=axes, keepdims=True))
+        normal: Array = (centered / (spread + 1e-9)).astype(x.dtype)
+        return normal
 
     return Use(Function(name=call.kind, function=normalize, axes=axes))

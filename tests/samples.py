@@ -35,3 +35,33 @@ def pool_input(case):
     if case["odd"]:
         x[rng.random(x.shape) < 0.2] = float(case["odd"])
     return x
+
+
+POWERS = (1.0, 2.0, 3.0, 2.5, 0.5, -1.0, -2.0, np.inf, -np.inf)
+
+
+def special_windows():
+    """2×2 windows at which a power mean of some power is negative, not a number, or overflows."""
+    nan, inf = np.nan, np.inf
+    rows = [
+        (1, 2, 3, 4), (-1, -2, -3, -4), (1, -2, 3, -4), (0, 0, 0, 0), (0, -0.0, 0, 5),
+        (nan, 1, 1, 1), (1, 2, nan, inf), (inf, 1, 1, 1), (-inf, 1, 1, 1), (inf, -inf, 1, 1),
+        (1e19, 1e19, 1e19, 1e19), (9e18, 1e18, 3, 1), (3e38, 1, 2, 3),
+        (3e-23, 3e-23, 3e-23, 3e-23), (1e-30, -1e-30, 0, 2e-30),
+    ]  # fmt: skip
+    return np.array(rows, np.float32)
+
+
+def special_numbers():
+    """Where activations are not finite, saturate, change their branch or become subnormal."""
+    most, tiny = np.finfo(np.float32).max, 1e-45
+    ends = [np.inf, most, 3e38, 5.7e37, 1e20, 104, 89, 88.5, 20.5, 20, 19.5, 6, 3, 2.9999998, 1,
+            0.625, 1e-20, 1e-40, tiny, 0]  # fmt: skip
+    return np.array([np.nan, *ends, *(-end for end in ends)], np.float32)
+
+
+def range_of_float32():
+    """Numbers all over float32's range: of every size, and every hundredth near 0."""
+    sizes = np.geomspace(1e-45, 3.4e38, 600)
+    near = np.linspace(-18, 18, 1801)
+    return np.concatenate([sizes, -sizes, near]).astype(np.float32)

@@ -4,10 +4,11 @@ A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 201
 padded pixels, four apart, and the kernels are transformed to 36 numbers each; for each of the 36
 places the channels are summed by a matrix product; an inverse transform gives 4×4 outputs a tile.
 
-Errors seen are 5e-7 of the kernel's absolute sum times the largest pixel over 16 and 64 channels
-and 8.4e-7 over 512 (normal, rectified and nearly constant pixels; 1e-5 is allowed). The tiles' grid
-begins at the map's corner and channels are summed in order, so results do not depend on how work
-is divided. A NaN or an infinity reaches all outputs of the tiles that see it.
+A transform spreads a pixel's rounding over its tile. Where the largest pixel is more than 2¹⁰
+times the largest that one of the tile's outputs sees, or not finite, these outputs are summed tap
+by tap (`_mark_tiles`): a NaN, an infinity or a 1e30 reaches no output that does not see it. The
+tiles' grid begins at the map's corner and channels are summed in order, so results do not depend
+on how work is divided.
 
 Kernels are transformed for each call, so small maps, which would pay for that with too few pixels,
 are left to `matmul`. A network that is played again keeps them in four times the memory of the
@@ -34,33 +35,62 @@ TILES = 160  # a task: fewer, and transforming the kernels counts; more, and not
 MAPS = 64  # maps whose transformed kernels are kept at once
 VECTOR = 16
 
+# The tiles' polynomials are multiplied at 0, ±5/8, ±3/2 and infinity. Errors are then half of those
+# at 0, ±1 and ±2, since no power of a point is far from 1 (S. A. Alam et al., "Winograd Convolution
+# for Deep Neural Networks: Efficient Point Selection", ACM TECS 21(6), 2022); and every number but
+# the kernels' is exact.
+_near, _far = 5 / 8, 3 / 2
+_NEAR, _NEAR2, _NEAR3, _FAR, _FAR2, _FAR3, _BOTH2, _SUM2 = (
+    np.float32(value)
+    for value in (_near, _near**2, _near**3, _far, _far**2, _far**3, (_near * _far) ** 2,
+                  _near**2 + _far**2)
+)  # fmt: skip
+_G_NONE, _G_NEAR, _G_NEAR1, _G_FAR, _G_FAR1 = (
+    np.float32(value)
+    for value in (1 / (_near * _far) ** 2, 1 / (2 * _near**2 * (_near**2 - _far**2)),
+                  1 / (2 * _near * (_near**2 - _far**2)), 1 / (2 * _far**2 * (_far**2 - _near**2)),
+                  1 / (2 * _far * (_far**2 - _near**2)))
+)  # fmt: skip
+
+# Bits: 2¹⁰ times a number, what counts for 0, and what might overflow where tiles are transformed.
+SPREAD = 10 << 23
+NOTHING, HUGE = (int(np.float32(value).view(np.int32)) for value in (16, 1e30))
+
 # Places in the loop's geometry, after those of `tiles`.
 CHANNELS, ACROSS, COLUMNS, OUT_HEIGHT, FIELDS = range(tiles.FIELDS, tiles.FIELDS + 5)
 
 
 def _inputs(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     """Bᵀ of six numbers."""
-    four, five, two = np.float32(4), np.float32(5), np.float32(2)
-    p, q = e - four * c, d - four * b
-    r, s = e - c, two * (d - b)
-    return four * a - five * c + e, p + q, p - q, r + s, r - s, four * b - five * d + f
+    p, q = e - _FAR2 * c, d - _FAR2 * b
+    r, s = e - _NEAR2 * c, d - _NEAR2 * b
+    return (
+        _BOTH2 * a - _SUM2 * c + e, p + _NEAR * q, p - _NEAR * q, r + _FAR * s, r - _FAR * s,
+        _BOTH2 * b - _SUM2 * d + f,
+    )  # fmt: skip
 
 
 def _kernels(a, b, c):  # type: ignore[no-untyped-def]
     """G of three numbers."""
-    quarter, sixth, twelfth = np.float32(1 / 4), np.float32(-1 / 6), np.float32(1 / 12)
-    p, r = sixth * (a + c), sixth * b
-    s, t = np.float32(1 / 24) * a - sixth * c, twelfth * b
-    return quarter * a, p + r, p - r, s + t, s - t, c
+    p, r = _G_NEAR * (a + _NEAR2 * c), _G_NEAR1 * b
+    s, t = _G_FAR * (a + _FAR2 * c), _G_FAR1 * b
+    return _G_NONE * a, p + r, p - r, s + t, s - t, c
 
 
 def _outputs(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     """Aᵀ of six numbers."""
-    two, four, eight = np.float32(2), np.float32(4), np.float32(8)
     p, q, r, s = b + c, b - c, d + e, d - e
-    return a + p + r, q + two * s, p + four * r, q + eight * s + f
+    return (
+        a + p + r, _NEAR * q + _FAR * s, _NEAR2 * p + _FAR2 * r, _NEAR3 * q + _FAR3 * s + f,
+    )  # fmt: skip
 
 
+def _magnitude(value):  # type: ignore[no-untyped-def]
+    """The bits of |value|, which are in the order of numbers; NaN comes after infinity."""
+    return np.int32(np.float32(value).view(np.int32) & np.int32(0x7FFFFFFF))
+
+
+magnitude = Helper(_magnitude)
 inputs, kernels, outputs = Helper(_inputs), Helper(_kernels), Helper(_outputs)
 
 
@@ -105,12 +135,16 @@ transform_kernels = Helper(_transform_kernels)
 
 
 def _transform_inputs(  # type: ignore[no-untyped-def]
-    target, rows, source, start, row_map, col_map, channels, geometry, filling, top, bottom
+    target, rows, marks, source, start, row_map, col_map, channels, geometry, filling, top, bottom
 ):
-    """target[t][c][p] for the tiles of tile rows top…bottom − 1."""
+    """target[t][c][p] for the tiles of tile rows top…bottom − 1.
+
+    marks: the bits of the largest |pixel| of all channels, for each padded row and column.
+    """
     across, columns = geometry[ACROSS], geometry[COLUMNS]
     count = geometry[CHANNELS]
     pitch = geometry[tiles.PITCH]
+    seen = (SIDE * across + 2 + 15) // 16 * 16
     whole = (across + 15) // 16 * 16  # what is beyond is written over, or lies between two rows
     step = count * columns
     # Tiles beyond the last are summed too: left as memory was, they may be subnormal numbers.
@@ -128,6 +162,12 @@ def _transform_inputs(  # type: ignore[no-untyped-def]
                     rows, i * pitch, source, line, row, 0, 4 * across + 2, col_map, geometry,
                     filling,
                 )  # fmt: skip
+            # The tiles' last two rows are the first of those below.
+            for i in range(SEEN if y == bottom - 1 else SIDE):
+                most = ((y - top) * SIDE + i) * pitch
+                for x in range(seen):
+                    size = magnitude(rows[i * pitch + x])
+                    marks[most + x] = size if c == 0 else max(size, marks[most + x])
             for x in range(pitch):
                 v = inputs(
                     rows[x], rows[pitch + x], rows[2 * pitch + x], rows[3 * pitch + x],
@@ -157,6 +197,89 @@ def _transform_inputs(  # type: ignore[no-untyped-def]
 
 
 transform_inputs = Helper(_transform_inputs)
+
+
+def _mark_tiles(marks, at, geometry, top, bottom):  # type: ignore[no-untyped-def]
+    """Mark the tiles of rows top…bottom − 1 whose outputs are summed one by one, from marks[at] on.
+
+    Each is one where the largest pixel of a tile is beyond SPREAD times the largest that some
+    output sees, beyond HUGE or not a number. Return how many there are. marks: those of
+    `transform_inputs`; between them and `at` is room for two rows.
+    """
+    across, pitch, width = geometry[ACROSS], geometry[tiles.PITCH], geometry[tiles.OUT_WIDTH]
+    high, low = at - 2 * pitch, at - pitch
+    count = 0
+    for y in range(top, bottom):
+        base = (y - top) * SIDE * pitch
+        for x in range(SIDE * across + 2):
+            most = marks[base + x]
+            for i in range(1, SEEN):
+                most = max(most, marks[base + i * pitch + x])
+            marks[high + x] = most
+        for i in range(min(SIDE, geometry[OUT_HEIGHT] - SIDE * y)):
+            place = base + i * pitch
+            for x in range(width):
+                most = marks[place + x]
+                for j in range(3):
+                    for k in range(3):
+                        most = max(most, marks[place + j * pitch + x + k])
+                marks[low + x] = most if i == 0 else min(most, marks[low + x])
+        most, least = marks[high], marks[low]
+        for x in range(width):
+            least = min(least, marks[low + x])
+        for x in range(SIDE * across + 2):
+            most = max(most, marks[high + x])
+        for tile in range(across):
+            marks[at + (y - top) * across + tile] = 0
+        if least > 0 and np.int64(most) <= np.int64(least) + SPREAD and most < HUGE:
+            continue
+        for tile in range(across):
+            x = SIDE * tile
+            most, least = marks[high + x], marks[low + x]
+            for i in range(SEEN):
+                most = max(most, marks[high + x + i])
+            for i in range(min(SIDE, width - x)):
+                least = min(least, marks[low + x + i])
+            least = least if least > 0 else NOTHING
+            if np.int64(most) > np.int64(least) + SPREAD or most >= HUGE:
+                marks[at + (y - top) * across + tile] = 1
+                count += 1
+    return count
+
+
+mark_tiles = Helper(_mark_tiles)
+
+
+def _one_by_one(activation: str) -> Helper:
+    """A helper that sums one map's outputs of the marked tiles in the usual way."""
+    act = epilogue.activation_of(activation, "f32")
+
+    def compute(  # type: ignore[no-untyped-def]
+        out, place, source, start, weights, w, bias, floor, filling, marks, at, row_map, col_map,
+        channels, geometry, top, bottom,
+    ):  # fmt: skip
+        across, width = geometry[ACROSS], geometry[tiles.OUT_WIDTH]
+        for tile in range((bottom - top) * across):
+            if marks[at + tile] == 0:
+                continue
+            first_row = SIDE * (top + tile // across)
+            first = SIDE * (tile - tile // across * across)
+            for y in range(first_row, min(first_row + SIDE, geometry[OUT_HEIGHT])):
+                for x in range(first, min(first + SIDE, width)):
+                    total = bias
+                    for c in range(geometry[CHANNELS]):
+                        for i in range(3):
+                            line = row_map[y + i]
+                            row = start + channels[c] + line * geometry[tiles.ROW_STRIDE]
+                            for j in range(3):
+                                column = col_map[x + j]
+                                value = filling
+                                if line >= 0 and column >= 0:
+                                    value = source[row + column * geometry[tiles.PIXEL_STRIDE]]
+                                total += weights[w + 9 * c + 3 * i + j] * value
+                    out[place + y * width + x] = act(floor if total < floor else total)
+
+    return Helper(compute)
 
 
 def _writer(lanes: int, most: int, activation: str) -> Helper:
@@ -240,10 +363,11 @@ def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str, kep
     most = len(heights)
     panel = microkernel.panel(lanes, heights)
     write = _writer(lanes, most, activation)
+    sum_tiles = _one_by_one(activation)
 
     def body(  # type: ignore[no-untyped-def]
         out, source, weights, bias, values, row_map, col_map, channels, offsets, starts, geometry,
-        rows, pixels, turned, sums, zeros, unit, top, bottom, low, high,
+        rows, pixels, turned, sums, marks, zeros, unit, top, bottom, low, high,
     ):  # fmt: skip
         count = geometry[CHANNELS]
         columns = geometry[COLUMNS]
@@ -252,14 +376,16 @@ def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str, kep
         panels = (vectors + most - 1) // most
         lowest = np.float32(-np.inf)
         transform_inputs(
-            pixels, rows, source, starts[3 * unit], row_map, col_map, channels, geometry,
+            pixels, rows, marks, source, starts[3 * unit], row_map, col_map, channels, geometry,
             values[epilogue.FILL], top, bottom,
         )  # fmt: skip
+        at = ((bottom - top) * SIDE + 4) * geometry[tiles.PITCH]
+        marked = mark_tiles(marks, at, geometry, top, bottom)
         ahead = starts[3 * unit + 2] * geometry[tiles.MAPS]
         for first in range(low, high, MAPS):
             maps = min(MAPS, high - first)
             m = ahead + first
-            at = m * PLACES * count if kept else 0
+            begin = m * PLACES * count if kept else 0
             if not kept:
                 transform_kernels(turned, 0, weights, m * count * 9, rows, maps, count)
             for t in range(PLACES):
@@ -269,16 +395,24 @@ def winograd_rows(lanes: int, heights: microkernel.Heights, activation: str, kep
                     width = place[1] * lanes
                     panel(
                         sums, t * maps * columns + p * maps, width, pixels,
-                        t * count * columns + p, offsets, 0, turned, at + t * maps * count, count,
-                        count, maps, width, zeros, 0, 1, lowest, zeros, 0,
+                        t * count * columns + p, offsets, 0, turned, begin + t * maps * count,
+                        count, count, maps, width, zeros, 0, 1, lowest, zeros, 0,
                     )  # fmt: skip
             for k in range(maps):
                 write(
                     out, starts[3 * unit + 1] + (first + k) * geometry[tiles.OUT_MAP], sums, rows,
                     k, maps, bias[m + k], values[epilogue.OFFSET], geometry, top, bottom,
                 )  # fmt: skip
+            for k in range(maps if marked else 0):
+                sum_tiles(
+                    out, starts[3 * unit + 1] + (first + k) * geometry[tiles.OUT_MAP], source,
+                    starts[3 * unit], weights, (m + k) * count * 9, bias[m + k],
+                    values[epilogue.OFFSET], values[epilogue.FILL], marks, at, row_map, col_map,
+                    channels, geometry, top, bottom,
+                )  # fmt: skip
 
-    return "disjoint " + "f32* " * 5 + "i64* " * 6 + "f32* " * 5 + "i64 " * 5, body
+    kinds = "f32* " * 5 + "i64* " * 6 + "f32* " * 4 + "i32* f32* " + "i64 " * 5
+    return "disjoint " + kinds, body
 
 
 def applies(job: Job) -> bool:
@@ -337,6 +471,7 @@ class Product:
             "tile": PLACES * channels * columns + 4 * VECTOR * len(heights),
             "kernels": PLACES * kept * channels,
             "sums": PLACES * kept * columns,
+            "marks": (tall * SIDE + 4) * pitch + tall * across,
         }
         self._zeros = np.zeros(kept, np.float32)
         self._tasks = [

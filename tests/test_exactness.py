@@ -15,7 +15,9 @@ from imgconv.compute.rows import ArrayRows, FilteredRows, read_rows
 from imgconv.compute.scaling import scale
 from imgconv.errors import ValueRangeError
 from imgconv.images.color import to_gray
+from imgconv.images.reading import read_images
 from imgconv.images.scaling import gain_of, scale_map
+from tests.running import here
 from tests.samples import draw
 
 WHOLE = (np.uint8, np.int16, np.uint16, np.int32, np.uint32)
@@ -287,3 +289,24 @@ def test_conv2d_of_integers_is_rounded_once(data):
     got = conv2d(pixels.transpose(2, 0, 1), bank / divisor, padding="same", padding_mode="reflect")
     want = fractions(exact_sums(pixels, bank)[..., 0], divisor)
     np.testing.assert_array_equal(got, as_type(want, np.float32))
+
+
+@pytest.mark.parametrize("memory", [[], ["--memory", "1M"]])
+def test_a_file_of_16_bits_is_rounded_once_whole_and_in_bands(tmp_path, monkeypatch, memory):
+    """The mean of 17×17 needs 24 bits of sums and a divisor, which float32 does not hold."""
+    monkeypatch.chdir(tmp_path)
+    pixels = draw(np.random.default_rng(3), (640, 700, 1), np.uint16)
+    np.save("in.npy", pixels)
+    assert here("apply", "-k", "identity", "in.npy", "-o", "in.tif").returncode == 0
+    kernel, out = ["-k", "box:size=17"], ["-o", "out.tif", "--overwrite"]
+    assert here("apply", *kernel, "in.tif", *out, *memory).returncode == 0
+    padded = np.pad(pixels[..., 0].astype(np.int64), 8, mode="reflect")
+    seen = np.pad(padded.cumsum(0).cumsum(1), [(1, 0), (1, 0)])
+    sums = seen[17:, 17:] - seen[:-17, 17:] - seen[17:, :-17] + seen[:-17, :-17]
+    whole, rest = np.divmod(sums, 289)
+    got = next(iter(read_images("out.tif"))).pixels[..., 0]
+    np.testing.assert_array_equal(got, whole + (2 * rest > 289))
+    assert here("apply", *kernel, "in.tif", *out, *memory, "--divisor", "2").returncode == 0
+    got = next(iter(read_images("out.tif"))).pixels[..., 0]
+    whole, rest = np.divmod(sums, 578)
+    np.testing.assert_array_equal(got, whole + (rest > 289) + ((rest == 289) & (whole % 2 == 1)))

@@ -140,6 +140,8 @@ def sums_type(
     for factor, shift in ((gain, offset), later):
         if factor != 1.0 or shift != 0.0:
             ratio = Fraction(factor).limit_denominator(1 << 33)
+            if abs(ratio.numerator) > 1 and divisor != 1.0:
+                return "f64"  # the product may be half an integer where the quotient is rounded
             most = most * max(1, abs(ratio.numerator)) + abs(shift * divisor * parts / factor)
             most, exact = 2 * most if shift else most, SAFE
     return "f32" if most < exact else "f64"

@@ -32,7 +32,12 @@ def scale_values(source: str, element: str, real: str, absolute: bool, divided: 
     cast = jit.caster(element)
     half = number(0.5)
     size = Helper((lambda v: abs(v)) if absolute else (lambda v: v))
-    divide = Helper((lambda a, b: a / b) if divided else (lambda a, b: a))
+    # A quotient that is multiplied may miss half an integer by its last bits, and no other result
+    # is as near to one: it is rounded to 2⁻³⁴.
+    grid = number(1.5 * 2**18)
+    snaps = divided and element in ("u8", "u16")
+    snap = Helper((lambda value: (value + grid) - grid) if snaps else (lambda value: value))
+    divide = Helper((lambda a, b: snap(a / b)) if divided else (lambda a, b: a))
 
     def body(out, source, values, lost, count, run, step):  # type: ignore[no-untyped-def]
         base = values[BASE]

@@ -94,6 +94,11 @@ def check_combine(combine: str) -> None:
         raise UsageError(f"combine={combine!r}: expected one of {', '.join(COMBINE_RULES)}")
 
 
+def _quotient(value, divisor, inverse):  # type: ignore[no-untyped-def]
+    near = value * inverse
+    return near + (value - near * divisor) * inverse
+
+
 @functools.cache
 def quotient(real: str, divided: bool) -> Helper:
     """A helper (sum, bias, values) → sum / divisor + bias; nothing is divided where not `divided`.
@@ -103,10 +108,10 @@ def quotient(real: str, divided: bool) -> Helper:
     if not divided:
         return Helper(lambda value, bias, values: value + bias)
 
+    near = Helper(_quotient)
+
     def divide(value, bias, values):  # type: ignore[no-untyped-def]
-        value = value + bias * values[DIVISOR]
-        near = value * values[INVERSE]
-        return near + (value - near * values[DIVISOR]) * values[INVERSE]
+        return near(value + bias * values[DIVISOR], values[DIVISOR], values[INVERSE])
 
     return Helper(divide)
 
@@ -188,13 +193,18 @@ def store(element: str, real: str, divided: bool, combined: bool, activation: st
     """A helper store(out, at, sums, start, count, bias, values) that writes a finished row."""
     cast = jit.caster(element)
     act = activation_of(activation, real)
-    divide = quotient(real, divided and not combined)
+    over = divided and not combined
+    times = Helper((lambda a, b: a * b) if over else (lambda a, b: a))
+    divide = Helper(_quotient if over else (lambda value, divisor, inverse: value))
 
     def body(out, at, sums, start, count, bias, values):  # type: ignore[no-untyped-def]
         gain = values[GAIN]
         offset = values[OFFSET]
+        divisor = values[DIVISOR]
+        inverse = values[INVERSE]
+        add = times(bias, divisor)
         for i in range(count):
-            value = divide(sums[start + i], bias, values)
+            value = divide(sums[start + i] + add, divisor, inverse)
             out[at + i] = cast(act(value) * gain + offset)
 
     return Helper(body)

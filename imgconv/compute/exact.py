@@ -132,7 +132,10 @@ def sums_type(
     most = float(bound.max(initial=0.0)) * parts
     if combine == "magnitude":
         # √n is at least 1/(8√n) from half an integer, if it is not there.
-        most = (bound.max(initial=0.0) * parts) ** 2 * bound.size * 4
+        sides = [np.maximum(sign * weights, 0).sum(axis=(-3, -2, -1)) for sign in (1, -1)]
+        if np.issubdtype(dtype, np.unsignedinteger) and fill >= 0 and parts == 1.0 and most:
+            bound = bound * (np.maximum(*sides) / np.maximum(np.add(*sides), 1))
+        most = float(((bound * parts) ** 2).sum()) * 4
     whole = divisor == np.rint(divisor) and abs(divisor) < EXACT["f32"]
     if not whole or (gain != 1.0 and math.frexp(abs(gain))[0] != 0.5):
         return "f64"

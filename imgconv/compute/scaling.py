@@ -72,8 +72,7 @@ def scale(
     values: of any shape; |value| where `absolute`. out: of that shape and contiguous, or the first
     channels of a contiguous (H, W, more). Integers round half to even and saturate, and NaN
     becomes 0; clipped are values below −½ and above `full` + ½. The arithmetic is float64 where
-    float32 would round: for float64 and 32-bit integers, and where gain / divisor is not a power
-    of 2. Raises ShapeError.
+    float32 would round: for float64 and 32-bit integers, and over a divisor. Raises ShapeError.
     """
     if values.shape != out.shape:
         raise ShapeError(f"scale: values of shape {values.shape} into {out.shape}")
@@ -88,7 +87,7 @@ def scale(
         target = np.lib.stride_tricks.as_strided(
             out, (max(0, count * step - step + run),), (out.itemsize,)
         )
-    plain = math.frexp(abs(gain / divisor))[0] in (0.0, 0.5)
+    plain = divisor == 1.0 or math.frexp(abs(gain / divisor))[0] in (0.0, 0.5)
     if plain or not 1e-30 < abs(divisor) < 1e30:
         gain, divisor = gain / divisor, 1.0
     wide = not plain or any(kind in WIDE for kind in (source.dtype, out.dtype))

@@ -156,11 +156,11 @@ class Scaling(NamedTuple):
             middle = 0.0
         base, gain, divisor, offset = 0.0, full, white, 0.0
         if name in ("minmax", "percentile"):
-            base, gain, divisor = (low, full, high - low) if high > low else (low, 0.0, 1.0)
+            base, gain, divisor = low, full / (high - low) if high > low else 0.0, 1.0
         elif name == "signed":
             divisor, offset = 2 * white, middle
         elif name == "symmetric":
-            gain, divisor, offset = (full - middle, high, middle) if high > 0 else (1, 1, middle)
+            gain, divisor, offset = (full - middle) / high if high > 0 else 1.0, 1.0, middle
         if math.frexp(gain / divisor)[0] == 0.5:  # a power of 2, which rounds nothing
             gain, divisor = gain / divisor, 1.0
         return cls(name, base, gain, divisor, offset, full, dtype, missing)

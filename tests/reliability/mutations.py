@@ -30,7 +30,7 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = (
-    Mutation(1, "imgconv/images/pillow.py", "        except _BROKEN as error:",
+    Mutation(1, "imgconv/images/pillow.py", "        except broken as error:",
              "        except ZeroDivisionError as error:", "row_01 and own_broken"),
     Mutation(1, "imgconv/npy.py", "if _ODD.search(written):", "if False:", "row_01 and own_broken"),
     Mutation(2, "imgconv/images/png_chunks.py",
@@ -93,12 +93,12 @@ MUTATIONS = (
     Mutation(19, "imgconv/cli/boundary.py", "                signal.signal(number, _stop)",
              "                pass", "row_19"),
     Mutation(19, "imgconv/cli/outputs.py",
-             "return skipping and is_complete(path, self._format(path).name)", "return skipping",
-             "row_19"),
+             "return skipping and is_complete(path, self.format(source, path).name)",
+             "return skipping", "row_19"),
     Mutation(20, "imgconv/batch/runner.py", "    except ImgconvError as error:\n        return",
              "    except ZeroDivisionError as error:\n        return", "row_20"),
-    Mutation(21, "imgconv/cli/files.py", "plan.taken = SpilledNames()", "plan.taken = {}",
-             "row_21"),
+    Mutation(21, "imgconv/cli/files.py", "    return Claims(SpilledNames())",
+             "    return Claims()", "row_21"),
     Mutation(22, "imgconv/cli/boundary.py", "    if text.isprintable():", "    if True:", "row_22"),
     Mutation(23, "imgconv/compute/store.py",
              "    except OSError as error:\n        if temporary:",

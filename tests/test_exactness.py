@@ -310,3 +310,14 @@ def test_a_file_of_16_bits_is_rounded_once_whole_and_in_bands(tmp_path, monkeypa
     got = next(iter(read_images("out.tif"))).pixels[..., 0]
     whole, rest = np.divmod(sums, 578)
     np.testing.assert_array_equal(got, whole + (rest > 289) + ((rest == 289) & (whole % 2 == 1)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_weights_beyond_float32_are_summed_in_float64(dtype):
+    image = np.array([[[1], [0], [2]]], dtype)
+    weights = np.full((1, 1, 1, 1), 5e116)
+    maps = filter_image(image, weights, out_dtype=np.float64)
+    np.testing.assert_array_equal(maps[0], [[[5e116], [0], [1e117]]])
+    np.testing.assert_array_equal(filter_image(image, weights)[0], [[[np.inf], [0], [np.inf]]])
+    biased = filter_image(image, weights * 0 + 0.5, np.array([1e300]), out_dtype=np.float64)
+    np.testing.assert_array_equal(biased, np.full((1, 1, 3, 1), 1e300))

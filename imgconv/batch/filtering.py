@@ -415,7 +415,8 @@ def _finished(
     elif missing and not raw:
         warning = scaling.marked(response, missing)
     elif raw:
-        response = response.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):  # beyond float32's numbers it is infinite
+            response = response.astype(dtype, copy=False)
         if missing:
             missing.mark.put(response, missing.mask)
     if degrees is not None:

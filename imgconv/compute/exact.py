@@ -107,11 +107,12 @@ def sums_type(
 ) -> str:
     """The type of the sums: float32 unless that would lose what the input holds.
 
-    weights: (…, M, C, kH, kW), one map an entry of the leading axes. float64 and 32-bit integers
-    take float64. Integer images under integer weights take float64 where float32 could not hold
-    every sum exactly, or where a result rounded to float32 could be rounded once more to another
-    integer than the exact one: a quotient s/d is at least 1/(2d) from half an integer if it is not
-    there, and float32 errs by s/d · 2⁻²⁴, so s < 2²³ is safe.
+    weights: (…, M, C, kH, kW), one map an entry of the leading axes. float64, 32-bit integers
+    and numbers beyond float32's range take float64. Integer images under integer weights take
+    float64 where float32 could not hold every sum exactly, or where a result rounded to float32
+    could be rounded once more to another integer than the exact one: a quotient s/d is at least
+    1/(2d) from half an integer if it is not there, and float32 errs by s/d · 2⁻²⁴, so s < 2²³ is
+    safe.
 
     combine, gain, offset: as in `filter_image`. later: gain and offset that results get
     afterwards, before they are rounded to integers.
@@ -119,7 +120,7 @@ def sums_type(
     if dtype == np.float64 or (np.issubdtype(dtype, np.integer) and dtype.itemsize == 4):
         return "f64"
     if not is_integer(dtype, weights, fill):
-        return "f32"
+        return "f64" if _beyond_float32(weights, bias, fill) else "f32"
     bound = bound_of(dtype, weights, fill)
     parts = 1.0  # of one, in which sums are counted
     if bias is not None and bias.any():
@@ -148,6 +149,13 @@ def sums_type(
             most = most * max(1, abs(ratio.numerator)) + abs(shift * divisor * parts / factor)
             most, exact = 2 * most if shift else most, SAFE
     return "f32" if most < exact else "f64"
+
+
+def _beyond_float32(*numbers: npt.NDArray[Any] | float | None) -> bool:
+    """Whether a finite one of some numbers would be infinite in float32."""
+    most = float(np.finfo(np.float32).max)
+    sizes = [np.abs(given) for given in numbers if given is not None]
+    return any(bool(((size > most) & np.isfinite(size)).any()) for size in sizes)
 
 
 def limit_of(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.compute import bands
-from imgconv.compute.rows import ArrayRows, RowSource
+from imgconv.compute.rows import ArrayRows
 from imgconv.images.metadata import Metadata
 from imgconv.images.tiff_pages import TiffPages, reported
 from imgconv.images.tiff_reader import TiffFrame
@@ -146,8 +146,3 @@ def _rows_at_once(frame: TiffFrame) -> int:
     """Rows of a band: whole chunks, of about _BAND bytes."""
     row = frame.width * frame.samples * frame.stored.itemsize
     return frame.rows * max(1, _BAND // max(1, row * frame.rows))
-
-
-def is_rows(source: RowSource) -> bool:
-    """Whether rows come from a file rather than from memory."""
-    return not isinstance(source, ArrayRows)

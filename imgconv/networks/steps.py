@@ -5,7 +5,7 @@ layers may have weights. Options are PyTorch's, by their names.
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -181,18 +181,8 @@ def _filter(
 
     if not rest:
         raise UsageError(f"chain: {text!r}: expected conv KERNEL")
-    options: dict[str, Any] = {}
-    for word in rest[1:]:
-        key, equals, value = word.partition("=")
-        if key not in _FILTER_OPTIONS or not equals:
-            expected = ", ".join(f"{name}=" for name in _FILTER_OPTIONS)
-            raise UsageError(f"chain: {text!r}: {word!r}, expected {expected}")
-        if key in options:
-            raise UsageError(f"chain: {text!r}: {key}= twice, expected it once")
-        try:
-            options[key] = _FILTER_OPTIONS[key](value)
-        except ValueError as error:
-            raise UsageError(f"chain: {text!r}: {key}={error}") from None
+    expected = ", ".join(f"{name}=" for name in _FILTER_OPTIONS)
+    options = _options(rest[1:], _FILTER_OPTIONS, expected, text)
     window = Window(
         options.get("stride", 1), options.get("padding"), options.get("dilation", 1),
         options.get("groups"), options.get("mode", "reflect"), options.get("value", 0.0),
@@ -212,6 +202,31 @@ def _filter(
     return layer, kernel, loaded
 
 
+def _options(
+    words: list[str], known: Mapping[str, Callable[[str], Any]], expected: str, text: str,
+    order: Iterable[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """What words set: KEY=VALUE, or a VALUE alone for the next key of `order`.
+
+    known: the readers of values by key. expected: the words there may be, for errors.
+    """
+    options: dict[str, Any] = {}
+    places = iter(order)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            key, value = next(places, ""), word
+        if key not in known:
+            raise UsageError(f"chain: {text!r}: {word!r}, expected {expected}")
+        if key in options:
+            raise UsageError(f"chain: {text!r}: {key}= twice, expected it once")
+        try:
+            options[key] = known[key](value)
+        except ValueError as error:
+            raise UsageError(f"chain: {text!r}: {key}={error}") from None
+    return options
+
+
 def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
     """A layer of torch.nn with its arguments; channels come from the shape that it reads."""
     layer, order, given = _LAYERS[kind]
@@ -220,22 +235,9 @@ def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
         field.name: _SPECIAL.get(field.name) or _reader(field.name, field.type)
         for field in fields(layer) if field.name not in (*given, "parameters")
     }  # fmt: skip
-    options: dict[str, Any] = {}
-    places = iter(order)
-    for word in rest:
-        key, equals, value = word.partition("=")
-        if not equals:
-            key, value = next(places, ""), word
-        if key not in known:
-            expected = " ".join([kind, *(place.upper() for place in order)])
-            extra = ", ".join(f"{option}=" for option in known if option not in order)
-            raise UsageError(f"chain: {text!r}: {word!r}, expected {expected} {extra}".rstrip())
-        if key in options:
-            raise UsageError(f"chain: {text!r}: {key}= twice, expected it once")
-        try:
-            options[key] = known[key](value)
-        except ValueError as error:
-            raise UsageError(f"chain: {text!r}: {key}={error}") from None
+    expected = " ".join([kind, *(place.upper() for place in order)])
+    extra = ", ".join(f"{option}=" for option in known if option not in order)
+    options = _options(rest, known, f"{expected} {extra}".rstrip(), text, order)
     missing = [place for place in order if place not in options and place not in _OPTIONAL]
     if missing:
         raise UsageError(f"chain: {text!r}: {missing[0]} is missing")

@@ -154,8 +154,17 @@ def sums_type(
 def _beyond_float32(*numbers: npt.NDArray[Any] | float | None) -> bool:
     """Whether a finite one of some numbers would be infinite in float32."""
     most = float(np.finfo(np.float32).max)
-    sizes = [np.abs(given) for given in numbers if given is not None]
-    return any(bool(((size > most) & np.isfinite(size)).any()) for size in sizes)
+    for given in numbers:
+        found = np.asarray(0.0 if given is None else given)
+        if (
+            found.dtype != np.float64
+            or -most <= found.min(initial=0) <= found.max(initial=0) <= most
+        ):
+            continue
+        # What an infinity or a NaN hides is looked for one by one.
+        if bool(((np.abs(found) > most) & np.isfinite(found)).any()):
+            return True
+    return False
 
 
 def limit_of(

@@ -52,10 +52,18 @@ class PartRows:
         return self._band.rows_into(out, count)
 
     def write_into(self, folder: str) -> None:
-        """Let the workers write every part into a Zarr image."""
+        """Let the workers write every part into a Zarr image.
+
+        Where one fails, no worker writes there any more once this raises: a late part would bring
+        back the folder that its caller is about to remove.
+        """
         self._folder = folder
-        while self._next < self._division.parts:
-            self._following()
+        try:
+            while self._next < self._division.parts:
+                self._following()
+        except BaseException:
+            self._wait_for_writers()
+            raise
 
     def _following(self) -> Any:
         """The samples of the next part, or None where the worker wrote them."""
@@ -73,6 +81,18 @@ class PartRows:
         self.lost = self.lost.plus(lost)
         return samples
 
+    def _wait(self, futures: list[Any], seconds: float, until: str) -> None:
+        """Wait for futures, at most so long; lost ones end it too, and say so themselves."""
+        from distributed import wait
+
+        with contextlib.suppress(Exception), self._cluster.client.as_current():
+            wait(futures, timeout=seconds, return_when=until)
+
+    def _wait_for_writers(self) -> None:
+        """Wait for the parts under way: a running one cannot be cancelled."""
+        futures = [future for part in self._futures.values() for future in part]
+        self._wait(futures, SLOW_SECONDS, "ALL_COMPLETED")
+
     def _submitted(self, part: int, places: list[str] | None = None) -> Any:
         from imgconv.batch.cluster_worker import do_part
 
@@ -84,14 +104,11 @@ class PartRows:
 
     def _result(self, part: int) -> Any:
         """What became of a part, made again where its worker died or takes far too long."""
-        from distributed import wait
-
         began = time.monotonic()
         for _ in range(ATTEMPTS):
             while self._futures[part]:
                 futures = self._futures[part]
-                with contextlib.suppress(Exception):  # not yet, or lost: the futures say which
-                    wait(futures, timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
+                self._wait(futures, _POLL_SECONDS, "FIRST_COMPLETED")
                 for future in list(futures):
                     if future.status == "finished":
                         try:

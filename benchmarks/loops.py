@@ -7,8 +7,8 @@ import numpy as np
 
 from benchmarks.data import photo
 from benchmarks.measure import Case
-from imgconv.compute.filtering import filter_image
-from imgconv.compute.pooling import avg_pool2d, max_pool2d
+from imgconv.ops.filter import filter_image
+from imgconv.ops.pool import avg_pool2d, max_pool2d
 
 KERNELS = (3, 5, 7, 11, 15, 31, 63)
 TYPES = {"u8→u8": (np.uint8, np.uint8), "u8→f32": (np.uint8, np.float32),

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.measure import Case
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.linear import linear
 from imgconv.networks.architectures import get_network
+from imgconv.ops.conv import conv2d
+from imgconv.ops.linear import linear
 
 NETWORKS = (
     "lenet5", "alexnet", "vgg16", "googlenet", "resnet50", "efficientnet_b0"

@@ -7,8 +7,8 @@ import numpy as np
 
 from benchmarks.data import photo
 from benchmarks.measure import Case
-from imgconv.compute import plan
-from imgconv.compute.filtering import make_job
+from imgconv.ops.algorithms import select
+from imgconv.ops.filter import make_job
 
 KERNELS = (3, 5, 9, 15, 31, 63)
 TYPES = {"u8": np.uint8, "u16": np.uint16, "f32": np.float32}
@@ -40,7 +40,7 @@ def choices(megapixels: str) -> Iterator[Case]:
             for name, dtype in TYPES.items():
                 job = make_job(image.astype(dtype), weights[None, None], out_dtype=dtype)
                 job.trim()
-                found = plan.offers(job)
+                found = select.offers(job)
                 others = [offer for offer in found[1:] if offer.cost < FAR * found[0].cost]
                 if not others:
                     continue
@@ -55,5 +55,5 @@ def choices(megapixels: str) -> Iterator[Case]:
                 )
 
 
-def _by(job: Any, offer: plan.Offer) -> Callable[[], None]:
-    return lambda: plan.run_by(job, offer)
+def _by(job: Any, offer: select.Offer) -> Callable[[], None]:
+    return lambda: select.run_by(job, offer)

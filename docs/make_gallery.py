@@ -12,11 +12,11 @@ import numpy as np
 
 from imgconv.bank import generators, get_kernel, presets
 from imgconv.batch.filtering import ChainRecipe, Recipe, maps_of
-from imgconv.compute.pool_text import parse_pool
 from imgconv.images.formats import FORMATS
 from imgconv.images.reading import read_images
 from imgconv.images.writing import encode
 from imgconv.networks.chain import Window, parse_chain
+from imgconv.ops.pool_text import parse_pool
 from imgconv.pictures.colormaps import NAMES, colorize
 from imgconv.pictures.direction import hue
 from imgconv.pictures.kernel_plot import draw as plot

@@ -67,13 +67,13 @@ def loops(guarded):
     from skimage import data
 
     from imgconv.bank import get_kernel
-    from imgconv.compute import bands
-    from imgconv.compute.convolution import conv2d
-    from imgconv.compute.filtering import filter_image
-    from imgconv.compute.pooling import avg_pool2d, max_pool2d
     from imgconv.images import png
+    from imgconv.jit import parallel
+    from imgconv.ops.conv import conv2d
+    from imgconv.ops.filter import filter_image
+    from imgconv.ops.pool import avg_pool2d, max_pool2d
 
-    bands.set_num_threads(2)
+    parallel.set_num_threads(2)
     generator = np.random.default_rng(1)
     kernels = [get_kernel(spec).effective_weights() for spec in KERNELS]
     kernels.append(generator.normal(size=(1, 1, 7, 7)))

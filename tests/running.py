@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from imgconv.cli import main
 from imgconv.cli.boundary import run
-from imgconv.compute import bands
+from imgconv.jit import parallel
 
 
 def here(*arguments):
@@ -23,11 +23,11 @@ def here(*arguments):
 @contextmanager
 def num_threads(count):
     """Work on so many threads within a `with`."""
-    bands.set_num_threads(count)
+    parallel.set_num_threads(count)
     try:
         yield
     finally:
-        bands.set_num_threads(0)
+        parallel.set_num_threads(0)
 
 
 def bytes_by_threads(compute, counts=(1, 2, 5)):

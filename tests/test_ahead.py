@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.compute import ahead, jit, png_rows
-from imgconv.compute.scaling import scale_values
+from imgconv.jit import ahead
+from imgconv.jit import loop as jit
+from imgconv.ops.microkernels import png_rows
+from imgconv.ops.scaling import scale_values
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 
@@ -44,7 +46,7 @@ def companions(store: Path) -> list[int]:
             named = f"IMGCONV_STORE={store}".encode() in (place / "environ").read_bytes()
         except OSError:
             continue
-        if b"imgconv.compute.ahead" in command and named:
+        if b"imgconv.jit.ahead" in command and named:
             found.append(int(place.name))
     return found
 

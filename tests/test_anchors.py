@@ -13,10 +13,10 @@ from imgconv import bank
 from imgconv.bank.literal import parse_literal, spelled
 from imgconv.batch.carrying import Result, grid_of
 from imgconv.batch.filtering import ChainRecipe, Recipe
-from imgconv.compute.filtering import filter_image
 from imgconv.errors import KernelError, ShapeError, UsageError
 from imgconv.networks.chain import Window, graph_of, parse_chain, trace
 from imgconv.networks.receptive import region
+from imgconv.ops.filter import filter_image
 from tests import reference
 from tests.running import here
 

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from imgconv.compute import box, filtering, plan
-from imgconv.compute.filtering import filter_image
+from imgconv.ops import filter
+from imgconv.ops.algorithms import box, select
+from imgconv.ops.filter import filter_image
 from tests.running import num_threads
 from tests.samples import draw
 from tests.test_filtering import maps_by_definition
@@ -14,8 +15,8 @@ from tests.test_filtering import maps_by_definition
 
 @pytest.fixture(autouse=True)
 def only_box(monkeypatch):
-    monkeypatch.setattr(plan, "ALGORITHMS", ("box",))
-    monkeypatch.setattr(plan, "SMALL", 0)
+    monkeypatch.setattr(select, "ALGORITHMS", ("box",))
+    monkeypatch.setattr(select, "SMALL", 0)
 
 
 def test_boxes_of_every_shape_are_exact_for_integers():
@@ -45,17 +46,17 @@ def test_strips_bands_and_threads_do_not_change_a_bit(monkeypatch):
 def test_only_integers_take_running_sums():
     ones = np.ones((1, 1, 5, 5))
     image = np.zeros((50, 50, 3), np.uint8)
-    assert plan.offers(filtering.make_job(image, ones))
-    assert not plan.offers(filtering.make_job(image.astype(np.float32), ones))
-    assert not plan.offers(filtering.make_job(image, ones * 0.3 + np.eye(5)))
-    assert not plan.offers(filtering.make_job(image, ones, stride=2, padding=2))
+    assert select.offers(filter.make_job(image, ones))
+    assert not select.offers(filter.make_job(image.astype(np.float32), ones))
+    assert not select.offers(filter.make_job(image, ones * 0.3 + np.eye(5)))
+    assert not select.offers(filter.make_job(image, ones, stride=2, padding=2))
 
 
 def test_what_was_chosen_can_be_heard(monkeypatch):
-    monkeypatch.setattr(plan, "ALGORITHMS", ("direct", "box"))
+    monkeypatch.setattr(select, "ALGORITHMS", ("direct", "box"))
     heard = []
     pixels = np.zeros((20, 30, 3), np.uint8)
-    with plan.telling(lambda job, offers: heard.append(plan.described(job, offers))):
+    with select.telling(lambda job, offers: heard.append(select.described(job, offers))):
         filter_image(pixels, np.ones((1, 1, 31, 31)))
     filter_image(pixels, np.ones((1, 1, 31, 31)))
     (text,) = heard

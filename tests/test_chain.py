@@ -5,11 +5,11 @@ import pytest
 from skimage import data
 
 from imgconv.bank import get_kernel
-from imgconv.compute.filtering import filter_image
-from imgconv.compute.pooling import adaptive_avg_pool2d, max_pool2d
 from imgconv.errors import KernelError, UsageError
 from imgconv.networks.chain import parse_chain, trace
 from imgconv.networks.steps import parse_step
+from imgconv.ops.filter import filter_image
+from imgconv.ops.pool import adaptive_avg_pool2d, max_pool2d
 
 
 def result(text, pixels):

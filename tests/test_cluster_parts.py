@@ -12,8 +12,8 @@ from skimage import data
 
 from imgconv.batch.division import Divided
 from imgconv.batch.runner import Outcome
-from imgconv.compute.rows import ArrayRows
 from imgconv.images.scaling import Lost
+from imgconv.ops.rows import ArrayRows
 from tests import test_cluster
 from tests.running import here
 from tests.test_cluster import imgconv, rows, start, until

@@ -10,8 +10,8 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute.convolution import conv2d
 from imgconv.errors import ShapeError, UsageError
+from imgconv.ops.conv import conv2d
 from tests import reference
 from tests.running import bytes_by_threads
 from tests.samples import draw

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import plan, pooling
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.filtering import filter_banks, filter_image
-from imgconv.compute.rows import ArrayRows, FilteredRows, read_rows
-from imgconv.compute.scaling import scale
 from imgconv.errors import ValueRangeError
 from imgconv.images.color import to_gray
 from imgconv.images.reading import read_images
 from imgconv.images.scaling import gain_of, scale_map
+from imgconv.ops import pool
+from imgconv.ops.algorithms import select
+from imgconv.ops.conv import conv2d
+from imgconv.ops.filter import filter_banks, filter_image
+from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
+from imgconv.ops.scaling import scale
 from tests.running import here
 from tests.samples import draw
 
@@ -126,8 +127,8 @@ def test_every_algorithm_is_exact_and_in_bands(algorithm, data):
     bank = ALGORITHMS[algorithm][None, None].astype(float)
     want = as_type(fractions(exact_sums(pixels, bank), divisor), target)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "ALGORITHMS", (algorithm,))
-        patch.setattr(plan, "SMALL", 0)
+        patch.setattr(select, "ALGORITHMS", (algorithm,))
+        patch.setattr(select, "SMALL", 0)
         got = filter_image(pixels, bank, divisor=divisor, out_dtype=target)
         rows = FilteredRows(ArrayRows(pixels), bank, divisor=divisor, out_dtype=target)
         banded = np.empty((rows.height, rows.width, rows.channels), rows.dtype)
@@ -246,15 +247,15 @@ def test_gray_of_a_tie_is_even():
 def test_means_of_integers_are_rounded_once(source, data):
     maps = image(data, source).transpose(2, 0, 1)
     side = data.draw(st.integers(1, 5))
-    got = pooling.avg_pool2d(maps, side, 1)
+    got = pool.avg_pool2d(maps, side, 1)
     seen = np.lib.stride_tricks.sliding_window_view(maps.astype(object), (side, side), axis=(1, 2))
     want = fractions(seen.sum((-2, -1)), side * side)
     np.testing.assert_array_equal(got, as_type(want, got.dtype))
     np.testing.assert_array_equal(np.rint(got).astype(int), as_type(want, np.int64))
-    whole = pooling.global_avg_pool2d(maps)
+    whole = pool.global_avg_pool2d(maps)
     want = fractions(maps.astype(object).sum((1, 2), keepdims=True), maps[0].size)
     np.testing.assert_array_equal(whole, as_type(want, whole.dtype))
-    parts = pooling.adaptive_avg_pool2d(maps, (1, 2))
+    parts = pool.adaptive_avg_pool2d(maps, (1, 2))
     half = -(-maps.shape[2] // 2)
     want = fractions(maps[:, :, :half].astype(object).sum((1, 2)), half * maps.shape[1])
     np.testing.assert_array_equal(parts[:, 0, 0], as_type(want, parts.dtype))

@@ -10,7 +10,7 @@ from scipy import signal
 
 from imgconv.cli import main
 from imgconv.cli.boundary import run
-from imgconv.compute.pool_text import parse_pool
+from imgconv.ops.pool_text import parse_pool
 from imgconv.pictures.explain import explain_conv, explain_pool
 from imgconv.pictures.explain_frames import CELL, MARGIN, TITLE, WINDOW, frames
 from imgconv.pictures.explain_text import as_text, formula

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from imgconv.compute import epilogue, filtering, plan
-from imgconv.compute.filtering import filter_banks, filter_image
 from imgconv.errors import ShapeError, UsageError
+from imgconv.ops import epilogue, filter
+from imgconv.ops.algorithms import select
+from imgconv.ops.filter import filter_banks, filter_image
 from tests import reference
 from tests.running import bytes_by_threads
 from tests.samples import draw
@@ -144,7 +145,7 @@ def test_large_results_that_pass_the_caches_by_have_the_same_bits(
     generator, monkeypatch, size, dtype
 ):
     pixels = draw(generator, (37, 353, 3), dtype)
-    monkeypatch.setattr(plan, "SMALL", 0)
+    monkeypatch.setattr(select, "SMALL", 0)
     target = np.float64 if dtype == np.float64 else np.float32
     weights = (generator.normal(size=(2, 1, size, size)), np.full((1, 1, 9, 9), 0.3))
     for bank in weights:
@@ -176,10 +177,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("algorithm", plan.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", select.ALGORITHMS)
 def test_each_algorithm_alone_agrees_with_the_definition(generator, algorithm, monkeypatch):
-    monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
-    monkeypatch.setattr(plan, "SMALL", 0)
+    monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
+    monkeypatch.setattr(select, "SMALL", 0)
     taken = 0
     for size, (kh, kw), channels, source, mode in CASES:
         pixels = draw(generator, (*size, channels), source)
@@ -188,7 +189,7 @@ def test_each_algorithm_alone_agrees_with_the_definition(generator, algorithm, m
             weights = np.ones((1, 1, kh, kw)) / (kh * kw)
         bias = generator.normal(size=len(weights))
         options = {"padding_mode": mode, "pad_value": 3.0}
-        if not plan.offers(filtering.make_job(pixels, weights, bias, **options)):
+        if not select.offers(filter.make_job(pixels, weights, bias, **options)):
             continue
         taken += 1
         got = filter_image(pixels, weights, bias, **options)
@@ -204,9 +205,9 @@ def test_direct_algorithms_give_the_same_bits(generator, monkeypatch):
         pixels = draw(generator, (*size, channels), source)
         weights = generator.normal(size=(1, 1, kh, kw))
         results = []
-        monkeypatch.setattr(plan, "SMALL", 0)
+        monkeypatch.setattr(select, "SMALL", 0)
         for algorithm in ("direct", "sparse"):
-            monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
+            monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
             results.append(filter_image(pixels, weights, padding_mode=mode))
         np.testing.assert_array_equal(*results)
 
@@ -227,11 +228,11 @@ def test_banks_that_share_a_walk_give_the_bits_of_each_alone(generator, monkeypa
         (generator.normal(size=(1, 1, 5, 3)), np.array([3.0])),
         (generator.normal(size=(1, 3, 3, 3)), None),
     ]
-    run_by, walks = plan.run_by, []
-    monkeypatch.setattr(plan, "run_by", lambda job, offer: walks.append(run_by(job, offer)))
+    run_by, walks = select.run_by, []
+    monkeypatch.setattr(select, "run_by", lambda job, offer: walks.append(run_by(job, offer)))
     for algorithm, mode in itertools.product(("direct", "sparse"), ("reflect", "constant")):
-        monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
-        monkeypatch.setattr(plan, "SMALL", 0)
+        monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
+        monkeypatch.setattr(select, "SMALL", 0)
         options = {"padding_mode": mode, "pad_value": 5.0, "activation": "relu", "gain": 0.5}
         alone = [filter_image(pixels, *bank, **options) for bank in banks]
         walks.clear()
@@ -253,8 +254,8 @@ def test_banks_are_combined_each_on_its_own(generator):
 def test_a_crop_of_a_float_image_has_the_bits_of_the_whole(generator, monkeypatch, algorithm):
     pixels = draw(generator, (61, 83, 3), np.float32)
     weights = np.outer(*generator.uniform(0.1, 1, (2, 5)))[None, None]
-    monkeypatch.setattr(plan, "ALGORITHMS", (algorithm,))
-    monkeypatch.setattr(plan, "SMALL", 0)
+    monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
+    monkeypatch.setattr(select, "SMALL", 0)
     whole = filter_image(pixels, weights)
     for top, bottom, left, right in ((0, 61, 1, 83), (3, 40, 0, 70), (9, 31, 17, 38)):
         crop = filter_image(np.ascontiguousarray(pixels[top:bottom, left:right]), weights)
@@ -267,7 +268,7 @@ def test_outer_rows_and_columns_of_zeros_are_cut_away(generator):
     pixels = draw(generator, (12, 13, 3), np.float32)
     kernel = np.zeros((1, 1, 9, 7))
     kernel[0, 0, 5:7, 1:3] = generator.normal(size=(2, 2))
-    job = filtering.make_job(pixels, kernel)
+    job = filter.make_job(pixels, kernel)
     job.trim()
     assert job.weights.shape == (1, 1, 1, 2, 2)
     for mode in ("reflect", "zeros"):

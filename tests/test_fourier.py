@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from imgconv.compute import fft, filtering, fourier, plan
-from imgconv.compute.filtering import filter_image
-from imgconv.compute.jit import loop
+from imgconv.jit.loop import loop
+from imgconv.ops import filter
+from imgconv.ops.algorithms import fft, fourier, select
+from imgconv.ops.filter import filter_image
 from tests.running import bytes_by_threads
 from tests.samples import draw
 from tests.test_filtering import SOBEL, maps_by_definition
@@ -30,8 +31,8 @@ def generator():
 
 @pytest.fixture(autouse=True)
 def only_fourier(monkeypatch):
-    monkeypatch.setattr(plan, "ALGORITHMS", ("fourier",))
-    monkeypatch.setattr(plan, "SMALL", 0)
+    monkeypatch.setattr(select, "ALGORITHMS", ("fourier",))
+    monkeypatch.setattr(select, "SMALL", 0)
 
 
 @pytest.mark.parametrize(("real", "accuracy"), [("f32", 2e-7), ("f64", 1e-15)])
@@ -70,9 +71,9 @@ def test_the_worst_image_and_kernel_stay_within_the_bound(generator, monkeypatch
         pixels = np.tile(signs, (3, 2))[..., None].astype(np.float32) * 1e6
         for kernel in (signs, np.ones_like(signs)):
             got = filter_image(pixels, kernel[None, None])
-            monkeypatch.setattr(plan, "ALGORITHMS", ("sparse",))
+            monkeypatch.setattr(select, "ALGORITHMS", ("sparse",))
             want = filter_image(pixels.astype(np.float64), kernel[None, None], out_dtype="f8")
-            monkeypatch.setattr(plan, "ALGORITHMS", ("fourier",))
+            monkeypatch.setattr(select, "ALGORITHMS", ("fourier",))
             assert np.abs(got - want).max() < 2e-6 * 1e6 * size**2
 
 
@@ -80,8 +81,8 @@ def test_integer_kernels_on_integer_images_are_exact(generator):
     for dtype in (np.uint8, np.int16):
         pixels = draw(generator, (140, 130, 3), dtype)
         weights = generator.integers(-9, 10, (2, 1, 15, 17)).astype(float)
-        job = filtering.make_job(pixels, weights)
-        assert "exact" in plan.choose(job).reason
+        job = filter.make_job(pixels, weights)
+        assert "exact" in select.choose(job).reason
         want = maps_by_definition(pixels, weights)
         np.testing.assert_array_equal(filter_image(pixels, weights, out_dtype=np.float64), want)
         halves = filter_image(pixels, weights / 12, out_dtype=np.float32)
@@ -90,8 +91,8 @@ def test_integer_kernels_on_integer_images_are_exact(generator):
 
 def test_integers_too_large_to_be_proved_exact_are_not_offered():
     pixels = np.zeros((200, 200, 1), np.uint16)
-    job = filtering.make_job(pixels, np.full((1, 1, 31, 31), 2.0**30))
-    assert not plan.offers(job)
+    job = filter.make_job(pixels, np.full((1, 1, 31, 31), 2.0**30))
+    assert not select.offers(job)
 
 
 def test_a_nan_or_inf_spreads_no_further_than_the_kernel(generator):
@@ -131,14 +132,14 @@ def test_maps_are_combined_and_finished_as_by_other_algorithms(generator, monkey
             "out_dtype": np.uint8,
         }  # fmt: skip
         got = filter_image(pixels, SOBEL, **options)
-        monkeypatch.setattr(plan, "ALGORITHMS", ("sparse",))
+        monkeypatch.setattr(select, "ALGORITHMS", ("sparse",))
         np.testing.assert_array_equal(got, filter_image(pixels, SOBEL, **options))
-        monkeypatch.setattr(plan, "ALGORITHMS", ("fourier",))
+        monkeypatch.setattr(select, "ALGORITHMS", ("fourier",))
 
 
 def test_strides_and_mixed_channels_are_left_to_others():
     pixels = np.zeros((200, 200, 3), np.uint8)
     weights = np.random.default_rng(0).normal(size=(1, 1, 15, 15))
-    assert plan.offers(filtering.make_job(pixels, weights))
-    assert not plan.offers(filtering.make_job(pixels, weights, stride=2, padding=7))
-    assert not plan.offers(filtering.make_job(pixels, weights.repeat(3, axis=1)))
+    assert select.offers(filter.make_job(pixels, weights))
+    assert not select.offers(filter.make_job(pixels, weights, stride=2, padding=7))
+    assert not select.offers(filter.make_job(pixels, weights.repeat(3, axis=1)))

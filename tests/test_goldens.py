@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgconv.compute import pooling
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.pointwise import activate, softmax
+from imgconv.ops import pool as pooling
+from imgconv.ops.activation import activate, softmax
+from imgconv.ops.conv import conv2d
 from tests.samples import golden_inputs, golden_weights
 
 GOLDENS = np.load(Path(__file__).with_name("goldens.npz"))

@@ -8,12 +8,12 @@ from PIL import Image as Pillow
 from skimage import data
 
 from imgconv.batch.chain_rows import chain_rows
-from imgconv.compute import rows as rows_module
-from imgconv.compute.rows import read_rows, start_at
 from imgconv.errors import ImgconvError
 from imgconv.images import tiff_rows
 from imgconv.images.streamed import open_rows
 from imgconv.networks.chain import parse_chain, trace
+from imgconv.ops import rows as rows_module
+from imgconv.ops.rows import read_rows, start_at
 
 tifffile = pytest.importorskip("tifffile")
 zarr = pytest.importorskip("zarr")

@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from imgconv.compute import jit, store
+from imgconv.jit import cache
+from imgconv.jit import loop as jit
 
 PROGRAM = """
 import sys
 import numpy as np
-from imgconv.compute import jit
+from imgconv.jit import loop as jit
 from tests.test_jit import cast_all
 cast_all("u8")(out := np.zeros(3, np.uint8), np.array([1.5, 2.5, 300], np.float32), 3)
 print(out.tolist(), "numba" in sys.modules)
@@ -94,7 +95,7 @@ def test_no_home_means_no_store(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", "")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert store.folder() is None
+    assert cache.folder() is None
 
 
 @jit.loop
@@ -136,7 +137,7 @@ import sys
 import numpy as np
 from tests.test_jit import doubled_twice
 if "linked" in sys.argv:
-    from imgconv.compute import machine_code
+    from imgconv.jit import loader
     machine_code.flatten = lambda code, symbol: None
 out = np.zeros(4, np.float32)
 doubled_twice()(out, np.array([1, 2], np.float32), 2)

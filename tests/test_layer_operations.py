@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute.arithmetic import add, multiply
-from imgconv.compute.linear import linear
-from imgconv.compute.normalization import (
+from imgconv.errors import ShapeError
+from imgconv.ops.activation import activate
+from imgconv.ops.arithmetic import add, multiply
+from imgconv.ops.conv_transpose import conv_transpose2d
+from imgconv.ops.linear import linear
+from imgconv.ops.norm import (
     batch_norm,
     instance_norm,
     local_response_norm,
     scale_shift,
 )
-from imgconv.compute.pointwise import activate
-from imgconv.compute.transposed import conv_transpose2d
-from imgconv.errors import ShapeError
 from tests.running import bytes_by_threads, num_threads
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -187,7 +187,7 @@ def test_tanh_is_right_to_three_units_in_the_last_place():
     ],
 )  # fmt: skip
 def test_transposing_copies_what_numpy_does(shape, order, dtype):
-    from imgconv.compute.arithmetic import transpose
+    from imgconv.ops.arithmetic import transpose
 
     x = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
     for array in (x, np.broadcast_to(x, (2, *shape))[1], x[..., ::-1] if shape else x):

@@ -7,18 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import arithmetic, normalization, plan, pooling
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.filtering import filter_banks, filter_image
-from imgconv.compute.linear import linear
-from imgconv.compute.padding import pad
-from imgconv.compute.pointwise import activate, softmax
-from imgconv.compute.rows import ArrayRows, FilteredRows, read_rows
-from imgconv.compute.scaling import scale
-from imgconv.compute.transposed import conv_transpose2d
 from imgconv.images.color import LUMA, from_linear, to_gray, to_linear
 from imgconv.images.scaling import scale_map
 from imgconv.networks.layers.resize import Resize
+from imgconv.ops import arithmetic, norm, pool
+from imgconv.ops.activation import activate, softmax
+from imgconv.ops.algorithms import select
+from imgconv.ops.conv import conv2d
+from imgconv.ops.conv_transpose import conv_transpose2d
+from imgconv.ops.filter import filter_banks, filter_image
+from imgconv.ops.linear import linear
+from imgconv.ops.padding import pad
+from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
+from imgconv.ops.scaling import scale
 from tests.samples import draw
 
 FLOATS = ("f4", "f8")
@@ -133,23 +134,23 @@ TENSORS = {
     "conv2d strided": lambda x: conv2d(x, weights(8, 6), stride=2, padding=1),
     "conv2d in groups": lambda x: conv2d(x, weights(6, 3), groups=2, padding_mode="circular"),
     "conv_transpose2d": lambda x: conv_transpose2d(x, weights(6, 2), stride=2, padding=1),
-    "max_pool2d": lambda x: pooling.max_pool2d(x, 3, 2, 1),
-    "max_pool2d of five": lambda x: pooling.max_pool2d(x, 5, 1, 2),
-    "max_pool2d's indices": lambda x: pooling.max_pool2d(x, 2, return_indices=True)[1],
-    "min_pool2d": lambda x: pooling.min_pool2d(x, (2, 3)),
-    "avg_pool2d": lambda x: pooling.avg_pool2d(x, 3, 1, 1),
-    "avg_pool2d of four": lambda x: pooling.avg_pool2d(x, 4, 2),
-    "lp_pool2d": lambda x: pooling.lp_pool2d(x, 2, 3),
-    "adaptive_avg_pool2d": lambda x: pooling.adaptive_avg_pool2d(x, 3),
-    "adaptive_max_pool2d": lambda x: pooling.adaptive_max_pool2d(x, (2, 3)),
-    "global_avg_pool2d": pooling.global_avg_pool2d,
-    "global_max_pool2d": pooling.global_max_pool2d,
+    "max_pool2d": lambda x: pool.max_pool2d(x, 3, 2, 1),
+    "max_pool2d of five": lambda x: pool.max_pool2d(x, 5, 1, 2),
+    "max_pool2d's indices": lambda x: pool.max_pool2d(x, 2, return_indices=True)[1],
+    "min_pool2d": lambda x: pool.min_pool2d(x, (2, 3)),
+    "avg_pool2d": lambda x: pool.avg_pool2d(x, 3, 1, 1),
+    "avg_pool2d of four": lambda x: pool.avg_pool2d(x, 4, 2),
+    "lp_pool2d": lambda x: pool.lp_pool2d(x, 2, 3),
+    "adaptive_avg_pool2d": lambda x: pool.adaptive_avg_pool2d(x, 3),
+    "adaptive_max_pool2d": lambda x: pool.adaptive_max_pool2d(x, (2, 3)),
+    "global_avg_pool2d": pool.global_avg_pool2d,
+    "global_max_pool2d": pool.global_max_pool2d,
     "relu": lambda x: activate(x, "relu"),
     "silu": lambda x: activate(x, "silu"),
     "softmax": softmax,
-    "batch_norm": lambda x: normalization.batch_norm(x, np.arange(6.0), np.arange(1.0, 7)),
-    "instance_norm": normalization.instance_norm,
-    "local_response_norm": lambda x: normalization.local_response_norm(x, 3),
+    "batch_norm": lambda x: norm.batch_norm(x, np.arange(6.0), np.arange(1.0, 7)),
+    "instance_norm": norm.instance_norm,
+    "local_response_norm": lambda x: norm.local_response_norm(x, 3),
     "linear": lambda x: linear(x, weights(4, 8, 1, 1)[:, :, 0, 0]),
     "sum": lambda x: arithmetic.add(x, x, "relu"),
     "product": lambda x: arithmetic.multiply(x, x[:, :, :1, :1]),
@@ -200,8 +201,8 @@ def test_images_of_any_layout_by_each_algorithm(algorithm, data):
     kernel = BOX if algorithm == "box" else SMOOTH
     mode = data.draw(st.sampled_from(["constant", "reflect", "circular"]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "ALGORITHMS", (algorithm,))
-        patch.setattr(plan, "SMALL", 0)
+        patch.setattr(select, "ALGORITHMS", (algorithm,))
+        patch.setattr(select, "SMALL", 0)
         check(lambda x: images(x, kernel, padding_mode=mode, pad_value=1.0), view, copy)
 
 
@@ -246,7 +247,7 @@ def test_swapped_bytes_keep_float64_and_exact_quotients():
     for operation in (
         lambda x: conv2d(x, np.ones((1, 1, 1, 1))),
         lambda x: activate(x, "relu"),
-        lambda x: pooling.avg_pool2d(x, 2),
+        lambda x: pool.avg_pool2d(x, 2),
         lambda x: linear(x, np.eye(2)),
         lambda x: conv_transpose2d(x, np.ones((1, 1, 1, 1))),
     ):

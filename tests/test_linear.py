@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from imgconv.compute.linear import linear
-from imgconv.compute.pointwise import activate, softmax
-from imgconv.compute.pooling import adaptive_avg_pool2d, global_avg_pool2d
+from imgconv.ops.activation import activate, softmax
+from imgconv.ops.linear import linear
+from imgconv.ops.pool import adaptive_avg_pool2d, global_avg_pool2d
 from tests.running import bytes_by_threads
 
 SIZES = [(1, 1, 1), (1, 7, 5), (3, 64, 10), (8, 300, 33), (5, 9001, 21), (13, 4096, 9), (2, 0, 3)]

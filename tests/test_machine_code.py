@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from numba.core import inline_closurecall
 
-from imgconv.compute import compiling, jit, machine_code, png_rows, store
+from imgconv.jit import cache, compiling, loader
+from imgconv.jit import loop as jit
+from imgconv.ops.microkernels import png_rows
 
 SIGNATURE = "f32* f32* i64 i64"
 
@@ -29,15 +31,15 @@ def body(out, source, count, kind):
 @pytest.fixture(scope="module")
 def made():
     entry, ir = compiling.compile_ir(SIGNATURE, body)
-    return store._make_object(entry, ir, "imgconv_test")[0]
+    return cache._make_object(entry, ir, "imgconv_test")[0]
 
 
 def test_a_loop_merged_without_copies_is_the_same_code(monkeypatch):
     def compiled():
         entry, ir = compiling.compile_ir(*png_rows.unfilter.builder(3))
         # An object also has the names of merged functions, which Numba numbers.
-        made, _ = store._make_object(entry, ir, "imgconv_test")
-        return machine_code.flatten(made, "imgconv_test")
+        made, _ = cache._make_object(entry, ir, "imgconv_test")
+        return loader.flatten(made, "imgconv_test")
 
     ours = compiled()
     if ours is None:
@@ -53,11 +55,11 @@ def bound(address):
 
 
 def test_constants_and_calls_of_c_functions_are_found(made):
-    flat = machine_code.flatten(made, "imgconv_test")
+    flat = loader.flatten(made, "imgconv_test")
     if flat is None:
         pytest.skip("objects of this machine are linked by LLVM")
-    ours = bound(machine_code.load(flat))
-    theirs = bound(store._link(store._OBJECT + b"\n" + made, "imgconv_test"))
+    ours = bound(loader.load(flat))
+    theirs = bound(cache._link(cache._OBJECT + b"\n" + made, "imgconv_test"))
     source = np.random.default_rng(3).normal(0, 2, 1003).astype(np.float32)
     for kind in range(3):
         got, want = np.zeros_like(source), np.zeros_like(source)
@@ -68,30 +70,30 @@ def test_constants_and_calls_of_c_functions_are_found(made):
 
 
 def test_a_symbol_that_does_not_exist_is_refused_and_not_jumped_to(made):
-    flat = machine_code.flatten(made, "imgconv_test")
+    flat = loader.flatten(made, "imgconv_test")
     if flat is None:
         pytest.skip("objects of this machine are linked by LLVM")
     assert b"erff" in flat
     with pytest.raises(ValueError, match="no symbol erfZ"):
-        machine_code.load(flat.replace(b"erff", b"erfZ"))
+        loader.load(flat.replace(b"erff", b"erfZ"))
 
 
 def test_objects_of_other_machines_are_left_to_llvm(made):
     other = bytearray(made)
     other[18:20] = (183).to_bytes(2, "little")  # EM_AARCH64
-    assert machine_code.flatten(bytes(other), "imgconv_test") is None
-    assert machine_code.flatten(b"\xcf\xfa\xed\xfe" + bytes(100), "imgconv_test") is None
+    assert loader.flatten(bytes(other), "imgconv_test") is None
+    assert loader.flatten(b"\xcf\xfa\xed\xfe" + bytes(100), "imgconv_test") is None
 
 
 def test_a_store_of_linked_objects_works_too(tmp_path, monkeypatch):
     monkeypatch.setenv("IMGCONV_STORE", str(tmp_path))
-    monkeypatch.setattr(machine_code, "flatten", lambda code, symbol: None)
+    monkeypatch.setattr(loader, "flatten", lambda code, symbol: None)
     made = jit.loop(lambda: (SIGNATURE, body))
     out = np.zeros(3, np.float32)
     made()(out, np.array([0, 1, 2], np.float32), 3, 0)
     np.testing.assert_allclose(out, np.exp([0, 1, 2]) + 0.1, rtol=1e-6)
     (entry,) = tmp_path.glob("*.o")
-    assert store._OBJECT + b"\n\x7fELF" in entry.read_bytes()
+    assert cache._OBJECT + b"\n\x7fELF" in entry.read_bytes()
 
 
 def test_a_warm_apply_imports_neither_numba_nor_llvm_nor_pillow(tmp_path):

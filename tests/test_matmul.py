@@ -5,18 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import (
-    convolution,
-    depthwise,
-    matmul_layout,
-    microkernel,
-    plan,
-    store,
-    winograd,
-)
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.tiles import Job
 from imgconv.errors import ShapeError
+from imgconv.jit import cache
+from imgconv.ops import conv
+from imgconv.ops.algorithms import depthwise, gemm_layout, select, winograd
+from imgconv.ops.algorithms.tiles import Job
+from imgconv.ops.conv import conv2d
+from imgconv.ops.microkernels import gemm
 from tests import reference
 from tests.running import bytes_by_threads
 
@@ -69,14 +64,14 @@ def make(layer, seed=0):
 def chosen(monkeypatch):
     """The names of the algorithms that the planner took."""
     names = []
-    choose = plan.choose
+    choose = select.choose
 
     def record(job: Job):
         offer = choose(job)
         names.append(offer.algorithm)
         return offer
 
-    monkeypatch.setattr(plan, "choose", record)
+    monkeypatch.setattr(select, "choose", record)
     return names
 
 
@@ -90,7 +85,7 @@ def test_a_networks_layer_agrees_with_the_definition(name, chosen):
     )
     bound = np.abs(weight).sum(axis=(1, 2, 3)).max() * np.abs(x).max()
     np.testing.assert_allclose(got, np.maximum(want, 0), rtol=0, atol=1e-5 * bound)
-    assert chosen == ([] if name == "a 1×1 map" else ["matmul"])
+    assert chosen == ([] if name == "a 1×1 map" else ["gemm"])
 
 
 @given(
@@ -180,16 +175,16 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
     assert bytes_by_threads(lambda: conv2d(x, weight, bias, **options), (1, 3, 8)) == {want}
     alone = [conv2d(image, weight, bias, **options).tobytes() for image in x]
     assert b"".join(alone) == want
-    convolution._layers.clear()
+    conv._layers.clear()
     for name, value in {"PANELS": (2_000, 3_000), "TILE": 900, "SUMS": 700, "WEIGHTS": 300}.items():
-        monkeypatch.setattr(matmul_layout, name, value)
+        monkeypatch.setattr(gemm_layout, name, value)
     monkeypatch.setattr(winograd, "TILES", 9)
-    matmul_layout.layout_of.cache_clear()
+    gemm_layout.layout_of.cache_clear()
     try:
         assert conv2d(x, weight, bias, **options).tobytes() == want
     finally:
-        matmul_layout.layout_of.cache_clear()
-        convolution._layers.clear()
+        gemm_layout.layout_of.cache_clear()
+        conv._layers.clear()
 
 
 @pytest.mark.parametrize("registers", [(8, 16), (4, 16)])
@@ -208,9 +203,9 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
 def test_narrower_vectors_give_the_same_bits(name, registers, monkeypatch):
     x, weight, bias, options = make(LAYERS[name])
     want = conv2d(x, weight, bias, **options)
-    monkeypatch.setattr(store, "vectors", lambda: registers)
-    monkeypatch.setattr(microkernel, "blocks", microkernel.blocks.__wrapped__)
-    monkeypatch.setattr(convolution, "_layers", {})
+    monkeypatch.setattr(cache, "vectors", lambda: registers)
+    monkeypatch.setattr(gemm, "blocks", gemm.blocks.__wrapped__)
+    monkeypatch.setattr(conv, "_layers", {})
     np.testing.assert_array_equal(conv2d(x, weight, bias, **options), want)
 
 
@@ -225,12 +220,12 @@ def test_an_activations_bits_do_not_depend_on_the_batch_or_the_tasks(name, monke
     for image, maps in zip(x, want, strict=True):
         alone = conv2d(image, weight, bias, **options, activation="silu")
         np.testing.assert_array_equal(alone, maps)
-    convolution._layers.clear()
+    conv._layers.clear()
     monkeypatch.setattr(depthwise, "CALL", 1)
     try:
         np.testing.assert_array_equal(conv2d(x, weight, bias, **options, activation="silu"), want)
     finally:
-        convolution._layers.clear()
+        conv._layers.clear()
 
 
 def test_what_was_kept_of_a_layer_serves_no_other_layer():

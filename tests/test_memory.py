@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from imgconv.compute import memory
-from imgconv.compute.filtering import filter_image
+from imgconv.jit import memory
+from imgconv.ops.filter import filter_image
 
 SHAPE = (1024, 1024, 2)  # 8 MB of float32
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from imgconv.bank import get_kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe, maps_of
 from imgconv.batch.streaming import map_rows
-from imgconv.compute import rows
-from imgconv.compute.filtering import filter_image
-from imgconv.compute.missing import pool_masked
-from imgconv.compute.pool_text import KINDS, parse_pool
-from imgconv.compute.rows import read_rows
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
 from imgconv.networks.chain import Window, parse_chain
+from imgconv.ops import rows
+from imgconv.ops.filter import filter_image
+from imgconv.ops.missing import pool_masked
+from imgconv.ops.pool_text import KINDS, parse_pool
+from imgconv.ops.rows import read_rows
 from tests import reference
 from tests.running import bytes_by_threads, here
 from tests.samples import draw

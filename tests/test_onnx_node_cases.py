@@ -10,10 +10,10 @@ with warnings.catch_warnings():
     import onnx
     from onnx.backend.test.case.node import collect_testcases
 
-from imgconv.compute import pooling
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.padding import pad
-from imgconv.compute.pointwise import activate
+from imgconv.ops import pool
+from imgconv.ops.activation import activate
+from imgconv.ops.conv import conv2d
+from imgconv.ops.padding import pad
 
 OPERATORS = ("Conv", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool",
              "Pad", "Relu", "LeakyRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
@@ -80,20 +80,20 @@ def compute(node, given, inputs):
     if kind in ("MaxPool", "AveragePool", "LpPool"):
         sides = pool_sides(given.get("auto_pad", "NOTSET"), pads, x.shape[2:], kernel, stride)
     if kind == "MaxPool":
-        out, indices = pooling.max_pool2d(x, tuple(kernel), stride, sides, dilation, ceil, True)
+        out, indices = pool.max_pool2d(x, tuple(kernel), stride, sides, dilation, ceil, True)
         n, c, h, w = x.shape
         planes = np.arange(n * c).reshape(n, c, 1, 1) * h * w
         return [out, indices + planes]
     if kind == "AveragePool":
         include = bool(given.get("count_include_pad", 0))
-        return [pooling.avg_pool2d(x, tuple(kernel), stride, sides, ceil, include, None, dilation)]
+        return [pool.avg_pool2d(x, tuple(kernel), stride, sides, ceil, include, None, dilation)]
     if kind == "LpPool":
         power = given.get("p", 2)
-        return [pooling.lp_pool2d(np.abs(x), power, tuple(kernel), stride, ceil, sides, dilation)]
+        return [pool.lp_pool2d(np.abs(x), power, tuple(kernel), stride, ceil, sides, dilation)]
     if kind.startswith("Global"):
         function = {
-            "GlobalAveragePool": pooling.global_avg_pool2d,
-            "GlobalMaxPool": pooling.global_max_pool2d,
+            "GlobalAveragePool": pool.global_avg_pool2d,
+            "GlobalMaxPool": pool.global_max_pool2d,
         }
         return [function[kind](x)]
     if kind == "Pad":
@@ -105,7 +105,7 @@ def compute(node, given, inputs):
         value = float(inputs[2]) if len(inputs) > 2 else 0.0
         return [pad(x, (amounts[2], amounts[6], amounts[3], amounts[7]), mode, value)]
     if kind == "Softmax":
-        from imgconv.compute.pointwise import softmax
+        from imgconv.ops.activation import softmax
 
         return [softmax(x, given.get("axis", -1))]
     alpha = given.get("alpha", 1.0 if kind == "Elu" else 0.01)

@@ -5,9 +5,11 @@ import gc
 import numpy as np
 import pytest
 
-from imgconv.compute import convolution, copies, packed, plan, store, tape
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.program import Program, Region
+from imgconv.jit import cache, capture
+from imgconv.jit.replay import Program, Region
+from imgconv.ops import conv
+from imgconv.ops.algorithms import copies, packed, select
+from imgconv.ops.conv import conv2d
 from tests.running import num_threads
 
 # (N, C, H, W), maps, kernel, and the options that differ from 1×1 layers' usual ones.
@@ -37,18 +39,18 @@ def drawn(*shape, seed=0):
 def compute(monkeypatch):
     """Both results of a layer: by conv2d, then by this module with `lanes` lanes."""
     jobs = []
-    choose = plan.choose
+    choose = select.choose
 
     def record(job):
         jobs.append(job)
         return choose(job)
 
-    monkeypatch.setattr(plan, "choose", record)
-    monkeypatch.setattr(convolution, "_layers", {})
+    monkeypatch.setattr(select, "choose", record)
+    monkeypatch.setattr(conv, "_layers", {})
 
     def both(x, weight, bias, registers, **options):
         expected = conv2d(x, weight, bias, **options)
-        monkeypatch.setattr(store, "vectors", lambda: registers)
+        monkeypatch.setattr(cache, "vectors", lambda: registers)
         job = jobs[-1]
         product = packed.Product(job)
         got = np.full_like(expected, np.nan)
@@ -119,13 +121,13 @@ def test_copies_are_shared_while_a_tape_holds_one():
         made.append(packed.pack(rows, 16, 64))
         return made[-1]
 
-    with tape.recording(packs=True) as noted:
+    with capture.recording(packs=True) as noted:
         assert copies.copy_of(rows, ("packed",), make) is copies.copy_of(rows, ("packed",), make)
     np.testing.assert_array_equal(made.pop().reshape(100, 64), rows.T)
     assert not noted.calls
     del noted
     gc.collect()
-    with tape.recording(packs=True):
+    with capture.recording(packs=True):
         copies.copy_of(rows, ("packed",), make)
     assert made
 
@@ -135,7 +137,7 @@ def test_transformed_kernels_that_are_kept_change_no_bit(size):
     groups = 2 if size[1] == 34 else 1
     x, weight = drawn(*size), drawn(100, size[1] // groups, 3, 3, seed=1)
     expected = conv2d(x, weight, padding=1, groups=groups)
-    with tape.recording(packs=True) as noted:
+    with capture.recording(packs=True) as noted:
         got = conv2d(x, weight, padding=1, groups=groups)
     assert not noted.refused
     regions = [Region(x.ctypes.data, x.nbytes, -1), Region(got.ctypes.data, got.nbytes, -2)]

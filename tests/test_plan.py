@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from imgconv.bank import get_kernel
-from imgconv.compute import filtering, plan
+from imgconv.ops import filter
+from imgconv.ops.algorithms import select
 
 
 def chosen(weights, dtype=np.uint8, size=(3000, 4000, 3)):
     pixels = np.broadcast_to(np.zeros(1, dtype), size)
-    job = filtering.make_job(pixels, weights, allocate=False, out_dtype=dtype)
-    return plan.choose(job).algorithm
+    job = filter.make_job(pixels, weights, allocate=False, out_dtype=dtype)
+    return select.choose(job).algorithm
 
 
 def dense(size):
@@ -58,7 +59,7 @@ def test_the_estimate_grows_with_what_is_read_and_written():
     found = []
     for dtype in (np.uint8, np.float32):
         pixels = np.broadcast_to(np.zeros(1, dtype), (3000, 4000, 3))
-        job = filtering.make_job(pixels, dense(3), allocate=False, out_dtype=dtype)
-        found.append({offer.algorithm: offer.cost for offer in plan.offers(job)})
+        job = filter.make_job(pixels, dense(3), allocate=False, out_dtype=dtype)
+        found.append({offer.algorithm: offer.cost for offer in select.offers(job)})
     small, large = found
     assert all(large[name] > small[name] for name in small.keys() & large.keys())

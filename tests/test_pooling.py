@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgconv.compute import pooling, store
 from imgconv.errors import ShapeError
+from imgconv.jit import cache
+from imgconv.ops import pool as pooling
 from tests import reference
 from tests.samples import draw, pool_input
 
@@ -39,9 +40,9 @@ WINDOWS = [((3, 3), (1, 1)), ((3, 3), (2, 2)), ((2, 2), (2, 2)), ((2, 3), (2, 1)
 
 @pytest.fixture(params=[8, 16])
 def lanes(request, monkeypatch):
-    if request.param > store.vectors()[0]:
+    if request.param > cache.vectors()[0]:
         pytest.skip("narrower vectors")
-    monkeypatch.setattr(store, "vectors", lambda: (request.param, 16))
+    monkeypatch.setattr(cache, "vectors", lambda: (request.param, 16))
 
 
 def windows_of(x, k, s, p, blank):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgconv.compute.bands import set_num_threads
 from imgconv.errors import ModelError, ShapeError
+from imgconv.jit.parallel import set_num_threads
 from imgconv.networks import layers, replay
 from imgconv.networks.architectures import get_network
 from imgconv.networks.fusion import FusedGraph

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from imgconv.compute.bands import set_num_threads
-from imgconv.compute.convolution import conv2d
 from imgconv.errors import ShapeError
+from imgconv.jit.parallel import set_num_threads
 from imgconv.networks import layers
 from imgconv.networks.fusion import fuse
 from imgconv.networks.graph import Graph, Node
 from imgconv.networks.weights import draw_weights
+from imgconv.ops.conv import conv2d
 
 
 def drawn(*shape, seed=0):

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from imgconv.bank import get_kernel
-from imgconv.compute import filtering, plan, separable
-from imgconv.compute.filtering import filter_image
+from imgconv.ops import filter
+from imgconv.ops.algorithms import select, separable
+from imgconv.ops.filter import filter_image
 from tests.running import num_threads
 from tests.samples import draw
 
@@ -20,18 +21,18 @@ def generator():
 
 @pytest.fixture(autouse=True)
 def only_separable(monkeypatch):
-    monkeypatch.setattr(plan, "ALGORITHMS", ("separable",))
-    monkeypatch.setattr(plan, "SMALL", 0)
+    monkeypatch.setattr(select, "ALGORITHMS", ("separable",))
+    monkeypatch.setattr(select, "SMALL", 0)
 
 
 def offered(pixels, weights, **options):
-    return bool(plan.offers(filtering.make_job(pixels, weights, **options)))
+    return bool(select.offers(filter.make_job(pixels, weights, **options)))
 
 
 def dense(monkeypatch, *arguments, **options):
     """The same by the direct algorithm."""
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "ALGORITHMS", ("direct",))
+        patch.setattr(select, "ALGORITHMS", ("direct",))
         return filter_image(*arguments, **options)
 
 
@@ -65,12 +66,12 @@ def test_integer_products_are_the_dense_sum_bit_for_bit(
     weights = np.outer(down, across)[None, None] / divisor
     options = {"padding_mode": mode, "out_dtype": np.float32}
     try:
-        plan.ALGORITHMS = ("separable",)
+        select.ALGORITHMS = ("separable",)
         got = filter_image(pixels, weights, **options)
-        plan.ALGORITHMS = ("sparse",)
+        select.ALGORITHMS = ("sparse",)
         want = filter_image(pixels, weights, **options)
     finally:
-        plan.ALGORITHMS = ("separable",)
+        select.ALGORITHMS = ("separable",)
     np.testing.assert_array_equal(got, want)
 
 

@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from imgconv.compute import jit, store
-from imgconv.jit import simd
+from imgconv.jit import cache, simd
+from imgconv.jit import loop as jit
 from tests.guard_pages import Guarded
 
 # Lanes to try by CPU: AVX2 with FMA, and SSE2 alone, have to split the wider ones.
@@ -26,11 +26,11 @@ def cpu(request, monkeypatch):
     """Compile for a CPU; its name, to tell its loops from others'."""
     monkeypatch.setenv("IMGCONV_STORE", "")
     if request.param != "this":
-        llvm = store._llvm()
+        llvm = cache._llvm()
         machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=request.param, features="", opt=3, reloc="default", codemodel="jitdefault", jit=True
         )
-        monkeypatch.setattr(store, "_target_machine", lambda: machine)
+        monkeypatch.setattr(cache, "_target_machine", lambda: machine)
     return request.param
 
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.compute import exact, normalization, winograd
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.pointwise import ACTIVATIONS, activate
-from imgconv.compute.pooling import lp_pool2d
+from imgconv.ops import exact, norm
+from imgconv.ops.activation import ACTIVATIONS, activate
+from imgconv.ops.algorithms import winograd
+from imgconv.ops.conv import conv2d
+from imgconv.ops.pool import lp_pool2d
 from tests import reference
 from tests.samples import POWERS, range_of_float32, special_numbers, special_windows
 
@@ -83,9 +84,9 @@ def test_statistics_far_from_zero_lose_no_digits(offset, spread, seed):
     wide = x.astype(float)
     mean, var = wide.mean((2, 3), keepdims=True), wide.var((2, 3), keepdims=True)
     normal = (wide - mean) / np.sqrt(var + 1e-5)
-    np.testing.assert_allclose(normalization.instance_norm(x), normal, atol=1e-6)
+    np.testing.assert_allclose(norm.instance_norm(x), normal, atol=1e-6)
     want = normal * weight.reshape(3, 1, 1) + bias.reshape(3, 1, 1)
-    np.testing.assert_allclose(normalization.instance_norm(x, weight, bias), want, atol=3e-6)
+    np.testing.assert_allclose(norm.instance_norm(x, weight, bias), want, atol=3e-6)
 
 
 def layer(seed, size=(26, 27), channels=16):

@@ -13,13 +13,14 @@ from imgconv.bank import get_kernel
 from imgconv.batch.filtering import Recipe, maps_of
 from imgconv.batch.shared_rows import shared
 from imgconv.batch.streaming import map_rows
-from imgconv.compute import bands, rows
-from imgconv.compute.filtering import filter_image
-from imgconv.compute.pool_text import parse_pool
-from imgconv.compute.rows import ArrayRows, FilteredRows, read_rows
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed, open_rows, rows_of
+from imgconv.jit import parallel
 from imgconv.networks.chain import Window
+from imgconv.ops import rows
+from imgconv.ops.filter import filter_image
+from imgconv.ops.pool_text import parse_pool
+from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
 from tests.test_cli_apply import imgconv
 
 MODES = ["zeros", "constant", "reflect", "replicate", "symmetric", "circular"]
@@ -133,7 +134,7 @@ def test_a_recipe_in_bands_is_the_recipe_on_the_whole(recipe, monkeypatch):
         (whole,) = maps_of(image, recipe, np.dtype(target), raw=False)
         for threads, band in ((1, 900), (2, 4000), (2, 1 << 20)):
             monkeypatch.setattr(rows, "BAND", band)
-            monkeypatch.setattr(bands, "_threads", threads)
+            monkeypatch.setattr(parallel, "_threads", threads)
             (found,) = map_rows(rows_of(image), recipe, np.dtype(target), raw=False)
             got = np.empty((found.height, found.width, found.channels), target)
             read_rows(found, got)

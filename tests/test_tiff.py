@@ -9,11 +9,11 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from imgconv.compute.rows import read_rows
 from imgconv.errors import ImageError, LimitError
 from imgconv.images import tiff_samples
 from imgconv.images.reading import read_images
 from imgconv.images.streamed import open_rows
+from imgconv.ops.rows import read_rows
 
 RANDOM = np.random.default_rng(15)
 ASCII, SHORT, LONG, RATIONAL = 2, 3, 4, 5

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.compute.rows import read_rows, start_at
 from imgconv.errors import LimitError
 from imgconv.images.reading import read_images
 from imgconv.images.zarr_arrays import ZarrRows
+from imgconv.ops.rows import read_rows, start_at
 from tests import test_cluster
 from tests.running import here
 from tests.test_cli_apply import imgconv

@@ -7,8 +7,8 @@ from dataclasses import replace
 from imgconv.bank.kernel import Kernel
 from imgconv.bank.text import parse_kernel_text
 from imgconv.bank.transform import NORMALIZE_RULES, anchored, transform
-from imgconv.compute.epilogue import COMBINE_RULES
 from imgconv.errors import KernelError
+from imgconv.ops.epilogue import COMBINE_RULES
 
 __all__ = [
     "COMBINE_RULES",

@@ -12,9 +12,9 @@ import numpy as np
 from imgconv import npy
 from imgconv.bank.kernel import Kernel, check_bias, once
 from imgconv.bank.text import MAX_WEIGHTS, from_array, parse_kernel_text
-from imgconv.compute.epilogue import COMBINE_RULES
 from imgconv.errors import KernelError
 from imgconv.marks import PICKLED, PREFIX, kind_of
+from imgconv.ops.epilogue import COMBINE_RULES
 
 MAX_BYTES = 16 * MAX_WEIGHTS
 SUFFIXES = (".toml", ".json", ".csv", ".txt", ".mat", ".npy", ".npz", ".safetensors")

@@ -52,7 +52,7 @@ def _numbers(values: Any) -> Any:
 def parse_literal(text: str) -> Kernel:
     """Return the kernel of a JSON object. Raises KernelError naming what was expected."""
     from imgconv.bank.presets import build
-    from imgconv.compute.epilogue import COMBINE_RULES
+    from imgconv.ops.epilogue import COMBINE_RULES
 
     try:
         table = json.loads(text, object_pairs_hook=once)

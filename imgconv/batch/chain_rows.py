@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.pool_text import Pool
-from imgconv.compute.rows import FilteredRows, RowSource, band_rows, read_rows, start_at
 from imgconv.networks import layers
 from imgconv.networks.chain import Step
 from imgconv.networks.layers.base import Layer
 from imgconv.networks.layers.image import Gray, KernelFilter, interleaved, planar
+from imgconv.ops.pool_text import Pool
+from imgconv.ops.rows import FilteredRows, RowSource, band_rows, read_rows, start_at
 from imgconv.shapes import extent
 
 Array = npt.NDArray[Any]
@@ -103,7 +103,7 @@ class PointRows:
         return got
 
     def start_at(self, row: int) -> None:
-        """Begin at a row; see `start_at` of `compute.rows`."""
+        """Begin at a row; see `start_at` of `ops.rows`."""
         start_at(self._source, row)
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class PoolRows:
         out[..., colors:][mask] = 1
 
     def start_at(self, row: int) -> None:
-        """Begin at a row; see `start_at` of `compute.rows`."""
+        """Begin at a row; see `start_at` of `ops.rows`."""
         self._next = row
         self._first = min(max(0, row * self._stride - self._top), self._source.height)
         start_at(self._source, self._first)
@@ -210,7 +210,7 @@ class Wide:
         return count
 
     def start_at(self, row: int) -> None:
-        """Begin at a row; see `start_at` of `compute.rows`."""
+        """Begin at a row; see `start_at` of `ops.rows`."""
         self._next = row
         start_at(self._source, row)
 

@@ -30,9 +30,9 @@ from imgconv.batch.division import Division
 from imgconv.batch.ledger import Finished, Taken
 from imgconv.batch.resuming import Recorder, skipped
 from imgconv.batch.runner import Outcome, attempt, failed, naming
-from imgconv.compute import bands
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.remote import is_url
+from imgconv.jit import parallel
 
 # A task costs the scheduler 3.4 ms and the client 2.6, whatever it does, so groups begin with
 # GROUP inputs and grow to as many as take GROUP_SECONDS: 1,000 workers then finish 200 a second.
@@ -121,7 +121,7 @@ class Cluster:
             return None
         if not count.isdigit() or int(count) < 1:
             raise UsageError(f"--cluster {self.address}: expected local:N, N processes from 1")
-        self.within = self.within or max(1, bands.num_threads() // int(count))
+        self.within = self.within or max(1, parallel.num_threads() // int(count))
         try:
             self._local = _start_local(int(count), self._held)
         except ImportError as error:  # what makes the credentials

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.batch.division import Division
-from imgconv.compute.rows import ArrayRows
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.images.scaling import Lost
+from imgconv.ops.rows import ArrayRows
 
 if TYPE_CHECKING:
     from imgconv.batch.cluster import Cluster, Item

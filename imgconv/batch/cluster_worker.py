@@ -11,9 +11,9 @@ from imgconv import __version__
 from imgconv.batch.division import Divided, Division
 from imgconv.batch.resuming import Work
 from imgconv.batch.runner import naming
-from imgconv.compute import bands
 from imgconv.errors import ImgconvError
 from imgconv.images import remote
+from imgconv.jit import parallel
 
 NAME = "imgconv"
 # One input's results or how it is divided, or its error's message and exit code.
@@ -39,7 +39,7 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]
                 f"worker {worker.address} has imgconv {__version__}, expected {self.version}"
             )
         remote.allow(self.schemes)
-        bands.set_num_threads(self.threads)
+        parallel.set_num_threads(self.threads)
         await asyncio.to_thread(self.work.warm)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.compute.rows import RowSource
 from imgconv.images.formats import Format
 from imgconv.images.scaling import Lost, Scaling
 from imgconv.images.streamed import MEMORY, Streamed
+from imgconv.ops.rows import RowSource
 
 _PART = 1 << 25  # bytes a part, read or made: some hundred ms of work, and little to keep
 

@@ -11,20 +11,20 @@ import numpy.typing as npt
 
 from imgconv.bank import Kernel
 from imgconv.batch.naming import Part, component, spelled, unique
-from imgconv.compute.filtering import filter_banks, filter_masked
 from imgconv.errors import LimitError, UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.images.reading import MAX_PIXELS
 from imgconv.images.scaling import Missing
 from imgconv.networks.chain import Step, Window, sizes_of, trace
+from imgconv.ops.filter import filter_banks, filter_masked
 from imgconv.pictures.colormaps import default_rule
 from imgconv.pictures.layout import Layout
 from imgconv.shapes import ReceptiveField, output_size, pair
 
 if TYPE_CHECKING:
-    from imgconv.compute.missing import Mask
-    from imgconv.compute.pool_text import Pool
+    from imgconv.ops.missing import Mask
+    from imgconv.ops.pool_text import Pool
 
 Array = npt.NDArray[Any]
 WALK = 1 << 29  # bytes of the maps of one walk over an image: three of 12 MP in RGB
@@ -391,7 +391,7 @@ def _finished(
 ) -> Map:  # fmt: skip
     rule = rule_of(kernel, recipe)
     if recipe.activation == "softmax":
-        from imgconv.compute.pointwise import softmax
+        from imgconv.ops.activation import softmax
 
         response = softmax(response, 2)
         if missing:  # its sum is not known

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgconv.compute.missing import Mask, held_by, mask_of, without
 from imgconv.errors import ImageError
 from imgconv.images import color
 from imgconv.images.image import Image
 from imgconv.images.scaling import Mark
 from imgconv.images.streamed import Streamed
+from imgconv.ops.missing import Mask, held_by, mask_of, without
 
 if TYPE_CHECKING:
     from imgconv.batch.filtering import Recipe

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from imgconv.batch.runner import Outcome, failed, in_order, naming
-from imgconv.compute.bands import num_threads
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.images.reading import read_images
 from imgconv.images.source import read_stdin
+from imgconv.jit.parallel import num_threads
 from imgconv.networks.architectures import Network
 from imgconv.networks.fusion import FusedGraph
 from imgconv.networks.layers import Array, Shape, Softmax

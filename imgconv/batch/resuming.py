@@ -10,9 +10,9 @@ from imgconv.batch import runner
 from imgconv.batch.division import Division
 from imgconv.batch.ledger import Claim, Finished, Ledger, Taken
 from imgconv.batch.runner import Outcome
-from imgconv.compute.rows import RowSource
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.images.scaling import Lost
+from imgconv.ops.rows import RowSource
 
 _ASIDE = 256
 _POLL_SECONDS = 0.05

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from imgconv.compute import bands
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.images.publish import while_waiting
 from imgconv.images.source import stopping
+from imgconv.jit import parallel
 
 _WAITING = 6  # files that may wait for the disk while others are worked on
 
@@ -62,10 +62,10 @@ def shares(jobs: int | None, threads: int | None, total: int | None) -> int:
     Each has its share of the CPUs: a thread that is kept busy by a file of its own costs less than
     one that is handed bands of all (512×512: 14 ms of CPU time a file against 17).
     """
-    cpus = bands.num_threads()
+    cpus = parallel.num_threads()
     jobs = jobs or cpus
     working = min(jobs, total) if total else jobs
-    bands.set_num_threads(threads or max(1, cpus // max(1, working)))
+    parallel.set_num_threads(threads or max(1, cpus // max(1, working)))
     return max(1, working)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.rows import ArrayRows, RowSource, band_rows, read_rows
+from imgconv.ops.rows import ArrayRows, RowSource, band_rows, read_rows
 
 Array = npt.NDArray[Any]
 

@@ -20,11 +20,11 @@ from imgconv.batch.filtering import (
     rule_of,
 )
 from imgconv.batch.shared_rows import shared
-from imgconv.compute import png_rows
-from imgconv.compute.rows import FilteredRows, RowSource, band_rows, start_at
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
+from imgconv.ops.microkernels import png_rows
+from imgconv.ops.rows import FilteredRows, RowSource, band_rows, start_at
 
 if TYPE_CHECKING:
     from imgconv.batch.chain_rows import Wide
@@ -279,7 +279,7 @@ class MapRows:
             self._opacity.write(seen, target[..., -1:])
 
     def start_at(self, row: int) -> None:
-        """Begin at a row; see `start_at` of `compute.rows`."""
+        """Begin at a row; see `start_at` of `ops.rows`."""
         self._next = row
         start_at(self._filtered, row)
 

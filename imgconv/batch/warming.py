@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.compute import bands, store
+from imgconv.jit import cache, parallel
 
 KERNELS = (
     "sobel", "sobel-x", "laplacian", "sharpen", "emboss", "kirsch", "gaussian-3",
@@ -54,10 +54,10 @@ def _codec() -> None:
 
 def _others() -> None:
     """Gray, pools, activations and float images."""
-    from imgconv.compute.filtering import filter_image
-    from imgconv.compute.pointwise import activate, parse_activation
-    from imgconv.compute.pool_text import parse_pool
     from imgconv.images.color import to_gray
+    from imgconv.ops.activation import activate, parse_activation
+    from imgconv.ops.filter import filter_image
+    from imgconv.ops.pool_text import parse_pool
 
     for dtype in (np.uint8, np.uint16, np.float32):
         image = np.zeros((64, 64, 3), dtype)
@@ -84,10 +84,10 @@ def _networks(name: str) -> Callable[[], None]:
 
 
 def _work(number: int) -> int:
-    before = store.compiled
-    bands.set_num_threads(1)
+    before = cache.compiled
+    parallel.set_num_threads(1)
     tasks()[number]()
-    return store.compiled - before
+    return cache.compiled - before
 
 
 def warm(processes: int = 0) -> Iterator[tuple[int, int]]:
@@ -99,7 +99,7 @@ def warm(processes: int = 0) -> Iterator[tuple[int, int]]:
     from multiprocessing import get_context
 
     count = len(tasks())
-    workers = min(processes or bands.num_threads(), count)
+    workers = min(processes or parallel.num_threads(), count)
     made = 0
     with get_context("spawn").Pool(workers) as pool:
         for done, loops in enumerate(pool.imap_unordered(_work, range(count)), 1):

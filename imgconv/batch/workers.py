@@ -23,10 +23,10 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from imgconv.batch.runner import Outcome
-from imgconv.compute import bands
 from imgconv.errors import ImageError
 from imgconv.images.publish import while_waiting
 from imgconv.images.source import is_special
+from imgconv.jit import parallel
 
 _SMALL = 4 << 20  # bytes of a file beyond which little of its work is Python
 _PLACES = 3  # inputs that a process has at once: one is worked on, the others wait for the disk
@@ -71,12 +71,12 @@ def run(
     if sys.platform != "linux" or not all(map(_is_small, first)):
         yield from by(itertools.chain(first, left), work, jobs, 0)
         return
-    threads = bands.num_threads()
-    bands.set_num_threads(1)  # threads that are left over could hold a lock at the fork
+    threads = parallel.num_threads()
+    parallel.set_num_threads(1)  # threads that are left over could hold a lock at the fork
     try:
         yield from by(first, work, 1, 0)
     finally:
-        bands.set_num_threads(threads)
+        parallel.set_num_threads(threads)
     second = list(itertools.islice(left, 1))
     rest = itertools.chain(second, left)
     with contextlib.ExitStack() as stack:

@@ -53,9 +53,9 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     request = request_of(inputs, loaded, given)
     if not explained:
         return write_all(request)
-    from imgconv.compute import plan
+    from imgconv.ops.algorithms import select
 
-    with plan.telling(_teller()):
+    with select.telling(_teller()):
         return write_all(request)
 
 
@@ -65,9 +65,9 @@ def request_of(inputs: tuple[str, ...], loaded: tuple[Any, ...], given: dict[str
     from imgconv.batch.filtering import Recipe
     from imgconv.cli.files import layout_of
     from imgconv.cli.outputs import Request
-    from imgconv.compute.padding import normalize_mode
     from imgconv.errors import UsageError
     from imgconv.networks.chain import Window
+    from imgconv.ops.padding import normalize_mode
 
     if given["anchor"] is not None and given["padding"] not in (None, "same"):
         raise UsageError("--anchor with --padding, expected one of them, or --padding same")
@@ -97,12 +97,12 @@ def request_of(inputs: tuple[str, ...], loaded: tuple[Any, ...], given: dict[str
 def _teller() -> Any:
     """A listener that prints each different plan once."""
     from imgconv.cli.boundary import say
-    from imgconv.compute import plan
+    from imgconv.ops.algorithms import select
 
     seen: set[str] = set()
 
     def tell(job: Any, offers: Any) -> None:
-        text = plan.described(job, offers)
+        text = select.described(job, offers)
         if text not in seen:
             seen.add(text)
             for line in text.splitlines():
@@ -114,7 +114,7 @@ def _teller() -> Any:
 def _activation(text: str | None) -> str | None:
     """The text, once it has been seen to name an activation."""
     if text not in (None, "softmax"):
-        from imgconv.compute.pointwise import parse_activation
+        from imgconv.ops.activation import parse_activation
 
         parse_activation(text)
     return text
@@ -123,7 +123,7 @@ def _activation(text: str | None) -> str | None:
 def _pool(text: str | None) -> Any:
     if not text:
         return None
-    from imgconv.compute.pool_text import parse_pool
+    from imgconv.ops.pool_text import parse_pool
 
     return parse_pool(text)
 

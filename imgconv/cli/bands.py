@@ -13,8 +13,6 @@ from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.streaming import MapRows, map_rows
 from imgconv.cli.outputs import Outputs
-from imgconv.compute import jit
-from imgconv.compute.rows import WatchedRows, read_rows
 from imgconv.errors import ImageError
 from imgconv.images import formats
 from imgconv.images.publish import Output, leads_to_a_stream, publish_together
@@ -23,6 +21,8 @@ from imgconv.images.scaling import Lost
 from imgconv.images.source import is_zarr
 from imgconv.images.streamed import Streamed, open_rows
 from imgconv.images.writing import encode_rows
+from imgconv.jit import loop as jit
+from imgconv.ops.rows import WatchedRows, read_rows
 
 
 class _Output(NamedTuple):

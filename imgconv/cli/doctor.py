@@ -30,7 +30,7 @@ def _machine() -> dict[str, Any]:
     import llvmlite.binding as llvm
 
     from imgconv import __version__
-    from imgconv.compute import bands
+    from imgconv.jit import parallel
 
     instructions = llvm.get_host_cpu_features()
     wide = ("avx2", "fma", "avx512f", "avx512vnni", "neon", "sve")
@@ -41,19 +41,19 @@ def _machine() -> dict[str, Any]:
         "cpu": llvm.get_host_cpu_name(),
         "instructions": " ".join(name for name in wide if instructions.get(name)) or "plain",
         "cpus": os.cpu_count() or 1,
-        "threads": bands.num_threads(),
+        "threads": parallel.num_threads(),
     }
 
 
 def _store() -> dict[str, Any]:
-    from imgconv.compute import store
+    from imgconv.jit import cache
 
-    place = store.folder()
+    place = cache.folder()
     entries = list(os.scandir(place)) if place and os.path.isdir(place) else []
     loops = [entry for entry in entries if entry.name.endswith(".o")]
     return {
         "store": place or "off",
-        "store state": store.state(),
+        "store state": cache.state(),
         "store entries": len(loops),
         "store bytes": sum(entry.stat().st_size for entry in loops),
     }

@@ -70,9 +70,9 @@ def explain(grid: str, kernel: str, **given: Any) -> None:
 
 def _convolution(grid: str, name: str, given: dict[str, Any]) -> Any:
     from imgconv.bank import anchored, get_kernel, preset_names
-    from imgconv.compute.padding import normalize_mode
     from imgconv.errors import UsageError
     from imgconv.networks.chain import Window
+    from imgconv.ops.padding import normalize_mode
     from imgconv.pictures.explain import explain_conv
     from imgconv.shapes import flipped_anchor
 
@@ -103,8 +103,8 @@ def _convolution(grid: str, name: str, given: dict[str, Any]) -> Any:
 def _pooling(grid: str, given: dict[str, Any]) -> Any:
     from click.core import ParameterSource
 
-    from imgconv.compute.pool_text import parse_pool
     from imgconv.errors import UsageError
+    from imgconv.ops.pool_text import parse_pool
     from imgconv.pictures.explain import explain_pool
 
     text, context = given["pool"], click.get_current_context()

@@ -205,9 +205,9 @@ def ready(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     from imgconv.networks.find import with_weights
 
     if given["threads"]:
-        from imgconv.compute import bands
+        from imgconv.jit import parallel
 
-        bands.set_num_threads(given["threads"])
+        parallel.set_num_threads(given["threads"])
     network, source = with_weights(settled(name, given), given["weights"], given["seed"])
     if given["seed"] is not None and not given["quiet"]:
         say(f"imgconv: {network.name}: weights are random (seed {given['seed']}), not trained")

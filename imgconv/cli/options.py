@@ -135,7 +135,7 @@ def _kernels() -> list[str]:
 
 
 def _modes() -> tuple[str, ...]:
-    from imgconv.compute.padding import MODES
+    from imgconv.ops.padding import MODES
 
     return MODES
 

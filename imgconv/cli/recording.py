@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgconv.batch import runner
-from imgconv.compute import plan
 from imgconv.errors import ImageError
+from imgconv.ops.algorithms import select
 
 if TYPE_CHECKING:
     from imgconv.batch.resuming import Work
@@ -75,7 +75,7 @@ def _by_workers(
     """Yield what `run(sources, work, jobs, 0)` yields, by processes where these are of use."""
     # A pipe, or a file that has changed, may have frames that are named only when it is read, and
     # plans are told where the loops run.
-    alone = jobs == 1 or given["dry_run"] or given["frame"] == "all" or plan.is_told()
+    alone = jobs == 1 or given["dry_run"] or given["frame"] == "all" or select.is_told()
     if alone or (total is not None and total < LEAST):
         yield from run(sources, work, jobs, 0)
         return

@@ -17,12 +17,12 @@ def warmup(quiet: bool) -> None:
     import sys
 
     from imgconv.batch.warming import warm
-    from imgconv.compute import store
     from imgconv.errors import OutputError
+    from imgconv.jit import cache
 
-    place = store.folder()
-    if place is None or store.state() != "ready":
-        raise OutputError(f"warmup: the store {place or ''} is {store.state()}")
+    place = cache.folder()
+    if place is None or cache.state() != "ready":
+        raise OutputError(f"warmup: the store {place or ''} is {cache.state()}")
     os.environ["IMGCONV_QUIET"] = "1"  # for the processes: one line of ours is enough
     shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
     made = 0

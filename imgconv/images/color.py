@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.arrays import readable
-from imgconv.compute.scaling import mix
 from imgconv.errors import UsageError
 from imgconv.images.image import Image
+from imgconv.ops.arrays import readable
+from imgconv.ops.scaling import mix
 
 # ITU-R BT.601 luma for pixels as they are stored; BT.709 luminance in linear light.
 LUMA = (0.299, 0.587, 0.114)

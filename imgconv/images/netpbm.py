@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.rows import RowSource, band_rows, read_rows
 from imgconv.errors import ImageError, OutputError
 from imgconv.images.image import Image
+from imgconv.ops.rows import RowSource, band_rows, read_rows
 
 _TOKEN = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
 _HEADER_LIMIT = 1 << 16

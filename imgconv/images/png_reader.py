@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import bands, png_rows
 from imgconv.errors import ImageError, LimitError
 from imgconv.images.image import Image
 from imgconv.images.png_chunks import (
@@ -33,6 +32,8 @@ from imgconv.images.png_chunks import (
     parse_header,
 )
 from imgconv.images.png_inflate import Ahead, Blocks, Inflater, Inline
+from imgconv.jit import parallel as bands
+from imgconv.ops.microkernels import png_rows
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata

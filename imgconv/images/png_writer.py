@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import bands, png_rows
-from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import OutputError
 from imgconv.images.png_chunks import SIGNATURE, codec, pack
+from imgconv.jit import parallel
+from imgconv.ops.microkernels import png_rows
+from imgconv.ops.rows import ArrayRows, RowSource, read_rows
 
 _COLOR = {1: 0, 2: 4, 3: 2, 4: 6}
 _ADLER = 65521
@@ -227,7 +228,7 @@ class Writer:
         self._above: Pixels | None = None
         self._received = self._queued = self._written = 0  # rows
         self._adler = 1
-        self._crew = _Crew(threads or bands.num_threads())
+        self._crew = _Crew(threads or parallel.num_threads())
         header = width.to_bytes(4, "big") + height.to_bytes(4, "big")
         header += bytes((8 * self.dtype.itemsize, _COLOR[channels], 0, 0, 0))
         sink(SIGNATURE + pack(b"IHDR", header) + _metadata(text or {}, icc, chunks))

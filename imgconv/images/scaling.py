@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.bands import over_bands
-from imgconv.compute.scaling import scale
 from imgconv.errors import UsageError
+from imgconv.jit.parallel import over_bands
+from imgconv.ops.scaling import scale
 
 # Rules whose numbers do not depend on the map.
 FIXED = ("clip", "abs", "signed", "none")
@@ -74,13 +74,13 @@ class Mark(NamedTuple):
 
     def holds(self, dtype: np.dtype[Any]) -> bool:
         """Whether missing samples of this type can be told from others."""
-        from imgconv.compute.missing import held_by
+        from imgconv.ops.missing import held_by
 
         return any(held_by(one, dtype) for one in (self.value, self.tag) if one is not None)
 
     def put(self, samples: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> None:
         """Mark the samples where the mask is true."""
-        from imgconv.compute.missing import held_by, mark
+        from imgconv.ops.missing import held_by, mark
 
         if self.tag is not None and held_by(self.tag, samples.dtype):
             with np.errstate(over="ignore"):

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from imgconv.compute.rows import ArrayRows, RowSource
 from imgconv.errors import ImageError, LimitError
 from imgconv.images.formats import sniff
 from imgconv.images.image import Image, white_of
 from imgconv.images.reading import MAX_PIXELS, check_size, file_limit, first_of
 from imgconv.images.source import Source, is_zarr
+from imgconv.ops.rows import ArrayRows, RowSource
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata

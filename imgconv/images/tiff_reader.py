@@ -12,10 +12,10 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import bands
 from imgconv.errors import ImageError, LimitError
 from imgconv.images import tiff_color, tiff_samples
 from imgconv.images.image import Image, holder, rounded_note
+from imgconv.jit import parallel
 
 Array = npt.NDArray[Any]
 _PHOTOMETRIC, _ORIENTATION, _TILE_WIDTH, _INK_SET, _SUBSAMPLING, _ICC = (
@@ -230,7 +230,7 @@ class TiffFrame:
             for index in range(start, stop):
                 self.place(pixels, index, raw[index])
 
-        bands.over_bands(len(raw), 1, work)
+        parallel.over_bands(len(raw), 1, work)
         notes = rounded_note(pixels, self.name)
         image = self.meant(pixels)
         image.notes += notes

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import bands
-from imgconv.compute.rows import ArrayRows
 from imgconv.images.metadata import Metadata
 from imgconv.images.tiff_pages import TiffPages, reported
 from imgconv.images.tiff_reader import TiffFrame
+from imgconv.jit import parallel
+from imgconv.ops.rows import ArrayRows
 
 _BAND = 1 << 24  # bytes of samples a band: strips for every thread, little beside the filter's
 _MOST = 1 << 28  # of a band: a compressed strip beyond this is read whole or not at all
@@ -83,7 +83,7 @@ class TiffRows:
                 frame.place(pixels, index, raw, top)
 
         with reported(self.name, self._max_pixels):
-            bands.over_bands(len(wanted), 1, work)
+            parallel.over_bands(len(wanted), 1, work)
             return frame.meant(pixels).pixels
 
     def close(self) -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute import bands
-from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import OutputError
 from imgconv.images.publish import Patch
 from imgconv.images.pyramid import Cascade, level_sizes
+from imgconv.jit import parallel
+from imgconv.ops.rows import ArrayRows, RowSource, read_rows
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata
@@ -146,7 +146,7 @@ def _page(
     offsets: list[list[int]] = [[] for _ in sizes]
     counts: list[list[int]] = [[] for _ in sizes]
     cascade = Cascade(sizes, units)
-    band = np.empty((units[0] * 4 * bands.num_threads(), width, channels), source.dtype)
+    band = np.empty((units[0] * 4 * parallel.num_threads(), width, channels), source.dtype)
     for top in range(0, height, len(band)):
         part = band[: min(len(band), height - top)]
         read_rows(source, part)
@@ -226,7 +226,7 @@ def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
             stored = np.ascontiguousarray(strip, strip.dtype.newbyteorder("<"))
             strips[index] = zlib.compress(stored.view(np.uint8).data, _LEVEL)
 
-    bands.over_bands(len(strips), 1, work)
+    parallel.over_bands(len(strips), 1, work)
     return strips
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
 from imgconv.images.publish import Folder, joined
+from imgconv.ops.rows import ArrayRows, RowSource, read_rows
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.rows import ArrayRows, RowSource, read_rows
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
 from imgconv.images import remote
 from imgconv.images.image import Image, holder
 from imgconv.images.pyramid import Cascade, check_level, level_sizes
 from imgconv.images.remote import is_url
 from imgconv.images.zarr_metadata import Node, largest_piece, read_node
+from imgconv.ops.rows import ArrayRows, RowSource, read_rows
 
 CHUNK = 512  # rows and columns of a written chunk
 _MEMORY = 1 << 28  # bytes that rows at hand may take where nobody says

@@ -84,7 +84,7 @@ def _(layer: layers.Activation, after: Array, before: list[Shape]) -> list[Array
 
 @_back.register
 def _(layer: layers.Conv2d, after: Array, before: list[Shape]) -> list[Array | None]:
-    from imgconv.compute.transposed import conv_transpose2d
+    from imgconv.ops.conv_transpose import conv_transpose2d
 
     kernel, stride, sides, dilation = layer.window
     rest = [

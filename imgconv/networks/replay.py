@@ -1,6 +1,6 @@
 """A graph that is recorded at its first run and played back from then on.
 
-Recording goes through the layers once and computes nothing (`compute.tape`); the maps that it
+Recording goes through the layers once and computes nothing (`jit.capture`); the maps that it
 makes are never touched, so they take no memory. Then every map gets a place in one piece of
 memory, which two maps share where no layer needs both, and which is kept between runs: no page is
 asked of the system twice.
@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imgconv.compute import jit, tape
-from imgconv.compute.bands import num_threads
-from imgconv.compute.program import LINE, Program, Region, takes
-from imgconv.compute.tape import Tape
+from imgconv.jit import capture
+from imgconv.jit import loop as jit
+from imgconv.jit.capture import Tape
+from imgconv.jit.parallel import num_threads
+from imgconv.jit.replay import LINE, Program, Region, takes
 from imgconv.networks import layers
 from imgconv.networks.graph import Graph, Node, named
 from imgconv.networks.layers.base import Array, Layer, Shape
@@ -79,7 +80,7 @@ class Replayed(Graph):
 
     def _played(self, x: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
         """The wanted values by name, in the walk's order; None where it has to be walked."""
-        if jit.idle() or tape.current() is not None:
+        if jit.idle() or capture.current() is not None:
             return None
         key = names, x.shape, num_threads()
         if self._idle is None or self._idle[0] != key:
@@ -217,7 +218,7 @@ def _record(
     (name,) = graph.inputs
     cut = _by_image(nodes, name, x.shape)
     whole: dict[_Block, _Block] = {}  # of the batch, by that of one image
-    with tape.recording(packs) as noted, np.errstate(all="ignore"):
+    with capture.recording(packs) as noted, np.errstate(all="ignore"):
         late = _Walk(noted, name, x)
         early = _Walk(noted, name, x[:1].copy() if cut else x)
         if cut:

@@ -47,19 +47,19 @@ def _padding(text: str) -> Any:
 
 
 def _mode(text: str) -> str:
-    from imgconv.compute.padding import normalize_mode
+    from imgconv.ops.padding import normalize_mode
 
     return normalize_mode(text)
 
 
 def _activation(text: str) -> str:
-    from imgconv.compute.pointwise import parse_activation
+    from imgconv.ops.activation import parse_activation
 
     return str(parse_activation(text))
 
 
 def _combine(text: str) -> str:
-    from imgconv.compute.epilogue import check_combine
+    from imgconv.ops.epilogue import check_combine
 
     check_combine(text)
     return text
@@ -154,7 +154,7 @@ def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = 
         return ParsedStep(text, name, lambda shape: layer)
     if kind in _LAYERS:
         return _learned(kind, rest, text, name)
-    from imgconv.compute.pointwise import ACTIVATIONS, ALIASES, parse_activation
+    from imgconv.ops.activation import ACTIVATIONS, ALIASES, parse_activation
 
     head = kind.partition(":")[0]
     if head in ACTIVATIONS or head in ALIASES:
@@ -165,7 +165,7 @@ def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = 
 
 
 def _pool(kind: str, rest: Sequence[str], text: str) -> Layer:
-    from imgconv.compute.pool_text import parse_pool
+    from imgconv.ops.pool_text import parse_pool
 
     for word in rest[1:]:
         if "=" not in word:  # PyTorch's second argument is the stride, ours a pair's second number

@@ -77,7 +77,7 @@ def ssim(first: npt.NDArray[Any], second: npt.NDArray[Any], full_scale: float) -
 
     Images smaller than the 11×11 window use all pixels.
     """
-    from imgconv.compute.filtering import filter_image
+    from imgconv.ops.filter import filter_image
 
     taps = np.exp(-0.5 * (np.arange(-SSIM_RADIUS, SSIM_RADIUS + 1) / SSIM_SIGMA) ** 2)
     window = np.outer(taps, taps) / taps.sum() ** 2

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.compute.padding import source_indices
-from imgconv.compute.pool_text import Pool
 from imgconv.errors import LimitError
+from imgconv.ops.padding import source_indices
+from imgconv.ops.pool_text import Pool
 from imgconv.shapes import NO_PADDING, Pair, Sides, output_size, pair
 
 Grid = npt.NDArray[np.float64]

@@ -18,11 +18,11 @@ import pkgutil
 
 import atheris
 
-import imgconv.compute
+import imgconv.ops
 
 # Before instrumentation: Numba compiles the loops in there, and could not with atheris's calls.
-for module in pkgutil.iter_modules(imgconv.compute.__path__):
-    importlib.import_module(f"imgconv.compute.{module.name}")
+for module in pkgutil.walk_packages(imgconv.ops.__path__, "imgconv.ops."):
+    importlib.import_module(module.name)
 with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.bank.files
     import imgconv.batch.origin

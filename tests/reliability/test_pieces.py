@@ -15,27 +15,16 @@ from skimage import data
 from imgconv.bank import get_kernel
 from imgconv.cli import main
 from imgconv.cli.boundary import run
-from imgconv.compute import (
-    arithmetic,
-    box,
-    direct,
-    epilogue,
-    fourier,
-    linear,
-    matmul_layout,
-    normalization,
-    plan,
-    pointwise,
-    pooling,
-    rows,
-    scaling,
-    separable,
-    sparse,
-    tiles,
-)
-from imgconv.compute.convolution import conv2d
-from imgconv.compute.filtering import filter_image
 from imgconv.images import tiff_rows
+from imgconv.ops import activation as pointwise
+from imgconv.ops import arithmetic, epilogue, linear, rows, scaling
+from imgconv.ops import norm as normalization
+from imgconv.ops import pool as pooling
+from imgconv.ops.algorithms import box, direct, fourier, separable, sparse, tiles
+from imgconv.ops.algorithms import gemm_layout as matmul_layout
+from imgconv.ops.algorithms import select as plan
+from imgconv.ops.conv import conv2d
+from imgconv.ops.filter import filter_image
 from tests.reliability.support import save_photo
 from tests.running import num_threads
 

@@ -135,7 +135,7 @@ def test_row_24_an_edited_source_never_meets_its_old_code(store):
     source = Path(package.__file__).parent
     shutil.copytree(source, copy / "imgconv", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(source.parent / "kernels", copy / "kernels")
-    with open(copy / "imgconv" / "compute" / "direct.py", "a") as file:
+    with open(copy / "imgconv" / "ops" / "algorithms" / "direct.py", "a") as file:
         file.write("\n# edited\n")
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     result = imgconv(*APPLY, cwd=folder, env=environment)
@@ -211,7 +211,7 @@ def test_row_27_threads_jobs_and_order_leave_every_bit_alone(tmp_path, kernel):
 def test_row_27_a_piece_of_any_size_is_filtered_as_in_the_whole():
     """A pixel never knows where its tile began: what padding adds at a piece's edges aside."""
     from imgconv.bank import get_kernel
-    from imgconv.compute.filtering import filter_image
+    from imgconv.ops.filter import filter_image
 
     image = data.astronaut()[:200, :230].astype(np.float32) / 7
     weights = get_kernel("sobel-x").effective_weights()

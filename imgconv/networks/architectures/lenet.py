@@ -76,7 +76,7 @@ class Subsampling(AvgPool2d):
         return {"weight": (self.channels,), "bias": (self.channels,)}
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.normalization import scale_shift
+        from imgconv.ops.norm import scale_shift
 
         means = super().forward(*inputs)
         return scale_shift(means, self.parameter("weight") * 4, self.parameter("bias"))
@@ -87,7 +87,7 @@ class ScaledTanh(Layer):
     """1.7159 · tanh(2/3 · x), which maps ±1 to ±1: the paper's appendix A."""
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pointwise import activate
+        from imgconv.ops.activation import activate
 
         return np.float32(1.7159) * activate(inputs[0] * np.float32(2 / 3), "tanh")
 

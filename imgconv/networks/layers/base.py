@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv import shapes
-from imgconv.compute.borders import index_map
 from imgconv.errors import ModelError, ShapeError
+from imgconv.ops.borders import index_map
 
 Array = npt.NDArray[Any]
 Places = npt.NDArray[np.int64]

@@ -64,7 +64,7 @@ class Conv2d(Layer):
         return (count, self.out_channels, *shapes.output_size(size, *self.window))
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.convolution import conv2d
+        from imgconv.ops.conv import conv2d
 
         return conv2d(
             inputs[0], self.parameter("weight"), self.parameter("bias") if self.bias else None,
@@ -99,7 +99,7 @@ class ResidualConv2d(Conv2d):
             raise ShapeError(f"ResidualConv2d: {made} and {given[1]} do not fit together") from None
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.convolution import conv2d
+        from imgconv.ops.conv import conv2d
 
         return conv2d(
             inputs[0], self.parameter("weight"), self.parameter("bias") if self.bias else None,
@@ -146,7 +146,7 @@ class ConvTranspose2d(Layer):
         return (count, self.out_channels, *made)
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.transposed import conv_transpose2d
+        from imgconv.ops.conv_transpose import conv_transpose2d
 
         return conv_transpose2d(
             inputs[0], self.parameter("weight"), self.parameter("bias") if self.bias else None,
@@ -193,7 +193,7 @@ class Linear(Layer):
         return (*given[0][:-1], self.out_features)
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.linear import linear
+        from imgconv.ops.linear import linear
 
         bias = self.parameter("bias") if self.bias else None
         return linear(inputs[0], self.parameter("weight"), bias, self.activation)

@@ -108,7 +108,7 @@ class MatMul(Layer):
         return (*outer, *left[-2:-1][: len(a) > 1], *right[-1:][: len(b) > 1])
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.linear import linear
+        from imgconv.ops.linear import linear
 
         a, b = inputs
         made = self.output_shape(a.shape, b.shape)

@@ -92,7 +92,7 @@ class KernelFilter(Layer):
         return (count, maps * each, *shapes.output_size(size, *self.geometry))
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.filtering import filter_image
+        from imgconv.ops.filter import filter_image
 
         options = self._options()
 
@@ -103,7 +103,7 @@ class KernelFilter(Layer):
 
     def filtered(self, image: Array, mask: Array, fill: str) -> tuple[Array, Array]:
         """The maps of an image (H, W, C) with missing samples, and which of theirs are missing."""
-        from imgconv.compute.filtering import filter_masked
+        from imgconv.ops.filter import filter_masked
 
         maps, gone = filter_masked(
             image, mask, self.weights, self.offsets, fill=fill, **self._options()

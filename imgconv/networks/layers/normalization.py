@@ -29,7 +29,7 @@ class BatchNorm2d(Layer):
 
     def factors(self) -> tuple[Array, Array]:
         """(scale, shift), float64: the layer is x · scale + shift."""
-        from imgconv.compute.normalization import batch_norm_factors
+        from imgconv.ops.norm import batch_norm_factors
 
         weight, bias = (
             (self.parameter("weight"), self.parameter("bias")) if self.affine else (None, None)
@@ -38,7 +38,7 @@ class BatchNorm2d(Layer):
         return batch_norm_factors(mean, var, weight, bias, self.eps)
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.normalization import scale_shift
+        from imgconv.ops.norm import scale_shift
 
         return scale_shift(inputs[0], *self.factors(), self.activation)
 
@@ -60,7 +60,7 @@ class InstanceNorm2d(Layer):
         return given[0]
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.normalization import instance_norm
+        from imgconv.ops.norm import instance_norm
 
         if not self.affine:
             return instance_norm(inputs[0], eps=self.eps)
@@ -88,7 +88,7 @@ class GroupNorm(Layer):
         return given[0]
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.normalization import instance_norm, scale_shift
+        from imgconv.ops.norm import instance_norm, scale_shift
 
         x = inputs[0]
         groups = instance_norm(x.reshape(len(x), self.num_groups, -1), eps=self.eps)
@@ -119,7 +119,7 @@ class LayerNorm(Layer):
         return given[0]
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.normalization import instance_norm
+        from imgconv.ops.norm import instance_norm
 
         x = inputs[0]
         outer = x.shape[: x.ndim - len(self.normalized_shape)]
@@ -139,6 +139,6 @@ class LocalResponseNorm(Layer):
     near: int | None = None
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.normalization import local_response_norm
+        from imgconv.ops.norm import local_response_norm
 
         return local_response_norm(inputs[0], self.size, self.alpha, self.beta, self.k, self.near)

@@ -20,7 +20,7 @@ class Activation(Layer):
         return self.name
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pointwise import activate
+        from imgconv.ops.activation import activate
 
         return activate(inputs[0], self.name)
 
@@ -32,7 +32,7 @@ class Softmax(Layer):
     axis: int = 1
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pointwise import softmax
+        from imgconv.ops.activation import softmax
 
         return softmax(inputs[0], self.axis)
 
@@ -88,7 +88,7 @@ class Elementwise(Layer):
     def _finish(self, result: Array) -> Array:
         if self.activation is None:
             return result
-        from imgconv.compute.pointwise import activate
+        from imgconv.ops.activation import activate
 
         own = result if result.dtype in (np.float32, np.float64) else None
         return activate(result, self.activation, out=own)
@@ -99,7 +99,7 @@ class Add(Elementwise):
     """The sum of its inputs."""
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.arithmetic import add
+        from imgconv.ops.arithmetic import add
 
         if len(inputs) == 1:
             return self._finish(inputs[0].copy())
@@ -114,7 +114,7 @@ class Mul(Elementwise):
     """The product of its inputs."""
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.arithmetic import multiply
+        from imgconv.ops.arithmetic import multiply
 
         if len(inputs) == 1:
             return self._finish(inputs[0].copy())
@@ -152,6 +152,6 @@ class Concat(Layer):
         return Pad(tuple(amounts))
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.arithmetic import concatenate
+        from imgconv.ops.arithmetic import concatenate
 
         return concatenate(inputs, self.axis)

@@ -58,7 +58,7 @@ class MaxPool2d(_Pool):
     """torch.nn.MaxPool2d; padding also takes (top, bottom, left, right)."""
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pooling import max_pool2d
+        from imgconv.ops.pool import max_pool2d
 
         result: Array = max_pool2d(inputs[0], **self._options())
         return result
@@ -72,7 +72,7 @@ class AvgPool2d(_Pool):
     divisor_override: int | None = None
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pooling import avg_pool2d
+        from imgconv.ops.pool import avg_pool2d
 
         return avg_pool2d(
             inputs[0], **self._options(), count_include_pad=self.count_include_pad,
@@ -85,7 +85,7 @@ class MinPool2d(_Pool):
     """The smallest element of every window."""
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pooling import min_pool2d
+        from imgconv.ops.pool import min_pool2d
 
         return min_pool2d(inputs[0], **self._options())
 
@@ -97,7 +97,7 @@ class LPPool2d(_Pool):
     norm_type: float = 2.0
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pooling import lp_pool2d
+        from imgconv.ops.pool import lp_pool2d
 
         return lp_pool2d(inputs[0], self.norm_type, **self._options())
 
@@ -125,7 +125,7 @@ class AdaptiveAvgPool2d(_AdaptivePool):
     """torch.nn.AdaptiveAvgPool2d; 1 is the global mean."""
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pooling import adaptive_avg_pool2d
+        from imgconv.ops.pool import adaptive_avg_pool2d
 
         if inputs[0].shape[-2:] == shapes.pair(self.output_size, "output_size"):
             return inputs[0]
@@ -138,7 +138,7 @@ class AdaptiveMaxPool2d(_AdaptivePool):
     """torch.nn.AdaptiveMaxPool2d; 1 is the global maximum."""
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.pooling import adaptive_max_pool2d
+        from imgconv.ops.pool import adaptive_max_pool2d
 
         size: Any = self.output_size
         return adaptive_max_pool2d(inputs[0], size)

@@ -99,7 +99,7 @@ class Transpose(Layer):
         return tuple(shapes[0][axis] for axis in self.order)
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.compute.arithmetic import transpose
+        from imgconv.ops.arithmetic import transpose
 
         return transpose(inputs[0], self.order)
 

@@ -195,7 +195,7 @@ class MaxPoolIndices(MaxPool2d):
         return (self.output_shape(*shapes),) * 2
 
     def run(self, *inputs: Array) -> tuple[Array, ...]:
-        from imgconv.compute.pooling import max_pool2d
+        from imgconv.ops.pool import max_pool2d
 
         maps, places = max_pool2d(inputs[0], **self._options(), return_indices=True)
         count, channels, height, width = inputs[0].shape

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from imgconv import __version__, shapes
-from imgconv.compute.pointwise import parse_activation
 from imgconv.errors import ModelError
 from imgconv.networks.architectures import Network
 from imgconv.networks.graph import Graph, Node
@@ -39,6 +38,7 @@ from imgconv.networks.layers import (
     Softmax,
 )
 from imgconv.networks.onnx.reading import MAX_FILE, import_onnx
+from imgconv.ops.activation import parse_activation
 
 OPSET = 20  # the first with Gelu; every runtime of the last two years has it
 IR_VERSION = 9

@@ -1,1 +1,0 @@
-"""Everything that runs as machine code, and the planner that chooses what runs."""

@@ -1,0 +1,328 @@
+"""The store of compiled loops: one file of machine code per loop and machine, for all processes.
+
+An entry's name is a digest of what it was made from: the source of `imgconv/ops` and
+`imgconv/jit`, the versions of Numba and llvmlite, the CPU and its features, and the loop's
+identity. So an edited source, an upgrade or another CPU never meets a stale entry. An entry starts
+with a checksum; one that is truncated or altered is recompiled. A loop that calls another names
+its entry, which is linked to it when it is loaded. Entries appear by rename, so any number of
+processes may start cold on one store. Where the store cannot be written the loops live in memory
+only and one warning says so.
+
+The folder holds machine code, so it must belong to this user and be writable by nobody else.
+`IMGCONV_STORE` names another folder; an empty value turns the store off.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from imgconv.jit import loader
+
+try:
+    from _blake2 import blake2b  # hashlib loads OpenSSL first, which takes 3 ms
+except ImportError:
+    from hashlib import blake2b
+
+_MAGIC = b"imgconv object 3\n"
+_PREFIX = "imgconv_"  # of the symbols of loops
+_FLAT, _OBJECT = b"F", b"O"  # how an entry's code is to be loaded: as an image, or by LLVM
+_lock = threading.RLock()
+_keep: list[Any] = []  # execution engines own the loaded machine code
+_announced: set[str] = set()
+_loaded: dict[str, int] = {}  # addresses by symbol
+compiled = 0  # loops that this process had to compile
+
+
+def folder() -> str | None:
+    """Where compiled loops are kept, or None when the store is off or has no place."""
+    named = os.environ.get("IMGCONV_STORE")
+    if named is not None:
+        return named or None
+    cache = os.environ.get("XDG_CACHE_HOME")
+    if cache and os.path.isabs(cache):
+        return os.path.join(cache, "imgconv")
+    home = os.path.expanduser("~")
+    return os.path.join(home, ".cache", "imgconv") if os.path.isabs(home) else None
+
+
+@functools.cache
+def _machine_digest() -> bytes:
+    """Digest of everything but the loop itself."""
+    digest = blake2b(_MAGIC)
+    package = os.path.dirname(os.path.dirname(__file__))
+    for place in ("jit", "ops", "ops/algorithms", "ops/microkernels"):
+        folder = os.path.join(package, place)
+        for name in sorted(name for name in os.listdir(folder) if name.endswith(".py")):
+            digest.update(_content(os.path.join(folder, name)))
+    for library in ("numba", "llvmlite"):
+        digest.update(_version(library))
+    digest.update(_cpu())
+    return digest.digest()
+
+
+def _version(package: str) -> bytes:
+    """A package's version without importing it (Numba: 190 ms) or its metadata's reader (15 ms)."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return b""
+    try:
+        return _content(os.path.join(os.path.dirname(spec.origin), "_version.py"))
+    except OSError:
+        return spec.origin.encode()
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _cpu() -> bytes:
+    """What says which instructions there are; from the kernel, since asking LLVM takes 40 ms."""
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            first = file.read(16384).partition(b"\n\n")[0]
+    except OSError:
+        first = b""
+    fields = (b"vendor_id", b"cpu family", b"model", b"flags", b"CPU", b"Features")
+    known = [line for line in first.splitlines() if line.startswith(fields)]
+    if any(line.startswith((b"flags", b"Features")) for line in known):
+        return b"\n".join(known)
+    return f"{_llvm().get_host_cpu_name()} {_features()}".encode()
+
+
+@functools.cache
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@functools.cache
+def _features() -> str:
+    return str(_llvm().get_host_cpu_features().flatten())
+
+
+def wide_features() -> str:
+    """The CPU's features as LLVM writes them, with whole vectors preferred where they pay."""
+    features = _features()
+    return features + ",-prefer-256-bit" if "+avx512vbmi2" in features else features
+
+
+@functools.cache
+def vectors() -> tuple[int, int]:
+    """Return (float32 lanes of the widest vector, vector registers) of this CPU."""
+    words = {word.lstrip(b"+") for word in _cpu().replace(b",", b" ").split()}
+    if b"avx512f" in words:
+        return 16, 32
+    if b"avx" in words:
+        return 8, 16
+    return 4, 32 if words & {b"asimd", b"neon"} else 16
+
+
+@functools.cache
+def _target_machine() -> Any:
+    llvm = _llvm()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=_features(),
+        opt=3,
+        reloc="default",
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+@functools.cache
+def _engine() -> Any:
+    llvm = _llvm()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    _keep.append(engine)
+    return engine
+
+
+def has(identity: str) -> bool:
+    """Whether there is an entry for a loop, whatever is in it."""
+    path = _placed(identity)[1]
+    return path is not None and os.path.exists(path)
+
+
+def _placed(identity: str) -> tuple[str, str | None]:
+    """Return (a loop's digest, its entry's path or None where nothing is kept)."""
+    digest = blake2b(_machine_digest() + identity.encode(), digest_size=20).hexdigest()
+    place = folder()
+    return digest, os.path.join(place, f"{digest}.o") if place else None
+
+
+def symbol(identity: str) -> str:
+    """The name under which other loops call a loop."""
+    return _PREFIX + _placed(identity)[0]
+
+
+def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
+    """Return the address of a loop's machine code, from the store or freshly compiled."""
+    with _lock:
+        named = symbol(identity)
+        address = _find(named)
+        if address:
+            return address
+        global compiled
+        compiled += 1
+        _say_compiling()
+        made, calls = _make_object(*compile_ir(), named)
+        flat = loader.flatten(made, named)
+        whole = _OBJECT + " ".join(calls).encode() + b"\n" + made
+        code = _FLAT + flat if flat else whole
+        path = _placed(identity)[1]
+        if path:
+            _write(path, code)
+        address = _link(code, named) or _link(whole, named)
+        if not address:
+            raise RuntimeError(f"compiled loop has no symbol {named}")
+        _loaded[named] = address
+        return address
+
+
+def _find(named: str) -> int:
+    """The address of a loop that this process has or the store keeps, or 0."""
+    place = folder()
+    if named not in _loaded and place and named.startswith(_PREFIX):
+        code = _read(os.path.join(place, f"{named.removeprefix(_PREFIX)}.o"))
+        address = _link(code, named) if code else 0
+        if address:
+            _loaded[named] = address
+    return _loaded.get(named, 0)
+
+
+def _say_compiling() -> None:
+    _say_once(
+        "compiling",
+        "imgconv: compiling loops for this machine; later runs reuse them",
+    )
+
+
+def _say_once(key: str, message: str) -> None:
+    if key not in _announced:
+        _announced.add(key)
+        if not os.environ.get("IMGCONV_QUIET") and sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):
+                print(message, file=sys.stderr)
+
+
+def _make_object(entry: str, ir: str, symbol: str) -> tuple[bytes, list[str]]:
+    """Compile IR to an object file whose only exported symbol is `symbol`.
+
+    Returns also the symbols of the loops that it calls.
+    """
+    llvm = _llvm()
+    # A loop raises nothing, so the two calls that Numba's wrapper keeps for reporting an
+    # exception are unreachable; without a definition the object would not link on its own.
+    ir = re.sub(r"declare [^\n]*@numba_gil_(ensure|release)\(ptr[^\n]*",
+                r"define internal void @numba_gil_\1(ptr %x) { ret void }", ir)  # fmt: skip
+    module = llvm.parse_assembly(ir.replace(f"@{entry}", f"@{symbol}").replace(
+        f'@"{entry}"', f"@{symbol}"))  # fmt: skip
+    for function in module.functions:
+        if function.is_declaration and function.name.startswith(("NRT_", "numba_")):
+            # A process without Numba would jump to nowhere.
+            raise RuntimeError(f"loop needs {function.name}: it allocates or may raise")
+        if not function.is_declaration and function.name != symbol:
+            function.linkage = "internal"
+    for variable in module.global_variables:
+        if not variable.is_declaration or variable.linkage.name == "common":
+            variable.linkage = "internal"
+    module.verify()
+    calls = [f.name for f in module.functions if f.is_declaration and f.name.startswith(_PREFIX)]
+    return bytes(_target_machine().emit_object(module)), calls
+
+
+def _link(code: bytes, symbol: str) -> int:
+    """Return the address of an entry's function, or 0 where it cannot be loaded."""
+    if code[:1] == _FLAT:
+        try:
+            return loader.load(code[1:], _find)
+        except (OSError, ValueError):
+            return 0
+    llvm = _llvm()
+    engine = _engine()
+    calls, _, made = code[1:].partition(b"\n")
+    for name in calls.decode().split():
+        address = _find(name)
+        if not address:
+            return 0
+        llvm.add_symbol(name, address)
+    try:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(made))
+    except RuntimeError:
+        return 0
+    engine.finalize_object()
+    return int(engine.get_function_address(symbol))
+
+
+def _read(path: str) -> bytes | None:
+    """Return a whole, unaltered entry or None."""
+    try:
+        if not _trusted(os.path.dirname(path)):
+            return None
+        content = _content(path)
+    except OSError:
+        return None
+    header = len(_MAGIC) + 32
+    if len(content) <= header or not content.startswith(_MAGIC):
+        return None
+    checksum, code = content[len(_MAGIC) : header], content[header:]
+    return code if blake2b(code, digest_size=32).digest() == checksum else None
+
+
+def _trusted(place: str) -> bool:
+    """Whether only this user can have put code here."""
+    if os.name != "posix":
+        return True
+    status = os.stat(place)
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def state() -> str:
+    """Whether compiled loops can be kept, in words for `doctor`."""
+    place = folder()
+    if place is None:
+        return "off: loops are compiled by every process"
+    there = place
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        return f"cannot be written: loops are compiled by every process ({there})"
+    if there == place and not _trusted(place):
+        return "not trusted: it belongs to or is writable by another user"
+    return "ready"
+
+
+def _write(path: str, code: bytes) -> None:
+    """Publish an entry by rename; on failure say once that nothing is kept."""
+    import tempfile
+
+    temporary = ""
+    try:
+        place = os.path.dirname(path)
+        os.makedirs(place, exist_ok=True, mode=0o700)
+        if not _trusted(place):
+            raise PermissionError(f"{place} belongs to or is writable by another user")
+        descriptor, temporary = tempfile.mkstemp(dir=place, prefix=".new-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_MAGIC + blake2b(code, digest_size=32).digest() + code)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        _say_once(
+            "unwritable",
+            f"imgconv: compiled loops are not kept: {error.strerror or error}; "
+            "set IMGCONV_STORE to a writable folder",
+        )

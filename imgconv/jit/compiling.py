@@ -1,0 +1,186 @@
+"""From a loop's Python to LLVM IR by Numba: imported only where the store misses a loop."""
+
+import contextlib
+import gc
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+from numba import types as nb
+from numba.core import inline_closurecall
+from numba.core.ccallback import CFunc
+from numba.core.compiler import Compiler, CompilerBase, DefaultPassBuilder
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic
+
+from imgconv.jit import (
+    cache,
+    lowering,  # noqa: F401 - Numba learns of the operations on import
+)
+from imgconv.jit.loop import Emitter, Helper, Part
+from imgconv.jit.vectors import Traced
+
+
+def widen() -> None:
+    """Tell Numba to use vectors as wide as the CPU has.
+
+    Only where this process imported it for its loops: the features are part of the keys of other
+    code's caches. LLVM takes half of AVX-512's vectors, for the sake of CPUs that slow down under
+    whole ones; those with VBMI2 (Ice Lake and later) hardly do. 5×5 under u8: 63 ms of 12 MP RGB
+    at 256 bits, 30 ms at 512.
+    """
+    if numba.config.CPU_FEATURES is None:
+        numba.config.CPU_FEATURES = cache.wide_features()
+
+
+def compile_ir(
+    signature: str, body: Callable[..., None], disjoint: bool = False
+) -> tuple[str, str]:
+    """Return (entry point's symbol, LLVM IR) of a loop's body.
+
+    signature: its arguments' types. disjoint: whether no two pointers reach the same element.
+    """
+    arguments = _numba_types(signature.split())
+    # contract allows fused multiply-add and nothing that assumes NaN or Inf away.
+    options = {"error_model": "numpy", "fastmath": {"contract"}}
+    inlined: dict[int, Any] = {}
+
+    def replace(value: Any) -> Any:
+        if isinstance(value, Emitter):
+            if id(value) not in inlined:
+                inlined[id(value)] = _intrinsic(value)
+            return inlined[id(value)]
+        if isinstance(value, Part):
+            if id(value) not in inlined:
+                inlined[id(value)] = _intrinsic(value.emitter())
+            return inlined[id(value)]
+        if isinstance(value, Traced):
+            if id(value) not in inlined:
+                inlined[id(value)] = value.intrinsic()
+            return inlined[id(value)]
+        if not isinstance(value, Helper):
+            return value
+        if id(value) not in inlined:
+            # Merged before compilation: a third of the time of a compiled callee, and no call whose
+            # status would need Numba's runtime to report.
+            inlined[id(value)] = numba.njit(rebuild(value.function), inline="always", **options)
+        return inlined[id(value)]
+
+    def rebuild(function: Callable[..., Any]) -> types.FunctionType:
+        assert isinstance(function, types.FunctionType)
+        names = _global_names(function.__code__)
+        scope = {
+            name: replace(value) if name in names else value
+            for name, value in function.__globals__.items()
+        }
+        cells = tuple(
+            types.CellType(replace(cell.cell_contents)) for cell in function.__closure__ or ()
+        )
+        return types.FunctionType(
+            function.__code__, scope, function.__name__, function.__defaults__, cells
+        )
+
+    with global_compiler_lock, _uncollected(), _merging_uncopied():
+        function: Any = CFunc(
+            rebuild(body), (tuple(arguments), nb.void), {}, options,
+            _disjoint_pipeline() if disjoint else Compiler,
+        )  # fmt: skip
+        compiled = function._compile_uncached()
+        library = compiled.library
+        # Numba would also make machine code of it, for this process; the store makes its own.
+        library._finalize_final_module = lambda: None
+        library.finalize()
+        return compiled.fndesc.llvm_cfunc_wrapper_name, library.get_llvm_str()
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without searching for garbage: a tenth of a compilation goes into going through its IR."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _merging_uncopied() -> Iterator[None]:
+    """Without the copies that Numba makes of a helper before it merges it into a loop.
+
+    It makes one to protect its argument and one to return; here the argument was made for this
+    call and nobody looks at the other. They are a fifth of a compilation.
+    """
+    worker: Any = getattr(inline_closurecall, "InlineWorker", None)
+    usual = getattr(worker, "inline_function", None)
+    if usual is None or not hasattr(inline_closurecall, "copy"):
+        yield  # a Numba that does it otherwise
+        return
+
+    def inline_function(self, caller, block, place, function, arg_typs=None):  # type: ignore[no-untyped-def]
+        callee = self.run_untyped_passes(function)
+        copying = inline_closurecall.copy
+        inline_closurecall.copy = types.SimpleNamespace(deepcopy=lambda block: block)
+        try:
+            return self.inline_ir(
+                caller, block, place, callee, function.__code__.co_freevars, arg_typs=arg_typs
+            )
+        finally:
+            inline_closurecall.copy = copying
+
+    worker.inline_function = inline_function
+    try:
+        yield
+    finally:
+        worker.inline_function = usual
+
+
+def _numba_types(kinds: list[str]) -> list[Any]:
+    scalars = {
+        "u8": nb.uint8, "u16": nb.uint16, "i16": nb.int16, "i32": nb.int32,
+        "u32": nb.uint32, "i64": nb.int64, "f32": nb.float32, "f64": nb.float64,
+    }  # fmt: skip
+    return [
+        nb.CPointer(scalars[kind[:-1]]) if kind.endswith("*") else scalars[kind] for kind in kinds
+    ]
+
+
+def _intrinsic(emitter: Emitter) -> Any:
+    """Numba's form of emitted instructions: a call that casts its arguments to their kinds."""
+    from numba import types as nb
+
+    wanted = _numba_types(emitter.kinds)
+
+    def typed(context, *arguments):  # type: ignore[no-untyped-def]
+        def generate(_, builder, signature, values):  # type: ignore[no-untyped-def]
+            # One argument, the tuple of all that the call gave.
+            emitter.emit(builder, *_untuple(builder, values[0], len(wanted)))
+
+        return nb.void(nb.StarArgTuple(wanted)), generate
+
+    return intrinsic(typed)
+
+
+def _untuple(builder: Any, packed: Any, count: int) -> list[Any]:
+    return [builder.extract_value(packed, place) for place in range(count)]
+
+
+def _disjoint_pipeline() -> Any:
+    """Numba's compiler with every pointer argument marked `noalias`."""
+
+    class Disjoint(CompilerBase):  # type: ignore[misc]
+        def define_pipelines(self) -> list[Any]:
+            self.state.flags.noalias = True
+            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+    return Disjoint
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names

@@ -1,0 +1,346 @@
+"""The one Numba policy: loops are compiled once per machine and loaded without Numba.
+
+Importing Numba takes 190 ms and its own cache another 240 ms at the first call, which is more
+than a small filter's whole run. A loop is a plain Python function over raw pointers and sizes: no
+allocation, no exceptions, no array objects, so its machine code needs no Numba runtime. On a miss
+Numba makes the LLVM IR, llvmlite makes the object file, and `store` keeps it; later runs map it
+into memory without either (`machine_code`). Calls go through ctypes, which drops the GIL.
+
+Write a loop as a builder that closes over its compile-time constants (an unrolled kernel width,
+an element type's name) and returns the argument types and the body:
+
+    @loop
+    def scale_row(element: str) -> Built:
+        cast = caster(element)
+        def body(out, source, gain, count):
+            for i in range(count):
+                out[i] = cast(np.float32(source[i]) * gain)
+        return f"{element}* u8* f32 i64", body
+
+    scale_row("f32")(out, source, 2.0, out.size)
+
+Argument types: u8 u16 i16 i32 u32 i64 f32 f64, `*` for a pointer. A pointer takes an ndarray of
+that dtype (its first element's address; strides are the caller's business) or None. The first word
+`disjoint` promises that no two pointers reach the same element, unless both only read it: LLVM
+then vectorises a loop over ten rows, for which it otherwise makes no more than eight overlap
+checks, and keeps what it read from one array across stores to another.
+"""
+
+import contextlib
+import ctypes
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from imgconv.jit import cache, capture
+
+Built = tuple[str, Callable[..., None]]
+
+_CTYPES: dict[str, Any] = {
+    "u8": ctypes.c_uint8,
+    "u16": ctypes.c_uint16,
+    "i16": ctypes.c_int16,
+    "i32": ctypes.c_int32,
+    "u32": ctypes.c_uint32,
+    "i64": ctypes.c_int64,
+    "f32": ctypes.c_float,
+    "f64": ctypes.c_double,
+}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "u8": np.dtype(np.uint8),
+    "u16": np.dtype(np.uint16),
+    "i16": np.dtype(np.int16),
+    "i32": np.dtype(np.int32),
+    "u32": np.dtype(np.uint32),
+    "i64": np.dtype(np.int64),
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+}
+ELEMENT_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+DISJOINT = "disjoint "
+_lock = threading.RLock()
+
+
+class _Noting(threading.local):
+    loops: "list[tuple[Loop, tuple[Any, ...]]] | None" = None
+
+
+_noting = _Noting()
+_rehearsal: Callable[[], None] | None = None
+
+
+@contextlib.contextmanager
+def expecting(rehearsal: Callable[[], None]) -> Iterator[None]:
+    """Say what the work within does: `rehearsal` asks for its loops and runs none of them.
+
+    It is called only where a loop is missing in the store: the others are then compiled with it,
+    on two cores (`ahead`). Afterwards it is let go, and with it the image that it knows.
+    """
+    global _rehearsal
+    _rehearsal = rehearsal
+    try:
+        yield
+    finally:
+        _rehearsal = None
+
+
+def idle() -> bool:
+    """Whether this thread only notes loops."""
+    return _noting.loops is not None
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[tuple["Loop", tuple[Any, ...]]]]:
+    """Note the loops that this thread asks for; what it gets does nothing when called."""
+    noted: list[tuple[Loop, tuple[Any, ...]]] = []
+    _noting.loops = noted
+    try:
+        yield noted
+    finally:
+        _noting.loops = None
+
+
+class _Idle:
+    """Stands for a loop while loops are noted."""
+
+    def __call__(self, *arguments: Any) -> None:
+        return None
+
+    def fix(self, *leading: Any) -> "_Idle":
+        return self
+
+
+class Helper:
+    """A Python function that compiled bodies may call; Numba inlines it when they compile."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+
+def helper(function: Callable[..., Any]) -> Helper:
+    """Mark a function as callable from compiled bodies."""
+    return Helper(function)
+
+
+class Emitter:
+    """Instructions that a compiled body may call by name: LLVM IR instead of Python.
+
+    For the few lines where the registers matter. `emit(builder, *values)` appends the
+    instructions at an llvmlite IRBuilder and returns nothing; `kinds` are the values' types as in
+    a loop's signature.
+    """
+
+    def __init__(self, kinds: str, emit: Callable[..., None]) -> None:
+        self.kinds = kinds.split()
+        self.emit = emit
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError("emitted instructions exist in compiled bodies only")
+
+
+class Part:
+    """A loop that the bodies of other loops call, compiled once for all of them (`Loop.part`)."""
+
+    def __init__(self, loop: "Loop", constants: tuple[Any, ...]) -> None:
+        self.loop, self.constants = loop, constants
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError(f"{self.loop.name}: a part can only be called from a loop's body")
+
+    def emitter(self) -> Emitter:
+        """The call as instructions; the loop is compiled if it is not yet."""
+        signature = self.loop.builder(*self.constants)[0]
+        symbol = cache.symbol(self.loop._identity(self.constants, signature))
+        self.loop(*self.constants)
+
+        def emit(builder: Any, *values: Any) -> None:
+            from llvmlite import ir
+
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            known = builder.module.globals.get(symbol)
+            builder.call(known or ir.Function(builder.module, kind, symbol), values)
+
+        return Emitter(signature.removeprefix(DISJOINT), emit)
+
+
+class Function:
+    """Machine code as a function of arrays and numbers."""
+
+    def __init__(self, address: int, kinds: list[str]) -> None:
+        types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in kinds]
+        self._function = ctypes.CFUNCTYPE(None, *types)(address)
+        self._address = address
+        self._kinds = kinds
+        self._dtypes = [DTYPES[kind[:-1]] if kind.endswith("*") else None for kind in kinds]
+
+    def __call__(self, *arguments: Any) -> None:
+        self._check(len(arguments))
+        values = self._values(0, arguments)
+        noted = capture.current()
+        if noted is None:
+            self._function(*values)
+        else:
+            noted.call(self._address, self._kinds, values, arguments)
+
+    def fix(self, *leading: Any) -> Callable[..., None]:
+        """The function of the other arguments: an array's address takes a microsecond to get."""
+        values = self._values(0, leading)
+        function, count = self._function, len(leading)
+
+        def call(*rest: Any) -> None:
+            self._check(count + len(rest))
+            every = [*values, *self._values(count, rest)] if rest else values
+            noted = capture.current()
+            if noted is None:
+                function(*every)
+            else:
+                noted.call(self._address, self._kinds, every, (*leading, *rest))
+
+        call.arrays = leading  # type: ignore[attr-defined]
+        return call
+
+    def _check(self, count: int) -> None:
+        if count != len(self._kinds):
+            raise TypeError(f"loop takes {len(self._kinds)} arguments ({self._kinds}), got {count}")
+
+    def _values(self, first: int, arguments: tuple[Any, ...]) -> list[Any]:
+        """Arrays as addresses; the arguments are those from place `first` on."""
+        values = []
+        for dtype, argument in zip(self._dtypes[first:], arguments, strict=False):
+            if dtype is None or argument is None or type(argument) is int:
+                values.append(argument)
+            elif argument.dtype != dtype:
+                raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
+            else:
+                values.append(address(argument))
+        return values
+
+
+_byte_of = ctypes.c_char.from_buffer
+
+
+def address(array: Any) -> int:
+    """Where an array begins, which loops take in its place; the caller keeps it and its dtype."""
+    try:
+        return ctypes.addressof(_byte_of(array))
+    except (TypeError, ValueError):  # read-only, empty, with gaps: takes four times as long
+        return int(array.__array_interface__["data"][0])
+
+
+class Loop:
+    """A builder of compiled loops; calling it with constants gives the loop for them."""
+
+    registry: list["Loop"] = []  # noqa: RUF012 - filled by the decorator, read by warmup
+
+    def __init__(self, builder: Callable[..., Built]) -> None:
+        self.builder = builder
+        self.name = f"{builder.__module__}.{builder.__qualname__}"
+        self._ready: dict[tuple[Any, ...], Function] = {}
+        self._addresses: dict[tuple[Any, ...], int] = {}
+        functools.update_wrapper(self, builder)
+        Loop.registry.append(self)
+
+    def __call__(self, *constants: Any) -> Function:
+        if _noting.loops is not None:
+            _noting.loops.append((self, constants))
+            return cast(Function, _Idle())
+        ready = self._ready.get(constants)
+        if ready is None:
+            with _lock:
+                ready = self._ready.get(constants)
+                if ready is None:
+                    ready = self._ready[constants] = self._load(constants)
+        return ready
+
+    def address(self, *constants: Any) -> int:
+        """Where the loop for these constants begins, for other loops to call (`vectors.Call`)."""
+        self(*constants)
+        return self._addresses.get(constants, 0)
+
+    def part(self, *constants: Any) -> Part:
+        """The loop for these constants as what other loops' bodies call."""
+        return Part(self, constants)
+
+    def kept(self, constants: tuple[Any, ...]) -> bool:
+        """Whether the store has the loop for these constants."""
+        return cache.has(self._identity(constants, self.builder(*constants)[0]))
+
+    def _identity(self, constants: tuple[Any, ...], signature: str) -> str:
+        return f"{self.name}{constants!r}:{signature}"
+
+    def _load(self, constants: tuple[Any, ...]) -> Function:
+        signature, body = self.builder(*constants)
+        finish: Callable[[bool], None] | None = None
+
+        def compiled() -> tuple[str, str]:
+            nonlocal finish
+            finish = _compile_ahead((self, constants))
+            ours = "numba" not in sys.modules
+            from imgconv.jit import compiling
+
+            if ours:
+                compiling.widen()
+            return compiling.compile_ir(
+                signature.removeprefix(DISJOINT), body, signature.startswith(DISJOINT)
+            )
+
+        done = False
+        try:
+            address = cache.load(self._identity(constants, signature), compiled)
+            done = True
+        finally:
+            if finish:
+                finish(done)
+        self._addresses[constants] = address
+        return Function(address, signature.removeprefix(DISJOINT).split())
+
+
+def _compile_ahead(missed: tuple[Loop, tuple[Any, ...]]) -> Callable[[bool], None] | None:
+    global _rehearsal
+    rehearsal, _rehearsal = _rehearsal, None
+    if rehearsal is None:
+        return None
+    from imgconv.jit import ahead
+
+    return ahead.begin(missed, rehearsal)
+
+
+def loop(builder: Callable[..., Built]) -> Loop:
+    """Decorate a builder; see the module's text."""
+    return Loop(builder)
+
+
+@functools.cache
+def caster(element: str) -> Helper:
+    """A helper that converts a float to `element`: integers round half to even and saturate.
+
+    NaN becomes 0 in an integer.
+    """
+    if element == "f32":
+        return Helper(lambda value: np.float32(value))
+    if element == "f64":
+        return Helper(lambda value: np.float64(value))
+    bounds = np.iinfo(DTYPES[element])
+    low, high = float(bounds.min), float(bounds.max)
+    scalar = DTYPES[element].type
+
+    # float32 has no number between 2³¹ − 128 and 2³¹.
+    wide = element in ("i32", "u32")
+    widened = Helper((lambda value: np.float64(value)) if wide else (lambda value: value))
+
+    def cast(value):  # type: ignore[no-untyped-def]
+        value = widened(value)
+        value = value if value == value else type(value)(0)
+        value = value if value < high else type(value)(high)
+        value = value if value > low else type(value)(low)
+        return scalar(np.rint(value))
+
+    return Helper(cast)

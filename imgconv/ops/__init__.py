@@ -1,0 +1,1 @@
+"""What users call: convolution, filters, pooling, activations, normalization, linear layers."""

@@ -1,0 +1,440 @@
+"""Direct convolution for dense kernels: four output rows at a time, whole columns of taps a pass.
+
+Four output rows under a column of H taps need only H + 3 rows of the image, so a loaded vector
+meets up to four weights; one output row alone would be bound by its unaligned loads, one for each
+multiplication. Columns go outside and rows inside, so that a column's weights stay in registers
+(7×7, float32: 30 ms against 38 ms on one core the other way round). Few taps are unrolled. Over
+more of them a loop runs, with the sums of four rows by four vectors in registers from the first
+tap to the last (11×11, 12 MP RGB float32: 79 ms of one core, 104 in unrolled passes with sums in
+the first-level cache between them; 21×21: 242 and 464). Where vertical stride or dilation keep
+rows apart, such passes of one column of a few taps remain (`tiles.row_chunks`).
+
+Small kernels read the image where it lies, in its own type; only borders go through a tile.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.jit import loop as jit
+from imgconv.jit.loop import Built, Helper, loop
+from imgconv.jit.parallel import over_bands
+from imgconv.jit.vectors import dot_grid, fence, widest
+from imgconv.ops import epilogue
+from imgconv.ops.algorithms import select, tiles
+from imgconv.ops.algorithms.select import Offer
+from imgconv.ops.algorithms.tiles import (
+    ROWS,
+    Job,
+    Layout,
+    band_rows,
+    fill_tile,
+    round_up,
+    row_chunks,
+)
+
+BLOCK = 1024  # elements a pass: eight rows of sums are 32 kB
+CACHE = 400_000  # bytes of source rows that one strip of columns may keep alive
+
+
+def _columns(real: str, height: int, across: int, stride: int, dilation: int) -> Helper:
+    """A helper adding `across` columns of `height` taps to the sums of ROWS rows.
+
+    add(data, columns, weights, first, w, at, pitch, t0, t1, t2, t3): columns[first…] are the
+    columns' offsets in data, weights[w…] their weights, column by column.
+    """
+    number = jit.DTYPES[real].type
+    one, two, three = stride, 2 * stride, 3 * stride
+
+    def chain(x: int) -> Helper:
+        if x == across:
+            return Helper(
+                lambda data, columns, weights, first, w, at, pitch, t0, t1, t2, t3: (t0, t1, t2, t3)
+            )
+        rest = chain(x + 1)
+        skip = x * height
+
+        def add(  # type: ignore[no-untyped-def]
+            data, columns, weights, first, w, at, pitch, t0, t1, t2, t3
+        ):
+            place = at + columns[first + x]
+            for ky in range(height):
+                weight = weights[w + skip + ky]
+                row = ky * dilation
+                t0 += weight * number(data[place + row * pitch])
+                t1 += weight * number(data[place + (row + one) * pitch])
+                t2 += weight * number(data[place + (row + two) * pitch])
+                t3 += weight * number(data[place + (row + three) * pitch])
+            return rest(data, columns, weights, first, w, at, pitch, t0, t1, t2, t3)
+
+        return Helper(add)
+
+    return chain(0)
+
+
+def adder(real: str, height: int, across: int, stride: int, dilation: int, fresh: bool) -> Helper:
+    """A helper that runs one pass over `count` elements of ROWS rows of sums at `to`.
+
+    fresh: the pass starts the sums instead of adding to them.
+    """
+    columns_of = _columns(real, height, across, stride, dilation)
+    zero = jit.DTYPES[real].type(0)
+
+    def start(  # type: ignore[no-untyped-def]
+        sums, to, length, data, at, pitch, columns, first, weights, w, count
+    ):
+        for i in range(count):
+            t0, t1, t2, t3 = columns_of(
+                data, columns, weights, first, w, at + i, pitch, zero, zero, zero, zero
+            )
+            sums[to + i] = t0
+            sums[to + length + i] = t1
+            sums[to + 2 * length + i] = t2
+            sums[to + 3 * length + i] = t3
+
+    def add(  # type: ignore[no-untyped-def]
+        sums, to, length, data, at, pitch, columns, first, weights, w, count
+    ):
+        for i in range(count):
+            t0, t1, t2, t3 = columns_of(
+                data, columns, weights, first, w, at + i, pitch,
+                sums[to + i], sums[to + length + i],
+                sums[to + 2 * length + i], sums[to + 3 * length + i],
+            )  # fmt: skip
+            sums[to + i] = t0
+            sums[to + length + i] = t1
+            sums[to + 2 * length + i] = t2
+            sums[to + 3 * length + i] = t3
+
+    return Helper(start if fresh else add)
+
+
+def _all_passes(passes: "Passes", real: str, stride: int, dilation: int) -> Helper:
+    """A helper that leaves the sums of all taps of `count` elements of ROWS rows at `to`.
+
+    full: how many passes are of the first height, of `many`.
+    """
+    run_first = adder(real, passes.height, passes.across, stride, dilation, passes.one)
+    run_second = adder(real, max(passes.second, 1), passes.across, stride, dilation, False)
+    zero = jit.DTYPES[real].type(0)
+    one, second = passes.one, passes.second
+
+    def body(  # type: ignore[no-untyped-def]
+        sums, to, length, data, at, pitch, columns, starts, weights, w, count, full, many
+    ):
+        if not one:
+            for i in range(ROWS * length):
+                sums[to + i] = zero
+        for p in range(full):
+            run_first(
+                sums, to, length, data, at + starts[3 * p + 1] * pitch, pitch,
+                columns, starts[3 * p], weights, w + starts[3 * p + 2], count,
+            )  # fmt: skip
+        if second:
+            for p in range(full, many):
+                run_second(
+                    sums, to, length, data, at + starts[3 * p + 1] * pitch, pitch,
+                    columns, starts[3 * p], weights, w + starts[3 * p + 2], count,
+                )  # fmt: skip
+
+    return Helper(body)
+
+
+def _grid(real: str) -> Helper:
+    """The same in one pass whatever the taps: `full` columns of `many` rows of them."""
+    size = widest()
+    vectors = 4 if size == 64 else 2  # so that all sums have registers
+    block = vectors * size // jit.DTYPES[real].itemsize
+    several, single = dot_grid(ROWS, vectors, size), dot_grid(ROWS, 1, size)
+    lanes = block // vectors
+
+    def body(  # type: ignore[no-untyped-def]
+        sums, to, length, data, at, pitch, columns, starts, weights, w, count, full, many
+    ):
+        blocks = count // block
+        for b in range(blocks):
+            i = b * block
+            several(
+                sums, to + i, length, data, at + i, pitch, columns, full, many, weights, w
+            )  # fmt: skip
+        for b in range((count - blocks * block) // lanes):
+            i = blocks * block + b * lanes
+            single(
+                sums, to + i, length, data, at + i, pitch, columns, full, many, weights, w
+            )  # fmt: skip
+
+    return Helper(body)
+
+
+class Passes(NamedTuple):
+    """How the taps are cut into passes: compile-time constants of the loop.
+
+    height: taps a column of the first passes; second: of the others, or 0 where there are none.
+    across: columns a pass. one: a single pass does it all. height 0: any taps in one pass.
+    """
+
+    height: int
+    second: int
+    across: int
+    one: bool
+
+
+@loop
+def direct_rows(
+    source: str, data: str, element: str, real: str,
+    height: int, second: int, across: int, one: bool, stride: int, dilation: int,
+    combine: str, divided: bool, activation: str,
+) -> Built:  # fmt: skip
+    """Output rows top…bottom − 1, column blocks cuts[block]…, of one unit.
+
+    data: the type of a tile; the source's own where the loop may read the source in place.
+    passes: (first column, first row, first weight) of each pass; the first `full` are of `height`
+    taps a column, the others of `second`. span: weights a map has.
+    """
+    combined = combine != "none"
+    fold = epilogue.fold(combine, real, divided)
+    write = epilogue.store_past_caches(element, real, divided, combined, activation)
+    zero = jit.DTYPES[real].type(0)
+    passes_of = Passes(height, second, across, one)
+    run_all = _grid(real) if height == 0 else _all_passes(passes_of, real, stride, dilation)
+    seen_by_all = fence()
+    in_place = source == data
+    pick = Helper(
+        (lambda source, tile, plain: source if plain else tile)
+        if in_place
+        else (lambda source, tile, plain: tile)
+    )
+
+    def body(  # type: ignore[no-untyped-def]
+        out, source, tile, sums, row_map, col_map, planes, cuts, columns, passes, weights, bias,
+        values, geometry, start_in, start_out, top, bottom, block, blocks, full, count_passes, span,
+    ):  # fmt: skip
+        run = geometry[tiles.RUN]
+        maps = geometry[tiles.MAPS]
+        length = geometry[tiles.SUMS]
+        new = 4 * length
+        tall = geometry[tiles.TILE_ROWS]
+        seen = (tall - 1) * stride + geometry[tiles.EXTENT]
+        for down in range((bottom - top + tall - 1) // tall):
+            y = top + down * tall
+            rows = min(tall, bottom - y)
+            first = y * stride
+            line = row_map[first]
+            exist = min(seen, geometry[tiles.PADDED] - first)
+            # Rows of the source that follow each other: no step of a map is longer than one.
+            level = exist == seen and line >= 0 and row_map[first + seen - 1] == line + seen - 1
+            for b in range(block, blocks):
+                x = cuts[b]
+                pixels = cuts[b + 1] - x
+                plain = (
+                    in_place
+                    and level
+                    and x >= geometry[tiles.PLAIN_FROM]
+                    and x + pixels <= geometry[tiles.PLAIN_TO]
+                )
+                if plain:
+                    pitch = geometry[tiles.ROW_STRIDE]
+                    base = start_in + planes[0] + line * pitch + (x - geometry[tiles.NEAR]) * run
+                else:
+                    pitch = geometry[tiles.PITCH]
+                    base = np.int64(0)
+                    fill_tile(
+                        tile, source, start_in, row_map, col_map, planes, geometry,
+                        values[epilogue.FILL], first, exist, x, pixels + geometry[tiles.SHIFT],
+                    )  # fmt: skip
+                data = pick(source, tile, plain)
+                elements = pixels * run
+                # Whole vectors: the rest of the last one is computed and not stored.
+                count = (elements + 15) // 16 * 16
+                for group in range((rows + 3) // 4):
+                    at = base + group * 4 * stride * pitch
+                    place = start_out + (y + group * 4) * geometry[tiles.OUT_ROW] + x * run
+                    for m in range(maps):
+                        run_all(
+                            sums, new, length, data, at, pitch, columns, passes, weights,
+                            m * span, count, full, count_passes,
+                        )  # fmt: skip
+                        for r in range(min(4, rows - group * 4)):
+                            to = place + r * geometry[tiles.OUT_ROW]
+                            here = new + r * length
+                            if combined:
+                                fold(
+                                    sums, r * length, here, elements, m, maps, bias, values
+                                )  # fmt: skip
+                                here = r * length
+                            else:
+                                to += m * geometry[tiles.OUT_MAP]
+                            if not combined or m == maps - 1:
+                                add = zero if combined else bias[m]
+                                write(out, to, sums, here, elements, add, values)
+        seen_by_all(out)
+
+    arguments = (
+        f"disjoint {element}* {source}* {data}* {real}* i64* i64* i64* i64* i64* i64* {real}* "
+        f"{real}* {real}* i64* i64 i64 i64 i64 i64 i64 i64 i64 i64"
+    )
+    return arguments, body
+
+
+def offer(job: Job) -> Offer | None:
+    """For all but small jobs; the cost is that of all taps of the kernel's rectangle.
+
+    A loop is compiled for each kernel size (about a second, once a machine). `sparse` sums the
+    same taps in the same order, so its bits are the same and a small job can go there.
+    """
+    kh, kw = job.weights.shape[3:]
+    taps = len(job.channels) * kh * kw
+    if job.outputs * taps < select.SMALL:
+        return None
+    lanes = 0.5 if job.real == "f64" else 1.0
+    # Measured, u8 and float32: 3×3 0.4 and 0.9, 5×5 0.8 and 1.0, 7×7 1.0 and 1.4, 9×9 1.5 and 1.7,
+    # 15×15 3.2 and 3.6, 21×21 6.0 and 6.5, 47×47 29; in several passes 11×11 3.0 to 3.7.
+    moved = select.traffic(job)
+    if tiles.in_registers(job):
+        cost = 0.15 + 0.6 * moved + 0.0134 * taps
+    elif taps <= tiles.UNROLLED:
+        cost = 0.2 + max(0.0245 * taps, moved - 0.1)
+    else:
+        cost = 0.6 + 0.027 * taps
+    cost /= lanes
+    return Offer("direct", cost, f"direct, {kh}×{kw} taps of {len(job.channels)} channel(s)")
+
+
+def run(job: Job, choice: Offer) -> None:
+    """Compute the job's outputs, threads over bands of rows and strips of columns."""
+    height, _ = job.out_size
+    layout = Layout.of(job)
+    taps = _Taps.of(job, layout)
+    in_place = _reads_in_place(job, taps.passes)
+    data = job.source.dtype if in_place else jit.DTYPES[job.real]
+    cuts, strips = _cuts(job, in_place)
+    wide = int(np.diff(cuts).max())
+    tall = ROWS if in_place else _tile_rows(job, layout, wide)
+    geometry = layout.geometry(job, wide, tall)
+    rows_loop = direct_rows(
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[data],
+        jit.ELEMENT_NAMES[job.out.dtype], job.real,
+        taps.passes.height, taps.passes.second, taps.passes.across, taps.passes.one,
+        job.stride[0], job.dilation[0], job.combine, job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    columns = taps.columns(geometry)
+    real = jit.DTYPES[job.real]
+    bias = np.ascontiguousarray(job.bias, real)
+    values = epilogue.make_values(
+        job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
+    )
+    planes = np.array(layout.planes, np.int64).ravel()
+    tile_size = int(geometry[tiles.PLANE]) * len(layout.planes) + 4 * tiles.VECTOR
+    parts = len(strips) - 1
+    band = band_rows(height, tall, len(job.starts_in) * parts)
+    per_unit = -(-height // band) * parts
+
+    def work(first: int, last: int) -> None:
+        tile = np.empty(tile_size, data)
+        sums = np.empty(2 * ROWS * int(geometry[tiles.SUMS]), real)
+        for index in range(first, last):
+            unit, rest = divmod(index, per_unit)
+            turn, strip = divmod(rest, parts)
+            group = unit % len(job.weights)
+            rows_loop(
+                job.out, job.source, tile, sums, job.row_map, job.col_map, planes, cuts,
+                columns, taps.starts, taps.weights[group], bias[group], values, geometry,
+                job.starts_in[unit], job.starts_out[unit],
+                turn * band, min(height, (turn + 1) * band), strips[strip], strips[strip + 1],
+                taps.full, len(taps.starts) // 3, taps.span,
+            )  # fmt: skip
+
+    over_bands(per_unit * len(job.starts_in), 1, work)
+
+
+@dataclass(eq=False, repr=False)
+class _Taps:
+    """The passes' tables; `places` is (plane, element offset) of each column of taps."""
+
+    passes: Passes
+    places: list[tuple[int, int]]
+    starts: npt.NDArray[np.int64]
+    full: int
+    span: int
+    weights: list[npt.NDArray[Any]]
+
+    @classmethod
+    def of(cls, job: Job, layout: Layout) -> "_Taps":
+        groups, maps, channels, kh, kw = job.weights.shape
+        places = []
+        for c in range(channels):
+            for kx in range(kw):
+                column, phase = divmod(kx * job.dilation[1], job.stride[1])
+                places.append((layout.where[c, phase], column * job.run))
+        # (groups, M, columns, kH): a column's weights lie together.
+        bank = job.weights.transpose(0, 1, 2, 4, 3).reshape(groups, maps, channels * kw, kh)
+        if tiles.in_registers(job):
+            whole = list(bank.reshape(groups, maps, -1).astype(jit.DTYPES[job.real]))
+            passes, none = Passes(0, 0, 0, True), np.zeros(3 * kh, np.int64)
+            return cls(passes, places, none, len(places), channels * kh * kw, whole)
+        heights = row_chunks(job)
+        # Columns are helpers within helpers, which at 192 passes Numba's recursion.
+        one = len(heights) == 1 and len(places) <= tiles.UNROLLED
+        second = heights[-1] if heights[-1] != heights[0] else 0
+        passes = Passes(heights[0], second, len(places) if one else 1, one)
+        starts, pieces = [], []
+        top = at = 0
+        for height in heights:
+            for column in range(0, len(places), passes.across):
+                starts += [column, top * job.dilation[0], at]
+                piece = bank[:, :, column : column + passes.across, top : top + height]
+                pieces.append(piece.reshape(groups, maps, -1))
+                at += height * passes.across
+            top += height
+        flat = np.concatenate(pieces, axis=2).astype(jit.DTYPES[job.real])
+        full = heights.count(heights[0]) * len(places) // passes.across
+        weights = [np.ascontiguousarray(group) for group in flat]
+        return cls(passes, places, np.array(starts, np.int64), full, at, weights)
+
+    def columns(self, geometry: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Offsets of the columns in a tile."""
+        plane = int(geometry[tiles.PLANE])
+        return np.array([q * plane + offset for q, offset in self.places], np.int64)
+
+
+def _reads_in_place(job: Job, passes: Passes) -> bool:
+    """Whether the taps can be read where the image lies, and gain by it.
+
+    A tile pays where each element is converted for many taps; float images are never converted.
+    """
+    contiguous = job.stride[1] == 1 and len(job.channels) == 1 and job.pixel_stride == job.run
+    fits = bool(job.source.dtype.type(job.fill) == job.fill)
+    few = passes.one and passes.height > 0
+    return contiguous and fits and (few or job.source.dtype == jit.DTYPES[job.real])
+
+
+def _cuts(job: Job, in_place: bool) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """Return the output columns at which blocks begin, and the blocks at which strips begin.
+
+    Blocks that read the image in place are whole vectors, since a vector reads to its end.
+    """
+    width = job.out_size[1]
+    block = max(tiles.VECTOR, BLOCK // job.run // tiles.VECTOR * tiles.VECTOR)
+    cuts = {0, width}
+    right = 0
+    if in_place:
+        left = min(max(job.near, 0), width)
+        right = min(max(job.near + job.width - job.extent[1] + 1, left), width)
+        right = left + (right - left) // tiles.VECTOR * tiles.VECTOR
+        cuts |= {*range(left, right, block), right}
+    cuts |= {*range(right, width, block)}
+    blocks = len(cuts) - 1
+    strip = blocks
+    if in_place:
+        reach = (job.extent[0] + ROWS) * block * job.run * job.source.itemsize
+        strip = max(1, CACHE // reach)
+    return np.array(sorted(cuts), np.int64), sorted({*range(0, blocks, strip), blocks})
+
+
+def _tile_rows(job: Job, layout: Layout, wide: int) -> int:
+    """Output rows of a tile: as many as fit the second-level cache, at least ROWS."""
+    row = len(layout.planes) * (wide + layout.shift) * job.run
+    rows = (tiles.TILE_FLOATS // row - job.extent[0]) // job.stride[0] + 1
+    return min(64, max(rows // ROWS, 1) * ROWS, round_up(job.out_size[0], ROWS))

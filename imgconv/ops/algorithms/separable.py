@@ -1,0 +1,289 @@
+"""Kernels of low rank: a sum of a few products of a column and a row, as passes of one tap each.
+
+Square by square: as many output rows and as many elements of each as a vector has lanes, 16 with
+AVX-512. Down, a square's sums stay in registers over all taps; then the square is turned by a
+quarter, so that a vector holds one column. Across, the same code then runs again and turns the
+result back: every vector that is read stands aligned in the first or second level cache, where
+sums along the row would each read over the end of a cache line (41×41, 12 MP RGB u8, one core:
+140 ms that way). No intermediate image exists. Every output is summed in one order by one code,
+so neither bands nor strips nor threads change a bit.
+
+Factors come from the singular value decomposition, or, where image and kernel are integers, from
+an exact factorisation into integers: then every sum is an exact integer.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.jit import loop as jit
+from imgconv.jit.loop import Built, Helper, loop
+from imgconv.jit.parallel import over_bands
+from imgconv.jit.vectors import converted_rows, dot_block, fence, widest
+from imgconv.ops import epilogue, exact
+from imgconv.ops.algorithms import select, tiles
+from imgconv.ops.algorithms.select import Offer
+from imgconv.ops.algorithms.tiles import NOWHERE, Job, Layout, band_rows, round_up
+
+Array = npt.NDArray[np.float64]
+
+RESIDUE = 1e-6  # what factors may leave of a kernel, of its absolute sum
+MOST = 8  # factors of a kernel; more cost as much as a Fourier transform
+SPARE = 4  # rows and columns more than factors that may span a kernel
+GROWTH = 4.0  # how much larger the factors' absolute sum may be: rounding grows with it
+LEAST = 4  # rows and columns of a kernel; under that the dense sum is cheaper
+STRIP = 2048  # elements of an output row that a strip has
+CHUNK = 256  # elements of a square's rows that are finished and stored at a time
+
+VECTOR = widest()  # bytes
+
+
+def _gather(side: int) -> Helper:
+    """A helper: `side` elements of `rows` padded rows, from element e on, to a block of floats.
+
+    places: where each row begins in the source, or NOWHERE for a row of fill.
+    """
+
+    convert = converted_rows(VECTOR)
+
+    def body(block, source, places, rows, e, col_map, geometry, values):  # type: ignore[no-untyped-def]
+        run = geometry[tiles.RUN]
+        first = e - geometry[tiles.NEAR] * run
+        pixel = geometry[tiles.PIXEL_STRIDE]
+        if pixel == run and first >= 0 and first + side <= geometry[tiles.WIDTH] * run:
+            convert(block, source, places, first, rows, values)
+            return
+        for i in range(side):
+            x = (e + i) // run
+            column = col_map[x] if x < geometry[tiles.SHIFT] else np.int64(-1)
+            at = column * pixel + (e + i) - x * run
+            for j in range(rows):
+                inside = column >= 0 and places[j] != NOWHERE
+                block[j * side + i] = source[places[j] + at] if inside else values[epilogue.FILL]
+
+    return Helper(body)
+
+
+@loop
+def separable_rows(
+    source: str, element: str, real: str, combine: str, divided: bool, activation: str
+) -> Built:
+    """Output rows top…bottom − 1 of the pixels from x on, of one unit.
+
+    block: the rows that a square sees; turned: for each factor the squares of a strip after the
+    pass down. down, across: the factors, a row each; ends[m] is the first factor after map m's.
+    """
+    combined = combine != "none"
+    fold = epilogue.fold(combine, real, divided)
+    write = epilogue.store_past_caches(element, real, divided, combined, activation)
+    zero = jit.DTYPES[real].type(0)
+    side = VECTOR // jit.DTYPES[real].itemsize
+    square = side * side
+    gather, sum_square, seen_by_all = _gather(side), dot_block(VECTOR), fence()
+    new = side * CHUNK if combined else 0
+
+    def body(  # type: ignore[no-untyped-def]
+        out, source, block, turned, sums, row_map, col_map, places, across, down, ends, bias,
+        values, geometry, kh, kw, start_in, start_out, top, bottom, x, pixels,
+    ):  # fmt: skip
+        run = geometry[tiles.RUN]
+        maps = geometry[tiles.MAPS]
+        far = geometry[tiles.PLANE]
+        elements = pixels * run
+        seen = kh + side - 1
+        squares = (elements + (kw - 1) * run + side - 1) // side
+        for group in range((bottom - top + side - 1) // side):
+            y = top + group * side
+            rows = min(side, bottom - y)
+            for j in range(seen):
+                line = row_map[min(y + j, bottom + kh - 2)]
+                place = start_in + line * geometry[tiles.ROW_STRIDE]
+                places[j] = place if line >= 0 else NOWHERE
+            for b in range(squares):
+                gather(
+                    block, source, places, seen, x * run + b * side, col_map, geometry, values
+                )  # fmt: skip
+                for r in range(ends[maps - 1]):
+                    sum_square(
+                        turned, r * far + b * square, side, block, 0, side, kh, 0, 1, down, r * kh
+                    )
+            for c in range((elements + CHUNK - 1) // CHUNK):
+                count = min(CHUNK, elements - c * CHUNK)
+                place = start_out + y * geometry[tiles.OUT_ROW] + x * run + c * CHUNK
+                for m in range(maps):
+                    first = ends[m - 1] if m else 0
+                    for b in range((count + side - 1) // side):
+                        sum_square(
+                            sums, new + b * side, CHUNK, turned,
+                            first * far + (c * CHUNK + b * side) * side, run * side, kw,
+                            far, ends[m] - first, across, first * kw,
+                        )  # fmt: skip
+                    for j in range(rows):
+                        at = j * CHUNK
+                        if combined:
+                            fold(sums, at, new + at, count, m, maps, bias, values)
+                        if not combined or m == maps - 1:
+                            to = place + j * geometry[tiles.OUT_ROW]
+                            if not combined:
+                                to += m * geometry[tiles.OUT_MAP]
+                            write(out, to, sums, at, count, zero if combined else bias[m], values)
+        seen_by_all(out)
+
+    arguments = (
+        f"disjoint {element}* {source}* {real}* {real}* {real}* i64* i64* i64* {real}* {real}* "
+        f"i64* {real}* {real}* i64* i64 i64 i64 i64 i64 i64 i64 i64"
+    )
+    return arguments, body
+
+
+class Factors(NamedTuple):
+    """A kernel as Σ down[r] ⊗ across[r]; exact where all of them are integers."""
+
+    down: Array
+    across: Array
+
+
+def integer_factors(kernel: npt.NDArray[np.float64]) -> Factors | None:
+    """The factors of an integer kernel of rank one in integers without a common divisor across."""
+    rows, columns = np.nonzero(kernel)
+    if rows.size == 0 or np.abs(kernel).max() >= exact.EXACT["f64"]:
+        return None
+    row = kernel[rows[0]]
+    across = row / math.gcd(*(int(value) for value in row))
+    down = kernel[:, columns[0]] / across[columns[0]]
+    if (down != np.rint(down)).any() or (np.outer(down, across) != kernel).any():
+        return None
+    return Factors(down[None], across[None])
+
+
+def real_factors(kernel: npt.NDArray[np.float64], most: int) -> Factors | None:
+    """At most `most` factors that leave no more than RESIDUE of the kernel, or None."""
+    total = np.abs(kernel).sum()
+    if not np.isfinite(total) or total == 0:
+        return None
+    for u, values, vt in _decomposed(kernel, most):
+        scale = np.sqrt(values)
+        down, across = (u * scale).T, vt * scale[:, None]
+        if np.abs(kernel - down.T @ across).sum() <= RESIDUE * total:
+            growth = (np.abs(down).sum(1) * np.abs(across).sum(1)).sum()
+            return Factors(down, across) if growth <= GROWTH * total else None
+    return None
+
+
+def _decomposed(kernel: Array, most: int) -> Iterator[tuple[Array, Array, Array]]:
+    """Singular value decompositions of rank 1, 2, … up to `most`, if so many say enough.
+
+    Of a few rows and columns that span the kernel (elimination with complete pivoting): that of
+    the kernel itself lets LAPACK's threads spin for 75 ms on both cores, from 41×41 on.
+    """
+    rest = kernel.copy()
+    limit = RESIDUE / 8 * np.abs(kernel).sum()
+    columns: list[Array] = []
+    rows: list[Array] = []
+    while np.abs(rest).sum() > limit:
+        if len(rows) == min(most + SPARE, *kernel.shape):
+            return
+        i, j = np.unravel_index(np.abs(rest).argmax(), rest.shape)
+        columns.append(rest[:, j] / rest[i, j])
+        rows.append(rest[i].copy())
+        rest -= np.outer(columns[-1], rows[-1])
+    left, upper = np.linalg.qr(np.stack(columns, 1))
+    right, lower = np.linalg.qr(np.stack(rows, 1))
+    u, values, vt = np.linalg.svd(upper @ lower.T)
+    for rank in range(1, min(most, len(values)) + 1):
+        yield left @ u[:, :rank], values[:rank], vt[:rank] @ right.T
+
+
+def offer(job: Job) -> Offer | None:
+    """For one input channel, no stride and no dilation, where the factors are few enough.
+
+    Float sums miss the exact ones by less than 1e-5 of the kernel's absolute sum times the largest
+    value. A float image must be met by no zero tap (a NaN there would spread) and by one factor
+    alone (Inf − Inf would be a NaN).
+    """
+    groups, maps, channels, kh, kw = job.weights.shape
+    if channels > 1 or job.stride != (1, 1) or job.dilation != (1, 1) or min(kh, kw) < LEAST:
+        return None
+    if job.outputs * kh * kw < select.SMALL:
+        return None
+    whole = exact.is_integer(job.source.dtype, job.weights, job.fill)
+    floats = not np.issubdtype(job.source.dtype, np.integer)
+    if floats and not job.weights.all():
+        return None
+    most = 1 if floats or whole else MOST
+    found = []
+    for kernel in job.weights.reshape(groups * maps, kh, kw):
+        factors = integer_factors(kernel) if whole else real_factors(kernel, most)
+        if factors is None:
+            return None
+        found.append(factors)
+    rank = sum(len(factors.down) for factors in found) / len(found)
+    lanes = 0.5 if job.real == "f64" else 1.0
+    # Measured, u8 and float32: 9×9 0.7 and 1.0, 15×15 0.9 and 1.2, 31×31 1.4 and 1.8, 63×63 2.3
+    # and 3.1; of rank two 15×15 1.2, 31×31 2.1.
+    # What is not u8 leaves the first-level cache between squares.
+    wide = 0.008 * kh if job.source.itemsize > 1 else 0.0
+    cost = (0.28 + 0.5 * select.traffic(job) + wide + 0.0155 * rank * (kh + kw)) / lanes
+    kind = "in integers, exact" if whole else f"{rank:g} of rank one a map"
+    return Offer("separable", cost, f"rows, then columns of {kh}×{kw} taps ({kind})", found)
+
+
+def run(job: Job, choice: Offer) -> None:
+    """Compute the job's outputs, threads over bands of rows and strips of columns."""
+    groups, maps, _, kh, kw = job.weights.shape
+    real = jit.DTYPES[job.real]
+    banks = []
+    for group in range(groups):
+        factors = choice.detail[group * maps : (group + 1) * maps]
+        ends = np.cumsum([len(factor.down) for factor in factors]).astype(np.int64)
+        # C order: the decomposition's own arrays are transposed.
+        down = np.concatenate([factor.down for factor in factors]).astype(real, "C")
+        across = np.concatenate([factor.across for factor in factors]).astype(real, "C")
+        banks.append((across, down, ends, np.ascontiguousarray(job.bias[group], real)))
+    rank = max(int(ends[-1]) for _, _, ends, _ in banks)
+    height, width = job.out_size
+    strips = max(1, width * job.run // STRIP)
+    wide = -(-width // strips)
+    strips = -(-width // wide)
+    side = VECTOR // real.itemsize
+    geometry = Layout.of(job).geometry(job, wide, 1)
+    geometry[tiles.SHIFT] = len(job.col_map)
+    far = geometry[tiles.PLANE] = round_up((wide + kw) * job.run + side, CHUNK) * side
+    values = epilogue.make_values(
+        job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
+    )
+    rows_loop = separable_rows(
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
+        job.real, job.combine, job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    band = band_rows(height, side, len(job.starts_in) * strips)
+    per_unit = -(-height // band) * strips
+
+    def work(first: int, last: int) -> None:
+        block = _aligned((kh + side) * side, real)
+        turned = _aligned(rank * int(far), real)
+        sums = _aligned(2 * side * CHUNK, real)
+        places = np.empty(kh + side, np.int64)
+        for index in range(first, last):
+            unit, rest = divmod(index, per_unit)
+            turn, strip = divmod(rest, strips)
+            rows_loop(
+                job.out, job.source, block, turned, sums, job.row_map, job.col_map, places,
+                *banks[unit % groups], values, geometry, kh, kw,
+                job.starts_in[unit] + job.channels[0], job.starts_out[unit],
+                turn * band, min(height, (turn + 1) * band),
+                strip * wide, min(wide, width - strip * wide),
+            )  # fmt: skip
+
+    over_bands(per_unit * len(job.starts_in), 1, work)
+
+
+def _aligned(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Zeros that begin at a line of the cache, so that no vector of them straddles two."""
+    spare = 64 // dtype.itemsize
+    found = np.zeros(count + spare, dtype)
+    first = -found.__array_interface__["data"][0] % 64 // dtype.itemsize
+    return found[first : first + count]

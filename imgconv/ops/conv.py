@@ -1,0 +1,286 @@
+"""conv2d: the convolution of torch.nn.functional.conv2d on NumPy arrays, compiled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv import shapes
+from imgconv.errors import ShapeError
+from imgconv.jit import capture
+from imgconv.jit.parallel import num_threads
+from imgconv.ops import epilogue, exact
+from imgconv.ops.algorithms import select, tiles
+from imgconv.ops.algorithms.tiles import Job
+from imgconv.ops.arrays import real_type, supported
+from imgconv.ops.borders import index_map
+from imgconv.ops.linear import linear
+from imgconv.ops.padding import normalize_mode
+
+Ints = int | Sequence[int]
+
+
+def conv2d(
+    x: npt.NDArray[Any],
+    weight: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = None,
+    stride: Ints = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    pad_value: float = 0.0,
+    flip: bool = False,
+    activation: Any = None,
+    residual: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]:
+    """Return the cross-correlation of x (C, H, W) or (N, C, H, W) with a bank of filters.
+
+    Semantics are those of torch.nn.functional.conv2d (and torch.nn.Conv2d for padding modes);
+    the result is (…, C_out, H', W'), float64 for float64 input and float32 otherwise.
+
+    weight: (C_out, C_in/groups, kH, kW). bias: (C_out,) or None.
+    stride, dilation: an integer or a (vertical, horizontal) pair, at least 1.
+    padding: `same`, `valid`, `full`, a number, a pair, or (top, bottom, left, right).
+    padding_mode: zeros, constant (pad_value), reflect, replicate, circular or symmetric; pads
+        wider than the image extend periodically, as numpy.pad does.
+    flip: rotate each filter by 180°, which makes it a true convolution.
+    activation: a name with parameters as `pointwise.parse_activation` takes it, applied last.
+    residual: what is added to the result before the activation, by NumPy's rules; behind a 1×1
+        kernel while the result is in the cache.
+
+    Sums are float32 unless x is float64 or of 32-bit integers. Integer images under integer
+    weights, or integers over one divisor, have exact sums (in float64 where float32 would round)
+    and results that are rounded once; ValueRangeError where sums may pass 2⁵³. In
+    small banks taps of weight zero are skipped, so a NaN under them does not spread; in a
+    network's layer (`matmul.offer`) every tap counts.
+    Raises ShapeError for sizes that do not fit together, naming both numbers.
+    """
+    dense = groups == 1 and _all(stride, 1) and _all(padding, 0) and _all(dilation, 1)
+    if residual is not None and not (dense and _mixes(x, weight, residual)):
+        from imgconv.ops.arithmetic import add
+
+        sums = conv2d(
+            x, weight, bias, stride, padding, dilation, groups, padding_mode, pad_value, flip
+        )
+        return add(sums, residual, activation)
+    if dense and not flip and _covers(x, weight, bias):
+        # Squeeze-and-excite layers and LeNet-5's last: as a map of one pixel, a vector would be a
+        # sixteenth full.
+        rows = x.reshape(*x.shape[:-3], -1)
+        return linear(rows, weight.reshape(len(weight), -1), bias, activation)[..., None, None]
+    key = _key(
+        x, weight, stride, padding, dilation, groups, padding_mode, pad_value, activation,
+        residual is not None,
+    )  # fmt: skip
+    layer = None if flip or key is None else _layers.get(key)
+    if layer is not None:
+        return layer(x, weight, bias, residual)
+    if x.ndim not in (3, 4):
+        raise ShapeError(f"conv2d: input of shape {x.shape}, expected (C, H, W) or (N, C, H, W)")
+    batch = supported(x if x.ndim == 4 else x[None])
+    weights = check_weights(weight, flip, "conv2d")
+    c_out, per_group, kh, kw = weights.shape
+    count, c_in, height, width = batch.shape
+    shapes.check_groups(c_in, c_out, groups, "conv2d")
+    if per_group * groups != c_in:
+        raise ShapeError(
+            f"conv2d: weight {weights.shape} with groups={groups} expects "
+            f"in_channels={per_group * groups}, got {c_in}"
+        )
+    offsets = check_bias(bias, c_out, "conv2d")
+    window = Window(height, width, (kh, kw), stride, padding, dilation, padding_mode, pad_value)
+    out = np.empty((count, c_out, *window.out_size), real_type(x))
+    sn, sc, sy, sx = (step // batch.itemsize for step in batch.strides)
+    maps = c_out // groups
+    area = window.out_size[0] * window.out_size[1]
+    weights, divisor = exact.rational_form(batch.dtype, weights, 1.0, window.fill)
+    real = exact.sums_type(batch.dtype, weights, offsets, window.fill, divisor)
+    chosen = select.run(
+        Job(
+            source=batch,
+            starts_in=[n * sn + g * per_group * sc for n in range(count) for g in range(groups)],
+            channels=[c * sc for c in range(per_group)],
+            row_stride=sy,
+            pixel_stride=sx,
+            run=1,
+            near=window.sides.left,
+            width=width,
+            row_map=window.row_map,
+            col_map=window.col_map,
+            weights=weights.reshape(groups, maps, per_group, kh, kw),
+            bias=offsets.reshape(groups, maps),
+            stride=window.stride,
+            dilation=window.dilation,
+            out=out,
+            starts_out=[u * maps * area for u in range(count * groups)],
+            out_size=window.out_size,
+            out_map=area,
+            out_row=window.out_size[1],
+            real=real,
+            activation=epilogue.activation_key(activation),
+            fill=window.fill,
+            divisor=divisor,
+            limit=exact.limit_of(batch.dtype, weights, window.fill, divisor),
+            residual=residual,
+        )
+    )
+    if chosen is not None and chosen.algorithm == "gemm" and key is not None and not flip:
+        capture.keep(chosen.detail)
+        _keep(key, _Layer(chosen.detail, out.shape if x.ndim == 4 else out.shape[1:]))
+    else:
+        capture.refuse()
+    return out if x.ndim == 4 else out[0]
+
+
+def _all(numbers: Any, number: int) -> bool:
+    """Whether an option of one or several numbers says `number` of every axis and side."""
+    if isinstance(numbers, tuple | list):
+        return all(one == number for one in numbers)
+    return bool(numbers == number)
+
+
+def _covers(x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None) -> bool:
+    """Whether kernels of maps' size meet them in float32: a layer, or maps of one pixel."""
+    return (
+        x.ndim in (3, 4) and x.dtype == np.float32 and getattr(weight, "ndim", 0) == 4
+        and x.shape[-3:] == weight.shape[1:] and x.size > 0 and weight.size > 0
+        and (x.shape[-2:] == (1, 1) or (len(weight) >= 4 and weight[0].size >= 8))
+        and (bias is None or bias.shape == weight.shape[:1])
+    )  # fmt: skip
+
+
+def _mixes(x: npt.NDArray[Any], weight: npt.NDArray[Any], residual: npt.NDArray[Any]) -> bool:
+    """Whether it is a 1×1 convolution that `matmul` takes, and the residual fits its result."""
+    return (
+        x.ndim == 4 and x.dtype == residual.dtype == np.float32 and x.flags.c_contiguous
+        and getattr(weight, "ndim", 0) == 4 and weight.shape[1:] == (x.shape[1], 1, 1)
+        and len(weight) >= 4 and x.shape[1] >= 8 and x.shape[2] * x.shape[3] > 1 and x.size > 0
+        and x.shape[3] <= tiles.WIDEST and residual.flags.c_contiguous and residual.flags.aligned
+        and residual.shape == (len(x), len(weight), *x.shape[2:])
+    )  # fmt: skip
+
+
+class _Layer:
+    """A layer of a network that was computed before: only its numbers are new."""
+
+    def __init__(self, product: Any, shape: tuple[int, ...]) -> None:
+        self._product = product
+        self._shape = shape
+
+    def __call__(
+        self, x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None,
+        residual: npt.NDArray[Any] | None,
+    ) -> npt.NDArray[Any]:  # fmt: skip
+        plain = isinstance(bias, np.ndarray) and bias.dtype == np.float32
+        if bias is None or not plain or bias.shape != weight.shape[:1]:
+            bias = check_bias(bias, weight.shape[0], "conv2d")
+        out = np.empty(self._shape, np.float32)
+        capture.keep(self._product)
+        more = () if residual is None else (residual,)
+        self._product(out, x, weight, bias, *more)
+        return out
+
+
+_layers: dict[Any, _Layer] = {}  # working out a layer's geometry takes 0.2 ms, as a small one does
+
+
+def _key(x: npt.NDArray[Any], weight: npt.NDArray[Any], *options: Any) -> Any:
+    """What decides how a layer is computed, or None where x is not read as it lies."""
+    try:
+        flags = x.flags
+        if x.dtype != np.float32 or not flags.aligned:
+            return None
+        if not flags.c_contiguous and any(step % 4 for step in x.strides):
+            return None
+        if list in map(type, options):
+            options = tuple(tuple(one) if isinstance(one, list) else one for one in options)
+        key = x.shape, x.strides, weight.shape, num_threads(), options
+        hash(key)
+    except (TypeError, AttributeError):
+        return None
+    return key
+
+
+def _keep(key: Any, layer: _Layer) -> None:
+    if len(_layers) >= 1024:
+        _layers.clear()
+    _layers[key] = layer
+
+
+MOST_PADDED = 1 << 27  # rows or columns with padding: an index of 1 GB
+
+
+class Window:
+    """Stride, padding and dilation resolved against an image's and a kernel's size.
+
+    Attributes: stride, dilation (pairs), sides (the four pads), out_size, fill, and row_map,
+    col_map: the source row and column of every padded one. Raises ShapeError.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        kernel_size: shapes.Pair,
+        stride: Ints,
+        padding: int | str | Sequence[int],
+        dilation: Ints,
+        padding_mode: str,
+        pad_value: float,
+    ) -> None:
+        mode = normalize_mode(padding_mode)
+        self.stride = shapes.pair(stride, "stride")
+        self.dilation = shapes.pair(dilation, "dilation")
+        self.sides = shapes.resolve_padding(padding, kernel_size, self.dilation, self.stride)
+        self.out_size = shapes.output_size(
+            (height, width), kernel_size, self.stride, self.sides, self.dilation
+        )
+        self.fill = float(pad_value) if mode == "constant" else 0.0
+        top, bottom, left, right = self.sides
+        padded = height + top + bottom, width + left + right
+        if max(padded) > MOST_PADDED:
+            raise ShapeError(
+                f"padding and dilation={self.dilation[0]},{self.dilation[1]} make the input "
+                f"{padded[0]}×{padded[1]}, expected at most {MOST_PADDED} a side"
+            )
+        # Steps beyond the padded image, and gaps between the taps of one, are never taken; as
+        # numbers without a limit they would make the spare columns as long.
+        self.stride = min(self.stride[0], padded[0]), min(self.stride[1], padded[1])
+        rows, cols = kernel_size
+        self.dilation = self.dilation[0] if rows > 1 else 1, self.dilation[1] if cols > 1 else 1
+        self.row_map = index_map(height, top, bottom, mode)
+        # A strided tile may read, and then ignore, a few columns beyond the last tap.
+        spare = 2 * self.stride[1] + (kernel_size[1] - 1) * self.dilation[1]
+        columns = index_map(width, left, right, mode)
+        self.col_map = np.concatenate([columns, np.full(spare, -1, np.int64)])
+
+
+def check_weights(weight: npt.NDArray[Any], flip: bool, operation: str) -> npt.NDArray[Any]:
+    """Return a bank (C_out, C_in/groups, kH, kW), rotated by 180° for `flip`.
+
+    float32 stays what it is, so that a network's weights are read where they lie; all else
+    becomes float64.
+    """
+    weights = np.asarray(weight)
+    if weights.dtype != np.float32:
+        weights = weights.astype(np.float64, copy=False)
+    if weights.ndim != 4 or 0 in weights.shape:
+        raise ShapeError(
+            f"{operation}: weight of shape {weights.shape}, expected a non-empty "
+            "(C_out, C_in/groups, kH, kW)"
+        )
+    return weights[:, :, ::-1, ::-1] if flip else weights
+
+
+def check_bias(
+    bias: npt.NDArray[Any] | None, c_out: int, operation: str
+) -> npt.NDArray[np.float64]:
+    """Return the bias as float64 (C_out,), zeros for None."""
+    if bias is None:
+        return np.zeros(c_out)
+    offsets = np.asarray(bias, np.float64)
+    if offsets.shape != (c_out,):
+        raise ShapeError(f"{operation}: bias of shape {offsets.shape}, expected ({c_out},)")
+    return offsets

@@ -1,0 +1,298 @@
+"""filter_image: a bank of filters over an interleaved image, from its dtype to the output's."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv import shapes
+from imgconv.errors import ShapeError
+from imgconv.jit import memory
+from imgconv.jit.loop import DTYPES, ELEMENT_NAMES
+from imgconv.ops import epilogue, exact
+from imgconv.ops.algorithms import select
+from imgconv.ops.algorithms.tiles import Job
+from imgconv.ops.arrays import supported
+from imgconv.ops.conv import Ints, Window, check_bias, check_weights
+
+if TYPE_CHECKING:
+    from imgconv.ops.missing import Mask
+
+
+def filter_image(
+    pixels: npt.NDArray[Any],
+    weights: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = None,
+    *,
+    stride: Ints = 1,
+    padding: int | str | Sequence[int] = "same",
+    dilation: Ints = 1,
+    padding_mode: str = "reflect",
+    pad_value: float = 0.0,
+    flip: bool = False,
+    groups: int | None = None,
+    combine: str = "none",
+    activation: Any = None,
+    gain: float = 1.0,
+    offset: float = 0.0,
+    out_dtype: npt.DTypeLike | None = np.float32,
+    divisor: float = 1.0,
+    anchor: Ints | None = None,
+    missing: float | None = None,
+    missing_fill: str = "keep",
+) -> npt.NDArray[Any]:
+    """Return the maps of an image (H, W, C) under K filters.
+
+    weights: (K, C_in/groups, kH, kW). With C_in/groups = 1 every channel is filtered on its own
+    and the result is (M, H', W', C); with C_in/groups = C it is (M, H', W', 1). M is K, or 1
+    when `combine` (magnitude, max, sum, mean) makes one map of them. groups: the semantics of
+    Conv2d instead: filter k sees only the channels of group k · groups // K, and the result is
+    (K, H', W', 1); it cannot be combined.
+
+    value = activation(combine(conv / divisor + bias)) · gain + offset, then cast to out_dtype;
+    integers round half to even and saturate, NaN becomes 0 there. out_dtype None is the type of
+    the sums: float64 where float32 would round a result that is rounded again later.
+    Integer images under integer weights, also over a divisor, or under decimals of up to seven
+    places: sums are exact and a result is rounded once, up to 2⁵³ (2⁵² over a divisor); larger
+    ones raise ValueRangeError. stride, padding, dilation, padding_mode, pad_value and flip are
+    those of `conv2d`.
+
+    anchor: row and column of the tap, of `weights` as they are given, that lies on the output's
+    pixel; by default the middle, and of an even side the tap before it. It keeps the size, or
+    divides it by the stride, and needs padding="same".
+
+    missing: samples of this value, or NaN, are left out and the weights that remain renormalized
+    (`ops.missing`); where that is impossible the result is NaN, or `missing` in integers, or 0
+    where they cannot hold it. missing_fill: "keep" leaves a result missing whose middle is;
+    "interpolate" gives it the value of its neighbors.
+    Raises ShapeError for sizes that do not fit together, UsageError for an unknown rule or mode.
+    """
+    options: dict[str, Any] = {
+        "stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode,
+        "pad_value": pad_value, "flip": flip, "groups": groups, "combine": combine,
+        "activation": activation, "gain": gain, "offset": offset, "out_dtype": out_dtype,
+        "divisor": divisor, "anchor": anchor,
+    }  # fmt: skip
+    if missing is None:
+        job = make_job(pixels, weights, bias, **options)
+        select.run(job)
+        return job.out
+    from imgconv.ops.missing import mark, mask_of
+
+    mask = mask_of(pixels, missing)
+    out, marks = filter_masked(pixels, mask, weights, bias, fill=missing_fill, **options)
+    mark(out, marks, missing)
+    return out
+
+
+def filter_masked(
+    pixels: npt.NDArray[Any], mask: "Mask", weights: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = None, *, fill: str = "keep", **options: Any,
+) -> tuple[npt.NDArray[Any], "Mask"]:  # fmt: skip
+    """`filter_image`'s maps of an image whose samples are missing where `mask` says so.
+
+    Return (maps, which of their samples have no result and hold any number). fill: `missing_fill`.
+    options, errors: those of `make_job`.
+    """
+    from imgconv.ops.missing import Centers, check_fill, renormalize, without
+
+    check_fill(fill)
+    some = bool(mask.any())
+    job = make_job(without(pixels, mask) if some else pixels, weights, bias, **options)
+    size = pixels.shape[0], pixels.shape[1]
+    centers = Centers(job, size) if fill == "keep" else None
+    select.run(job)
+    if not some:
+        return job.out, np.zeros(job.out.shape, bool)
+    marks = renormalize(job, mask)
+    if centers is not None:
+        middles = centers.missing(mask, 0, job.out_size[0], 0, job)
+        marks |= middles.repeat(len(marks) // len(middles), axis=0)
+    return job.out, marks
+
+
+class Bank(NamedTuple):
+    """Filters of one size; their weights are divided by the divisor."""
+
+    weights: npt.NDArray[Any]
+    bias: npt.NDArray[Any] | None = None
+    divisor: float = 1.0
+
+
+def filter_banks(
+    pixels: npt.NDArray[Any], banks: Iterable[tuple[Any, ...]], **options: Any
+) -> list[npt.NDArray[Any]]:
+    """The maps of an image (H, W, C) under each bank: `filter_image`'s, bit for bit.
+
+    Neighbours in `banks` that the planner sums tap by tap, in one type and over one window, share
+    one walk over the image: each of its rows meets all their taps while it is in the first-level
+    cache. banks: (weights, bias, divisor) of each. options: those of `make_job`; its errors.
+    """
+    jobs = [
+        make_job(pixels, one.weights, one.bias, divisor=one.divisor, **options, allocate=False)
+        for one in (Bank(*bank) for bank in banks)
+    ]
+    offers = [select.choose(job) if job.out.size else None for job in jobs]
+    found: list[npt.NDArray[Any]] = []
+    while len(found) < len(jobs):
+        first = len(found)
+        end = first + 1
+        while end < len(jobs) and _alike(jobs[first], offers[first], jobs[end], offers[end]):
+            end += 1
+        offer = offers[first]
+        joined = _joined(jobs[first:end])
+        if offer is not None:
+            select.run_by(joined, offer)
+        ends = np.cumsum([0] + [len(job.out) for job in jobs[first:end]])
+        found += [joined.out[a:b] for a, b in itertools.pairwise(ends)]
+    return found
+
+
+def _alike(a: Job, first: select.Offer | None, b: Job, second: select.Offer | None) -> bool:
+    """Whether two jobs over one image are summed by one loop over one window."""
+    return (
+        first is not None and second is not None
+        and first.algorithm == second.algorithm and first.algorithm in ("direct", "sparse")
+        and a.combine == b.combine == "none" and len(a.starts_in) == len(b.starts_in) == 1
+        and a.weights.shape[2:] == b.weights.shape[2:] and a.out.shape[1:] == b.out.shape[1:]
+        and (a.real, a.divisor, a.near) == (b.real, b.divisor, b.near)
+        and a.out.dtype == b.out.dtype and a.limit == b.limit
+        and np.array_equal(a.row_map, b.row_map) and np.array_equal(a.col_map, b.col_map)
+    )  # fmt: skip
+
+
+def _joined(jobs: list[Job]) -> Job:
+    """One job of all maps of jobs that are alike, its result not yet computed."""
+    maps = sum(len(job.out) for job in jobs)
+    return replace(
+        jobs[0],
+        weights=np.concatenate([job.weights for job in jobs], axis=1),
+        bias=np.concatenate([job.bias for job in jobs], axis=1),
+        out=memory.empty((maps, *jobs[0].out.shape[1:]), jobs[0].out.dtype),
+    )
+
+
+def make_job(
+    pixels: npt.NDArray[Any],
+    weights: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = None,
+    *,
+    stride: Ints = 1,
+    padding: int | str | Sequence[int] = "same",
+    dilation: Ints = 1,
+    padding_mode: str = "reflect",
+    pad_value: float = 0.0,
+    flip: bool = False,
+    groups: int | None = None,
+    combine: str = "none",
+    activation: Any = None,
+    gain: float = 1.0,
+    offset: float = 0.0,
+    out_dtype: npt.DTypeLike | None = np.float32,
+    divisor: float = 1.0,
+    later: tuple[float, float] = (1.0, 0.0),
+    anchor: Ints | None = None,
+    allocate: bool = True,
+) -> Job:
+    """Check the arguments of `filter_image` and lay the work out; its result is the job's out.
+
+    later: gain and offset that the caller gives results before it rounds them to integers.
+    allocate: False where only the layout is wanted; then `out` must not be written to.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] == 0:
+        raise ShapeError(f"filter: image of shape {pixels.shape}, expected (H, W, C)")
+    source = supported(pixels)
+    height, width, channels = source.shape
+    bank = check_weights(weights, flip, "filter")
+    count, per_group, kh, kw = bank.shape
+    if groups is not None:
+        _check_groups(groups, channels, count, per_group, combine)
+    elif per_group not in (1, channels):
+        raise ShapeError(
+            f"filter: the kernel has {per_group} input channels, the image {channels}; "
+            "expected 1 or as many, or --groups"
+        )
+    epilogue.check_combine(combine)
+    offsets = check_bias(bias, count, "filter")
+    if anchor is not None:
+        padding = _anchored(anchor, (kh, kw), dilation, padding, flip)
+    window = Window(height, width, (kh, kw), stride, padding, dilation, padding_mode, pad_value)
+    middle = (
+        window.sides[::2] if anchor is not None
+        else ((kh - 1) * window.dilation[0] // 2, (kw - 1) * window.dilation[1] // 2)
+    )  # fmt: skip
+    mixing = groups is not None or (per_group == channels and channels > 1)
+    units = groups or 1
+    if not mixing and source.strides[2] != source.itemsize and channels > 1:
+        source = np.ascontiguousarray(source)
+    bank, divisor = exact.rational_form(source.dtype, bank, divisor, window.fill)
+    real = exact.sums_type(
+        source.dtype, bank, offsets, window.fill, divisor, combine, gain, offset, later
+    )
+    dtype = DTYPES[real] if out_dtype is None else np.dtype(out_dtype)
+    if dtype not in ELEMENT_NAMES or dtype == np.int64:
+        raise ShapeError(f"filter: out_dtype={dtype}, expected uint8, uint16, int16, int32, "
+                         "uint32, float32 or float64")  # fmt: skip
+    run = 1 if mixing else channels
+    out_height, out_width = window.out_size
+    maps = count if combine == "none" else 1
+    out_map = out_height * out_width * run
+    shape = (maps, out_height, out_width, run)
+    out = memory.empty(shape, dtype) if allocate else np.broadcast_to(np.empty(1, dtype), shape)
+    sy, sx, sc = (step // source.itemsize for step in source.strides)
+    return Job(
+        source=source,
+        starts_in=[unit * per_group * sc for unit in range(units)],
+        channels=[c * sc for c in range(per_group)],
+        row_stride=sy,
+        pixel_stride=sx,
+        run=run,
+        near=window.sides.left,
+        width=width,
+        row_map=window.row_map,
+        col_map=window.col_map,
+        weights=bank.reshape(units, count // units, per_group, kh, kw),
+        bias=offsets.reshape(units, count // units),
+        stride=window.stride,
+        dilation=window.dilation,
+        out=out,
+        starts_out=[unit * (count // units) * out_map for unit in range(units)],
+        out_size=window.out_size,
+        out_map=out_map,
+        out_row=out_width * run,
+        real=real,
+        combine=combine,
+        activation=epilogue.activation_key(activation),
+        fill=window.fill,
+        gain=gain,
+        offset=offset,
+        divisor=divisor,
+        limit=exact.limit_of(source.dtype, bank, window.fill, divisor,
+                             count if combine in ("sum", "mean") else 1),
+        middle=middle,
+    )  # fmt: skip
+
+
+def _anchored(
+    anchor: Ints, size: shapes.Pair, dilation: Ints, padding: Any, flip: bool
+) -> shapes.Sides:
+    """The padding that puts the tap at `anchor`, of the kernel before its flip, on the output."""
+    if padding != "same":
+        raise ShapeError(f"filter: anchor={anchor} with padding={padding}, expected padding=same")
+    shapes.anchored_sides(anchor, size)  # named as it was given
+    place = shapes.flipped_anchor(anchor, size) if flip else anchor
+    return shapes.anchored_sides(place, size, shapes.pair(dilation, "dilation"))
+
+
+def _check_groups(groups: int, channels: int, count: int, per_group: int, combine: str) -> None:
+    shapes.check_groups(channels, count, groups, "filter")
+    if per_group * groups != channels:
+        raise ShapeError(
+            f"filter: {per_group} input channels a filter with groups={groups} expect an image of "
+            f"{per_group * groups} channels, got {channels}"
+        )
+    if groups > 1 and combine != "none":
+        raise ShapeError(f"filter: combine={combine} with groups={groups}, expected groups=1")

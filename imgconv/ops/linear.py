@@ -1,0 +1,117 @@
+"""linear: a fully connected layer, the weights read once in the order they lie in memory.
+
+At batch 1 the product is bound by reading the weights (VGG's first is 411 MB), so they are used
+where they are memory-mapped; a batch shares one reading of them. NumPy's matmul is not used: its
+sums depend on the batch and on the number of threads; these do not.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.errors import ShapeError
+from imgconv.jit import cache
+from imgconv.jit import loop as jit
+from imgconv.jit.parallel import band_of, over_bands
+from imgconv.ops import epilogue
+from imgconv.ops.arrays import contiguous, real_type
+from imgconv.ops.microkernels import dot
+
+Array = npt.NDArray[Any]
+
+LANES = 64  # partial sums of float64: enough vectors to hide an addition's latency
+PIECE = 4096  # features a pass: a block of rows and a batch of eight stay in the cache
+BLOCK = 8  # rows a pass, two blocks of registers
+_FEW = 1 << 18  # multiplications below which a thread costs more than it saves
+
+
+@jit.loop
+def linear_rows(element: str, activation: str) -> jit.Built:
+    """Outputs first…last − 1 of every item of a batch; sums holds LANES elements."""
+    zero = jit.DTYPES[element].type(0)
+    act = epilogue.activation_of(activation, element)
+
+    def body(out, x, weight, bias, sums, count, features, outputs, first, last):  # type: ignore[no-untyped-def]
+        whole = features // LANES
+        for o in range(first, last):
+            row = o * features
+            for n in range(count):
+                item = n * features
+                for lane in range(LANES):
+                    sums[lane] = zero
+                for block in range(whole):
+                    at = block * LANES
+                    for lane in range(LANES):
+                        sums[lane] += weight[row + at + lane] * x[item + at + lane]
+                for i in range(whole * LANES, features):
+                    sums[i - whole * LANES] += weight[row + i] * x[item + i]
+                total = bias[o]
+                for lane in range(LANES):
+                    total += sums[lane]
+                out[n * outputs + o] = act(total)
+
+    kinds = f"{element}* " * 5
+    return f"disjoint {kinds}i64 i64 i64 i64 i64", body
+
+
+@jit.loop
+def dot_rows(lanes: int, activation: str) -> jit.Built:
+    """Outputs first…last − 1 of every item of a float32 batch, PIECE features at a time."""
+    act = epilogue.activation_of(activation, "f32")
+    add_dots = dot.dots(lanes)
+
+    def body(out, x, weight, bias, count, features, outputs, first, last):  # type: ignore[no-untyped-def]
+        for number in range((last - first + BLOCK - 1) // BLOCK):
+            o = first + number * BLOCK
+            rows = min(BLOCK, last - o)
+            for piece in range((features + PIECE - 1) // PIECE):
+                at = piece * PIECE
+                add_dots(
+                    out, o, outputs, x, at, features, weight, o * features + at, features,
+                    min(PIECE, features - at), rows, count, bias, o, piece == 0,
+                )  # fmt: skip
+            if activation:
+                for n in range(count):
+                    for i in range(n * outputs + o, n * outputs + o + rows):
+                        out[i] = act(out[i])
+
+    return "disjoint f32* f32* f32* f32* i64 i64 i64 i64 i64", body
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any = None) -> Array:
+    """Return x (…, features) times the transpose of weight (outputs, features), plus bias.
+
+    Semantics are those of torch.nn.functional.linear; the result is float64 for float64 input
+    and float32 otherwise. activation: as for `conv2d`. Raises ShapeError.
+    """
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"linear: input {x.shape} and weight {weight.shape}, expected (…, in_features) and "
+            "(out_features, in_features)"
+        )
+    outputs, features = weight.shape
+    if bias is not None and bias.shape != (outputs,):
+        raise ShapeError(f"linear: bias of shape {bias.shape}, expected ({outputs},)")
+    dtype = real_type(x)
+    items = contiguous(x, dtype).reshape(math.prod(x.shape[:-1]), features)
+    matrix = contiguous(weight, dtype)
+    offsets = np.zeros(outputs, dtype) if bias is None else contiguous(bias, dtype)
+    out = np.empty((len(items), outputs), dtype)
+    key = epilogue.activation_key(activation)
+    sizes = len(items), features, outputs
+    band = band_of(outputs, _FEW // max(1, features * len(items)))
+    if dtype == np.float64 or features == 0:
+        work = linear_rows(jit.ELEMENT_NAMES[dtype], key)
+
+        def run(first: int, last: int) -> None:
+            work(out, items, matrix, offsets, np.empty(LANES, dtype), *sizes, first, last)
+    else:
+        work = dot_rows(cache.vectors()[0], key)
+
+        def run(first: int, last: int) -> None:
+            work(out, items, matrix, offsets, *sizes, first, last)
+
+    over_bands(outputs, band, run)
+    return out.reshape(*x.shape[:-1], outputs)

@@ -1,0 +1,1 @@
+"""Innermost loops over registers."""

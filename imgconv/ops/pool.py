@@ -1,0 +1,511 @@
+"""Pooling with the semantics of torch.nn.functional, on (C, H, W) or (N, C, H, W) arrays.
+
+Source of formulas: PyTorch documentation, MaxPool2d, AvgPool2d, LPPool2d, AdaptiveAvgPool2d.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.errors import ShapeError
+from imgconv.jit import loop as jit
+from imgconv.jit.parallel import band_of, over_bands
+from imgconv.ops import epilogue, exact
+from imgconv.ops.arrays import readable
+from imgconv.ops.linear import linear
+from imgconv.ops.microkernels import pool
+from imgconv.shapes import Pair, Sides, output_size, pair, pool_sides
+
+Array = npt.NDArray[Any]
+Ints = int | tuple[int, int]
+Padding = int | Sequence[int]
+
+LANES = 32  # partial sums of a plane's mean
+_FEW = 1 << 16  # elements; below this a thread costs more than it saves
+
+
+def _smaller(a, b):  # type: ignore[no-untyped-def]
+    # NaN on either side stays NaN.
+    return a if a < b or a != a else b
+
+
+_PICKS = {"max": epilogue.larger, "min": _smaller}
+
+
+def _blank(kind: str, dtype: np.dtype[Any]) -> Any:
+    """What a window holds whose taps all lie in the padding, as in PyTorch: −∞ for a maximum."""
+    if kind not in _PICKS:
+        return 0
+    if dtype.kind == "f":
+        return -np.inf if kind == "max" else np.inf
+    return np.iinfo(dtype).min if kind == "max" else np.iinfo(dtype).max
+
+
+def _merger(kind: str) -> jit.Helper:
+    """A helper (new value, so far) → so far: the pick of max and min, else the sum."""
+    return jit.Helper(_PICKS.get(kind, epilogue.add))
+
+
+def _power(cast: Any, exponent: float) -> jit.Helper:
+    """A helper v → v to a power, by the roots and products that PyTorch takes for some of them."""
+    one, given = cast(1), cast(exponent)
+    known = {
+        1.0: lambda v: v,
+        2.0: lambda v: v * v,
+        3.0: lambda v: v * v * v,
+        0.5: lambda v: np.sqrt(v),
+        -0.5: lambda v: one / np.sqrt(v),
+        -1.0: lambda v: one / v,
+        -2.0: lambda v: one / (v * v),
+    }
+    return jit.Helper(known.get(exponent, lambda v: v**given))
+
+
+@jit.loop
+def pool_rows(
+    source: str, element: str, kind: str, kh: int, kw: int, step: int, power: float
+) -> jit.Built:
+    """Output rows first…last − 1, counted over all planes.
+
+    kh, kw, step (the horizontal stride) = 0 means read from geometry: height, width,
+    out height, out width, stride y, x, pad y, x, dilation y, x, kh, kw.
+    Windows within the map's columns are taken a row of taps at a time, which makes vectors of
+    outputs: ten times as fast as window by window.
+    """
+    cast = jit.DTYPES[element].type
+    blank = cast(_blank(kind, jit.DTYPES[element]))
+    is_lp = kind == "lp"
+    keeps = kind in _PICKS
+    merge = _merger(kind)
+    lift, root = (_power(cast, exponent if is_lp else 1.0) for exponent in (power, 1 / power))
+
+    def body(out, x, rows, columns, geometry, first, last):  # type: ignore[no-untyped-def]
+        height, width = geometry[0], geometry[1]
+        oh, ow = geometry[2], geometry[3]
+        sy, px, dy, dx = geometry[4], geometry[7], geometry[8], geometry[9]
+        sx = step if step > 0 else geometry[5]
+        ny = kh if kh > 0 else geometry[10]
+        nx = kw if kw > 0 else geometry[11]
+        # Outputs a…b − 1 see only columns of the map.
+        a = min((px + sx - 1) // sx, ow)
+        b = min(max((width - 1 - (nx - 1) * dx + px + sx) // sx, a), ow)
+        for r in range(first, last):
+            plane, y = r // oh, r % oh
+            base = plane * height * width
+            top = y * sy - geometry[6]
+            low = max((dy - 1 - top) // dy, 0)
+            high = min((height - top + dy - 1) // dy, ny)
+            at = r * ow
+            for m in range(low, high):
+                line = base + (top + m * dy) * width - px
+                if m == low:
+                    for ox in range(a, b):
+                        total = lift(cast(x[line + ox * sx]))
+                        for n in range(1, nx):
+                            total = merge(lift(cast(x[line + ox * sx + n * dx])), total)
+                        out[at + ox] = total
+                else:
+                    for ox in range(a, b):
+                        total = out[at + ox]
+                        for n in range(nx):
+                            total = merge(lift(cast(x[line + ox * sx + n * dx])), total)
+                        out[at + ox] = total
+            for side in range(2):
+                for ox in range(b if side else 0, ow if side or low >= high else a):
+                    left = ox * sx - px
+                    total = blank
+                    seen = False
+                    for m in range(low, high):
+                        for n in range(nx):
+                            ix = left + n * dx
+                            if ix < 0 or ix >= width:
+                                continue
+                            v = lift(cast(x[base + (top + m * dy) * width + ix]))
+                            total = merge(v, total) if seen else v
+                            seen = True
+                    out[at + ox] = total
+            if is_lp:
+                # PyTorch takes the mean times the whole window, also where ceil_mode cut it.
+                for ox in range(ow):
+                    total = out[at + ox] * (cast(ny * nx) / cast(rows[y] * columns[ox]))
+                    out[at + ox] = root(total)
+            elif not keeps:
+                for ox in range(ow):
+                    out[at + ox] /= cast(rows[y] * columns[ox])
+
+    return f"disjoint {element}* {source}* i64* i64* i64* i64 i64", body
+
+
+@jit.loop
+def max_indices(element: str) -> jit.Built:
+    """Flat index (row · width + column) of the first largest element of every window."""
+
+    def body(out, x, geometry, first, last):  # type: ignore[no-untyped-def]
+        height, width, oh, ow = geometry[0], geometry[1], geometry[2], geometry[3]
+        for r in range(first, last):
+            base = r // oh * height * width
+            top = r % oh * geometry[4] - geometry[6]
+            for ox in range(ow):
+                left = ox * geometry[5] - geometry[7]
+                best = np.int64(-1)
+                for m in range(geometry[10]):
+                    iy = top + m * geometry[8]
+                    if iy < 0 or iy >= height:
+                        continue
+                    for n in range(geometry[11]):
+                        ix = left + n * geometry[9]
+                        if ix < 0 or ix >= width:
+                            continue
+                        at = iy * width + ix
+                        v = x[base + at]
+                        if best < 0 or v > x[base + best] or v != v:
+                            best = at
+                out[r * ow + ox] = best
+
+    return f"i64* {element}* i64* i64 i64", body
+
+
+@jit.loop
+def plane_means(source: str, element: str) -> jit.Built:
+    """Means of planes first…last − 1 of `size` elements; sums holds LANES elements.
+
+    LANES partial sums are added as vectors; one after the other an addition waits for the last.
+    """
+    cast = jit.DTYPES[element].type
+
+    def body(out, x, sums, size, first, last):  # type: ignore[no-untyped-def]
+        whole = size // LANES
+        for plane in range(first, last):
+            at = plane * size
+            for lane in range(LANES):
+                sums[lane] = cast(0)
+            for _ in range(whole):
+                for lane in range(LANES):
+                    sums[lane] += cast(x[at + lane])
+                at += LANES
+            for i in range(size - whole * LANES):
+                sums[i] += cast(x[at + i])
+            total = cast(0)
+            for lane in range(LANES):
+                total += sums[lane]
+            out[plane] = total / cast(size)
+
+    return f"disjoint {element}* {source}* {element}* i64 i64 i64", body
+
+
+@jit.loop
+def divide(element: str) -> jit.Built:
+    """values /= divisor."""
+    cast = jit.DTYPES[element].type
+
+    def body(values, divisor, count):  # type: ignore[no-untyped-def]
+        for i in range(count):
+            values[i] /= cast(divisor)
+
+    return f"{element}* i64 i64", body
+
+
+@jit.loop
+def adaptive_rows(source: str, element: str, kind: str) -> jit.Built:
+    """Windows given by their starts and ends; geometry: height, width, out height, out width."""
+    cast = jit.DTYPES[element].type
+    is_max = kind == "max"
+    merge = _merger(kind)
+
+    def body(out, x, tops, bottoms, lefts, rights, geometry, first, last):  # type: ignore[no-untyped-def]
+        height, width, oh, ow = geometry[0], geometry[1], geometry[2], geometry[3]
+        for r in range(first, last):
+            base, y = r // oh * height * width, r % oh
+            for ox in range(ow):
+                total = cast(0)
+                if is_max:
+                    total = cast(x[base + tops[y] * width + lefts[ox]])
+                for iy in range(tops[y], bottoms[y]):
+                    for ix in range(lefts[ox], rights[ox]):
+                        v = cast(x[base + iy * width + ix])
+                        total = merge(v, total)
+                if not is_max:
+                    total /= cast((bottoms[y] - tops[y]) * (rights[ox] - lefts[ox]))
+                out[r * ow + ox] = total
+
+    return f"{element}* {source}* i64* i64* i64* i64* i64* i64 i64", body
+
+
+# What holds every number of a type that the loops do not read.
+_WIDER = {
+    np.dtype(narrow): np.dtype(wider)
+    for narrow, wider in (("?", "u1"), ("i1", "i2"), ("u8", "f8"), ("f2", "f4"))
+}
+
+
+def _planes(x: Array, operation: str) -> Array:
+    if x.ndim not in (3, 4) or 0 in x.shape[-2:]:
+        raise ShapeError(
+            f"{operation}: input {x.shape}, expected a non-empty (C, H, W) or (N, C, H, W)"
+        )
+    x = readable(x)
+    if x.dtype not in jit.ELEMENT_NAMES:
+        x = x.astype(_WIDER.get(x.dtype, np.float32))
+    return np.ascontiguousarray(x)
+
+
+def _as_given(out: Array, dtype: np.dtype[Any]) -> Array:
+    """Elements that were picked from an array of this type, which the loops read as a wider one."""
+    if dtype == out.dtype:
+        return out
+    dtype = dtype.newbyteorder("=")
+    if dtype.kind in "iu":  # a window of padding alone holds the wider type's limit
+        out = np.clip(out, np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return out.astype(dtype)
+
+
+class _Window(NamedTuple):
+    """A pool's window resolved against a map's size."""
+
+    kernel: Pair
+    stride: Pair
+    sides: Sides
+    dilation: Pair
+    size: Pair
+
+    def counts(self, axis: int, length: int, include_pad: bool) -> Array:
+        """Elements that a window counts along one axis, for every output."""
+        near, far = self.sides[2 * axis : 2 * axis + 2]
+        starts = np.arange(self.size[axis], dtype=np.int64) * self.stride[axis] - near
+        low, high = (-near, length + far) if include_pad else (0, length)
+        taps = np.arange(self.kernel[axis], dtype=np.int64) * self.dilation[axis]
+        places = starts[:, None] + taps
+        return np.ascontiguousarray(((places >= low) & (places < high)).sum(axis=1))
+
+
+def _window(
+    shape: Pair, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
+    ceil_mode: bool, operation: str,
+) -> _Window:  # fmt: skip
+    kernel = pair(kernel_size, "kernel_size")
+    step = pair(kernel if stride is None else stride, "stride")
+    spread = pair(dilation, "dilation")
+    try:
+        sides = pool_sides(padding, kernel, spread)
+        size = output_size(shape, kernel, step, sides, spread, ceil_mode)
+    except ShapeError as error:
+        raise ShapeError(f"{operation}: {error}") from None
+    return _Window(kernel, step, sides, spread, size)
+
+
+class _Plan(NamedTuple):
+    """What a pool over maps of one size needs: `pool_rows`' rows, columns and geometry."""
+
+    window: _Window
+    rows: Array
+    columns: Array
+    geometry: Array
+    counts: tuple[Array, Array]  # rows and columns as float32
+
+
+@functools.lru_cache(256, typed=True)
+def _plan(
+    shape: Pair, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
+    ceil_mode: bool, operation: str, include_pad: bool, divisor: int | None,
+) -> _Plan:  # fmt: skip
+    """Kept: working it out takes 0.06 ms of the 0.09 that a pool of 6×28×28 took."""
+    window = _window(shape, kernel_size, stride, padding, dilation, ceil_mode, operation)
+    rows, columns = (window.counts(a, shape[a], include_pad) for a in (0, 1))
+    check_divisor(divisor)
+    if divisor is not None:
+        rows, columns = np.full_like(rows, divisor), np.ones_like(columns)
+    near = window.sides.top, window.sides.left
+    geometry = np.array(
+        [*shape, *window.size, *window.stride, *near, *window.dilation, *window.kernel], np.int64
+    )
+    counts = rows.astype(np.float32), columns.astype(np.float32)
+    return _Plan(window, rows, columns, geometry, counts)
+
+
+def check_divisor(divisor: int | None) -> None:
+    """Raise ShapeError for a `divisor_override` of 0."""
+    if divisor == 0:
+        raise ShapeError("divisor_override=0: expected another number")
+
+
+def _fixed(value: Any) -> Any:
+    """A sequence as a tuple, which can be looked up."""
+    if value is None or isinstance(value, int | tuple):
+        return value  # asking whether it is a Sequence takes a microsecond
+    return tuple(value) if isinstance(value, Sequence | np.ndarray) else value
+
+
+def _pool(
+    x: Array, kind: str, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
+    ceil_mode: bool, *, include_pad: bool = True, divisor: int | None = None, power: float = 1.0,
+) -> tuple[Array, Array]:  # fmt: skip
+    operation = f"{kind}_pool2d"
+    source = _planes(x, operation)
+    height, width = source.shape[-2:]
+    window, rows, columns, geometry, counts = _plan(
+        (height, width), _fixed(kernel_size), _fixed(stride), _fixed(padding), _fixed(dilation),
+        ceil_mode, operation, include_pad, divisor,
+    )  # fmt: skip
+    keep = kind in _PICKS
+    dtype = source.dtype if keep else exact.mean_type(source.dtype, math.prod(window.kernel))
+    out = np.empty((*source.shape[:-2], *window.size), dtype)
+    if _in_vectors(window, kind, source, pool.usable()):
+        if out.size:
+            pool.pool(out, source, kind, window.kernel, window.stride, window.sides[::2], counts)
+        return (_as_given(out, x.dtype) if keep else out), geometry
+    constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
+    step = window.stride[1] if window.stride[1] <= 2 else 0
+    names = jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype]
+    work = pool_rows(*names, kind, *constants, step, float(power))
+    total = out.size // window.size[1]
+    taps = window.kernel[0] * window.kernel[1]
+    band = band_of(total, _FEW // max(1, window.size[1] * taps))
+    if out.size:
+        over_bands(total, band, lambda a, b: work(out, source, rows, columns, geometry, a, b))
+    return (_as_given(out, x.dtype) if keep else out), geometry
+
+
+def _in_vectors(window: _Window, kind: str, source: Array, usable: bool) -> bool:
+    """Whether `planes` has the pool: a float32 map's small windows."""
+    small = max(window.kernel) <= 3 and max(window.stride) <= 2 and window.dilation == (1, 1)
+    return kind in pool.BLANK and source.dtype == np.float32 and small and usable
+
+
+def max_pool2d(
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
+    dilation: Ints = 1, ceil_mode: bool = False, return_indices: bool = False,
+) -> Any:  # fmt: skip
+    """Return the largest element of every window, in x's dtype; NaN wins.
+
+    stride: kernel_size by default. padding: a number or (vertical, horizontal), at most half the
+    window; or (top, bottom, left, right), less than the window. It is never the maximum.
+    return_indices: also the flat position (row · W + column) of each. A window that sees nothing
+    but padding gives −∞, an integer type's least number, and −1. Raises ShapeError.
+    """
+    out, geometry = _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode)
+    if not return_indices:
+        return out
+    source = _planes(x, "max_pool2d")
+    indices = np.empty(out.shape, np.int64)
+    work = max_indices(jit.ELEMENT_NAMES[source.dtype])
+    total = out.size // max(1, out.shape[-1])
+    over_bands(total, total, lambda a, b: work(indices, source, geometry, a, b))
+    return out, indices
+
+
+def min_pool2d(
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
+    dilation: Ints = 1, ceil_mode: bool = False,
+) -> Array:  # fmt: skip
+    """Return the smallest element of every window; otherwise as `max_pool2d`."""
+    return _pool(x, "min", kernel_size, stride, padding, dilation, ceil_mode)[0]
+
+
+def avg_pool2d(
+    x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+    dilation: Ints = 1,
+) -> Array:  # fmt: skip
+    """Return the mean of every window, float64 for float64 and float32 otherwise.
+
+    Means of integers are exact sums that are rounded once; they are float64 where sums may pass
+    2²³, since float32 would round some of them to half an integer.
+    padding: as for `max_pool2d`. count_include_pad: zero padding counts as elements; without, a
+    window that sees nothing else gives NaN.
+    divisor_override: divide by this instead of the count. dilation: as ONNX's AveragePool has it.
+    Raises ShapeError.
+    """
+    return _pool(x, "avg", kernel_size, stride, padding, dilation, ceil_mode,
+                 include_pad=count_include_pad, divisor=divisor_override)[0]  # fmt: skip
+
+
+def lp_pool2d(
+    x: Array, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
+    ceil_mode: bool = False, padding: Padding = 0, dilation: Ints = 1,
+) -> Array:  # fmt: skip
+    """Return (Σ xᵖ)^(1/p) of every window, as PyTorch does: no number is made positive before.
+
+    So an odd p gives NaN where the sum is negative, and p = 1 the sum itself. The powers ∞ and −∞
+    are the largest and the smallest |x|. padding (of zeros) and dilation are those of ONNX's
+    LpPool. Raises ShapeError.
+    """
+    if norm_type == 0 or math.isnan(norm_type):
+        raise ShapeError(f"lp_pool2d: norm_type={norm_type:g}, expected another number")
+    values = x if x.dtype.kind == "f" else x.astype(np.float32)
+    if math.isinf(norm_type):
+        pick = max_pool2d if norm_type > 0 else min_pool2d
+        found: Array = pick(np.abs(values), kernel_size, stride, padding, dilation, ceil_mode)
+        return found
+    return _pool(values, "lp", kernel_size, stride, padding, dilation, ceil_mode,
+                 power=norm_type)[0]  # fmt: skip
+
+
+def _means(source: Array) -> Array:
+    """The mean of every plane, (…, 1, 1)."""
+    size = source.shape[-2] * source.shape[-1]
+    dtype = exact.mean_type(source.dtype, size)
+    if source.dtype == np.float32 and pool.usable():
+        out = np.empty((*source.shape[:-2], 1, 1), dtype)
+        pool.means(out, source, size)
+        return out
+    if source.dtype == np.float32:
+        # A sum is a dot product with ones, whose registers hold the sums of several planes.
+        sums = linear(np.ones((1, size), np.float32), source.reshape(-1, size))
+        divide("f32")(sums, size, sums.size)
+        return sums.reshape(*source.shape[:-2], 1, 1)
+    out = np.empty((*source.shape[:-2], 1, 1), dtype)
+    work = plane_means(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype])
+    band = band_of(out.size, _FEW // size)
+    over_bands(
+        out.size, band, lambda a, b: work(out, source, np.empty(LANES, dtype), size, a, b)
+    )  # fmt: skip
+    return out
+
+
+def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
+    source = _planes(x, f"adaptive_{kind}_pool2d")
+    size = pair(output_size, "output_size")
+    if size[0] * size[1] >= 1 << 31:
+        raise ShapeError(
+            f"adaptive_{kind}_pool2d: output_size={size[0]},{size[1]}, "
+            "expected fewer than 2147483648 elements"
+        )
+    if kind == "avg" and size == (1, 1):
+        return _means(source)
+    spans = []
+    for length, count in zip(source.shape[-2:], size, strict=True):
+        index = np.arange(count, dtype=np.int64)
+        spans += [index * length // count, -(-(index + 1) * length // count)]
+    longest = math.prod(2 + n // m for n, m in zip(source.shape[-2:], size, strict=True))
+    dtype = source.dtype if kind == "max" else exact.mean_type(source.dtype, longest)
+    out = np.empty((*source.shape[:-2], *size), dtype)
+    geometry = np.array([*source.shape[-2:], *size], np.int64)
+    work = adaptive_rows(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype], kind)
+    total = out.size // size[1]
+    band = band_of(total)
+    over_bands(total, band, lambda a, b: work(out, source, *spans, geometry, a, b))
+    return _as_given(out, x.dtype) if kind == "max" else out
+
+
+def adaptive_avg_pool2d(x: Array, output_size: Ints) -> Array:
+    """Return means over windows floor(i·H/out) … ceil((i+1)·H/out), of the given output size."""
+    return _adaptive(x, output_size, "avg")
+
+
+def adaptive_max_pool2d(x: Array, output_size: Ints) -> Array:
+    """Return maxima over the windows of `adaptive_avg_pool2d`."""
+    return _adaptive(x, output_size, "max")
+
+
+def global_avg_pool2d(x: Array) -> Array:
+    """Return the mean of every map, (…, C, 1, 1)."""
+    return _means(_planes(x, "global_avg_pool2d"))
+
+
+def global_max_pool2d(x: Array) -> Array:
+    """Return the maximum of every map, (…, C, 1, 1)."""
+    return _adaptive(x, 1, "max")

@@ -188,32 +188,41 @@ def test_loads_convert(cpu, element):
 
 @jit.loop
 def masked(cpu, lanes, element):
-    line = simd.Vec(lanes, element)
+    line = simd.Tile(1, 2, lanes, element)
 
-    def body(out, source, count):
-        mask = simd.below(line, count)
-        value = simd.load_masked(line, source, 0, mask, simd.splat(line, 7))
-        simd.store(out, lanes, value)
+    def body(out, source, low, high):
+        mask = simd.between(line, low, high) if low > 0 else simd.below(line, high)
+        value = simd.load_masked(line, source, -low if low > 0 else 0, mask, simd.splat(line, 7))
+        simd.store(out, 2 * lanes, value)
         simd.store_masked(out, 0, value + value, mask)
+        if not simd.any(mask):
+            out[0] = 99
 
-    return f"{element}* {element}* i64", body
+    return f"{element}* {element}* i64 i64", body
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are guarded by mmap as Linux has it")
-def test_masked_lanes_touch_no_memory(cpu):
-    guarded = Guarded(after=True)
+@pytest.mark.parametrize("after", [False, True])
+def test_masked_lanes_touch_no_memory(cpu, after):
+    guarded = Guarded(after)
     for element in ("f32", "f64", "i32"):
         for lanes in WIDTHS[cpu]:
-            for count in (-(2**40), -1, *range(lanes + 1), lanes + 3, 2**40):
-                seen = min(max(count, 0), lanes)
+            wide = 2 * lanes
+            pairs = [(low, high) for low in (0, 1, lanes - 1, lanes, wide) for high in range(wide)]
+            for low, high in (*pairs, (0, -(2**40)), (2, 2**40), (2**40, 3), (0, 2**40)):
+                first, end = min(low, wide), min(max(high, 0), wide)
+                seen = max(end - first, 0)
                 source = guarded.empty(max(seen, 1), jit.DTYPES[element])
                 source[:] = np.arange(1, source.size + 1)
-                out = np.full(2 * lanes, -1, source.dtype)
-                masked(cpu, lanes, element)(out, source, count)
-                expected = np.full(2 * lanes, -1, source.dtype)
-                expected[lanes:] = 7
-                expected[:seen] = 2 * source[:seen]
-                expected[lanes : lanes + seen] = source[:seen]
+                out = np.full(2 * wide, -1, source.dtype)
+                masked(cpu, lanes, element)(out, source, low, high)
+                expected = np.full(2 * wide, -1, source.dtype)
+                expected[wide:] = 7
+                if seen:
+                    expected[first:end] = 2 * source
+                    expected[wide + first : wide + end] = source
+                else:
+                    expected[0] = 99
                 assert out.tolist() == expected.tolist()
 
 
@@ -224,6 +233,8 @@ def moved(cpu, lanes, element):
     backwards = simd.Places(*range(lanes - 1, -1, -1))
     mixed = simd.Places(*(k // 2 + k % 2 * lanes for k in range(2 * lanes)))
     third = simd.Places(lanes - 1, 0)
+    half = lanes // 2
+    upper, lower = simd.Places(0, half), simd.Places(half, half)
 
     def body(out, source):
         tile = simd.load_rows(square, source, 0, lanes)
@@ -236,6 +247,8 @@ def moved(cpu, lanes, element):
         simd.store(out, at + lanes, simd.shuffle(a, b, mixed))
         simd.store(out, at + 3 * lanes, simd.sum(tile))
         simd.store_rows(out, at + 4 * lanes, 2, simd.sum(turned) + simd.zeros(single))
+        exchanged = simd.stack(simd.rows(tile, lower), simd.rows(tile, upper))
+        simd.store(out, at + 6 * lanes, exchanged)
 
     return f"{element}* {element}*", body
 
@@ -245,7 +258,7 @@ def test_lanes_move(cpu, element):
     for lanes in WIDTHS[cpu]:
         source = np.random.default_rng(1).integers(-99, 99, (lanes, lanes))
         source = source.astype(jit.DTYPES[element])
-        out = np.zeros(lanes * lanes + 6 * lanes, source.dtype)
+        out = np.zeros(2 * lanes * lanes + 6 * lanes, source.dtype)
         moved(cpu, lanes, element)(out, source)
         square, rest = out[: lanes * lanes].reshape(lanes, lanes), out[lanes * lanes :]
         np.testing.assert_array_equal(square, source.T)
@@ -253,7 +266,9 @@ def test_lanes_move(cpu, element):
         np.testing.assert_array_equal(rest[lanes : 3 * lanes : 2], source[-1])
         np.testing.assert_array_equal(rest[lanes + 1 : 3 * lanes : 2], source[0])
         np.testing.assert_array_equal(rest[3 * lanes : 4 * lanes], source.sum(1))
-        np.testing.assert_array_equal(rest[4 * lanes :: 2], source.sum(0))
+        np.testing.assert_array_equal(rest[4 * lanes : 6 * lanes : 2], source.sum(0))
+        stacked = rest[6 * lanes :].reshape(lanes, lanes)
+        np.testing.assert_array_equal(stacked, np.roll(source, lanes // 2, 0))
 
 
 @jit.loop

@@ -34,9 +34,11 @@ class TileType(types.Type):  # type: ignore[misc]
         self.llvm = ir.ArrayType(self.vector, rows * vectors)
         super().__init__(f"Tile({rows}, {vectors}, {lanes}, {element})")
 
-    def like(self, lanes: int = 0, element: str = "") -> "TileType":
-        """As many rows and vectors of other lanes or elements."""
-        return TileType(self.rows, self.vectors, lanes or self.lanes, element or self.element)
+    def like(self, rows: int = 0, lanes: int = 0, element: str = "") -> "TileType":
+        """The type of other rows, lanes or elements."""
+        return TileType(
+            rows or self.rows, self.vectors, lanes or self.lanes, element or self.element
+        )
 
 
 class PlacesType(types.Type):  # type: ignore[misc]
@@ -287,13 +289,34 @@ def fence(builder: Any) -> None:
     builder.fence("seq_cst")
 
 
+@operation(lambda kind, low, high: kind.like(element="i1"))
+def between(builder: Any, kind: Any, low: Any, high: Any) -> Any:
+    def limit(count: Any) -> Any:
+        # Lanes are compared by 32 bits, which the count is cut down to.
+        for sign, end in (("<", 0), (">", kind.vectors * kind.lanes)):
+            count = builder.select(builder.icmp_signed(sign, count, _LONG(end)), _LONG(end), count)
+        return _repeated(builder, builder.trunc(count, _I32), kind.lanes)
+
+    low, high = None if low is None else limit(low), limit(high)
+    found = []
+    for v in range(kind.vectors):
+        lanes = _numbers(range(v * kind.lanes, (v + 1) * kind.lanes))
+        mask = builder.icmp_signed(">", high, lanes)
+        if low is not None:
+            mask = builder.and_(mask, builder.icmp_signed("<=", low, lanes))
+        found.append(mask)
+    return found * kind.rows
+
+
 @operation(lambda kind, count: kind.like(element="i1"))
 def below(builder: Any, kind: Any, count: Any) -> Any:
-    # Lanes are compared by 32 bits, which the count is cut down to.
-    for sign, end in (("<", 0), (">", kind.lanes)):
-        count = builder.select(builder.icmp_signed(sign, count, _LONG(end)), _LONG(end), count)
-    limit = _repeated(builder, builder.trunc(count, _I32), kind.lanes)
-    return [builder.icmp_signed(">", limit, _numbers(range(kind.lanes)))] * kind.llvm.count
+    return between(builder, kind, None, count)
+
+
+@operation(lambda mask: types.boolean)
+def any_(builder: Any, mask: Any) -> Any:
+    bits = builder.bitcast(functools.reduce(builder.or_, mask), ir.IntType(mask.kind.lanes))
+    return builder.icmp_unsigned("!=", bits, bits.type(0))
 
 
 @operation("a")
@@ -388,6 +411,17 @@ def shuffle(builder: Any, a: Any, b: Any, places: Any) -> Any:
 def part(builder: Any, tile: Any, places: Any) -> Any:
     row, v = places.places
     return [tile[row * tile.kind.vectors + v]]
+
+
+@operation(lambda tile, places: tile.like(rows=places.places[1]))
+def rows(builder: Any, tile: Any, places: Any) -> Any:
+    first, count = (number * tile.kind.vectors for number in places.places)
+    return tile[first : first + count]
+
+
+@operation(lambda a, b: a.like(rows=a.rows + b.rows))
+def stack(builder: Any, a: Any, b: Any) -> Any:
+    return [*a, *b]
 
 
 @operation("tile")

@@ -40,7 +40,9 @@ All are done lane by lane unless said otherwise. The cost is that of a CPU with 
 | a / b                           |                                                | R·V, slow    |
 | a < b, <=, >, >=, ==, !=        | a mask; of NaN only != is true                 | R·V          |
 | m & n, m or n as m | n          | of masks or i32                                | R·V          |
-| below(T, n)                     | the mask of the first n lanes; none for n ≤ 0  | 2            |
+| below(T, n)                     | the mask of each row's first n lanes           | V            |
+| between(T, l, n)                | the mask of each row's lanes l, …, n − 1       | 3·V          |
+| any(m)                          | whether a mask holds anywhere                  | R·V, 2       |
 | select(m, a, b)                 | a where m holds, else b                        | R·V          |
 | fma(a, b, c)                    | a · b + c, rounded once where the CPU can      | R·V          |
 | outer_fma(t, p, i, k, row)      | t[r, v] + p[i + r·k] · row[v]; row: Tile(1, V) | R·V + R      |
@@ -54,6 +56,8 @@ All are done lane by lane unless said otherwise. The cost is that of a CPU with 
 | shuffle(a, b, Places(n, …))     | lanes n of a followed by b                     | R·V, 1 or 2  |
 | transpose(t)                    | Tile(lanes, 1): lane c of row r to r of c      | lanes·log₂   |
 | part(t, Places(r, v))           | one vector of a tile                           | 0            |
+| rows(t, Places(r, n))           | n rows of a tile, from row r on                | 0            |
+| stack(a, b)                     | the rows of a, then those of b                 | 0            |
 | prefetch(T, p, i, k)            | asks for the lines of p[i + r·k], which need   | R            |
 |                                 | not exist, into the L2                         |              |
 | prefetch_near, prefetch_write   | the same into the L1; to be written to         | R            |

@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.data import photo
 from benchmarks.measure import Case
 from imgconv.ops.algorithms import select
+from imgconv.ops.algorithms.problem import Candidate
 from imgconv.ops.filter import make_job
 
 KERNELS = (3, 5, 9, 15, 31, 63)
@@ -55,5 +56,5 @@ def choices(megapixels: str) -> Iterator[Case]:
                 )
 
 
-def _by(job: Any, offer: select.Offer) -> Callable[[], None]:
+def _by(job: Any, offer: Candidate) -> Callable[[], None]:
     return lambda: select.run_by(job, offer)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgconv.ops import filter
-from imgconv.ops.algorithms import box, select
+from imgconv.ops.algorithms import box, problem, select
 from imgconv.ops.filter import filter_image
 from tests.running import num_threads
 from tests.samples import draw
@@ -16,7 +16,7 @@ from tests.test_filtering import maps_by_definition
 @pytest.fixture(autouse=True)
 def only_box(monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", ("box",))
-    monkeypatch.setattr(select, "SMALL", 0)
+    monkeypatch.setattr(problem, "SMALL", 0)
 
 
 def test_boxes_of_every_shape_are_exact_for_integers():

@@ -7,7 +7,7 @@ import pytest
 
 from imgconv.jit.loop import loop
 from imgconv.ops import filter
-from imgconv.ops.algorithms import fft, fourier, select
+from imgconv.ops.algorithms import fft, fourier, problem, select
 from imgconv.ops.filter import filter_image
 from tests.running import bytes_by_threads
 from tests.samples import draw
@@ -32,7 +32,7 @@ def generator():
 @pytest.fixture(autouse=True)
 def only_fourier(monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", ("fourier",))
-    monkeypatch.setattr(select, "SMALL", 0)
+    monkeypatch.setattr(problem, "SMALL", 0)
 
 
 @pytest.mark.parametrize(("real", "accuracy"), [("f32", 2e-7), ("f64", 1e-15)])

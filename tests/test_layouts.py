@@ -12,7 +12,7 @@ from imgconv.images.scaling import scale_map
 from imgconv.networks.layers.resize import Resize
 from imgconv.ops import arithmetic, norm, pool
 from imgconv.ops.activation import activate, softmax
-from imgconv.ops.algorithms import select
+from imgconv.ops.algorithms import problem, select
 from imgconv.ops.conv import conv2d
 from imgconv.ops.conv_transpose import conv_transpose2d
 from imgconv.ops.filter import filter_banks, filter_image
@@ -202,7 +202,7 @@ def test_images_of_any_layout_by_each_algorithm(algorithm, data):
     mode = data.draw(st.sampled_from(["constant", "reflect", "circular"]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(select, "ALGORITHMS", (algorithm,))
-        patch.setattr(select, "SMALL", 0)
+        patch.setattr(problem, "SMALL", 0)
         check(lambda x: images(x, kernel, padding_mode=mode, pad_value=1.0), view, copy)
 
 

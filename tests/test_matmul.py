@@ -9,7 +9,7 @@ from imgconv.errors import ShapeError
 from imgconv.jit import cache
 from imgconv.ops import conv
 from imgconv.ops.algorithms import depthwise, gemm_layout, select, winograd
-from imgconv.ops.algorithms.tiles import Job
+from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.conv import conv2d
 from imgconv.ops.microkernels import gemm
 from tests import reference
@@ -66,7 +66,7 @@ def chosen(monkeypatch):
     names = []
     choose = select.choose
 
-    def record(job: Job):
+    def record(job: ConvProblem):
         offer = choose(job)
         names.append(offer.algorithm)
         return offer

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from imgconv.bank import get_kernel
 from imgconv.ops import filter
-from imgconv.ops.algorithms import select, separable
+from imgconv.ops.algorithms import problem, select, separable
 from imgconv.ops.filter import filter_image
 from tests.running import num_threads
 from tests.samples import draw
@@ -22,7 +22,7 @@ def generator():
 @pytest.fixture(autouse=True)
 def only_separable(monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", ("separable",))
-    monkeypatch.setattr(select, "SMALL", 0)
+    monkeypatch.setattr(problem, "SMALL", 0)
 
 
 def offered(pixels, weights, **options):

@@ -12,7 +12,7 @@ from imgconv.jit import capture
 from imgconv.jit.parallel import num_threads
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import select, tiles
-from imgconv.ops.algorithms.tiles import Job
+from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.arrays import real_type, supported
 from imgconv.ops.borders import index_map
 from imgconv.ops.linear import linear
@@ -98,7 +98,7 @@ def conv2d(
     weights, divisor = exact.rational_form(batch.dtype, weights, 1.0, window.fill)
     real = exact.sums_type(batch.dtype, weights, offsets, window.fill, divisor)
     chosen = select.run(
-        Job(
+        ConvProblem(
             source=batch,
             starts_in=[n * sn + g * per_group * sc for n in range(count) for g in range(groups)],
             channels=[c * sc for c in range(per_group)],

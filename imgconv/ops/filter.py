@@ -14,7 +14,7 @@ from imgconv.jit import memory
 from imgconv.jit.loop import DTYPES, ELEMENT_NAMES
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import select
-from imgconv.ops.algorithms.tiles import Job
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 from imgconv.ops.arrays import supported
 from imgconv.ops.conv import Ints, Window, check_bias, check_weights
 
@@ -151,7 +151,9 @@ def filter_banks(
     return found
 
 
-def _alike(a: Job, first: select.Offer | None, b: Job, second: select.Offer | None) -> bool:
+def _alike(
+    a: ConvProblem, first: Candidate | None, b: ConvProblem, second: Candidate | None
+) -> bool:
     """Whether two jobs over one image are summed by one loop over one window."""
     return (
         first is not None and second is not None
@@ -164,7 +166,7 @@ def _alike(a: Job, first: select.Offer | None, b: Job, second: select.Offer | No
     )  # fmt: skip
 
 
-def _joined(jobs: list[Job]) -> Job:
+def _joined(jobs: list[ConvProblem]) -> ConvProblem:
     """One job of all maps of jobs that are alike, its result not yet computed."""
     maps = sum(len(job.out) for job in jobs)
     return replace(
@@ -196,7 +198,7 @@ def make_job(
     later: tuple[float, float] = (1.0, 0.0),
     anchor: Ints | None = None,
     allocate: bool = True,
-) -> Job:
+) -> ConvProblem:
     """Check the arguments of `filter_image` and lay the work out; its result is the job's out.
 
     later: gain and offset that the caller gives results before it rounds them to integers.
@@ -243,7 +245,7 @@ def make_job(
     shape = (maps, out_height, out_width, run)
     out = memory.empty(shape, dtype) if allocate else np.broadcast_to(np.empty(1, dtype), shape)
     sy, sx, sc = (step // source.itemsize for step in source.strides)
-    return Job(
+    return ConvProblem(
         source=source,
         starts_in=[unit * per_group * sc for unit in range(units)],
         channels=[c * sc for c in range(per_group)],

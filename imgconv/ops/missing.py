@@ -21,7 +21,7 @@ from imgconv.jit import loop as jit
 from imgconv.jit.loop import Built, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue
-from imgconv.ops.algorithms.tiles import Job
+from imgconv.ops.algorithms.problem import ConvProblem
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -100,7 +100,7 @@ class Centers:
     where padding stands there.
     """
 
-    def __init__(self, job: Job, size: tuple[int, int]) -> None:
+    def __init__(self, job: ConvProblem, size: tuple[int, int]) -> None:
         self.rows: npt.NDArray[np.int64]
         self.columns: npt.NDArray[np.int64]
         if job.out_size == size and job.stride == (1, 1):
@@ -110,7 +110,7 @@ class Centers:
         self.rows = job.row_map[down :: job.stride[0]][: job.out_size[0]]
         self.columns = job.col_map[across :: job.stride[1]][: job.out_size[1]]
 
-    def missing(self, mask: Mask, first: int, count: int, top: int, job: Job) -> Mask:
+    def missing(self, mask: Mask, first: int, count: int, top: int, job: ConvProblem) -> Mask:
         """Which units of output rows first…first + count − 1 are missing in their middle.
 
         mask: of the source's rows from `top` on. Return (units, count, width, run).
@@ -235,7 +235,7 @@ def renormalized_rows(source: str, element: str, combine: str, activation: str) 
     return arguments, body
 
 
-def renormalize(job: Job, mask: Mask) -> Mask:
+def renormalize(job: ConvProblem, mask: Mask) -> Mask:
     """Compute the job's outputs that see missing samples; return which of them have no result.
 
     job: whose other outputs are computed, its source's missing samples being 0. mask: (rows,
@@ -285,7 +285,7 @@ def renormalize(job: Job, mask: Mask) -> Mask:
     return marks.view(bool)
 
 
-def _taps(job: Job) -> tuple[Array, Array, Array]:
+def _taps(job: ConvProblem) -> tuple[Array, Array, Array]:
     """The job's taps of weights other than 0, their weights, and the ends of the maps' taps."""
     groups, maps = job.weights.shape[:2]
     where = np.argwhere(job.weights != 0)

@@ -19,7 +19,7 @@ from imgconv.ops.arrays import contiguous, supported
 from imgconv.ops.filter import make_job
 
 if TYPE_CHECKING:
-    from imgconv.ops.algorithms.tiles import Job
+    from imgconv.ops.algorithms.problem import ConvProblem
 
 Array = npt.NDArray[Any]
 BAND = 1 << 20  # bytes of input a band, so that it is in the cache when the next step reads it
@@ -264,7 +264,7 @@ class FilteredRows:
         if self._missing:
             self._finish(band, out)
 
-    def _finish(self, band: "Job", out: Array) -> None:
+    def _finish(self, band: "ConvProblem", out: Array) -> None:
         """Write a band's results, renormalized, and behind them which of them are missing."""
         from imgconv.ops.missing import renormalize
 

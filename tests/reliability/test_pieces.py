@@ -20,7 +20,7 @@ from imgconv.ops import activation as pointwise
 from imgconv.ops import arithmetic, epilogue, linear, rows, scaling
 from imgconv.ops import norm as normalization
 from imgconv.ops import pool as pooling
-from imgconv.ops.algorithms import box, direct, fourier, separable, sparse, tiles
+from imgconv.ops.algorithms import box, direct, fourier, problem, separable, sparse, tiles
 from imgconv.ops.algorithms import gemm_layout as matmul_layout
 from imgconv.ops.algorithms import select as plan
 from imgconv.ops.conv import conv2d
@@ -123,7 +123,9 @@ def patched(sizes, algorithm=None, band=None):
             )
     if algorithm:
         stack.enter_context(patch.object(plan, "ALGORITHMS", (algorithm,)))
-        stack.enter_context(patch.object(plan, "SMALL", 1.0))  # it offers whatever the job's size
+        stack.enter_context(
+            patch.object(problem, "SMALL", 1.0)
+        )  # it offers whatever the job's size
     matmul_layout.layout_of.cache_clear()
     stack.callback(matmul_layout.layout_of.cache_clear)
     return stack

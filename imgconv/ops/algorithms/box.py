@@ -17,9 +17,9 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.vectors import dot
 from imgconv.ops import epilogue, exact
-from imgconv.ops.algorithms import select, tiles
-from imgconv.ops.algorithms.select import Offer
-from imgconv.ops.algorithms.tiles import Job, Layout, band_rows, convert_row
+from imgconv.ops.algorithms import tiles
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
+from imgconv.ops.algorithms.tiles import Layout, band_rows, convert_row
 
 STRIP = 2048  # elements of a row, five lines of which lie in the first-level cache
 BLOCK, SHARED = 64, 16  # elements whose sums stay in registers, in groups that lie together
@@ -96,22 +96,22 @@ def box_rows(source: str, element: str, real: str, divided: bool, activation: st
     return arguments, body
 
 
-def offer(job: Job) -> Offer | None:
+def offer(job: ConvProblem) -> Candidate | None:
     """For one map of one channel, without stride or dilation, of one integer all over."""
     _, maps, channels, kh, kw = job.weights.shape
     if channels > 1 or maps > 1 or job.stride != (1, 1) or job.dilation != (1, 1):
         return None
-    if job.outputs * kh * kw < select.SMALL or (job.weights != job.weights[0, 0, 0, 0, 0]).any():
+    if job.is_small(kh * kw) or (job.weights != job.weights[0, 0, 0, 0, 0]).any():
         return None
     if not exact.is_integer(job.source.dtype, job.weights, job.fill):
         return None
     # Measured, u8: 5×5 0.7, 15×15 0.8, 31×31 1.1, 63×63 1.2.
-    cost = 0.3 + 0.9 * select.traffic(job) + 0.08 * math.sqrt(kw)
+    cost = 0.3 + 0.9 * traffic(job) + 0.08 * math.sqrt(kw)
     cost /= 0.5 if job.real == "f64" else 1.0
-    return Offer("box", cost, f"running sums over {kh}×{kw} (exact)")
+    return Candidate("box", cost, f"running sums over {kh}×{kw} (exact)")
 
 
-def run(job: Job, choice: Offer) -> None:
+def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows and strips of columns."""
     groups, _, _, kh, kw = job.weights.shape
     real = jit.DTYPES[job.real]

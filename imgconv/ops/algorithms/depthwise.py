@@ -24,7 +24,8 @@ from imgconv.jit.loop import Built, Emitter, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.vectors import Call
 from imgconv.ops import epilogue
-from imgconv.ops.algorithms.tiles import NOWHERE, Job
+from imgconv.ops.algorithms.problem import ConvProblem
+from imgconv.ops.algorithms.tiles import NOWHERE
 from imgconv.ops.arrays import contiguous
 from imgconv.ops.microkernels import masked
 
@@ -50,7 +51,7 @@ class Form(NamedTuple):
     inside: tuple[int, ...]
 
     @classmethod
-    def of(cls, lanes: int, job: Job) -> "Form":
+    def of(cls, lanes: int, job: ConvProblem) -> "Form":
         """The form for a job's planes."""
         (height, across), width, step = job.out_size, job.width, job.stride[1]
         pair = across <= lanes // 2 and width <= lanes // 2 * step
@@ -294,7 +295,7 @@ def depthwise_planes(
     return "disjoint " + kinds, body
 
 
-def applies(job: Job) -> bool:
+def applies(job: ConvProblem) -> bool:
     """Whether a job that `matmul` takes is computed here: one channel a map, zeros around it."""
     _, maps, channels, *kernel = job.weights.shape
     area = job.out_size[0] * job.out_size[1]
@@ -314,7 +315,7 @@ def applies(job: Job) -> bool:
 class Product:
     """All that a job says beside its numbers: as `matmul.Product`."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ConvProblem) -> None:
         height, across = job.out_size
         kernel = job.weights.shape[3], job.weights.shape[4]
         self._floor = 0.0 if job.activation == "relu" else -np.inf

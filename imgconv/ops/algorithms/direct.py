@@ -23,11 +23,10 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.vectors import dot_grid, fence, widest
 from imgconv.ops import epilogue
-from imgconv.ops.algorithms import select, tiles
-from imgconv.ops.algorithms.select import Offer
+from imgconv.ops.algorithms import tiles
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import (
     ROWS,
-    Job,
     Layout,
     band_rows,
     fill_tile,
@@ -278,7 +277,7 @@ def direct_rows(
     return arguments, body
 
 
-def offer(job: Job) -> Offer | None:
+def offer(job: ConvProblem) -> Candidate | None:
     """For all but small jobs; the cost is that of all taps of the kernel's rectangle.
 
     A loop is compiled for each kernel size (about a second, once a machine). `sparse` sums the
@@ -286,12 +285,12 @@ def offer(job: Job) -> Offer | None:
     """
     kh, kw = job.weights.shape[3:]
     taps = len(job.channels) * kh * kw
-    if job.outputs * taps < select.SMALL:
+    if job.is_small(taps):
         return None
     lanes = 0.5 if job.real == "f64" else 1.0
     # Measured, u8 and float32: 3×3 0.4 and 0.9, 5×5 0.8 and 1.0, 7×7 1.0 and 1.4, 9×9 1.5 and 1.7,
     # 15×15 3.2 and 3.6, 21×21 6.0 and 6.5, 47×47 29; in several passes 11×11 3.0 to 3.7.
-    moved = select.traffic(job)
+    moved = traffic(job)
     if tiles.in_registers(job):
         cost = 0.15 + 0.6 * moved + 0.0134 * taps
     elif taps <= tiles.UNROLLED:
@@ -299,10 +298,10 @@ def offer(job: Job) -> Offer | None:
     else:
         cost = 0.6 + 0.027 * taps
     cost /= lanes
-    return Offer("direct", cost, f"direct, {kh}×{kw} taps of {len(job.channels)} channel(s)")
+    return Candidate("direct", cost, f"direct, {kh}×{kw} taps of {len(job.channels)} channel(s)")
 
 
-def run(job: Job, choice: Offer) -> None:
+def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows and strips of columns."""
     height, _ = job.out_size
     layout = Layout.of(job)
@@ -361,7 +360,7 @@ class _Taps:
     weights: list[npt.NDArray[Any]]
 
     @classmethod
-    def of(cls, job: Job, layout: Layout) -> "_Taps":
+    def of(cls, job: ConvProblem, layout: Layout) -> "_Taps":
         groups, maps, channels, kh, kw = job.weights.shape
         places = []
         for c in range(channels):
@@ -399,7 +398,7 @@ class _Taps:
         return np.array([q * plane + offset for q, offset in self.places], np.int64)
 
 
-def _reads_in_place(job: Job, passes: Passes) -> bool:
+def _reads_in_place(job: ConvProblem, passes: Passes) -> bool:
     """Whether the taps can be read where the image lies, and gain by it.
 
     A tile pays where each element is converted for many taps; float images are never converted.
@@ -410,7 +409,7 @@ def _reads_in_place(job: Job, passes: Passes) -> bool:
     return contiguous and fits and (few or job.source.dtype == jit.DTYPES[job.real])
 
 
-def _cuts(job: Job, in_place: bool) -> tuple[npt.NDArray[np.int64], list[int]]:
+def _cuts(job: ConvProblem, in_place: bool) -> tuple[npt.NDArray[np.int64], list[int]]:
     """Return the output columns at which blocks begin, and the blocks at which strips begin.
 
     Blocks that read the image in place are whole vectors, since a vector reads to its end.
@@ -433,7 +432,7 @@ def _cuts(job: Job, in_place: bool) -> tuple[npt.NDArray[np.int64], list[int]]:
     return np.array(sorted(cuts), np.int64), sorted({*range(0, blocks, strip), blocks})
 
 
-def _tile_rows(job: Job, layout: Layout, wide: int) -> int:
+def _tile_rows(job: ConvProblem, layout: Layout, wide: int) -> int:
     """Output rows of a tile: as many as fit the second-level cache, at least ROWS."""
     row = len(layout.planes) * (wide + layout.shift) * job.run
     rows = (tiles.TILE_FLOATS // row - job.extent[0]) // job.stride[0] + 1

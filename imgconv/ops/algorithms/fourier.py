@@ -21,10 +21,10 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.vectors import Call, Index, Pointer, Table, Traced, transpose
 from imgconv.ops import epilogue, exact
-from imgconv.ops.algorithms import fft, select, tiles
+from imgconv.ops.algorithms import fft, tiles
 from imgconv.ops.algorithms.fft import LANES
-from imgconv.ops.algorithms.select import Offer
-from imgconv.ops.algorithms.tiles import Job, Layout, convert_row
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
+from imgconv.ops.algorithms.tiles import Layout, convert_row
 
 SIZES = (128, 256, 512)
 HUGE = 1e30  # larger values might overflow in a sum of n² of them
@@ -302,19 +302,14 @@ class _Plan(NamedTuple):
     rounds: bool
 
 
-def offer(job: Job) -> Offer | None:
+def offer(job: ConvProblem) -> Candidate | None:
     """For one input channel and no stride; the cost is that of all tiles, edges included.
 
     Float sums miss the exact ones by less than 1e-5 of the kernel's absolute sum times the largest
     value of a tile: measured 4e-7 for n = 512 (float32).
     """
     _, maps, channels, kh, kw = job.weights.shape
-    if (
-        job.stride != (1, 1)
-        or channels > 1
-        or job.outputs * kh * kw < select.SMALL
-        or job.run > WIDEST
-    ):
+    if job.stride != (1, 1) or channels > 1 or job.is_small(kh * kw) or job.run > WIDEST:
         return None
     high, wide = job.extent
     real, rounds = job.real, False
@@ -330,7 +325,7 @@ def offer(job: Job) -> Offer | None:
         ahead, back = COSTS[n]
         factor = DOUBLE if real == "f64" else 1.0
         area = pairs * n * n * job.run * len(job.starts_in)
-        cost = area * factor * (ahead / maps + back) / job.outputs + select.traffic(job)
+        cost = area * factor * (ahead / maps + back) / job.outputs + traffic(job)
         if best is None or cost < best[0]:
             best = cost, n
     if best is None:
@@ -338,10 +333,10 @@ def offer(job: Job) -> Offer | None:
     cost, n = best
     kind = "float64, rounded: exact" if rounds else {"f32": "float32", "f64": "float64"}[real]
     reason = f"Fourier, tiles of {n}×{n} ({kind})"
-    return Offer("fourier", cost, reason, _Plan(n, real, rounds))
+    return Candidate("fourier", cost, reason, _Plan(n, real, rounds))
 
 
-def _rounds_right(job: Job, n: int) -> bool:
+def _rounds_right(job: ConvProblem, n: int) -> bool:
     """Whether the float64 sums are proved to be within a quarter of the integers.
 
     A transform of n² points errs by at most 8 · 2⁻⁵³ a binary step relative to its Euclidean norm
@@ -367,12 +362,12 @@ def _frequencies(weights: npt.NDArray[np.float64], dilation: tuple[int, int], n:
     return np.stack([panels.real, panels.imag]).reshape(-1)
 
 
-def rows_of_tiles(job: Job, choice: Offer) -> int:
+def rows_of_tiles(job: ConvProblem, choice: Candidate) -> int:
     """Output rows of a pair of tiles: where those of a band begin, its own grid must begin too."""
     return 2 * int(choice.detail.n - job.extent[0] + 1)
 
 
-def run(job: Job, choice: Offer) -> None:
+def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over pairs of tiles."""
     detail: _Plan = choice.detail
     n, dtype = detail.n, jit.DTYPES[detail.real]
@@ -423,7 +418,7 @@ def run(job: Job, choice: Offer) -> None:
     over_bands(per_unit * len(job.starts_in), 4, work)
 
 
-def _taps(job: Job, group: int, pitch: int, dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:
+def _taps(job: ConvProblem, group: int, pitch: int, dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:
     """Tap offsets in a tile, the end of each map's taps, and their weights."""
     offsets, ends, weights = [], [], []
     for bank in job.weights[group, :, 0]:

@@ -28,8 +28,8 @@ from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import copies, depthwise, gemm_layout, packed, tiles, winograd
 from imgconv.ops.algorithms.gemm_layout import Layout
-from imgconv.ops.algorithms.select import Offer
-from imgconv.ops.algorithms.tiles import Job, convert_row, even_rows, panel_at
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem
+from imgconv.ops.algorithms.tiles import convert_row, even_rows, panel_at
 from imgconv.ops.arrays import contiguous
 from imgconv.ops.microkernels import copy as copying
 from imgconv.ops.microkernels import gemm
@@ -302,7 +302,7 @@ def product_rows(
     return "disjoint " + "f32* " * 6 + "i64* " * 7 + "f32* f32* i64* " + "i64 " * 6, body
 
 
-def offer(job: Job) -> Offer | None:
+def offer(job: ConvProblem) -> Candidate | None:
     """For float32 images of several channels or maps, judged by one image's layer alone.
 
     The choice must not depend on the batch, and looks at no weight: these sums are added in
@@ -316,17 +316,17 @@ def offer(job: Job) -> Offer | None:
     taps = channels * kh * kw
     if groups >= 8 and depthwise.applies(job):
         reason = f"planes where they lie, {groups} maps of {taps} taps"
-        return Offer("gemm", 0.05 + 0.01 * taps, reason, depthwise.Product(job))
+        return Candidate("gemm", 0.05 + 0.01 * taps, reason, depthwise.Product(job))
     if winograd.applies(job):
         reason = f"transformed tiles of 4×4 outputs, {maps} maps of {taps} taps"
-        return Offer("gemm", 0.05 + 0.003 * taps, reason, winograd.Product(job))
+        return Candidate("gemm", 0.05 + 0.003 * taps, reason, winograd.Product(job))
     if (maps >= 4 and taps >= 8) or taps >= 64 or groups >= 8:
         reason = f"matrix product, {maps} maps of {taps} taps"
-        return Offer("gemm", 0.05 + 0.01 * taps, reason, Product(job))
+        return Candidate("gemm", 0.05 + 0.01 * taps, reason, Product(job))
     return None
 
 
-def run(job: Job, choice: Offer) -> None:
+def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs; threads over units, bands of rows and ranges of maps."""
     more = () if job.residual is None else (job.residual,)
     choice.detail(job.out, job.source, job.weights, job.bias, *more)
@@ -335,7 +335,7 @@ def run(job: Job, choice: Offer) -> None:
 class Product:
     """All that a job says beside its numbers: an output of the same shapes is one call."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ConvProblem) -> None:
         groups, maps = job.weights.shape[:2]
         lanes, heights = gemm.blocks() if maps > 1 else gemm.lines()
         self.layout = Layout.of(job, lanes, lanes * len(heights))

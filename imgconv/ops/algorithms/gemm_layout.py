@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from imgconv.jit.parallel import num_threads
 from imgconv.ops.algorithms import tiles
-from imgconv.ops.algorithms.tiles import Job, round_up
+from imgconv.ops.algorithms.problem import ConvProblem
+from imgconv.ops.algorithms.tiles import round_up
 from imgconv.ops.microkernels import copy
 
 # Places in the loop's `layout` array; the geometry of `tiles` stands before them.
@@ -114,7 +115,7 @@ class Layout:
         ]  # fmt: skip
 
     @classmethod
-    def of(cls, job: Job, lanes: int, panel: int) -> "Layout":
+    def of(cls, job: ConvProblem, lanes: int, panel: int) -> "Layout":
         """The layout of a job for panels of `panel` pixels."""
         groups, maps, channels, kh, kw = job.weights.shape
         return layout_of(

@@ -18,7 +18,8 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import num_threads, over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import copies, tiles
-from imgconv.ops.algorithms.tiles import Job, even_rows, round_up
+from imgconv.ops.algorithms.problem import ConvProblem
+from imgconv.ops.algorithms.tiles import even_rows, round_up
 from imgconv.ops.microkernels import copy
 from imgconv.ops.microkernels import packed as packed_kernel
 from imgconv.ops.microkernels.gemm import Heights
@@ -203,7 +204,7 @@ def pack(weights: npt.NDArray[np.float32], lanes: int, wide: int) -> npt.NDArray
     return target
 
 
-def applies(job: Job, computed: float) -> bool:
+def applies(job: ConvProblem, computed: float) -> bool:
     """Whether maps in the lanes are better, where `matmul` computes so many pixels an image."""
     groups, maps, channels, kh, kw = job.weights.shape
     area = job.out_size[0] * job.out_size[1]
@@ -218,7 +219,7 @@ def applies(job: Job, computed: float) -> bool:
 
 
 def _cut(
-    groups: int, together: int, maps: int, wide: int, job: Job, lying: bool
+    groups: int, together: int, maps: int, wide: int, job: ConvProblem, lying: bool
 ) -> tuple[int, int]:
     """How many maps and rows a task has, where threads share `groups` of `together` images.
 
@@ -245,7 +246,7 @@ def _cut(
 class Product:
     """All that a job says beside its numbers: as `matmul.Product`."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ConvProblem) -> None:
         _, maps, channels, kh, kw = job.weights.shape
         self._lanes, tall = cache.vectors()[0], packed_kernel.blocks()
         self._wide = self._lanes * len(tall)

@@ -9,42 +9,20 @@ import contextlib
 import importlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from imgconv.ops import exact
-from imgconv.ops.algorithms.tiles import Job
+from imgconv.ops.algorithms import problem
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 
 ALGORITHMS = ("direct", "sparse", "box", "separable", "fourier")
 # Those whose output rows are the same bits wherever a job begins: an image may come in bands.
 BANDED = frozenset({"direct", "sparse", "box", "separable"})
-SMALL = 2e7  # multiplications under which a loop of its own saves less than half a millisecond
 
 
-class Offer(NamedTuple):
-    """What an algorithm would do.
-
-    cost: estimated nanoseconds on one core per output element of one map; the constants were
-        measured by `benchmarks/planner.py` with float32 sums, 9 MP of samples, on a busy 2-core
-        Xeon with AVX-512 (Emerald Rapids, whole vectors, output already in memory), and only
-        their ratios matter.
-    reason: what it is and why it applies, for people.
-    detail: what `run` needs again.
-    """
-
-    algorithm: str
-    cost: float
-    reason: str
-    detail: Any = None
-
-
-def traffic(job: Job) -> float:
-    """Nanoseconds that reading and writing a sample take at least: 0.8 from float32 to float32."""
-    return 0.1 * (job.source.itemsize + job.out.itemsize)
-
-
-def offers(job: Job) -> list[Offer]:
+def offers(job: ConvProblem) -> list[Candidate]:
     """All offers for a job, cheapest first."""
     found = []
     for name in ALGORITHMS:
@@ -54,7 +32,7 @@ def offers(job: Job) -> list[Offer]:
     return sorted(found, key=lambda offer: offer.cost)
 
 
-Listener = Callable[[Job, list[Offer]], None]
+Listener = Callable[[ConvProblem, list[Candidate]], None]
 _listeners: list[Listener] = []
 
 
@@ -73,7 +51,7 @@ def is_told() -> bool:
     return bool(_listeners)
 
 
-def described(job: Job, found: list[Offer]) -> str:
+def described(job: ConvProblem, found: list[Candidate]) -> str:
     """The offers for a job in words, the winner first; costs in nanoseconds a sample and core."""
     maps, channels, kh, kw = job.weights.shape[1:]
     height, width = job.out_size
@@ -87,11 +65,11 @@ def described(job: Job, found: list[Offer]) -> str:
     return "\n".join(lines)
 
 
-def choose(job: Job) -> Offer:
+def choose(job: ConvProblem) -> Candidate:
     """The offer that wins; cuts a job's zero rows away unless it is a network's layer."""
     if job.run == 1 and job.source.dtype == job.out.dtype == np.float32 and not _one_plane(job):
         # Looking for zeros among a network's weights would cost more than it could save.
-        layer: Offer | None = _module("gemm").offer(job)
+        layer: Candidate | None = _module("gemm").offer(job)
         if layer is not None:
             _tell(job, [layer])
             return layer
@@ -101,19 +79,19 @@ def choose(job: Job) -> Offer:
     return found[0]
 
 
-def _tell(job: Job, found: list[Offer]) -> None:
+def _tell(job: ConvProblem, found: list[Candidate]) -> None:
     for listener in tuple(_listeners):
         listener(job, found)
 
 
-def _one_plane(job: Job) -> bool:
+def _one_plane(job: ConvProblem) -> bool:
     """Whether it is a large gray image under one kernel or a few, rather than a layer."""
     groups, _, channels, kh, kw = job.weights.shape
     height, width = job.out_size
-    return bool(groups == channels == 1 and height * width * kh * kw >= SMALL)
+    return bool(groups == channels == 1 and height * width * kh * kw >= problem.SMALL)
 
 
-def run(job: Job) -> Offer | None:
+def run(job: ConvProblem) -> Candidate | None:
     """Compute a job by the cheapest algorithm and return what it was; None without outputs."""
     if job.out.size == 0:
         return None
@@ -122,7 +100,7 @@ def run(job: Job) -> Offer | None:
     return best
 
 
-def run_by(job: Job, offer: Offer) -> None:
+def run_by(job: ConvProblem, offer: Candidate) -> None:
     """Compute a job by an offer that `choose` made for it, or for the image its rows are of.
 
     Raises ValueRangeError where sums of integers would not be exact.
@@ -132,7 +110,7 @@ def run_by(job: Job, offer: Offer) -> None:
     _module(offer.algorithm).run(job, offer)
 
 
-def band_unit(job: Job, offer: Offer) -> int:
+def band_unit(job: ConvProblem, offer: Candidate) -> int:
     """Bands of an image give the bits of the whole if they begin at multiples of so many rows.
 
     0 where they do not.

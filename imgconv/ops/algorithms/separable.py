@@ -24,9 +24,9 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.vectors import converted_rows, dot_block, fence, widest
 from imgconv.ops import epilogue, exact
-from imgconv.ops.algorithms import select, tiles
-from imgconv.ops.algorithms.select import Offer
-from imgconv.ops.algorithms.tiles import NOWHERE, Job, Layout, band_rows, round_up
+from imgconv.ops.algorithms import tiles
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
+from imgconv.ops.algorithms.tiles import NOWHERE, Layout, band_rows, round_up
 
 Array = npt.NDArray[np.float64]
 
@@ -197,7 +197,7 @@ def _decomposed(kernel: Array, most: int) -> Iterator[tuple[Array, Array, Array]
         yield left @ u[:, :rank], values[:rank], vt[:rank] @ right.T
 
 
-def offer(job: Job) -> Offer | None:
+def offer(job: ConvProblem) -> Candidate | None:
     """For one input channel, no stride and no dilation, where the factors are few enough.
 
     Float sums miss the exact ones by less than 1e-5 of the kernel's absolute sum times the largest
@@ -207,7 +207,7 @@ def offer(job: Job) -> Offer | None:
     groups, maps, channels, kh, kw = job.weights.shape
     if channels > 1 or job.stride != (1, 1) or job.dilation != (1, 1) or min(kh, kw) < LEAST:
         return None
-    if job.outputs * kh * kw < select.SMALL:
+    if job.is_small(kh * kw):
         return None
     whole = exact.is_integer(job.source.dtype, job.weights, job.fill)
     floats = not np.issubdtype(job.source.dtype, np.integer)
@@ -226,12 +226,12 @@ def offer(job: Job) -> Offer | None:
     # and 3.1; of rank two 15×15 1.2, 31×31 2.1.
     # What is not u8 leaves the first-level cache between squares.
     wide = 0.008 * kh if job.source.itemsize > 1 else 0.0
-    cost = (0.28 + 0.5 * select.traffic(job) + wide + 0.0155 * rank * (kh + kw)) / lanes
+    cost = (0.28 + 0.5 * traffic(job) + wide + 0.0155 * rank * (kh + kw)) / lanes
     kind = "in integers, exact" if whole else f"{rank:g} of rank one a map"
-    return Offer("separable", cost, f"rows, then columns of {kh}×{kw} taps ({kind})", found)
+    return Candidate("separable", cost, f"rows, then columns of {kh}×{kw} taps ({kind})", found)
 
 
-def run(job: Job, choice: Offer) -> None:
+def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows and strips of columns."""
     groups, maps, _, kh, kw = job.weights.shape
     real = jit.DTYPES[job.real]

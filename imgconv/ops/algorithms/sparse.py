@@ -14,9 +14,9 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.vectors import dot_taps, widest
 from imgconv.ops import epilogue
-from imgconv.ops.algorithms import select, tiles
-from imgconv.ops.algorithms.select import Offer
-from imgconv.ops.algorithms.tiles import Job, Layout, band_rows, fill_tile, tap_order
+from imgconv.ops.algorithms import tiles
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
+from imgconv.ops.algorithms.tiles import Layout, band_rows, fill_tile, tap_order
 
 VECTORS = 8  # sums at a time: enough that none waits for its last product
 
@@ -99,20 +99,20 @@ def sparse_rows(
     return arguments, body
 
 
-def offer(job: Job) -> Offer:
+def offer(job: ConvProblem) -> Candidate:
     """Always possible; the cost is that of the taps that are not zero."""
     taps = np.count_nonzero(job.weights) / float(job.weights.shape[0] * job.weights.shape[1])
     # Measured, u8 and float32: 9 taps 0.7 and 1.0, 25 taps 1.2 and 1.5, 81 taps 3.0 and 3.5,
     # 225 taps 8.1 and 8.7. Of a tall kernel the rows stand in the second-level cache: 31×31 with
     # 145 taps 8.2.
-    moved = select.traffic(job)
+    moved = traffic(job)
     tap = 0.029 + 0.0008 * job.weights.shape[3]
     cost = max(0.34 + 0.4 * moved + tap * taps, 0.15 + moved)
     cost /= 0.5 if job.real == "f64" else 1.0
-    return Offer("sparse", cost, f"direct, tap by tap, {taps:g} taps an output")
+    return Candidate("sparse", cost, f"direct, tap by tap, {taps:g} taps an output")
 
 
-def run(job: Job, choice: Offer) -> None:
+def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows."""
     height, width = job.out_size
     layout = Layout.of(job)
@@ -149,7 +149,7 @@ def run(job: Job, choice: Offer) -> None:
 
 
 def _taps(
-    job: Job, group: int, layout: Layout, geometry: npt.NDArray[np.int64]
+    job: ConvProblem, group: int, layout: Layout, geometry: npt.NDArray[np.int64]
 ) -> tuple[Any, Any, Any, Any]:
     """Tap offsets in a tile, the end of each map's taps, their weights, and the bias."""
     taps, ends, weights = [], [], []

@@ -10,15 +10,14 @@ pixels x ≡ p (mod s) form a plane of their own, so strided outputs are compute
 contiguous elements.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit.loop import Helper
 from imgconv.jit.parallel import num_threads
+from imgconv.ops.algorithms.problem import ConvProblem
 
 # Places in the `geometry` array of a loop; lengths in elements unless said.
 (
@@ -160,76 +159,6 @@ panel_at = Helper(_panel_at)
 
 
 @dataclass(eq=False, repr=False)
-class Job:
-    """One convolution, laid out: what to read, which taps, where to write.
-
-    source: any strides; the loops address it from its first element.
-    starts_in, starts_out: element offsets of each unit (image and group) in source and out.
-    channels: element offset of each input channel of a unit; with run > 1 there is one.
-    row_map, col_map: source row and pixel of each padded row and column (`borders.index_map`).
-    weights: float64, or float32 where a float32 bank was given: a network's need not be held
-        twice; (groups, M, channels, kH, kW); unit u uses group u % groups.
-    residual: what is added to the sums before the activation, laid out as `out`; None for nothing.
-    bias: float64 (groups, M). divisor: what the sums are divided by before the bias is added.
-    limit: the largest magnitude of samples up to which sums of integers are exact.
-    middle: padded row and column, from its window's first, of the pixel that an output stands for.
-    """
-
-    source: npt.NDArray[Any]
-    starts_in: list[int]
-    channels: list[int]
-    row_stride: int
-    pixel_stride: int
-    run: int
-    near: int
-    width: int
-    row_map: npt.NDArray[np.int64]
-    col_map: npt.NDArray[np.int64]
-    weights: npt.NDArray[Any]
-    bias: npt.NDArray[np.float64]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    out: npt.NDArray[Any]
-    starts_out: list[int]
-    out_size: tuple[int, int]
-    out_map: int
-    out_row: int
-    real: str = "f32"
-    combine: str = "none"
-    activation: str = ""
-    fill: float = 0.0
-    gain: float = 1.0
-    offset: float = 0.0
-    divisor: float = 1.0
-    limit: float = math.inf
-    residual: npt.NDArray[np.float32] | None = None
-    middle: tuple[int, int] = (0, 0)
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """Padded rows and columns that one output sees."""
-        kh, kw = self.weights.shape[3:]
-        return (kh - 1) * self.dilation[0] + 1, (kw - 1) * self.dilation[1] + 1
-
-    @property
-    def outputs(self) -> int:
-        """Sums of one map, over all units."""
-        return self.out_size[0] * self.out_size[1] * self.run * len(self.starts_in)
-
-    def trim(self) -> None:
-        """Cut away the kernel's outer rows and columns in which every weight is zero."""
-        used = (self.weights != 0).any(axis=(0, 1, 2))
-        rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
-        if rows.size == 0:
-            rows = columns = np.zeros(1, np.int64)
-        self.weights = self.weights[:, :, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        left = int(columns[0]) * self.dilation[1]
-        self.row_map = np.ascontiguousarray(self.row_map[int(rows[0]) * self.dilation[0] :])
-        self.col_map = np.ascontiguousarray(self.col_map[left:])
-        self.near -= left
-
-
-@dataclass(eq=False, repr=False)
 class Layout:
     """Where a job's planes and taps stand in a tile.
 
@@ -242,7 +171,7 @@ class Layout:
     shift: int
 
     @classmethod
-    def of(cls, job: Job) -> "Layout":
+    def of(cls, job: ConvProblem) -> "Layout":
         """The planes of a job: one for each channel and each phase of the horizontal stride."""
         kw, step = job.weights.shape[4], job.stride[1]
         phases = sorted({kx * job.dilation[1] % step for kx in range(kw)})
@@ -253,7 +182,7 @@ class Layout:
             (kw - 1) * job.dilation[1] // step,
         )
 
-    def geometry(self, job: Job, width: int, rows: int) -> npt.NDArray[np.int64]:
+    def geometry(self, job: ConvProblem, width: int, rows: int) -> npt.NDArray[np.int64]:
         """The geometry of tiles of `rows` by `width` outputs."""
         seen = (rows - 1) * job.stride[0] + job.extent[0]
         pitch = round_up((width + self.shift) * job.run, VECTOR) + VECTOR
@@ -287,14 +216,14 @@ class Layout:
         return fields
 
 
-def in_registers(job: Job) -> bool:
+def in_registers(job: ConvProblem) -> bool:
     """Whether the direct loop keeps the sums of some rows in registers over all taps at once."""
     _, _, channels, kh, kw = job.weights.shape
     steps = job.stride[0] == job.dilation[0] == 1
     return bool(steps and kh >= ROWS and channels * kh * kw > FEW)
 
 
-def row_chunks(job: Job) -> list[int]:
+def row_chunks(job: ConvProblem) -> list[int]:
     """How a kernel's rows are cut for one pass over a column: the taller chunks first.
 
     Up to UNROLLED taps make one chunk; beyond that no chunk is taller than TALLEST, and they
@@ -307,7 +236,7 @@ def row_chunks(job: Job) -> list[int]:
     return [low + 1] * more + [low] * (count - more)
 
 
-def tap_order(job: Job) -> list[tuple[int, int, int]]:
+def tap_order(job: ConvProblem) -> list[tuple[int, int, int]]:
     """(channel, row, column) of every tap in the order in which direct algorithms add them.
 
     One order for all of them: rounding, and so the result's bits, then do not depend on which ran.

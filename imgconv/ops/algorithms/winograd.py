@@ -26,7 +26,8 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import num_threads, over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import copies, tiles
-from imgconv.ops.algorithms.tiles import Job, convert_row, panel_at, round_up
+from imgconv.ops.algorithms.problem import ConvProblem
+from imgconv.ops.algorithms.tiles import convert_row, panel_at, round_up
 from imgconv.ops.arrays import contiguous
 from imgconv.ops.microkernels import copy as copying
 from imgconv.ops.microkernels import gemm
@@ -420,7 +421,7 @@ def winograd_rows(lanes: int, heights: gemm.Heights, activation: str, kept: bool
     return "disjoint " + kinds, body
 
 
-def applies(job: Job) -> bool:
+def applies(job: ConvProblem) -> bool:
     """Whether a job that `matmul` takes is better computed here; looks at one image alone."""
     maps, channels, *kernel = job.weights.shape[1:]
     height, width = job.out_size
@@ -433,7 +434,7 @@ def applies(job: Job) -> bool:
 class Product:
     """All that a job says beside its numbers: as `matmul.Product`."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ConvProblem) -> None:
         groups, maps, channels = job.weights.shape[:3]
         height, width = job.out_size
         lanes, heights = gemm.blocks()

@@ -14,9 +14,10 @@ from imgconv.bank.literal import parse_literal, spelled
 from imgconv.batch.carrying import Result, grid_of
 from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.errors import KernelError, ShapeError, UsageError
-from imgconv.networks.chain import Window, graph_of, parse_chain, trace
+from imgconv.networks.chain import graph_of, parse_chain, trace
 from imgconv.networks.receptive import region
 from imgconv.ops.filter import filter_image
+from imgconv.shapes import Window
 from tests import reference
 from tests.running import here
 

@@ -18,7 +18,8 @@ from PIL import ImageCms
 
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
 from imgconv.images import tiff_samples
-from imgconv.images.reading import MAX_PIXELS, oriented, read_images
+from imgconv.images.limits import MAX_PIXELS
+from imgconv.images.reading import oriented, read_images
 
 CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 RANDOM = np.random.default_rng(20)

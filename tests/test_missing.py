@@ -13,12 +13,13 @@ from imgconv.batch.filtering import ChainRecipe, Recipe, maps_of
 from imgconv.batch.streaming import map_rows
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
-from imgconv.networks.chain import Window, parse_chain
+from imgconv.networks.chain import parse_chain
 from imgconv.ops import rows
 from imgconv.ops.filter import filter_image
 from imgconv.ops.missing import pool_masked
 from imgconv.ops.pool_text import KINDS, parse_pool
 from imgconv.ops.rows import read_rows
+from imgconv.shapes import Window
 from tests import reference
 from tests.running import bytes_by_threads, here
 from tests.samples import draw

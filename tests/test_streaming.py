@@ -16,11 +16,11 @@ from imgconv.batch.streaming import map_rows
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed, open_rows, rows_of
 from imgconv.jit import parallel
-from imgconv.networks.chain import Window
 from imgconv.ops import rows
 from imgconv.ops.filter import filter_image
 from imgconv.ops.pool_text import parse_pool
 from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
+from imgconv.shapes import Window
 from tests.test_cli_apply import imgconv
 
 MODES = ["zeros", "constant", "reflect", "replicate", "symmetric", "circular"]

@@ -16,6 +16,7 @@ __all__ = [
     "Kernel",
     "anchored",
     "get_kernel",
+    "kernel_without_files",
     "load_kernel_file",
     "named_kernel",
     "parse_kernel_text",
@@ -99,6 +100,21 @@ def named_kernel(spec: str) -> Kernel | None:
         return None
     found = _named(ALIASES.get(name, name), arguments)
     return found and replace(found, named=True)
+
+
+def kernel_without_files(text: str) -> Kernel:
+    """As `get_kernel`, of a name or JSON only: a text of unknown origin opens no file.
+
+    Raises KernelError for anything else.
+    """
+    if text.startswith("{"):
+        from imgconv.bank.literal import parse_literal
+
+        return parse_literal(text)
+    found = named_kernel(text)
+    if found is None:
+        raise KernelError(f"kernel {text[:40]!r}: expected a preset's name or a JSON object")
+    return found
 
 
 def _name(spec: str) -> str:

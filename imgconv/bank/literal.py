@@ -83,18 +83,3 @@ def _list(table: dict[str, Any], key: str) -> list[Any]:
     if not isinstance(found, list):
         raise KernelError(f"kernel: {key}, expected a list")
     return found
-
-
-def kernel_without_files(text: str) -> Kernel:
-    """As `get_kernel`, of a name or JSON only: a text of unknown origin opens no file.
-
-    Raises KernelError for anything else.
-    """
-    from imgconv.bank import named_kernel
-
-    if text.startswith("{"):
-        return parse_literal(text)
-    found = named_kernel(text)
-    if found is None:
-        raise KernelError(f"kernel {text[:40]!r}: expected a preset's name or a JSON object")
-    return found

@@ -58,7 +58,7 @@ def _of_chain(made: Record, recipe: ChainRecipe, name: str | None) -> Record:
         kept = [numbers[name]] if name else []
     from imgconv.networks.steps import literal
 
-    chain = " | ".join(map(literal, recipe.steps))
+    chain = " | ".join(literal(step.text, step.loaded) for step in recipe.steps)
     options = {"keep": kept} | dict(made.options) if kept else made.options
     return replace(made, chain=chain, options=options, map=name or None)
 

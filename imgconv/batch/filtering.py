@@ -14,13 +14,13 @@ from imgconv.batch.naming import Part, component, spelled, unique
 from imgconv.errors import LimitError, UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
-from imgconv.images.reading import MAX_PIXELS
+from imgconv.images.limits import MAX_PIXELS
 from imgconv.images.scaling import Missing
-from imgconv.networks.chain import Step, Window, sizes_of, trace
+from imgconv.networks.chain import Step, sizes_of, trace
 from imgconv.ops.filter import filter_banks, filter_masked
 from imgconv.pictures.colormaps import default_rule
 from imgconv.pictures.layout import Layout
-from imgconv.shapes import ReceptiveField, output_size, pair
+from imgconv.shapes import ReceptiveField, Window, output_size, pair
 
 if TYPE_CHECKING:
     from imgconv.ops.missing import Mask

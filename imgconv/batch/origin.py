@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 from imgconv.images.digest import SMALL, sha256, sha256_of
-from imgconv.images.reading import MAX_PIXELS, file_limit
+from imgconv.images.limits import MAX_PIXELS, file_limit
 from imgconv.images.remote import fetch, is_url
 from imgconv.images.source import Source, is_zarr
 

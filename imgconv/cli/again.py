@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from imgconv.bank.literal import kernel_without_files
+from imgconv.bank import kernel_without_files
 from imgconv.batch.carrying import Result
 from imgconv.batch.naming import Part, component
 from imgconv.batch.origin import Origin
@@ -21,19 +21,6 @@ from imgconv.images.publish import joined
 from imgconv.images.reading import Frames
 
 
-def work_of(record: Record, given: dict[str, Any], origin: Origin) -> Any:
-    """What makes the output: called with the input's name and its bytes or path, returns bytes.
-
-    given: the options of `repeat`. Raises UsageError, and click's own, for what the record asks
-    for wrongly.
-    """
-    if record.command == "net features":
-        from imgconv.cli.again_net import features_again
-
-        return features_again(record, given, origin)
-    return _maps(record, given, origin)
-
-
 def settings(command: click.Command, record: Record, given: dict[str, Any], *words: str) -> Any:
     """A command's parameters as its command line of the record makes them, with ours.
 
@@ -45,7 +32,7 @@ def settings(command: click.Command, record: Record, given: dict[str, Any], *wor
         return context.params | ours
 
 
-def _maps(record: Record, given: dict[str, Any], origin: Origin) -> "MapAgain":
+def maps_again(record: Record, given: dict[str, Any], origin: Origin) -> "MapAgain":
     """The work of `apply` or `run`."""
     made = FORMATS[record.options["format"]]
     if record.command == "apply":

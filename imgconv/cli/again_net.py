@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imgconv.bank.literal import kernel_without_files
+from imgconv.bank import kernel_without_files
 from imgconv.batch.features import Features, Request
 from imgconv.batch.origin import Origin
 from imgconv.batch.record import ITS_OWN, Named, Record

@@ -66,8 +66,8 @@ def request_of(inputs: tuple[str, ...], loaded: tuple[Any, ...], given: dict[str
     from imgconv.cli.files import layout_of
     from imgconv.cli.outputs import Request
     from imgconv.errors import UsageError
-    from imgconv.networks.chain import Window
     from imgconv.ops.padding import normalize_mode
+    from imgconv.shapes import Window
 
     if given["anchor"] is not None and given["padding"] not in (None, "same"):
         raise UsageError("--anchor with --padding, expected one of them, or --padding same")

@@ -71,10 +71,9 @@ def explain(grid: str, kernel: str, **given: Any) -> None:
 def _convolution(grid: str, name: str, given: dict[str, Any]) -> Any:
     from imgconv.bank import anchored, get_kernel, preset_names
     from imgconv.errors import UsageError
-    from imgconv.networks.chain import Window
     from imgconv.ops.padding import normalize_mode
     from imgconv.pictures.explain import explain_conv
-    from imgconv.shapes import flipped_anchor
+    from imgconv.shapes import Window, flipped_anchor
 
     kernel = anchored(get_kernel(name), given["anchor"])
     filters, channels = kernel.weights.shape[:2]

@@ -15,8 +15,9 @@ from imgconv.images import frames as encoding
 from imgconv.images.formats import Format
 from imgconv.images.frames import Frame, encode_frames
 from imgconv.images.image import Image
+from imgconv.images.limits import MAX_PIXELS, file_limit
 from imgconv.images.publish import Output, joined, leads_to_a_stream, publish_together
-from imgconv.images.reading import MAX_PIXELS, file_limit, read_images
+from imgconv.images.reading import read_images
 from imgconv.images.writing import encode_archive
 
 

@@ -30,7 +30,7 @@ def named_network(text: str) -> Named:
     from imgconv.networks.steps import literal, parse_step
 
     steps = (parse_step(part, number) for number, part in enumerate(text.split("|"), 1))
-    return Named(" | ".join(map(literal, steps)))
+    return Named(" | ".join(literal(step.text, step.loaded) for step in steps))
 
 
 @dataclass(eq=False, repr=False)

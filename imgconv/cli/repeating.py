@@ -14,7 +14,8 @@ from imgconv.batch.origin import Origin, taken
 from imgconv.batch.plan import check_against_input, names_folder
 from imgconv.batch.record import Record, parse
 from imgconv.batch.runner import shares
-from imgconv.cli.again import work_of
+from imgconv.cli.again import maps_again
+from imgconv.cli.again_net import features_again
 from imgconv.cli.boundary import printable, say
 from imgconv.cli.outputs import check_terminal, to_stdout
 from imgconv.errors import ImageError, UsageError
@@ -48,6 +49,16 @@ def repeat_result(result: str, given: dict[str, Any]) -> int:
     same = compared(result, content if target in (None, "-") else target)
     _tell(result, source, same, target, given)
     return 0 if same.pixels else 1
+
+
+def work_of(record: Record, given: dict[str, Any], origin: Origin) -> Any:
+    """What makes the output: called with the input's name and its bytes or path, returns bytes.
+
+    given: the options of `repeat`. Raises UsageError, and click's own, for what the record asks
+    for wrongly.
+    """
+    again = features_again if record.command == "net features" else maps_again
+    return again(record, given, origin)
 
 
 def _show(record: Record, given: dict[str, Any]) -> None:

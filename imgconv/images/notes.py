@@ -26,7 +26,7 @@ from imgconv.errors import ImageError, ModelError
 from imgconv.images import pillow, png_chunks
 from imgconv.images.arrays import METADATA_MEMBER
 from imgconv.images.formats import NOTE_LIMIT, sniff
-from imgconv.images.reading import MAX_PIXELS, file_limit
+from imgconv.images.limits import MAX_PIXELS, file_limit
 from imgconv.images.source import Source, is_zarr
 
 KEYWORD = "imgconv"

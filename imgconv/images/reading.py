@@ -18,19 +18,15 @@ import numpy.typing as npt
 
 from imgconv.errors import ImageError, LimitError, UsageError
 from imgconv.images import pillow
-from imgconv.images.complete import missing_end
 from imgconv.images.formats import ANIMATIONS, sniff
 from imgconv.images.image import Image, rounded_note
+from imgconv.images.limits import MAX_PIXELS, check_frames, check_size, file_limit
 from imgconv.images.pyramid import check_level
 from imgconv.images.remote import is_url
 from imgconv.images.source import Source, is_zarr
+from imgconv.images.truncation import missing_end
 
-# Pillow raises above twice its warning limit of 2³⁰ / 4 / 3 pixels; so do we.
-MAX_PIXELS = 2 * (1024 * 1024 * 1024 // 4 // 3)
-MAX_FRAMES = 1 << 20
 _SAMPLE = "sample:"
-_BYTES_PER_PIXEL = 16
-_SLACK = 1 << 26
 
 Frame = int | str | None
 
@@ -131,33 +127,6 @@ def count_frames(
         return Frames(number, kind in ANIMATIONS)
 
 
-def check_frames(name: str, number: int) -> None:
-    """Raise LimitError for more frames than are gone through; a header may declare any number."""
-    if number > MAX_FRAMES:
-        raise LimitError(f"{name}: {number} frames, more than the {MAX_FRAMES} of --frame all")
-
-
-def file_limit(max_pixels: int) -> int:
-    """The most bytes a file of an image within the limit can need."""
-    return _BYTES_PER_PIXEL * max_pixels + _SLACK
-
-
-def check_size(name: str, height: int, width: int, limit: int) -> None:
-    """Raise LimitError for a declared size beyond the limit, ImageError for an empty one."""
-    if height * width > limit:
-        raise LimitError(
-            f"{name}: {width}×{height} pixels are more than the limit of {limit}; "
-            "--max-pixels raises it"
-        )
-    if height < 1 or width < 1:
-        raise ImageError(f"{name}: an image of {width}×{height} pixels")
-
-
-def first_of(name: str, count: int) -> tuple[str, ...]:
-    """The note that a file has more frames than the one that is read, if it has."""
-    return (f"{name}: the first of {count} frames is read; --frame N or all",) * (count > 1)
-
-
 def parse_frame(frame: Frame) -> int | None:
     """Return a frame number, −1 for all, None for the default. Raises UsageError."""
     if frame is None:
@@ -174,6 +143,11 @@ def _unknown(prefix: bytes) -> str:
         if prefix.startswith(signature):
             return f"{what} is not read: it would need another program"
     return "not an image that is known (PNG, JPEG, TIFF, WebP, GIF, PNM, PFM, NPY, CSV, …)"
+
+
+def first_of(name: str, count: int) -> tuple[str, ...]:
+    """The note that a file has more frames than the one that is read, if it has."""
+    return (f"{name}: the first of {count} frames is read; --frame N or all",) * (count > 1)
 
 
 class _Reader:

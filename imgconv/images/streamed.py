@@ -9,7 +9,8 @@ import numpy as np
 from imgconv.errors import ImageError, LimitError
 from imgconv.images.formats import sniff
 from imgconv.images.image import Image, white_of
-from imgconv.images.reading import MAX_PIXELS, check_size, file_limit, first_of
+from imgconv.images.limits import MAX_PIXELS, check_size, file_limit
+from imgconv.images.reading import first_of
 from imgconv.images.source import Source, is_zarr
 from imgconv.ops.rows import ArrayRows, RowSource
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
 from imgconv.images import remote
 from imgconv.images.image import Image, holder
+from imgconv.images.limits import check_frames
 from imgconv.images.pyramid import Cascade, check_level, level_sizes
 from imgconv.images.remote import is_url
 from imgconv.images.zarr_metadata import Node, largest_piece, read_node
@@ -186,8 +187,6 @@ def frames_in(path: str, memory: int | None = None, level: int = 0, wanted: int 
     """How many frames there are. Raises LimitError where all are wanted, and are too many."""
     frames: int = ZarrRows(path, 0, memory, level).frames
     if wanted == -1:
-        from imgconv.images.reading import check_frames
-
         check_frames(path, frames)
     return frames
 

@@ -11,15 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import UsageError
-from imgconv.shapes import (
-    NO_PADDING,
-    Pair,
-    Sides,
-    anchored_sides,
-    extent,
-    pair,
-    resolve_padding,
-)
 
 if TYPE_CHECKING:
     from imgconv.bank import Kernel
@@ -27,54 +18,6 @@ if TYPE_CHECKING:
     from imgconv.networks.layers import Layer
 
 Array = npt.NDArray[Any]
-Geometry = tuple[Pair, Pair, Sides, Pair]
-
-
-class Window(NamedTuple):
-    """Stride, padding, dilation and groups as the user gave them; None is the default."""
-
-    stride: Any = 1
-    padding: Any = None
-    dilation: Any = 1
-    groups: int | None = None
-    padding_mode: str = "reflect"
-    pad_value: float = 0.0
-
-    def options(self, size: Pair, anchor: Pair | None = None) -> dict[str, Any]:
-        """The options of `filter_image` for a kernel of a size (kH, kW) and anchor.
-
-        Padding that is not given is `same`, or half the kernel where a stride rules `same` out. An
-        anchor has a meaning only where padding is to keep the size.
-        """
-        padding, dilation = self.padding, pair(self.dilation, "dilation")
-        if padding not in (None, "same"):
-            anchor = None
-        elif padding is None and anchor is None and pair(self.stride, "stride") != (1, 1):
-            padding = tuple((extent(k, d) - 1) // 2 for k, d in zip(size, dilation, strict=True))
-        return {
-            "stride": self.stride, "padding": "same" if padding is None else padding,
-            "dilation": self.dilation, "padding_mode": self.padding_mode,
-            "pad_value": self.pad_value, "groups": self.groups, "anchor": anchor,
-        }  # fmt: skip
-
-    def geometry(self, size: Pair, anchor: Pair | None = None) -> Geometry:
-        """(kernel size, stride, pads, dilation) of a kernel's window."""
-        options = self.options(size, anchor)
-        stride, dilation = pair(self.stride, "stride"), pair(self.dilation, "dilation")
-        anchor = options["anchor"]
-        if anchor is not None:
-            return size, stride, anchored_sides(anchor, size, dilation), dilation
-        return size, stride, resolve_padding(options["padding"], size, dilation, stride), dilation
-
-    def places(self, size: Pair, anchor: Pair | None = None) -> Geometry:
-        """As `geometry`, of the window in whose middle the pixel lies that an output stands for.
-
-        That is the kernel's own, or with an anchor that tap alone.
-        """
-        found = self.geometry(size, anchor)
-        if self.options(size, anchor)["anchor"] is None:
-            return found
-        return (1, 1), found[1], NO_PADDING, (1, 1)
 
 
 class Step(NamedTuple):

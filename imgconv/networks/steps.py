@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from imgconv.arguments import flag, real_number, whole_number, whole_numbers
 from imgconv.errors import UsageError
 from imgconv.networks import layers
-from imgconv.networks.chain import Step, Window
 from imgconv.networks.layers.base import Layer, Shape
 from imgconv.networks.layers.image import Gray, KernelFilter
+from imgconv.shapes import Window
 
 if TYPE_CHECKING:
     from imgconv.bank import Kernel
@@ -116,13 +116,13 @@ class ParsedStep:
         return self.make(())
 
 
-def literal(step: "ParsedStep | Step") -> str:
-    """A step's text with the numbers of a kernel that is not the bank's in place of its name."""
-    words = shlex.split(step.text)
-    if step.loaded is not None and not step.loaded.named:
+def literal(text: str, loaded: "Kernel | None") -> str:
+    """A step's text with its loaded kernel's numbers in place of a name the bank does not know."""
+    words = shlex.split(text)
+    if loaded is not None and not loaded.named:
         from imgconv.bank.literal import spelled
 
-        words[1] = spelled(step.loaded)
+        words[1] = spelled(loaded)
     return shlex.join(words)
 
 

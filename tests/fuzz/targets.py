@@ -174,8 +174,7 @@ def record(data: bytes) -> None:
     """The record in an output, as far as the work that it asks for; nothing of it is run."""
     from imgconv.batch.origin import Origin
     from imgconv.batch.record import parse
-    from imgconv.cli.again import work_of
-    from imgconv.cli.repeating import blamed
+    from imgconv.cli.repeating import blamed, work_of
 
     found = parse(data.decode("utf-8", "surrogateescape"), "fuzz")
     assert found.words("image.png")[0] == "imgconv"

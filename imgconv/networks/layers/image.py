@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from imgconv import shapes
-from imgconv.networks.chain import Window
 from imgconv.networks.layers.base import Array, Layer, Places, Reach, Shape, image_shape, padded
 
 
@@ -59,7 +58,7 @@ class KernelFilter(Layer):
 
     weights: Array
     offsets: Array | None
-    window: Window
+    window: shapes.Window
     combine: str = "none"
     anchor: shapes.Pair | None = None
     divisor: float = 1.0

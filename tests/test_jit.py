@@ -138,7 +138,7 @@ import numpy as np
 from tests.test_jit import doubled_twice
 if "linked" in sys.argv:
     from imgconv.jit import loader
-    machine_code.flatten = lambda code, symbol: None
+    loader.flatten = lambda code, symbol: None
 out = np.zeros(4, np.float32)
 doubled_twice()(out, np.array([1, 2], np.float32), 2)
 print(out.tolist(), "numba" in sys.modules)

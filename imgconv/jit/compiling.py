@@ -19,6 +19,7 @@ from imgconv.jit import (
     lowering,  # noqa: F401 - Numba learns of the operations on import
 )
 from imgconv.jit.loop import Emitter, Helper, Part
+from imgconv.jit.record_lowering import type_of
 from imgconv.jit.vectors import Traced
 
 
@@ -41,7 +42,7 @@ def compile_ir(
 
     signature: its arguments' types. disjoint: whether no two pointers reach the same element.
     """
-    arguments = _numba_types(signature.split())
+    arguments = [type_of(word) for word in signature.split()]
     # contract allows fused multiply-add and nothing that assumes NaN or Inf away.
     options = {"error_model": "numpy", "fastmath": {"contract"}}
     inlined: dict[int, Any] = {}
@@ -137,34 +138,40 @@ def _merging_uncopied() -> Iterator[None]:
         worker.inline_function = usual
 
 
-def _numba_types(kinds: list[str]) -> list[Any]:
-    scalars = {
-        "u8": nb.uint8, "u16": nb.uint16, "i16": nb.int16, "i32": nb.int32,
-        "u32": nb.uint32, "i64": nb.int64, "f32": nb.float32, "f64": nb.float64,
-    }  # fmt: skip
-    return [
-        nb.CPointer(scalars[kind[:-1]]) if kind.endswith("*") else scalars[kind] for kind in kinds
-    ]
-
-
 def _intrinsic(emitter: Emitter) -> Any:
     """Numba's form of emitted instructions: a call that casts its arguments to their kinds."""
-    from numba import types as nb
-
-    wanted = _numba_types(emitter.kinds)
+    wanted = [type_of(word) for word in emitter.words]
 
     def typed(context, *arguments):  # type: ignore[no-untyped-def]
-        def generate(_, builder, signature, values):  # type: ignore[no-untyped-def]
-            # One argument, the tuple of all that the call gave.
-            emitter.emit(builder, *_untuple(builder, values[0], len(wanted)))
+        # A record may hold what was given: an integer of another width, a truth, a literal.
+        given = [
+            argument if isinstance(kind, nb.BaseNamedTuple) else kind
+            for kind, argument in zip(wanted, arguments, strict=True)
+        ]
 
-        return nb.void(nb.StarArgTuple(wanted)), generate
+        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            # One argument, the tuple of all that the call gave.
+            flat: list[Any] = []
+            for place, kind in enumerate(wanted):
+                value = builder.extract_value(values[0], place)
+                flat += _fields(context, builder, value, given[place], kind)
+            emitter.emit(builder, *flat)
+
+        return nb.void(nb.StarArgTuple(given)), generate
 
     return intrinsic(typed)
 
 
-def _untuple(builder: Any, packed: Any, count: int) -> list[Any]:
-    return [builder.extract_value(packed, place) for place in range(count)]
+def _fields(context: Any, builder: Any, value: Any, given: Any, wanted: Any) -> list[Any]:
+    """A record's fields, each as the type that is wanted; a value that is none by itself."""
+    if not isinstance(wanted, nb.BaseNamedTuple):
+        return [value]
+    if getattr(given, "instance_class", None) is not wanted.instance_class:
+        raise TypeError(f"a loop's body gives {given}, expected {wanted}")
+    return [
+        context.cast(builder, builder.extract_value(value, place), *kinds)
+        for place, kinds in enumerate(zip(given, wanted, strict=True))
+    ]
 
 
 def _disjoint_pipeline() -> Any:

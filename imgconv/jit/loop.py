@@ -20,10 +20,14 @@ an element type's name) and returns the argument types and the body:
     scale_row("f32")(out, source, 2.0, out.size)
 
 Argument types: u8 u16 i16 i32 u32 i64 f32 f64, `*` for a pointer. A pointer takes an ndarray of
-that dtype (its first element's address; strides are the caller's business) or None. The first word
-`disjoint` promises that no two pointers reach the same element, unless both only read it: LLVM
-then vectorises a loop over ten rows, for which it otherwise makes no more than eight overlap
-checks, and keeps what it read from one array across stores to another.
+that dtype (its first element's address; strides are the caller's business) or None. A geometry is
+a record, one argument whose fields have names (`record`): "Shape*" for one in memory, which the
+body reads as shape.rows, and "Shape" for its fields by value, which a body may also put together
+for a `part` that it calls, as Shape(rows, pitch). No body takes more than a dozen arguments.
+
+The first word `disjoint` promises that no two pointers reach the same element, unless both only
+read it: LLVM then vectorises a loop over ten rows, for which it otherwise makes no more than eight
+overlap checks, and keeps what it read from one array across stores to another.
 """
 
 import contextlib
@@ -36,7 +40,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from imgconv.jit import cache, capture
+from imgconv.jit import cache, capture, record
 
 Built = tuple[str, Callable[..., None]]
 
@@ -139,7 +143,7 @@ class Emitter:
     """
 
     def __init__(self, kinds: str, emit: Callable[..., None]) -> None:
-        self.kinds = kinds.split()
+        self.words = kinds.split()
         self.emit = emit
 
     def __call__(self, *arguments: Any) -> Any:
@@ -172,14 +176,15 @@ class Part:
 
 
 class Function:
-    """Machine code as a function of arrays and numbers."""
+    """Machine code as a function of arrays, numbers and records."""
 
-    def __init__(self, address: int, kinds: list[str]) -> None:
-        types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in kinds]
+    def __init__(self, address: int, words: list[str]) -> None:
+        self._words = words
+        self._kinds = record.flat(words)
+        types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in self._kinds]
         self._function = ctypes.CFUNCTYPE(None, *types)(address)
         self._address = address
-        self._kinds = kinds
-        self._dtypes = [DTYPES[kind[:-1]] if kind.endswith("*") else None for kind in kinds]
+        self._expected = [_expected(word) for word in words]
 
     def __call__(self, *arguments: Any) -> None:
         self._check(len(arguments))
@@ -208,20 +213,34 @@ class Function:
         return call
 
     def _check(self, count: int) -> None:
-        if count != len(self._kinds):
-            raise TypeError(f"loop takes {len(self._kinds)} arguments ({self._kinds}), got {count}")
+        if count != len(self._words):
+            raise TypeError(f"loop takes {len(self._words)} arguments ({self._words}), got {count}")
 
     def _values(self, first: int, arguments: tuple[Any, ...]) -> list[Any]:
-        """Arrays as addresses; the arguments are those from place `first` on."""
-        values = []
-        for dtype, argument in zip(self._dtypes[first:], arguments, strict=False):
-            if dtype is None or argument is None or type(argument) is int:
-                values.append(argument)
-            elif argument.dtype != dtype:
-                raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
-            else:
-                values.append(address(argument))
-        return values
+        """Arrays as addresses, records as their fields, from argument `first` on."""
+        return _numbers(self._expected[first:], arguments)
+
+
+def _expected(word: str) -> Any:
+    """The dtype of an argument that is an array, None of a number; a list of them of a record."""
+    cls = record.named(word)
+    if word.endswith("*"):
+        return record.dtype_of(cls) if cls else DTYPES[word[:-1]]
+    return [_expected(kind) for kind in record.kinds(cls)] if cls else None
+
+
+def _numbers(expected: list[Any], arguments: tuple[Any, ...]) -> list[Any]:
+    values = []
+    for dtype, argument in zip(expected, arguments, strict=False):
+        if dtype is None or argument is None or type(argument) is int:
+            values.append(argument)
+        elif type(dtype) is list:
+            values += _numbers(dtype, argument)
+        elif argument.dtype != dtype:
+            raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
+        else:
+            values.append(address(argument))
+    return values
 
 
 _byte_of = ctypes.c_char.from_buffer
@@ -274,7 +293,7 @@ class Loop:
         return cache.has(self._identity(constants, self.builder(*constants)[0]))
 
     def _identity(self, constants: tuple[Any, ...], signature: str) -> str:
-        return f"{self.name}{constants!r}:{signature}"
+        return f"{self.name}{constants!r}:{record.spelled(signature)}"
 
     def _load(self, constants: tuple[Any, ...]) -> Function:
         signature, body = self.builder(*constants)

@@ -284,6 +284,13 @@ def store_past(builder: Any, pointer: Any, index: Any, tile: Any) -> None:
         stored.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
 
 
+@operation(lambda kind, pointer, index: types.int64)
+def unaligned(builder: Any, kind: Any, pointer: Any, index: Any) -> Any:
+    address = builder.ptrtoint(builder.gep(pointer.value, [index]), _LONG)
+    bytes_ = builder.and_(builder.neg(address), _LONG(kind.lanes * kind.align - 1))
+    return builder.udiv(bytes_, _LONG(kind.align))
+
+
 @operation(None)
 def fence(builder: Any) -> None:
     builder.fence("seq_cst")

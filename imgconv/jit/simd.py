@@ -62,6 +62,8 @@ All are done lane by lane unless said otherwise. The cost is that of a CPU with 
 |                                 | not exist, into the L2                         |              |
 | prefetch_near, prefetch_write   | the same into the L1; to be written to         | R            |
 | offsets(T, p, i)                | the integers p[i], …, p[i + R − 1]             | R            |
+| unaligned(T, p, i)              | how many elements from p[i] on come before one | 4            |
+|                                 | that is aligned to a vector                    |              |
 | at(p, i)                        | a pointer to p[i]                              | 0            |
 
 Sums and products may fuse with each other and nothing else is relaxed, so NaN, infinities, signed

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from imgconv.errors import UsageError
+from imgconv.jit import cache, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Helper
-from imgconv.jit.vectors import streamed, widest
 
 # Places in the `values` array of a loop.
 FILL, GAIN, OFFSET, DIVISOR, INVERSE, STREAM = range(6)
@@ -210,6 +210,24 @@ def store(element: str, real: str, divided: bool, combined: bool, activation: st
     return Helper(body)
 
 
+def _copy_past_caches(real: str) -> Helper:
+    """out[i] = data[i] for i < count, without reading the lines of `out` that are overwritten."""
+    lanes = cache.vectors()[0] * 4 // jit.DTYPES[real].itemsize
+    line = simd.Vec(lanes, real)
+
+    def copy(out, data, count):  # type: ignore[no-untyped-def]
+        head = min(simd.unaligned(line, out, 0), count)
+        tail = head + (count - head) // lanes * lanes
+        for i in range(head):
+            out[i] = data[i]
+        for i in range(head, tail, lanes):
+            simd.store_past(out, i, simd.load(line, data, i))
+        for i in range(tail, count):
+            out[i] = data[i]
+
+    return Helper(copy)
+
+
 @functools.cache
 def store_past_caches(
     element: str, real: str, divided: bool, combined: bool, activation: str
@@ -221,14 +239,14 @@ def store_past_caches(
     usual = store(element, real, divided, combined, activation)
     if element != real or activation:
         return usual
-    stream = streamed(widest())
+    stream = _copy_past_caches(real)
 
     def body(out, at, sums, start, count, bias, values):  # type: ignore[no-untyped-def]
         if values[STREAM] == 0:
             usual(out, at, sums, start, count, bias, values)
         else:
             usual(sums, start, sums, start, count, bias, values)
-            stream(out, at, sums, start, count)
+            stream(simd.at(out, at), simd.at(sums, start), count)
 
     return Helper(body)
 

@@ -13,17 +13,17 @@ import math
 import numpy as np
 
 from imgconv.jit import loop as jit
+from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
-from imgconv.jit.vectors import dot
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import Layout, band_rows, convert_row
+from imgconv.ops.microkernels import sums as microkernel
 
 STRIP = 2048  # elements of a row, five lines of which lie in the first-level cache
-BLOCK, SHARED = 64, 16  # elements whose sums stay in registers, in groups that lie together
-_SUM = dot(BLOCK // SHARED, SHARED)
+BLOCK = 64  # elements whose sums stay in registers
 
 
 def _enter(  # type: ignore[no-untyped-def]
@@ -48,7 +48,7 @@ def box_rows(source: str, element: str, real: str, divided: bool, activation: st
     """
     store = epilogue.store(element, real, divided, False, activation)
     zero = jit.DTYPES[real].type(0)
-    add_up = _SUM
+    add_up = microkernel.along(real, BLOCK // microkernel.lanes(real))
 
     def body(  # type: ignore[no-untyped-def]
         out, source, line, gone, columns, parts, sums, row_map, col_map, ones, weights, bias,
@@ -79,10 +79,10 @@ def box_rows(source: str, element: str, real: str, divided: bool, activation: st
                 continue
             for b in range(wider):
                 at = b * BLOCK
-                add_up(parts, at, SHARED, columns, at, run, inner, ones, np.int64(0))
+                add_up(simd.at(parts, at), simd.at(columns, at), run, inner, ones)
             for b in range(blocks):
                 at = b * BLOCK
-                add_up(sums, at, SHARED, parts, at, inner * run, outer, weights, np.int64(0))
+                add_up(simd.at(sums, at), simd.at(parts, at), inner * run, outer, weights)
             for k in range(outer * inner, kw):
                 for i in range(count):
                     sums[i] += weights[0] * columns[i + k * run]

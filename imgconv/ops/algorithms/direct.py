@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.jit import cache, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
-from imgconv.jit.vectors import dot_grid, fence, widest
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
@@ -33,6 +33,7 @@ from imgconv.ops.algorithms.tiles import (
     round_up,
     row_chunks,
 )
+from imgconv.ops.microkernels import sums as microkernel
 
 BLOCK = 1024  # elements a pass: eight rows of sums are 32 kB
 CACHE = 400_000  # bytes of source rows that one strip of columns may keep alive
@@ -143,25 +144,27 @@ def _all_passes(passes: "Passes", real: str, stride: int, dilation: int) -> Help
 
 def _grid(real: str) -> Helper:
     """The same in one pass whatever the taps: `full` columns of `many` rows of them."""
-    size = widest()
-    vectors = 4 if size == 64 else 2  # so that all sums have registers
-    block = vectors * size // jit.DTYPES[real].itemsize
-    several, single = dot_grid(ROWS, vectors, size), dot_grid(ROWS, 1, size)
-    lanes = block // vectors
+    vectors = 4 if cache.vectors()[0] == 16 else 2  # so that all sums have registers
+    lanes = microkernel.lanes(real)
+    block = vectors * lanes
+    several, single = microkernel.four_rows(real, vectors), microkernel.four_rows(real, 1)
 
     def body(  # type: ignore[no-untyped-def]
         sums, to, length, data, at, pitch, columns, starts, weights, w, count, full, many
     ):
         blocks = count // block
+        weights = simd.at(weights, w)
         for b in range(blocks):
             i = b * block
             several(
-                sums, to + i, length, data, at + i, pitch, columns, full, many, weights, w
+                simd.at(sums, to + i), length, simd.at(data, at + i), pitch, columns, full, many,
+                weights,
             )  # fmt: skip
         for b in range((count - blocks * block) // lanes):
             i = blocks * block + b * lanes
             single(
-                sums, to + i, length, data, at + i, pitch, columns, full, many, weights, w
+                simd.at(sums, to + i), length, simd.at(data, at + i), pitch, columns, full, many,
+                weights,
             )  # fmt: skip
 
     return Helper(body)
@@ -198,7 +201,6 @@ def direct_rows(
     zero = jit.DTYPES[real].type(0)
     passes_of = Passes(height, second, across, one)
     run_all = _grid(real) if height == 0 else _all_passes(passes_of, real, stride, dilation)
-    seen_by_all = fence()
     in_place = source == data
     pick = Helper(
         (lambda source, tile, plain: source if plain else tile)
@@ -268,7 +270,7 @@ def direct_rows(
                             if not combined or m == maps - 1:
                                 add = zero if combined else bias[m]
                                 write(out, to, sums, here, elements, add, values)
-        seen_by_all(out)
+        simd.fence()
 
     arguments = (
         f"disjoint {element}* {source}* {data}* {real}* i64* i64* i64* i64* i64* i64* {real}* "

@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit import loop as jit
+from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
-from imgconv.jit.vectors import converted_rows, dot_block, fence, widest
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import NOWHERE, Layout, band_rows, round_up
+from imgconv.ops.microkernels import sums as microkernel
 
 Array = npt.NDArray[np.float64]
 
@@ -38,23 +39,21 @@ LEAST = 4  # rows and columns of a kernel; under that the dense sum is cheaper
 STRIP = 2048  # elements of an output row that a strip has
 CHUNK = 256  # elements of a square's rows that are finished and stored at a time
 
-VECTOR = widest()  # bytes
 
-
-def _gather(side: int) -> Helper:
-    """A helper: `side` elements of `rows` padded rows, from element e on, to a block of floats.
+def _gather(real: str) -> Helper:
+    """A helper: a vector of each of `rows` padded rows, from element e on, to a block of floats.
 
     places: where each row begins in the source, or NOWHERE for a row of fill.
     """
 
-    convert = converted_rows(VECTOR)
+    side, convert = microkernel.lanes(real), microkernel.converted_rows(real)
 
     def body(block, source, places, rows, e, col_map, geometry, values):  # type: ignore[no-untyped-def]
         run = geometry[tiles.RUN]
         first = e - geometry[tiles.NEAR] * run
         pixel = geometry[tiles.PIXEL_STRIDE]
         if pixel == run and first >= 0 and first + side <= geometry[tiles.WIDTH] * run:
-            convert(block, source, places, first, rows, values)
+            convert(block, source, places, first, rows, values[epilogue.FILL])
             return
         for i in range(side):
             x = (e + i) // run
@@ -80,9 +79,9 @@ def separable_rows(
     fold = epilogue.fold(combine, real, divided)
     write = epilogue.store_past_caches(element, real, divided, combined, activation)
     zero = jit.DTYPES[real].type(0)
-    side = VECTOR // jit.DTYPES[real].itemsize
+    side = microkernel.lanes(real)
     square = side * side
-    gather, sum_square, seen_by_all = _gather(side), dot_block(VECTOR), fence()
+    gather, sum_square = _gather(real), microkernel.turned_square(real)
     new = side * CHUNK if combined else 0
 
     def body(  # type: ignore[no-untyped-def]
@@ -108,8 +107,9 @@ def separable_rows(
                 )  # fmt: skip
                 for r in range(ends[maps - 1]):
                     sum_square(
-                        turned, r * far + b * square, side, block, 0, side, kh, 0, 1, down, r * kh
-                    )
+                        simd.at(turned, r * far + b * square), side, block, side, kh, 0, 1,
+                        simd.at(down, r * kh),
+                    )  # fmt: skip
             for c in range((elements + CHUNK - 1) // CHUNK):
                 count = min(CHUNK, elements - c * CHUNK)
                 place = start_out + y * geometry[tiles.OUT_ROW] + x * run + c * CHUNK
@@ -117,9 +117,9 @@ def separable_rows(
                     first = ends[m - 1] if m else 0
                     for b in range((count + side - 1) // side):
                         sum_square(
-                            sums, new + b * side, CHUNK, turned,
-                            first * far + (c * CHUNK + b * side) * side, run * side, kw,
-                            far, ends[m] - first, across, first * kw,
+                            simd.at(sums, new + b * side), CHUNK,
+                            simd.at(turned, first * far + (c * CHUNK + b * side) * side),
+                            run * side, kw, far, ends[m] - first, simd.at(across, first * kw),
                         )  # fmt: skip
                     for j in range(rows):
                         at = j * CHUNK
@@ -130,7 +130,7 @@ def separable_rows(
                             if not combined:
                                 to += m * geometry[tiles.OUT_MAP]
                             write(out, to, sums, at, count, zero if combined else bias[m], values)
-        seen_by_all(out)
+        simd.fence()
 
     arguments = (
         f"disjoint {element}* {source}* {real}* {real}* {real}* i64* i64* i64* {real}* {real}* "
@@ -248,7 +248,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     strips = max(1, width * job.run // STRIP)
     wide = -(-width // strips)
     strips = -(-width // wide)
-    side = VECTOR // real.itemsize
+    side = microkernel.lanes(job.real)
     geometry = Layout.of(job).geometry(job, wide, 1)
     geometry[tiles.SHIFT] = len(job.col_map)
     far = geometry[tiles.PLANE] = round_up((wide + kw) * job.run + side, CHUNK) * side

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit import loop as jit
+from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
-from imgconv.jit.vectors import dot_taps, widest
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import Layout, band_rows, fill_tile, tap_order
+from imgconv.ops.microkernels import sums as microkernel
 
 VECTORS = 8  # sums at a time: enough that none waits for its last product
 
@@ -26,18 +27,18 @@ def add_taps(real: str) -> Helper:
 
     Whole vectors, also beyond `count`; their sums stay in registers over all taps.
     """
-    lanes = widest() // jit.DTYPES[real].itemsize
-    several, single = dot_taps(VECTORS, widest()), dot_taps(1, widest())
+    lanes = microkernel.lanes(real)
+    several, single = microkernel.anywhere(real, VECTORS), microkernel.anywhere(real, 1)
 
     def body(sums, at, tile, base, taps, weights, first, last, count):  # type: ignore[no-untyped-def]
         blocks = count // (VECTORS * lanes)
         for b in range(blocks):
             i = b * VECTORS * lanes
-            several(sums, at + i, tile, base + i, taps, weights, first, last - first)
+            several(simd.at(sums, at + i), simd.at(tile, base + i), taps, weights, first, last)
         done = blocks * VECTORS * lanes
         for b in range((count - done + lanes - 1) // lanes):
             i = done + b * lanes
-            single(sums, at + i, tile, base + i, taps, weights, first, last - first)
+            single(simd.at(sums, at + i), simd.at(tile, base + i), taps, weights, first, last)
 
     return Helper(body)
 

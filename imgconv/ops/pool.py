@@ -14,225 +14,28 @@ import numpy.typing as npt
 from imgconv.errors import ShapeError
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
-from imgconv.ops import epilogue, exact
+from imgconv.jit.record import array
+from imgconv.ops import exact
 from imgconv.ops.arrays import readable
 from imgconv.ops.linear import linear
 from imgconv.ops.microkernels import pool
+from imgconv.ops.microkernels.windows import (
+    LANES,
+    PICKS,
+    PoolShape,
+    adaptive_rows,
+    divide,
+    max_indices,
+    plane_means,
+    pool_rows,
+)
 from imgconv.shapes import Pair, Sides, output_size, pair, pool_sides
 
 Array = npt.NDArray[Any]
 Ints = int | tuple[int, int]
 Padding = int | Sequence[int]
 
-LANES = 32  # partial sums of a plane's mean
 _FEW = 1 << 16  # elements; below this a thread costs more than it saves
-
-
-def _smaller(a, b):  # type: ignore[no-untyped-def]
-    # NaN on either side stays NaN.
-    return a if a < b or a != a else b
-
-
-_PICKS = {"max": epilogue.larger, "min": _smaller}
-
-
-def _blank(kind: str, dtype: np.dtype[Any]) -> Any:
-    """What a window holds whose taps all lie in the padding, as in PyTorch: −∞ for a maximum."""
-    if kind not in _PICKS:
-        return 0
-    if dtype.kind == "f":
-        return -np.inf if kind == "max" else np.inf
-    return np.iinfo(dtype).min if kind == "max" else np.iinfo(dtype).max
-
-
-def _merger(kind: str) -> jit.Helper:
-    """A helper (new value, so far) → so far: the pick of max and min, else the sum."""
-    return jit.Helper(_PICKS.get(kind, epilogue.add))
-
-
-def _power(cast: Any, exponent: float) -> jit.Helper:
-    """A helper v → v to a power, by the roots and products that PyTorch takes for some of them."""
-    one, given = cast(1), cast(exponent)
-    known = {
-        1.0: lambda v: v,
-        2.0: lambda v: v * v,
-        3.0: lambda v: v * v * v,
-        0.5: lambda v: np.sqrt(v),
-        -0.5: lambda v: one / np.sqrt(v),
-        -1.0: lambda v: one / v,
-        -2.0: lambda v: one / (v * v),
-    }
-    return jit.Helper(known.get(exponent, lambda v: v**given))
-
-
-@jit.loop
-def pool_rows(
-    source: str, element: str, kind: str, kh: int, kw: int, step: int, power: float
-) -> jit.Built:
-    """Output rows first…last − 1, counted over all planes.
-
-    kh, kw, step (the horizontal stride) = 0 means read from geometry: height, width,
-    out height, out width, stride y, x, pad y, x, dilation y, x, kh, kw.
-    Windows within the map's columns are taken a row of taps at a time, which makes vectors of
-    outputs: ten times as fast as window by window.
-    """
-    cast = jit.DTYPES[element].type
-    blank = cast(_blank(kind, jit.DTYPES[element]))
-    is_lp = kind == "lp"
-    keeps = kind in _PICKS
-    merge = _merger(kind)
-    lift, root = (_power(cast, exponent if is_lp else 1.0) for exponent in (power, 1 / power))
-
-    def body(out, x, rows, columns, geometry, first, last):  # type: ignore[no-untyped-def]
-        height, width = geometry[0], geometry[1]
-        oh, ow = geometry[2], geometry[3]
-        sy, px, dy, dx = geometry[4], geometry[7], geometry[8], geometry[9]
-        sx = step if step > 0 else geometry[5]
-        ny = kh if kh > 0 else geometry[10]
-        nx = kw if kw > 0 else geometry[11]
-        # Outputs a…b − 1 see only columns of the map.
-        a = min((px + sx - 1) // sx, ow)
-        b = min(max((width - 1 - (nx - 1) * dx + px + sx) // sx, a), ow)
-        for r in range(first, last):
-            plane, y = r // oh, r % oh
-            base = plane * height * width
-            top = y * sy - geometry[6]
-            low = max((dy - 1 - top) // dy, 0)
-            high = min((height - top + dy - 1) // dy, ny)
-            at = r * ow
-            for m in range(low, high):
-                line = base + (top + m * dy) * width - px
-                if m == low:
-                    for ox in range(a, b):
-                        total = lift(cast(x[line + ox * sx]))
-                        for n in range(1, nx):
-                            total = merge(lift(cast(x[line + ox * sx + n * dx])), total)
-                        out[at + ox] = total
-                else:
-                    for ox in range(a, b):
-                        total = out[at + ox]
-                        for n in range(nx):
-                            total = merge(lift(cast(x[line + ox * sx + n * dx])), total)
-                        out[at + ox] = total
-            for side in range(2):
-                for ox in range(b if side else 0, ow if side or low >= high else a):
-                    left = ox * sx - px
-                    total = blank
-                    seen = False
-                    for m in range(low, high):
-                        for n in range(nx):
-                            ix = left + n * dx
-                            if ix < 0 or ix >= width:
-                                continue
-                            v = lift(cast(x[base + (top + m * dy) * width + ix]))
-                            total = merge(v, total) if seen else v
-                            seen = True
-                    out[at + ox] = total
-            if is_lp:
-                # PyTorch takes the mean times the whole window, also where ceil_mode cut it.
-                for ox in range(ow):
-                    total = out[at + ox] * (cast(ny * nx) / cast(rows[y] * columns[ox]))
-                    out[at + ox] = root(total)
-            elif not keeps:
-                for ox in range(ow):
-                    out[at + ox] /= cast(rows[y] * columns[ox])
-
-    return f"disjoint {element}* {source}* i64* i64* i64* i64 i64", body
-
-
-@jit.loop
-def max_indices(element: str) -> jit.Built:
-    """Flat index (row · width + column) of the first largest element of every window."""
-
-    def body(out, x, geometry, first, last):  # type: ignore[no-untyped-def]
-        height, width, oh, ow = geometry[0], geometry[1], geometry[2], geometry[3]
-        for r in range(first, last):
-            base = r // oh * height * width
-            top = r % oh * geometry[4] - geometry[6]
-            for ox in range(ow):
-                left = ox * geometry[5] - geometry[7]
-                best = np.int64(-1)
-                for m in range(geometry[10]):
-                    iy = top + m * geometry[8]
-                    if iy < 0 or iy >= height:
-                        continue
-                    for n in range(geometry[11]):
-                        ix = left + n * geometry[9]
-                        if ix < 0 or ix >= width:
-                            continue
-                        at = iy * width + ix
-                        v = x[base + at]
-                        if best < 0 or v > x[base + best] or v != v:
-                            best = at
-                out[r * ow + ox] = best
-
-    return f"i64* {element}* i64* i64 i64", body
-
-
-@jit.loop
-def plane_means(source: str, element: str) -> jit.Built:
-    """Means of planes first…last − 1 of `size` elements; sums holds LANES elements.
-
-    LANES partial sums are added as vectors; one after the other an addition waits for the last.
-    """
-    cast = jit.DTYPES[element].type
-
-    def body(out, x, sums, size, first, last):  # type: ignore[no-untyped-def]
-        whole = size // LANES
-        for plane in range(first, last):
-            at = plane * size
-            for lane in range(LANES):
-                sums[lane] = cast(0)
-            for _ in range(whole):
-                for lane in range(LANES):
-                    sums[lane] += cast(x[at + lane])
-                at += LANES
-            for i in range(size - whole * LANES):
-                sums[i] += cast(x[at + i])
-            total = cast(0)
-            for lane in range(LANES):
-                total += sums[lane]
-            out[plane] = total / cast(size)
-
-    return f"disjoint {element}* {source}* {element}* i64 i64 i64", body
-
-
-@jit.loop
-def divide(element: str) -> jit.Built:
-    """values /= divisor."""
-    cast = jit.DTYPES[element].type
-
-    def body(values, divisor, count):  # type: ignore[no-untyped-def]
-        for i in range(count):
-            values[i] /= cast(divisor)
-
-    return f"{element}* i64 i64", body
-
-
-@jit.loop
-def adaptive_rows(source: str, element: str, kind: str) -> jit.Built:
-    """Windows given by their starts and ends; geometry: height, width, out height, out width."""
-    cast = jit.DTYPES[element].type
-    is_max = kind == "max"
-    merge = _merger(kind)
-
-    def body(out, x, tops, bottoms, lefts, rights, geometry, first, last):  # type: ignore[no-untyped-def]
-        height, width, oh, ow = geometry[0], geometry[1], geometry[2], geometry[3]
-        for r in range(first, last):
-            base, y = r // oh * height * width, r % oh
-            for ox in range(ow):
-                total = cast(0)
-                if is_max:
-                    total = cast(x[base + tops[y] * width + lefts[ox]])
-                for iy in range(tops[y], bottoms[y]):
-                    for ix in range(lefts[ox], rights[ox]):
-                        v = cast(x[base + iy * width + ix])
-                        total = merge(v, total)
-                if not is_max:
-                    total /= cast((bottoms[y] - tops[y]) * (rights[ox] - lefts[ox]))
-                out[r * ow + ox] = total
-
-    return f"{element}* {source}* i64* i64* i64* i64* i64* i64 i64", body
 
 
 # What holds every number of a type that the loops do not read.
@@ -298,12 +101,12 @@ def _window(
 
 
 class _Plan(NamedTuple):
-    """What a pool over maps of one size needs: `pool_rows`' rows, columns and geometry."""
+    """What a pool over maps of one size needs: `pool_rows`' rows, columns and shape."""
 
     window: _Window
     rows: Array
     columns: Array
-    geometry: Array
+    shape: npt.NDArray[np.void]
     counts: tuple[Array, Array]  # rows and columns as float32
 
 
@@ -319,11 +122,9 @@ def _plan(
     if divisor is not None:
         rows, columns = np.full_like(rows, divisor), np.ones_like(columns)
     near = window.sides.top, window.sides.left
-    geometry = np.array(
-        [*shape, *window.size, *window.stride, *near, *window.dilation, *window.kernel], np.int64
-    )
+    sizes = PoolShape(*shape, *window.size, *window.stride, *near, *window.dilation, *window.kernel)
     counts = rows.astype(np.float32), columns.astype(np.float32)
-    return _Plan(window, rows, columns, geometry, counts)
+    return _Plan(window, rows, columns, array(sizes), counts)
 
 
 def check_divisor(divisor: int | None) -> None:
@@ -342,21 +143,22 @@ def _fixed(value: Any) -> Any:
 def _pool(
     x: Array, kind: str, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
     ceil_mode: bool, *, include_pad: bool = True, divisor: int | None = None, power: float = 1.0,
-) -> tuple[Array, Array]:  # fmt: skip
+) -> tuple[Array, npt.NDArray[np.void]]:  # fmt: skip
+    """The pooled maps and the `PoolShape` of the pool."""
     operation = f"{kind}_pool2d"
     source = _planes(x, operation)
     height, width = source.shape[-2:]
-    window, rows, columns, geometry, counts = _plan(
+    window, rows, columns, shape, counts = _plan(
         (height, width), _fixed(kernel_size), _fixed(stride), _fixed(padding), _fixed(dilation),
         ceil_mode, operation, include_pad, divisor,
     )  # fmt: skip
-    keep = kind in _PICKS
+    keep = kind in PICKS
     dtype = source.dtype if keep else exact.mean_type(source.dtype, math.prod(window.kernel))
     out = np.empty((*source.shape[:-2], *window.size), dtype)
     if _in_vectors(window, kind, source, pool.usable()):
         if out.size:
             pool.pool(out, source, kind, window.kernel, window.stride, window.sides[::2], counts)
-        return (_as_given(out, x.dtype) if keep else out), geometry
+        return (_as_given(out, x.dtype) if keep else out), shape
     constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
     step = window.stride[1] if window.stride[1] <= 2 else 0
     names = jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype]
@@ -365,8 +167,8 @@ def _pool(
     taps = window.kernel[0] * window.kernel[1]
     band = band_of(total, _FEW // max(1, window.size[1] * taps))
     if out.size:
-        over_bands(total, band, lambda a, b: work(out, source, rows, columns, geometry, a, b))
-    return (_as_given(out, x.dtype) if keep else out), geometry
+        over_bands(total, band, lambda a, b: work(out, source, rows, columns, shape, a, b))
+    return (_as_given(out, x.dtype) if keep else out), shape
 
 
 def _in_vectors(window: _Window, kind: str, source: Array, usable: bool) -> bool:
@@ -386,14 +188,14 @@ def max_pool2d(
     return_indices: also the flat position (row · W + column) of each. A window that sees nothing
     but padding gives −∞, an integer type's least number, and −1. Raises ShapeError.
     """
-    out, geometry = _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode)
+    out, shape = _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode)
     if not return_indices:
         return out
     source = _planes(x, "max_pool2d")
     indices = np.empty(out.shape, np.int64)
     work = max_indices(jit.ELEMENT_NAMES[source.dtype])
     total = out.size // max(1, out.shape[-1])
-    over_bands(total, total, lambda a, b: work(indices, source, geometry, a, b))
+    over_bands(total, total, lambda a, b: work(indices, source, shape, a, b))
     return out, indices
 
 
@@ -477,17 +279,18 @@ def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
     if kind == "avg" and size == (1, 1):
         return _means(source)
     spans = []
-    for length, count in zip(source.shape[-2:], size, strict=True):
+    height, width = source.shape[-2:]
+    for length, count in zip((height, width), size, strict=True):
         index = np.arange(count, dtype=np.int64)
         spans += [index * length // count, -(-(index + 1) * length // count)]
-    longest = math.prod(2 + n // m for n, m in zip(source.shape[-2:], size, strict=True))
+    longest = math.prod(2 + n // m for n, m in zip((height, width), size, strict=True))
     dtype = source.dtype if kind == "max" else exact.mean_type(source.dtype, longest)
     out = np.empty((*source.shape[:-2], *size), dtype)
-    geometry = np.array([*source.shape[-2:], *size], np.int64)
+    shape = array(PoolShape(height, width, *size))
     work = adaptive_rows(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype], kind)
     total = out.size // size[1]
     band = band_of(total)
-    over_bands(total, band, lambda a, b: work(out, source, *spans, geometry, a, b))
+    over_bands(total, band, lambda a, b: work(out, source, *spans, shape, a, b))
     return _as_given(out, x.dtype) if kind == "max" else out
 
 

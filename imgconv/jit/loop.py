@@ -236,7 +236,7 @@ def _numbers(expected: list[Any], arguments: tuple[Any, ...]) -> list[Any]:
             values.append(argument)
         elif type(dtype) is list:
             values += _numbers(dtype, argument)
-        elif argument.dtype != dtype:
+        elif argument.dtype is not dtype and argument.dtype != dtype:  # a record's takes long
             raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
         else:
             values.append(address(argument))

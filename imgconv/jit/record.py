@@ -21,6 +21,7 @@ Fields are `int`, a loop's i64, and `float`, its f32; `Annotated[T, "f64"]` is a
 `Annotated[T, "f32*"]` a pointer, where the record stays out of memory.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -71,6 +72,7 @@ def spelled(signature: str) -> str:
     )  # fmt: skip
 
 
+@functools.cache
 def dtype_of(cls: Any) -> np.dtype[Any]:
     """How a record stands in memory, as C would put it there."""
     fields = zip(cls._fields, kinds(cls), strict=True)

@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import files, loops, networks, planner, scale
+from benchmarks import files, kept, loops, networks, planner, scale
 from benchmarks.measure import Case, Result, measure
-from benchmarks.report import write_report
+from benchmarks.report import kept_summary, write_report
 
 HERE = Path(__file__).parent
 GROUPS = (
     "loops", "gaussians", "planner", "pools", "layers", "networks", "png", "start", "process",
-    "batch", "scale", "growth",
+    "batch", "scale", "growth", "kept",
 )  # fmt: skip
 
 
@@ -41,9 +41,13 @@ SHORT = Extent(("0.25", "1", "12", "100"), (10, 100, 1000), 5, 3)
 QUICK = Extent(("0.25", "1"), (10,), 3, 1)
 
 
-def cases(group: str, folder: Path, extent: Extent) -> Iterator[Case]:
+def cases(
+    group: str, folder: Path, extent: Extent, against: str, match: str = ""
+) -> Iterator[Case]:
     """The cases of one group, made lazily so that only one table's images are in memory."""
-    if group == "loops":
+    if group == "kept":
+        yield from kept.cases(folder, against, extent is not FULL, match)
+    elif group == "loops":
         yield from loops.filters(extent.photo)
     elif group == "gaussians":
         yield from loops.gaussians(extent.photo)
@@ -79,6 +83,11 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="up to 100 MP, 5 rounds")
     parser.add_argument("--quick", action="store_true", help="up to 1 MP and 10 files, 3 rounds")
     parser.add_argument("--no-report", action="store_true", help="print and write nothing")
+    parser.add_argument(
+        "--against", default=kept.FIRST, metavar="COMMIT",
+        help="what the group kept compares this version with (%(default)s, the first release)",
+    )  # fmt: skip
+    parser.add_argument("--rows", default="", metavar="TEXT", help="only kept's rows with this")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     extent = QUICK if options.quick else SHORT if options.short else FULL
@@ -89,8 +98,11 @@ def main() -> None:
         for group in options.only or GROUPS:
             begun = time.perf_counter()
             measured: list[Result] = []
-            for case in cases(group, Path(folder), extent):
-                result = measure(case, extent.rounds, generator, extent.budget)
+            for case in cases(group, Path(folder), extent, options.against, options.rows):
+                rounds, budget = extent.rounds, extent.budget
+                if group == "kept":
+                    rounds, budget = kept.ROUNDS, budget / 3
+                result = measure(case, rounds, generator, budget)
                 print(line(result), flush=True)
                 measured.append(result)
                 # After every case, so that an interrupted run leaves what it measured.
@@ -98,6 +110,8 @@ def main() -> None:
                 if not (options.quick or options.no_report):
                     stored.write_text(json.dumps(results, indent=1) + "\n")
                     write_report(results, HERE, " ".join(["benchmarks/run", *sys.argv[1:]]))
+            if group == "kept":
+                print("\n".join(kept_summary(results[group])), flush=True)
             print(f"{group}: {time.perf_counter() - begun:.0f} s", flush=True)
 
 

@@ -42,3 +42,19 @@ def photo_file(folder: Path, megapixels: str, suffix: str = ".png") -> Path:
     if not path.exists():
         Image.fromarray(photo(megapixels)).save(path)
     return path
+
+
+def kernels(size: int) -> dict[str, Any]:
+    """One kernel of each kind of a size; absolute sum 1."""
+    generator = np.random.default_rng(size)
+    columns, rows = generator.uniform(0.1, 1, (2, 2, size))
+    sparse = generator.normal(size=(size, size)) * (generator.uniform(size=(size, size)) < 0.15)
+    sparse[0, 0] = sparse[-1, -1] = 1
+    found = {
+        "dense": generator.normal(size=(size, size)),
+        "rank 1": np.outer(columns[0], rows[0]),
+        "rank 2": np.outer(columns[0], rows[0]) - 0.3 * np.outer(columns[1], rows[1]),
+        "box": np.ones((size, size)),
+        "sparse": sparse,
+    }
+    return {kind: weights / np.abs(weights).sum() for kind, weights in found.items()}

@@ -57,6 +57,18 @@ def cpu_seconds() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
+def timed(work: Callable[[], Any], calls: int) -> tuple[float, float]:
+    """Seconds and CPU seconds of so many calls; a peer in another process tells its own."""
+    if hasattr(work, "timed"):
+        elapsed, effort = work.timed(calls)
+        return elapsed, effort
+    before, start = cpu_seconds(), time.perf_counter()
+    for _ in range(calls):
+        work()
+    elapsed = time.perf_counter() - start
+    return elapsed, cpu_seconds() - before
+
+
 TURN = 0.005  # seconds that each tool's turn takes at least, in calls of the fastest of them
 
 
@@ -72,9 +84,7 @@ def measure(case: Case, rounds: int, generator: random.Random, budget: float = 2
             peak[name] = work.peak()
             fastest = TURN  # a whole process, of which a second one would be for nothing
         else:
-            start = time.perf_counter()
-            work()
-            fastest = min(fastest, time.perf_counter() - start)
+            fastest = min(fastest, timed(work, 1)[0])
     calls = math.ceil(TURN / fastest)
     begun = time.perf_counter()
     for turn in range(rounds):
@@ -82,12 +92,9 @@ def measure(case: Case, rounds: int, generator: random.Random, budget: float = 2
         generator.shuffle(names)
         for name in names:
             gc.collect()
-            before = cpu_seconds()
-            start = time.perf_counter()
-            for _ in range(calls):
-                case.peers[name]()
-            times[name].append((time.perf_counter() - start) * 1000 / calls)
-            spent[name].append(max(cpu_seconds() - before, 1e-6) / calls)
+            elapsed, effort = timed(case.peers[name], calls)
+            times[name].append(elapsed * 1000 / calls)
+            spent[name].append(max(effort, 1e-6) / calls)
         if turn >= 2 and time.perf_counter() - begun > budget:
             break
     ratios, efforts = {}, {}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data import photo
+from benchmarks.data import kernels, photo
 from benchmarks.measure import Case
 from imgconv.ops.algorithms import select
 from imgconv.ops.algorithms.problem import Candidate
@@ -15,22 +15,6 @@ KERNELS = (3, 5, 9, 15, 31, 63)
 TYPES = {"u8": np.uint8, "u16": np.uint16, "f32": np.float32}
 FAR = 4.0  # what is estimated to take so many times as long is not measured
 GOAL = 1.1
-
-
-def kernels(size: int) -> dict[str, Any]:
-    """One kernel of each kind of a size; absolute sum 1."""
-    generator = np.random.default_rng(size)
-    columns, rows = generator.uniform(0.1, 1, (2, 2, size))
-    sparse = generator.normal(size=(size, size)) * (generator.uniform(size=(size, size)) < 0.15)
-    sparse[0, 0] = sparse[-1, -1] = 1
-    found = {
-        "dense": generator.normal(size=(size, size)),
-        "rank 1": np.outer(columns[0], rows[0]),
-        "rank 2": np.outer(columns[0], rows[0]) - 0.3 * np.outer(columns[1], rows[1]),
-        "box": np.ones((size, size)),
-        "sparse": sparse,
-    }
-    return {kind: weights / np.abs(weights).sum() for kind, weights in found.items()}
 
 
 def choices(megapixels: str) -> Iterator[Case]:

@@ -4,10 +4,13 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 PACKAGES = ("imgconv", "numpy", "numba", "pillow", "isal", "opencv-python-headless",
             "pyvips-binary", "scipy", "torch", "onnxruntime")  # fmt: skip
+
+SLOWER = 1.05  # of kept's rows, those above are shown one by one
 
 
 def write_report(results: dict[str, list[dict[str, Any]]], folder: Path, command: str) -> None:
@@ -28,7 +31,10 @@ def write_report(results: dict[str, list[dict[str, Any]]], folder: Path, command
         "",
         f"Machine: {machine()}. Versions: {versions()}.",
     ]
-    for rows in results.values():
+    for group, rows in results.items():
+        if group == "kept":
+            parts += ["", *kept_summary(rows)]
+            continue
         tables: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             tables.setdefault(row["table"], []).append(row)
@@ -38,6 +44,38 @@ def write_report(results: dict[str, list[dict[str, Any]]], folder: Path, command
             if picture:
                 parts += ["", f"![{title}]({picture})"]
     (folder / "README.md").write_text("\n".join(parts) + "\n")
+
+
+def kept_summary(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown lines: this version against a commit by kind of work, and every slower row."""
+    against = next(iter(rows[0]["ratios"]))
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        kind = row["table"].removeprefix("kept, ")
+        kinds.setdefault(kind, []).append(row | {"row": f"{kind}: {row['row']}"})
+    lines = [
+        f"## kept: this version against {against}",
+        "",
+        "Both versions in turns in one run, each with its own compiled loops. Below 1 this version "
+        f"is faster. Every row is in results.json; those above {SLOWER} are listed.",
+        "",
+        "| work | rows | geometric mean | CPU | largest | largest CPU |",
+        "|---" * 6 + "|",
+    ]
+    for kind, members in [*kinds.items(), ("all", rows)]:
+        elapsed = [row["ratios"][against][1] for row in members]
+        effort = [row["work"][against] for row in members]
+        numbers = [geometric_mean(elapsed), geometric_mean(effort), max(elapsed), max(effort)]
+        cells = " | ".join(f"{number:.2f}" for number in numbers)
+        lines.append(f"| {kind} | {len(members)} | {cells} |")
+    slower = [row for row in rows if max(row["ratios"][against][1], row["work"][against]) > SLOWER]
+    if not slower:
+        return lines
+    slower.sort(key=lambda row: -row["work"][against])
+    titled = [
+        row | {"row": f"{row['table'].removeprefix('kept, ')}: {row['row']}"} for row in slower
+    ]
+    return [*lines, "", *table(titled)]
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

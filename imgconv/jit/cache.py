@@ -9,7 +9,9 @@ processes may start cold on one store. Where the store cannot be written the loo
 only and one warning says so.
 
 The folder holds machine code, so it must belong to this user and be writable by nobody else.
-`IMGCONV_STORE` names another folder; an empty value turns the store off.
+`IMGCONV_STORE` names another folder; an empty value turns the store off. `IMGCONV_CPU=avx2` (or
+`sse`) compiles for an x86-64 CPU that has no more than that, to test and to time the other
+kernels' code: entries of the two never meet.
 """
 
 import contextlib
@@ -22,6 +24,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from imgconv.errors import UsageError
 from imgconv.jit import loader
 
 try:
@@ -30,6 +33,10 @@ except ImportError:
     from hashlib import blake2b
 
 _MAGIC = b"imgconv object 3\n"
+# Beginnings of the names, in /proc/cpuinfo and LLVM, of what IMGCONV_CPU hides.
+_BEYOND = ("avx512", "avx10", "amx", "evex512", "avx_", "avxvnni", "avxifma", "avxneconvert")
+_BEYOND_SSE = (*_BEYOND, "avx", "fma", "f16c", "xop", "vaes", "vpclmul", "sha512", "sm3", "sm4")
+_HIDDEN = {"": (), "avx2": _BEYOND, "sse": _BEYOND_SSE}
 _PREFIX = "imgconv_"  # of the symbols of loops
 _FLAT, _OBJECT = b"F", b"O"  # how an entry's code is to be loaded: as an image, or by LLVM
 _lock = threading.RLock()
@@ -62,7 +69,7 @@ def _machine_digest() -> bytes:
             digest.update(_content(os.path.join(folder, name)))
     for library in ("numba", "llvmlite"):
         digest.update(_version(library))
-    digest.update(_cpu())
+    digest.update(" ".join(sorted(_cpu())).encode())
     return digest.digest()
 
 
@@ -82,18 +89,29 @@ def _content(path: str) -> bytes:
         return file.read()
 
 
-def _cpu() -> bytes:
-    """What says which instructions there are; from the kernel, since asking LLVM takes 40 ms."""
+def _hidden() -> tuple[str, ...]:
+    """How the names of instructions begin that are not to be used."""
+    wanted = os.environ.get("IMGCONV_CPU", "")
+    if wanted not in _HIDDEN:
+        raise UsageError(f"IMGCONV_CPU={wanted!r}, expected avx2, sse or nothing")
+    return _HIDDEN[wanted]
+
+
+@functools.cache
+def _cpu() -> frozenset[str]:
+    """Words that say which instructions there are; from the kernel: asking LLVM takes 40 ms."""
     try:
         with open("/proc/cpuinfo", "rb") as file:
-            first = file.read(16384).partition(b"\n\n")[0]
+            first = file.read(16384).partition(b"\n\n")[0].decode(errors="replace")
     except OSError:
-        first = b""
-    fields = (b"vendor_id", b"cpu family", b"model", b"flags", b"CPU", b"Features")
+        first = ""
+    fields = ("vendor_id", "cpu family", "model", "flags", "CPU", "Features")
     known = [line for line in first.splitlines() if line.startswith(fields)]
-    if any(line.startswith((b"flags", b"Features")) for line in known):
-        return b"\n".join(known)
-    return f"{_llvm().get_host_cpu_name()} {_features()}".encode()
+    if any(line.startswith(("flags", "Features")) for line in known):
+        words = {word for line in known for word in line.split()}
+    else:
+        words = {_llvm().get_host_cpu_name(), *_features().replace("+", "").split(",")}
+    return frozenset(word for word in words if not word.startswith(_hidden() or "\0"))
 
 
 @functools.cache
@@ -107,11 +125,14 @@ def _llvm() -> Any:
 
 @functools.cache
 def _features() -> str:
-    return str(_llvm().get_host_cpu_features().flatten())
+    """The CPU's features as LLVM writes them, without those that are hidden."""
+    features = str(_llvm().get_host_cpu_features().flatten()).split(",")
+    hidden = _hidden() or "\0"
+    return ",".join(f"-{one[1:]}" if one[1:].startswith(hidden) else one for one in features)
 
 
 def wide_features() -> str:
-    """The CPU's features as LLVM writes them, with whole vectors preferred where they pay."""
+    """The CPU's features, with whole vectors preferred where they pay."""
     features = _features()
     return features + ",-prefer-256-bit" if "+avx512vbmi2" in features else features
 
@@ -119,12 +140,17 @@ def wide_features() -> str:
 @functools.cache
 def vectors() -> tuple[int, int]:
     """Return (float32 lanes of the widest vector, vector registers) of this CPU."""
-    words = {word.lstrip(b"+") for word in _cpu().replace(b",", b" ").split()}
-    if b"avx512f" in words:
+    words = _cpu()
+    if "avx512f" in words:
         return 16, 32
-    if b"avx" in words:
+    if "avx" in words:
         return 8, 16
-    return 4, 32 if words & {b"asimd", b"neon"} else 16
+    return 4, 32 if words & {"asimd", "neon"} else 16
+
+
+def fuses() -> bool:
+    """Whether the CPU rounds a product and a sum once."""
+    return bool(_cpu() & {"fma", "asimd"})
 
 
 @functools.cache

@@ -5,8 +5,9 @@ value = activation(combine(sum / divisor + bias)) · gain + offset, then the cas
 `divisor` is kept apart from integer weights so that an integer image under a kernel such as
 1/9 · ones has exact sums and one correctly rounded quotient: a tie is a tie, whatever the order
 of the taps. The quotient is q + (s − q·d)/d with q = s·(1/d), correctly rounded for float32 and
-float64 without the division unit. Source: P. W. Markstein, "Computation of elementary functions
-on the IBM RISC System/6000 processor", IBM J. Res. Dev. 34 (1990).
+float64 without the division unit, where a CPU rounds a product and a sum once. Source: P. W.
+Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. Res.
+Dev. 34 (1990).
 """
 
 import functools
@@ -94,9 +95,17 @@ def check_combine(combine: str) -> None:
         raise UsageError(f"combine={combine!r}: expected one of {', '.join(COMBINE_RULES)}")
 
 
-def _quotient(value, divisor, inverse):  # type: ignore[no-untyped-def]
-    near = value * inverse
-    return near + (value - near * divisor) * inverse
+@functools.cache
+def _quotient() -> Helper:
+    """A helper (value, divisor, inverse) → value / divisor, correctly rounded."""
+    if not cache.fuses():
+        return Helper(lambda value, divisor, inverse: value / divisor)
+
+    def quotient(value, divisor, inverse):  # type: ignore[no-untyped-def]
+        near = value * inverse
+        return near + (value - near * divisor) * inverse
+
+    return Helper(quotient)
 
 
 @functools.cache
@@ -108,7 +117,7 @@ def quotient(real: str, divided: bool) -> Helper:
     if not divided:
         return Helper(lambda value, bias, values: value + bias)
 
-    near = Helper(_quotient)
+    near = _quotient()
 
     def divide(value, bias, values):  # type: ignore[no-untyped-def]
         return near(value + bias * values[DIVISOR], values[DIVISOR], values[INVERSE])
@@ -195,7 +204,7 @@ def store(element: str, real: str, divided: bool, combined: bool, activation: st
     act = activation_of(activation, real)
     over = divided and not combined
     times = Helper((lambda a, b: a * b) if over else (lambda a, b: a))
-    divide = Helper(_quotient if over else (lambda value, divisor, inverse: value))
+    divide = _quotient() if over else Helper(lambda value, divisor, inverse: value)
 
     def body(out, at, sums, start, count, bias, values):  # type: ignore[no-untyped-def]
         gain = values[GAIN]

@@ -10,9 +10,6 @@ def entry() -> None:
     gc.set_threshold(50_000)
     # Nothing here is left to OpenBLAS, whose threads wait for work by spinning: 20 ms of a start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from imgconv import lean
-
-    lean.skip_documentation()
     from imgconv.cli import main
     from imgconv.cli.boundary import leave, run
 

@@ -1,22 +1,30 @@
 """The companion that compiles a first run's loops: same results, and nothing left of it."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
-import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
 
+from imgconv.bank import get_kernel
+from imgconv.batch.filtering import Recipe
+from imgconv.batch.streaming import map_rows
+from imgconv.images import png
+from imgconv.images.formats import FORMATS
+from imgconv.images.streamed import Streamed
+from imgconv.images.writing import encode_rows, writing_loops
 from imgconv.jit import ahead
-from imgconv.jit import loop as jit
+from imgconv.jit.loop import Loop, Wanted
+from imgconv.ops.algorithms import problem, select
 from imgconv.ops.microkernels import png_rows
-from imgconv.ops.scaling import scale_values
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 
@@ -104,31 +112,52 @@ def test_a_killed_companion_costs_only_its_time(photo: Path, tmp_path: Path) -> 
     assert out.exists()
 
 
-def test_no_companion_starts_for_a_store_that_keeps_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+def test_no_companion_starts_where_it_cannot_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*arguments: object, **options: object) -> None:
+        pytest.fail("a companion for nothing")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    wanted = [Wanted(png_rows.filter_rows, ()), Wanted(png_rows.unfilter, (3,))]
+    with monkeypatch.context() as patch:
+        patch.setenv("IMGCONV_STORE", "")
+        ahead.compile_missing(wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Wanted, "is_stored", lambda self: True)
+        ahead.compile_missing(wanted)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kernel"),
+    [
+        ("direct", "sharpen"),
+        ("sparse", "sobel"),
+        ("box", "box:size=21"),
+        ("separable", "gaussian:sigma=2"),
+        ("fourier", "disk:radius=15"),
+    ],
+)
+def test_rows_tell_every_loop_that_they_call(
+    algorithm: str, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("IMGCONV_STORE", "")
-    missed = (png_rows.filter_rows, ())
-    assert ahead.begin(missed, lambda: pytest.fail("rehearsed for nothing")) is None
+    """What is not told beforehand is compiled by one core later: a first run would be slower."""
+    pixels = np.random.default_rng(0).integers(0, 256, (160, 150, 3)).astype(np.uint8)
+    image = Streamed(png.Reader(b"".join(png.encode(pixels))), False, "", None)
+    module = importlib.import_module(f"imgconv.ops.algorithms.{algorithm}")
+    monkeypatch.setattr(select, "offers", lambda job: [module.offer(job)])
+    monkeypatch.setattr(problem, "SMALL", 0)  # as if the image were worth any algorithm
+    recipe = Recipe((get_kernel(kernel),), scale="clip")
+    maps = map_rows(image, recipe, np.dtype(np.uint8), raw=False)
+    assert maps is not None
+    format_ = FORMATS["png"]
+    told = {*writing_loops(format_), *maps[0].loops()}
 
+    called: set[Wanted] = set()
+    usual = Loop.__call__
 
-def test_what_is_expected_is_let_go_with_the_work() -> None:
-    class Rows:
-        def rehearse(self) -> None:
-            pytest.fail("rehearsed for nothing")
+    def noted(self: Loop, *constants: Any) -> Any:
+        called.add(Wanted(self, constants))
+        return usual(self, *constants)
 
-    rows = Rows()
-    held = weakref.ref(rows)
-    with jit.expecting(rows.rehearse):
-        del rows
-        assert held() is not None
-    assert held() is None
-
-
-def test_noting_asks_for_loops_and_runs_none() -> None:
-    out = np.zeros(4, np.uint8)
-    with jit.noting() as noted:
-        loop = scale_values("f32", "u8", False)
-        loop(out, np.ones(4, np.float32), np.zeros(4, np.float32), np.zeros(1, np.int64), 4, 1, 1)
-    assert noted == [(scale_values, ("f32", "u8", False))]
-    assert not out.any()
+    monkeypatch.setattr(Loop, "__call__", noted)
+    list(encode_rows(maps[0], format_))
+    assert called == told

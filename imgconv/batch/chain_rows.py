@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.jit.loop import Wanted
 from imgconv.networks import layers
 from imgconv.networks.chain import Step
 from imgconv.networks.layers.base import Layer
 from imgconv.networks.layers.image import Gray, KernelFilter, interleaved, planar
 from imgconv.ops.pool_text import Pool
-from imgconv.ops.rows import FilteredRows, RowSource, band_rows, read_rows, start_at
+from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, read_rows, start_at
 from imgconv.shapes import extent
 
 Array = npt.NDArray[Any]
@@ -189,13 +190,12 @@ class Wide:
         self.band = band_rows(source)
         self._next = 0
 
-    def rehearse(self) -> None:
-        """As `FilteredRows.rehearse`; those of pools and points were loaded to know their types."""
+    def loops(self) -> list[Wanted]:
+        """As of `FilteredRows`; those of pools and points were loaded to know their types."""
         source = self._source
-        while isinstance(source, (FilteredRows, PointRows, PoolRows)):
-            if isinstance(source, FilteredRows):
-                source.rehearse()
+        while isinstance(source, (PointRows, PoolRows)):
             source = source._source
+        return loops_of(source)
 
     def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write all of the next rows that are asked for; see `RowSource`."""

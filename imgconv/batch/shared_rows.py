@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.ops.rows import ArrayRows, RowSource, band_rows, read_rows
+from imgconv.jit.loop import Wanted
+from imgconv.ops.rows import ArrayRows, RowSource, band_rows, loops_of, read_rows
 
 Array = npt.NDArray[Any]
 
@@ -74,6 +75,9 @@ class _Reader:
             self.next += len(part)
             done += len(part)
         return count
+
+    def loops(self) -> list[Wanted]:
+        return loops_of(self._bands.source)
 
     def close(self) -> None:
         self._bands.source.close()

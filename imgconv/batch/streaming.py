@@ -23,8 +23,8 @@ from imgconv.batch.shared_rows import shared
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
-from imgconv.ops.microkernels import png_rows
-from imgconv.ops.rows import FilteredRows, RowSource, band_rows, start_at
+from imgconv.jit.loop import Wanted
+from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, start_at
 
 if TYPE_CHECKING:
     from imgconv.batch.chain_rows import Wide
@@ -208,6 +208,9 @@ class _Prepared:
     def start_at(self, row: int) -> None:
         start_at(self._image.rows, row)
 
+    def loops(self) -> list[Wanted]:
+        return loops_of(self._image.rows)
+
     def close(self) -> None:
         self._image.rows.close()
 
@@ -287,14 +290,12 @@ class MapRows:
         """How many rows were handed out."""
         return self._next
 
-    def rehearse(self, png: bool) -> None:
-        """Ask for the loops of these rows and of writing them, for `jit.expecting`."""
-        self._filtered.rehearse()
+    def loops(self) -> list[Wanted]:
+        """The loops that these samples need, with those of what they are made from."""
+        found = loops_of(self._filtered)
         if self.scaling is not None and self._band.size:
-            sample = np.zeros((1, self.width, self._colors), self._band.dtype)
-            self.scaling.write(sample, np.empty(sample.shape, self.dtype))
-        if png:
-            png_rows.filter_rows()
+            found += self.scaling.loops(self._band.dtype)
+        return found
 
     def warning(self) -> str | None:
         """What to tell of the clipped samples, once all rows were written."""

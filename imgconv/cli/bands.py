@@ -20,8 +20,8 @@ from imgconv.images.remote import is_url
 from imgconv.images.scaling import Lost
 from imgconv.images.source import is_zarr
 from imgconv.images.streamed import Streamed, open_rows
-from imgconv.images.writing import encode_rows
-from imgconv.jit import loop as jit
+from imgconv.images.writing import encode_rows, writing_loops
+from imgconv.jit import ahead
 from imgconv.ops.rows import WatchedRows, read_rows
 
 
@@ -98,13 +98,10 @@ class InBands(Outputs):
         part = given["cluster"] and rows_of_part(image, first.rows, made, given["memory"])
         if part:
             raise Divided(first.divided(paths[0], part))
-
-        def rehearse() -> None:
-            for one in maps:
-                one.rows.rehearse(made.name == "png")
-
-        with jit.expecting(rehearse):
-            sizes = self._publish_maps(maps, paths, wanted, replace)
+        ahead.compile_missing(
+            [*writing_loops(made), *(loop for one in maps for loop in one.rows.loops())]
+        )
+        sizes = self._publish_maps(maps, paths, wanted, replace)
         for place, one, size in zip(wanted, maps, sizes, strict=True):
             self._warn(source, one.rows.warning())
             results[place] = one.result | {"bytes": size}

@@ -33,6 +33,7 @@ from imgconv.images.png_chunks import (
 )
 from imgconv.images.png_inflate import Ahead, Blocks, Inflater, Inline
 from imgconv.jit import parallel as bands
+from imgconv.jit.loop import Wanted
 from imgconv.ops.microkernels import png_rows
 
 if TYPE_CHECKING:
@@ -226,6 +227,10 @@ class Reader:
         self._rows: _Rows | None = None
         self._next = 0  # row that comes out next
         self._whole: npt.NDArray[Any] | None = None  # an interlaced image, decoded at once
+
+    def loops(self) -> list[Wanted]:
+        """The loops that reading needs."""
+        return [Wanted(png_rows.unfilter, (self.header.step,))]
 
     def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
         """Write the next rows into out[:count]; return how many, 0 after the last.

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import UsageError
+from imgconv.jit.loop import Wanted
 from imgconv.jit.parallel import over_bands
-from imgconv.ops.scaling import scale
+from imgconv.ops.scaling import scale, scale_loop
 
 # Rules whose numbers do not depend on the map.
 FIXED = ("clip", "abs", "signed", "none")
@@ -175,6 +176,12 @@ class Scaling(NamedTuple):
         """
         clipped = self._scaled(values, out)
         return Lost(clipped) if mask is None else self.mark(out, mask)._replace(clipped=clipped)
+
+    def loops(self, source: np.dtype[Any]) -> list[Wanted]:
+        """The loops that writing the samples of values of a type needs."""
+        if self.dtype.name not in _BY_LOOPS:
+            return []
+        return [scale_loop(source, self.dtype, self.gain, self.divisor, self.rule == "abs")]
 
     def _scaled(self, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> int:
         """Write the samples; return how many were clipped."""

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
 from imgconv.images.publish import Folder, joined
+from imgconv.jit.loop import Wanted
+from imgconv.ops.microkernels import png_rows
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
 
 if TYPE_CHECKING:
@@ -75,6 +77,11 @@ def encode(
             return [joined(tiff_writer.encode_rows(ArrayRows(samples), pyramid=True, **told))]
         return tiff_writer.encode(samples, **told)
     return [_by_pillow(samples, made, quality, icc, note, carried)]
+
+
+def writing_loops(made: Format) -> list[Wanted]:
+    """The loops that writing a format needs."""
+    return [Wanted(png_rows.filter_rows, ())] if made.name == "png" else []
 
 
 def encode_rows(

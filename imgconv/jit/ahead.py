@@ -1,12 +1,14 @@
-"""Compiling a first run's loops on two cores.
+"""Compiling the loops of a command's first run on two cores, before the first of them is needed.
 
 Numba compiles one loop at a time in a process, and the loops of a first `apply` (undo PNG's
-filters, convolve, scale, filter rows) take it 4 s one after the other. What is going to be
-needed is known before the first of them runs: so at the first miss in the store a companion
-process starts, compiles some of them into the store, and this process the others. Entries of the
-store appear by rename, so whatever happens to the companion, a loop is there whole or is compiled
-here. It lives no longer than the miss: it is ended and waited for before the loop is handed out,
-and the kernel ends it should this process be killed.
+filters, convolve, scale, filter rows) take it seconds. So a command says which loops its task
+needs, and those that the store lacks are compiled by this process and by a companion, which take
+them from the two ends of one list. Entries of the store appear by rename, so whatever happens to
+the companion, a loop is there whole or is compiled here. It lives no longer than
+`compile_missing`, and the kernel ends it should this process be killed.
+
+Without it (one thread, nothing kept, no `sys.executable`) each loop is compiled where it is first
+asked for, with the same results.
 """
 
 import contextlib
@@ -17,80 +19,88 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from imgconv.jit import cache, parallel
-from imgconv.jit import loop as jit
+from imgconv.jit.loop import Wanted
 
-Wanted = tuple[jit.Loop, tuple[Any, ...]]
 _PATIENCE = 60  # seconds for the companion's last loop; no loop takes ten
 _START = "import sys; sys.path.append(sys.argv[1]); from imgconv.jit.ahead import serve; serve()"
+# Numba imports these where they are installed, 0.2 s for linear algebra and foreign functions.
+_UNUSED = ("scipy", "cffi")
 
 
-def begin(missed: Wanted, rehearsal: Callable[[], None]) -> Callable[[bool], None] | None:
-    """Start on the loops that `rehearsal` asks for, and return what `missed` is to end with.
+def compile_missing(wanted: Iterable[Wanted]) -> None:
+    """Compile those loops that the store lacks, where two cores can share the work.
 
-    That is called once `missed` is compiled (True) or its compilation was interrupted (False).
-    None where no companion can help: one thread, a store that keeps nothing, nothing to compile.
+    For commands only: Numba, if this process has not imported it yet, will know nothing of SciPy.
     """
-    if parallel.num_threads() < 2 or cache.state() != "ready" or not sys.executable:
-        return None
-    with jit.noting() as noted:
-        rehearsal()
-    wanted = [one for one in dict.fromkeys(noted) if one != missed and not one[0].kept(one[1])]
-    return _Companion(wanted).finish if wanted else None
+    if parallel.num_threads() < 2 or not sys.executable or cache.state() != "ready":
+        return
+    missing = deque(loop for loop in dict.fromkeys(wanted) if not loop.is_stored())
+    if len(missing) < 2:
+        return
+    with _unused_hidden(), _companion(missing) as shared:
+        while missing:
+            with contextlib.suppress(IndexError):  # the companion took the last one
+                missing.pop().load()
+        shared.join(_PATIENCE)
 
 
-class _Companion:
-    """A process that takes loops from the left of what is wanted; this one takes from the right."""
+@contextlib.contextmanager
+def _companion(missing: deque[Wanted]) -> Iterator[threading.Thread]:
+    """A process that compiles loops from the left of a list; ended on the way out.
 
-    def __init__(self, wanted: list[Wanted]) -> None:
-        self._wanted = deque(wanted)
-        self._process: subprocess.Popen[str] | None = None
-        self._feeder = threading.Thread(target=self._feed, daemon=True)
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        with contextlib.suppress(OSError):
-            self._process = subprocess.Popen(
-                # -P: a numba.py in the current folder is not Numba.
-                [sys.executable, "-P", "-c", _START, root],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                env={**os.environ, "IMGCONV_QUIET": "1"}, text=True,
-                start_new_session=True,  # the terminal's Ctrl-C is this process's to handle
-            )  # fmt: skip
-            self._feeder.start()
+    Yields the thread that hands it one after the other, until there are none or it has ended.
+    """
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    process: subprocess.Popen[str] | None = None
+    with contextlib.suppress(OSError):
+        process = subprocess.Popen(
+            # -P: a numba.py in the current folder is not Numba.
+            [sys.executable, "-P", "-c", _START, root],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, "IMGCONV_QUIET": "1"}, text=True,
+            start_new_session=True,  # the terminal's Ctrl-C is this process's to handle
+        )  # fmt: skip
+    feeder = threading.Thread(target=_feed, args=(process, missing), daemon=True)
+    feeder.start()
+    try:
+        yield feeder
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+        feeder.join()
 
-    def _feed(self) -> None:
-        assert self._process is not None
-        orders, answers = self._process.stdin, self._process.stdout
-        assert orders is not None
-        assert answers is not None
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            while True:
-                loop, constants = self._wanted.popleft()
+
+def _feed(process: subprocess.Popen[str] | None, missing: deque[Wanted]) -> None:
+    if process is None or process.stdin is None or process.stdout is None:
+        return
+    # A pipe that broke, or one closed with orders in it, is the end of a companion that was killed.
+    with contextlib.suppress(OSError), process.stdout as answers, process.stdin as orders:
+        while missing:
+            with contextlib.suppress(IndexError):
+                loop, constants = missing.popleft()
                 orders.write(f"{(*loop.name.rpartition('.')[::2], constants)!r}\n")
                 orders.flush()
                 if not answers.readline():
                     return
 
-    def finish(self, compiled: bool) -> None:
-        """Compile what is left unless `compiled` is false, and end the companion."""
-        try:
-            while compiled and self._process is not None:
-                try:
-                    loop, constants = self._wanted.pop()
-                except IndexError:
-                    self._feeder.join(_PATIENCE)
-                    break
-                loop(*constants)
-        finally:
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-                self._feeder.join()
-                for pipe in (self._process.stdin, self._process.stdout):
-                    with contextlib.suppress(OSError):
-                        pipe.close()  # type: ignore[union-attr]
+
+@contextlib.contextmanager
+def _unused_hidden() -> Iterator[None]:
+    """Let imports of what loops do not need fail while Numba looks for it.
+
+    None in `sys.modules` is the import system's own way to say that there is no such module.
+    """
+    hidden = [] if "numba" in sys.modules else [n for n in _UNUSED if n not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def serve() -> None:
@@ -101,7 +111,8 @@ def serve() -> None:
     with contextlib.suppress(OSError, AttributeError):
         # prctl(PR_SET_PDEATHSIG): Linux alone; elsewhere the end of standard input ends it.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-    for line in sys.stdin:
-        module, name, constants = ast.literal_eval(line)
-        getattr(importlib.import_module(module), name)(*constants)
-        print(flush=True)
+    with _unused_hidden():
+        for line in sys.stdin:
+            module, name, constants = ast.literal_eval(line)
+            getattr(importlib.import_module(module), name)(*constants)
+            print(flush=True)

@@ -30,13 +30,12 @@ read it: LLVM then vectorises a loop over ten rows, for which it otherwise makes
 overlap checks, and keeps what it read from one array across stores to another.
 """
 
-import contextlib
 import ctypes
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,55 +66,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
 ELEMENT_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 DISJOINT = "disjoint "
 _lock = threading.RLock()
-
-
-class _Noting(threading.local):
-    loops: "list[tuple[Loop, tuple[Any, ...]]] | None" = None
-
-
-_noting = _Noting()
-_rehearsal: Callable[[], None] | None = None
-
-
-@contextlib.contextmanager
-def expecting(rehearsal: Callable[[], None]) -> Iterator[None]:
-    """Say what the work within does: `rehearsal` asks for its loops and runs none of them.
-
-    It is called only where a loop is missing in the store: the others are then compiled with it,
-    on two cores (`ahead`). Afterwards it is let go, and with it the image that it knows.
-    """
-    global _rehearsal
-    _rehearsal = rehearsal
-    try:
-        yield
-    finally:
-        _rehearsal = None
-
-
-def idle() -> bool:
-    """Whether this thread only notes loops."""
-    return _noting.loops is not None
-
-
-@contextlib.contextmanager
-def noting() -> Iterator[list[tuple["Loop", tuple[Any, ...]]]]:
-    """Note the loops that this thread asks for; what it gets does nothing when called."""
-    noted: list[tuple[Loop, tuple[Any, ...]]] = []
-    _noting.loops = noted
-    try:
-        yield noted
-    finally:
-        _noting.loops = None
-
-
-class _Idle:
-    """Stands for a loop while loops are noted."""
-
-    def __call__(self, *arguments: Any) -> None:
-        return None
-
-    def fix(self, *leading: Any) -> "_Idle":
-        return self
 
 
 class Helper:
@@ -268,9 +218,6 @@ class Loop:
         Loop.registry.append(self)
 
     def __call__(self, *constants: Any) -> Function:
-        if _noting.loops is not None:
-            _noting.loops.append((self, constants))
-            return cast(Function, _Idle())
         ready = self._ready.get(constants)
         if ready is None:
             with _lock:
@@ -297,11 +244,8 @@ class Loop:
 
     def _load(self, constants: tuple[Any, ...]) -> Function:
         signature, body = self.builder(*constants)
-        finish: Callable[[bool], None] | None = None
 
         def compiled() -> tuple[str, str]:
-            nonlocal finish
-            finish = _compile_ahead((self, constants))
             ours = "numba" not in sys.modules
             from imgconv.jit import compiling
 
@@ -311,25 +255,24 @@ class Loop:
                 signature.removeprefix(DISJOINT), body, signature.startswith(DISJOINT)
             )
 
-        done = False
-        try:
-            address = cache.load(self._identity(constants, signature), compiled)
-            done = True
-        finally:
-            if finish:
-                finish(done)
+        address = cache.load(self._identity(constants, signature), compiled)
         self._addresses[constants] = address
         return Function(address, signature.removeprefix(DISJOINT).split())
 
 
-def _compile_ahead(missed: tuple[Loop, tuple[Any, ...]]) -> Callable[[bool], None] | None:
-    global _rehearsal
-    rehearsal, _rehearsal = _rehearsal, None
-    if rehearsal is None:
-        return None
-    from imgconv.jit import ahead
+class Wanted(NamedTuple):
+    """A loop and its constants, as a list of what a task is going to need names it."""
 
-    return ahead.begin(missed, rehearsal)
+    loop: Loop
+    constants: tuple[Any, ...]
+
+    def load(self) -> Function:
+        """The loop, compiled if it is not yet."""
+        return self.loop(*self.constants)
+
+    def is_stored(self) -> bool:
+        """Whether the store has it."""
+        return self.loop.kept(self.constants)
 
 
 def loop(builder: Callable[..., Built]) -> Loop:

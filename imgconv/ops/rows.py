@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.jit.loop import Wanted
 from imgconv.ops.algorithms import select
 from imgconv.ops.arrays import contiguous, supported
 from imgconv.ops.filter import make_job
@@ -91,6 +92,12 @@ def read_rows(source: RowSource, out: Array) -> None:
         count = source.rows_into(out[done:])
         assert count, "a source ended before its height"
         done += count
+
+
+def loops_of(source: RowSource) -> list[Wanted]:
+    """The loops that reading rows needs, as far as the source has a method `loops` to say so."""
+    told = getattr(source, "loops", None)
+    return told() if told else []
 
 
 def start_at(source: RowSource, row: int) -> None:
@@ -280,18 +287,10 @@ class FilteredRows:
         out[..., : band.run] = np.where(marks, self.dtype.type(0), band.out)
         out[..., band.run :] = marks
 
-    def rehearse(self) -> None:
-        """Ask for the loops of a band without reading any row (under `jit.noting`)."""
-        job = self._job
-        if not job.out.size or self._unit != 1:
-            return
-        source = np.zeros((1, self._source.width, self._source.channels), job.source.dtype)
-        band = replace(
-            job, source=source, row_map=np.zeros(job.extent[0], np.int64),
-            out=np.empty((1, self.width, job.run), self.dtype),
-            out_size=(1, self.width), out_map=job.out_row,
-        )  # fmt: skip
-        select.run_by(band, self._offer)
+    def loops(self) -> list[Wanted]:
+        """The loops that these rows need, with those of the source."""
+        own = select.loops(self._job, self._offer) if self._job.out.size else []
+        return loops_of(self._source) + own
 
     def _see(self) -> None:
         """Find the rows of the source from which on, and up to which, each output needs them."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from imgconv.errors import ShapeError
 from imgconv.jit import loop as jit
-from imgconv.jit.loop import Built, Helper, loop
+from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.ops import exact
 from imgconv.ops.arrays import contiguous, supported
@@ -88,16 +88,12 @@ def scale(
         target = np.lib.stride_tricks.as_strided(
             out, (max(0, count * step - step + run),), (out.itemsize,)
         )
-    plain = divisor == 1.0 or math.frexp(abs(gain / divisor))[0] in (0.0, 0.5)
-    if plain or not 1e-30 < abs(divisor) < 1e30:
+    wanted = scale_loop(source.dtype, out.dtype, gain, divisor, absolute)
+    _, _, real, _, divided = wanted.constants
+    if not divided:
         gain, divisor = gain / divisor, 1.0
-    wide = not plain or any(kind in WIDE for kind in (source.dtype, out.dtype))
-    real = "f64" if wide else "f32"
     constants = np.array([base, gain, divisor, offset, full], jit.DTYPES[real])
-    body = scale_values(
-        jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[out.dtype], real, absolute,
-        divisor != 1.0,
-    )  # fmt: skip
+    body = wanted.load()
     found = 0
     lock = threading.Lock()
 
@@ -111,6 +107,17 @@ def scale(
 
     over_bands(count, _PIECE, piece)
     return found
+
+
+def scale_loop(
+    source: np.dtype[Any], out: np.dtype[Any], gain: float, divisor: float, absolute: bool
+) -> Wanted:
+    """The loop with which `scale` goes from one type to another."""
+    plain = divisor == 1.0 or math.frexp(abs(gain / divisor))[0] in (0.0, 0.5)
+    divided = not plain and 1e-30 < abs(divisor) < 1e30
+    real = "f32" if plain and source not in WIDE and out not in WIDE else "f64"
+    names = jit.ELEMENT_NAMES[source], jit.ELEMENT_NAMES[out]
+    return Wanted(scale_values, (*names, real, absolute, divided))
 
 
 @loop

@@ -14,7 +14,7 @@ import numpy as np
 
 from imgconv.jit import loop as jit
 from imgconv.jit import simd
-from imgconv.jit.loop import Built, Helper, loop
+from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import tiles
@@ -111,6 +111,15 @@ def offer(job: ConvProblem) -> Candidate | None:
     return Candidate("box", cost, f"running sums over {kh}×{kw} (exact)")
 
 
+def loops(job: ConvProblem, choice: Candidate) -> list[Wanted]:
+    """The loops that `run` needs."""
+    constants = (
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype], job.real,
+        job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    return [Wanted(box_rows, constants)]
+
+
 def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows and strips of columns."""
     groups, _, _, kh, kw = job.weights.shape
@@ -121,10 +130,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     geometry = Layout.of(job).geometry(job, wide, 1)
     bias = np.ascontiguousarray(job.bias, real)
     values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
-    rows_loop = box_rows(
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype], job.real,
-        job.divisor != 1.0, job.activation,
-    )  # fmt: skip
+    rows_loop = loops(job, choice)[0].load()
     weights = np.full(kw, job.weights[0, 0, 0, 0, 0], real)
     ones = np.ones(kw, real)
     inner = math.isqrt(kw)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from imgconv.jit import cache, simd
 from imgconv.jit import loop as jit
-from imgconv.jit.loop import Built, Helper, loop
+from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import tiles
@@ -303,6 +303,21 @@ def offer(job: ConvProblem) -> Candidate | None:
     return Candidate("direct", cost, f"direct, {kh}×{kw} taps of {len(job.channels)} channel(s)")
 
 
+def loops(job: ConvProblem, choice: Candidate) -> list[Wanted]:
+    """The loops that `run` needs."""
+    return [_wanted(job, _Taps.of(job, Layout.of(job)).passes)]
+
+
+def _wanted(job: ConvProblem, passes: Passes) -> Wanted:
+    data = job.source.dtype if _reads_in_place(job, passes) else jit.DTYPES[job.real]
+    constants = (
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[data],
+        jit.ELEMENT_NAMES[job.out.dtype], job.real, *passes,
+        job.stride[0], job.dilation[0], job.combine, job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    return Wanted(direct_rows, constants)
+
+
 def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows and strips of columns."""
     height, _ = job.out_size
@@ -314,12 +329,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     wide = int(np.diff(cuts).max())
     tall = ROWS if in_place else _tile_rows(job, layout, wide)
     geometry = layout.geometry(job, wide, tall)
-    rows_loop = direct_rows(
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[data],
-        jit.ELEMENT_NAMES[job.out.dtype], job.real,
-        taps.passes.height, taps.passes.second, taps.passes.across, taps.passes.one,
-        job.stride[0], job.dilation[0], job.combine, job.divisor != 1.0, job.activation,
-    )  # fmt: skip
+    rows_loop = _wanted(job, taps.passes).load()
     columns = taps.columns(geometry)
     real = jit.DTYPES[job.real]
     bias = np.ascontiguousarray(job.bias, real)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit import loop as jit
-from imgconv.jit.loop import Built, Helper, loop
+from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.vectors import Call, Index, Pointer, Table, Traced, transpose
 from imgconv.ops import epilogue, exact
@@ -367,6 +367,16 @@ def rows_of_tiles(job: ConvProblem, choice: Candidate) -> int:
     return 2 * int(choice.detail.n - job.extent[0] + 1)
 
 
+def loops(job: ConvProblem, choice: Candidate) -> list[Wanted]:
+    """The loops that `run` needs."""
+    detail: _Plan = choice.detail
+    constants = (
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype], detail.real,
+        job.real, detail.rounds, job.combine, job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    return [Wanted(fourier_tiles, constants), Wanted(transform, (detail.real,))]
+
+
 def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over pairs of tiles."""
     detail: _Plan = choice.detail
@@ -389,10 +399,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     table = fft.twiddles(n, detail.real)
     pixel, element = np.divmod(np.arange(n * job.run), job.run)
     rows = (element * n + pixel) * (n + LANES)
-    tiles_loop = fourier_tiles(
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype], detail.real,
-        job.real, detail.rounds, job.combine, job.divisor != 1.0, job.activation,
-    )  # fmt: skip
+    tiles_loop = loops(job, choice)[0].load()
     call = transform.address(detail.real)
     blocks = 2 if job.combine != "none" else 1
     across = -(-width // wide)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from imgconv.jit.loop import Wanted
 from imgconv.ops import exact
 from imgconv.ops.algorithms import problem
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem
@@ -108,6 +109,12 @@ def run_by(job: ConvProblem, offer: Candidate) -> None:
     if job.limit != math.inf:
         exact.check(job.source, job.fill, job.limit)
     _module(offer.algorithm).run(job, offer)
+
+
+def loops(job: ConvProblem, offer: Candidate) -> list[Wanted]:
+    """The loops that `run_by` needs; of networks' layers (`gemm`) none are told beforehand."""
+    told = getattr(_module(offer.algorithm), "loops", None)
+    return told(job, offer) if told else []
 
 
 def band_unit(job: ConvProblem, offer: Candidate) -> int:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from imgconv.jit import loop as jit
 from imgconv.jit import simd
-from imgconv.jit.loop import Built, Helper, loop
+from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import tiles
@@ -231,6 +231,15 @@ def offer(job: ConvProblem) -> Candidate | None:
     return Candidate("separable", cost, f"rows, then columns of {kh}×{kw} taps ({kind})", found)
 
 
+def loops(job: ConvProblem, choice: Candidate) -> list[Wanted]:
+    """The loops that `run` needs."""
+    constants = (
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
+        job.real, job.combine, job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    return [Wanted(separable_rows, constants)]
+
+
 def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows and strips of columns."""
     groups, maps, _, kh, kw = job.weights.shape
@@ -255,10 +264,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     values = epilogue.make_values(
         job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
     )
-    rows_loop = separable_rows(
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
-        job.real, job.combine, job.divisor != 1.0, job.activation,
-    )  # fmt: skip
+    rows_loop = loops(job, choice)[0].load()
     band = band_rows(height, side, len(job.starts_in) * strips)
     per_unit = -(-height // band) * strips
 

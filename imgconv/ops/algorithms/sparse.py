@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from imgconv.jit import loop as jit
 from imgconv.jit import simd
-from imgconv.jit.loop import Built, Helper, loop
+from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import tiles
@@ -113,6 +113,15 @@ def offer(job: ConvProblem) -> Candidate:
     return Candidate("sparse", cost, f"direct, tap by tap, {taps:g} taps an output")
 
 
+def loops(job: ConvProblem, choice: Candidate) -> list[Wanted]:
+    """The loops that `run` needs."""
+    constants = (
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
+        job.real, job.combine, job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    return [Wanted(sparse_rows, constants)]
+
+
 def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows."""
     height, width = job.out_size
@@ -124,10 +133,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     real = jit.DTYPES[job.real]
     banks = [_taps(job, group, layout, geometry) for group in range(len(job.weights))]
     values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
-    rows_loop = sparse_rows(
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
-        job.real, job.combine, job.divisor != 1.0, job.activation,
-    )  # fmt: skip
+    rows_loop = loops(job, choice)[0].load()
     planes = np.array(layout.planes, np.int64).ravel()
     tile_size = int(geometry[tiles.PLANE]) * len(layout.planes)
     band = band_rows(height, int(geometry[tiles.TILE_ROWS]), len(job.starts_in))

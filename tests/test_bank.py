@@ -55,7 +55,16 @@ def test_binomials_are_rows_of_pascals_triangle():
     "text",
     ["0 -1 0; -1 5 -1; 0 -1 0", "0,-1,0;-1,5,-1;0,-1,0", "0 -1 0\n-1 5 -1\n0 -1 0\n",
      "[[0,-1,0],[-1,5,-1],[0,-1,0]]", "3x3: 0 -1 0 -1 5 -1 0 -1 0", "3x3: 0,-1,0 -1,5,-1 0,-1,0",
-     "3 3 1 0\n0 -1 0\n-1 5 -1\n0 -1 0"],
+     "3 3 1 0\n0 -1 0\n-1 5 -1\n0 -1 0",
+     "[0 -1 0; -1 5 -1; 0 -1 0]", "k = [0, -1, 0\n     -1, 5, -1  % the middle\n     0, -1, 0];",
+     "[0 -1 ...\n 0; -1 5 -1; 0 -1 0]'", "[[ 0 -1  0]\n [-1  5 -1]\n [ 0 -1  0]]",
+     "k = np.array([[0., -1., 0.],\n [-1., 5., -1.],  # the middle\n [0., -1., 0.]], dtype=float)",
+     "torch.tensor([[[[0, -1, 0], [-1, 5, -1], [0, -1, 0]]]], dtype=torch.float32, device='cpu')",
+     "((0, -1, 0), (-1, 5, -1), (0, -1, 0),)", "(0,-1,0;-1,5,-1;0,-1,0)",
+     "{{0, -1, 0}, {-1, 5, -1}, {0, -1, 0}}", "{ {0,-1.0f,0},\n  {-1,5.f,-1},\n  {0,-1,0} };",
+     "static const float k[3][3] = {0, -1, 0, -1, 5, -1, 0, -1, 0};  // a comment",
+     "1/4 * [0 -4 0; -4 20 -4; 0 -4 0]", "(0.5)*[[0,-4,0],[-4,20,-4],[0,-4,0]] / 2",
+     "[0 -1 0; -1 5 -1; 0 -1 0]'", "[[0, -1, 0], [-1, 5, -1], [0, -1, 0]].T"],
 )  # fmt: skip
 def test_every_way_to_write_a_matrix_means_the_same(text):
     np.testing.assert_array_equal(
@@ -88,6 +97,17 @@ def test_bad_kernels_say_what_was_expected(text, says):
         ("0,5 0,5; 0,5 0,5", "line 1: '0,5 0,5': both blanks and commas between numbers"),
         ("1,2 3,4", "both blanks and commas"),
         ("1,,2; 3,,4", "nothing before a comma"),
+        ("0,25; 0,5; 0,25", "'0,25': a decimal comma? expected a point"),
+        ("[1,,2]", "line 1, column 4: nothing before a comma"),
+        ("[[1, 2]\n[3, x]]", "line 2, column 5: 'x', expected a number"),
+        ("[[1, 2], [3, 4]", "'[' is not closed"),
+        ("[1 2; 3 4)", "column 10: ')', expected ']'"),
+        ("[1 2; 3]", "equally long"),
+        ("[]", "no numbers in the brackets"),
+        ("[1 2] sobel", "column 7: 'sobel' behind the matrix"),
+        ("[1 2] / 0", "divides by zero"),
+        ("np.array([[1, 2]]", "expected `)` behind the matrix"),
+        ("float k[2][3] = {1, 2, 3, 4};", "4 numbers, expected 2×3 as declared"),
         (",1,2", "nothing before a comma"),
         ("1 - 1", "line 1, column 3: '-', expected a number"),
         ("1_0 2", "'1_0', expected a number"),
@@ -110,6 +130,14 @@ def test_what_could_be_misread_is_refused(text, says):
 
 
 def test_commas_with_and_without_blanks_part_numbers():
+    for text, shape in (
+        ("[1 2 1]", (1, 3)),
+        ("[1;2;1]", (3, 1)),
+        ("[1 2 1]'", (3, 1)),
+        ("0, 5", (1, 2)),
+    ):
+        assert bank.get_kernel(text).size == shape
+    assert bank.get_kernel("1,0; 0,1").size == (2, 2)  # not each row has a 0 before the comma
     for text in ("1,2,3;4,5,6", "1, 2 ,3,; 4,\t5,6 ;", "1 2 3\n4 5 6"):
         assert bank.get_kernel(text).weights[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
     assert bank.get_kernel("3x1: 1 - nan").weights.ravel().tolist() == [1, 0, 0]

@@ -26,6 +26,8 @@ __all__ = [
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
+_JSON_OBJECT = re.compile(r'\s*\{\s*["}]')
+
 # Names by which the peers know our kernels (ImageMagick's are case-insensitive).
 ALIASES = {
     "freichen": "frei-chen",
@@ -80,7 +82,7 @@ def get_kernel(spec: str) -> Kernel:
         return load_kernel_file(path, inner)
     if _is_file(spec) or (_suffix(spec) and _suffix(spec) in _suffixes()):
         return load_kernel_file(spec)
-    if spec.lstrip().startswith("{"):
+    if _JSON_OBJECT.match(spec):
         from imgconv.bank.literal import parse_literal
 
         return parse_literal(spec)

@@ -79,7 +79,8 @@ def _parse(path: Path, data: bytes, name: str | None) -> Kernel:
         return _from_table({path.stem: entry}, path.stem, source)
     if suffix == ".csv":
         _check_csv(text, source)
-    return parse_kernel_text(text, source, mask=suffix == ".mat")
+        return parse_kernel_text(text, source, "csv")
+    return parse_kernel_text(text, source, "mask" if suffix == ".mat" else "text")
 
 
 def _check_csv(text: str, source: str) -> None:

@@ -2,7 +2,7 @@
 
 - rows by `;` or lines, numbers by blanks or commas, fractions such as 1/9:
   `0 -1 0; -1 5 -1; 0 -1 0`
-- nested lists: `[[0, 1, 0], [1, -4, 1], [0, 1, 0]]`
+- in brackets, as Python, MATLAB, G'MIC and C have them (`brackets`)
 - ImageMagick's `3x3: 1 2 1 …`, width by height, with an origin (`3x3+0+2:`, x and y of the anchor)
   and a rotation suffix: `@` all eight 45° turns, `>` four 90° turns, `<` two 180° turns
 - libvips' mask files: a first line `width height [scale [offset]]`, then the rows
@@ -12,42 +12,44 @@ A cell `nan`, in ImageMagick's text also `-`, is outside the kernel's shape and 
 
 import re
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
+from imgconv.bank.brackets import is_bracketed, parse_bracketed
 from imgconv.bank.kernel import Kernel
 from imgconv.bank.transform import joined, rotated, turned_anchor
 from imgconv.errors import KernelError
+
+Form = Literal["text", "csv", "mask"]
 
 MAX_SIDE = 1025
 MAX_WEIGHTS = 1 << 24
 
 _MAGICK = re.compile(r"\s*(\d+)(?:x(\d+))?(?:\+(\d+)\+(\d+))?\s*([@<>^])?\s*:\s*(.*)", re.DOTALL)
 _GAP = re.compile(r"(?<=[^\s,])[\s,]+(?=[^\s,])")
+_DECIMAL = re.compile(r"[-+]?0,\d+")
 _TURNS = {"@": range(0, 360, 45), ">": range(0, 360, 90), "^": range(0, 360, 90), "<": (0, 180)}
 
 
-def parse_kernel_text(text: str, source: str = "kernel", mask: bool = False) -> Kernel:
+def parse_kernel_text(text: str, source: str = "kernel", form: Form = "text") -> Kernel:
     """Return the kernel that a text spells; `source` names it in errors.
 
-    mask: it is a libvips mask file, whose first line is a header whatever it looks like. Raises
-    KernelError naming the line and column of what cannot be understood.
+    form: `mask` is a libvips mask file, whose first line is a header whatever it looks like; in
+    `csv` a comma always parts two numbers. Raises KernelError naming the line and column of what
+    cannot be understood.
     """
     if not text.strip():
         raise KernelError(f"{source}: empty, expected a matrix such as '0 -1 0; -1 5 -1; 0 -1 0'")
-    if text.lstrip().startswith("["):
-        import json
-
-        try:
-            nested = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise KernelError(f"{source}: not a nested list of numbers: {error}") from None
-        return from_array(nested, source)
+    if is_bracketed(text):
+        return from_array(_nested(text, source), source)
     magick = _MAGICK.fullmatch(text)
     if magick:
         return _from_magick(magick, source)
-    rows = _rows(text, source, mask)
-    if mask or _is_mask(rows):
+    rows = _rows(text, source, form == "mask")
+    if form == "text":
+        _check_decimals(text, source)
+    if form == "mask" or _is_mask(rows):
         return _from_mask(rows, source)
     width = len(rows[0])
     for number, row in enumerate(rows, 1):
@@ -56,6 +58,18 @@ def parse_kernel_text(text: str, source: str = "kernel", mask: bool = False) -> 
                 f"{source}: row {number} has {len(row)} numbers, expected {width} as in row 1"
             )
     return from_array(rows, source)
+
+
+def _nested(text: str, source: str) -> object:
+    """The numbers in brackets; large ones are mostly JSON, which its own parser reads fast."""
+    if text.lstrip().startswith("[["):
+        import json
+
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    return parse_bracketed(text, source)
 
 
 # A signalling NaN's conversion, and a sum of huge weights, are no news on standard error.
@@ -151,6 +165,17 @@ def _rows(text: str, source: str, loose: bool) -> list[list[float]]:
     if not rows:
         raise KernelError(f"{source}: no numbers, expected a matrix")
     return rows
+
+
+def _check_decimals(text: str, source: str) -> None:
+    """Raise KernelError where every row is `0,25`: hardly anybody means a column of zeros there."""
+    rows = [part.strip() for line in text.splitlines() for part in line.split("#")[0].split(";")]
+    rows = [row for row in rows if row]
+    if all(map(_DECIMAL.fullmatch, rows)):
+        raise KernelError(
+            f"{source}: {rows[0][:40]!r}: a decimal comma? expected a point in decimal fractions, "
+            "or a blank behind a comma between two numbers"
+        )
 
 
 def _check_commas(part: str, where: str) -> None:

@@ -81,4 +81,5 @@ def dtype_of(cls: Any) -> np.dtype[Any]:
 
 def array(*records: Any) -> npt.NDArray[np.void]:
     """Records of one kind in memory, for a loop's argument with `*`."""
-    return np.array([*records], dtype_of(type(records[0])))
+    cls: Any = type(records[0])
+    return np.array([*records], dtype_of(cls))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from imgconv import shapes
 from imgconv.errors import ShapeError
-from imgconv.jit import capture
+from imgconv.jit import capture, memory
 from imgconv.jit.parallel import num_threads
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import select, tiles
@@ -54,7 +54,7 @@ def conv2d(
     weights, or integers over one divisor, have exact sums (in float64 where float32 would round)
     and results that are rounded once; ValueRangeError where sums may pass 2⁵³. In
     small banks taps of weight zero are skipped, so a NaN under them does not spread; in a
-    network's layer (`matmul.offer`) every tap counts.
+    network's layer (`ConvProblem.is_layer`) every tap counts.
     Raises ShapeError for sizes that do not fit together, naming both numbers.
     """
     dense = groups == 1 and _all(stride, 1) and _all(padding, 0) and _all(dilation, 1)
@@ -91,42 +91,43 @@ def conv2d(
         )
     offsets = check_bias(bias, c_out, "conv2d")
     window = Window(height, width, (kh, kw), stride, padding, dilation, padding_mode, pad_value)
-    out = np.empty((count, c_out, *window.out_size), real_type(x))
+    out = memory.empty((count, c_out, *window.out_size), real_type(x))
     sn, sc, sy, sx = (step // batch.itemsize for step in batch.strides)
     maps = c_out // groups
     area = window.out_size[0] * window.out_size[1]
     weights, divisor = exact.rational_form(batch.dtype, weights, 1.0, window.fill)
     real = exact.sums_type(batch.dtype, weights, offsets, window.fill, divisor)
-    chosen = select.run(
-        ConvProblem(
-            source=batch,
-            starts_in=[n * sn + g * per_group * sc for n in range(count) for g in range(groups)],
-            channels=[c * sc for c in range(per_group)],
-            row_stride=sy,
-            pixel_stride=sx,
-            run=1,
-            near=window.sides.left,
-            width=width,
-            row_map=window.row_map,
-            col_map=window.col_map,
-            weights=weights.reshape(groups, maps, per_group, kh, kw),
-            bias=offsets.reshape(groups, maps),
-            stride=window.stride,
-            dilation=window.dilation,
-            out=out,
-            starts_out=[u * maps * area for u in range(count * groups)],
-            out_size=window.out_size,
-            out_map=area,
-            out_row=window.out_size[1],
-            real=real,
-            activation=epilogue.activation_key(activation),
-            fill=window.fill,
-            divisor=divisor,
-            limit=exact.limit_of(batch.dtype, weights, window.fill, divisor),
-            residual=residual,
-        )
+    problem = ConvProblem(
+        source=batch,
+        starts_in=[n * sn + g * per_group * sc for n in range(count) for g in range(groups)],
+        channels=[c * sc for c in range(per_group)],
+        row_stride=sy,
+        pixel_stride=sx,
+        run=1,
+        near=window.sides.left,
+        width=width,
+        row_map=window.row_map,
+        col_map=window.col_map,
+        weights=weights.reshape(groups, maps, per_group, kh, kw),
+        bias=offsets.reshape(groups, maps),
+        stride=window.stride,
+        dilation=window.dilation,
+        out=out,
+        starts_out=[u * maps * area for u in range(count * groups)],
+        out_size=window.out_size,
+        out_map=area,
+        out_row=window.out_size[1],
+        real=real,
+        activation=epilogue.activation_key(activation),
+        fill=window.fill,
+        divisor=divisor,
+        limit=exact.limit_of(batch.dtype, weights, window.fill, divisor),
+        residual=residual,
     )
-    if chosen is not None and chosen.algorithm == "gemm" and key is not None and not flip:
+    is_layer = problem.is_layer  # before the planner cuts zeros away
+    chosen = select.run(problem)
+    repeats = is_layer and key is not None and not flip
+    if repeats and chosen is not None and chosen.algorithm in select.LAYERS:
         capture.keep(chosen.detail)
         _keep(key, _Layer(chosen.detail, out.shape if x.ndim == 4 else out.shape[1:]))
     else:

@@ -24,12 +24,13 @@ from imgconv.jit.loop import Built, Emitter, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.vectors import Call
 from imgconv.ops import epilogue
-from imgconv.ops.algorithms.problem import ConvProblem
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import NOWHERE
 from imgconv.ops.arrays import contiguous
 from imgconv.ops.microkernels import masked
 
 ROWS = 7  # divides the maps of 7, 14, 28, 56 and 112 rows that networks have
+FEWEST = 8  # planes of a layer
 LARGEST = 5  # taps a side; unrolled, seven rows of 7×7 taps are 343 multiplications
 CALL = 75_000  # cycles until another thread helps
 SOME = 512  # outputs from which on their activation follows
@@ -295,8 +296,17 @@ def depthwise_planes(
     return "disjoint " + kinds, body
 
 
-def applies(job: ConvProblem) -> bool:
-    """Whether a job that `matmul` takes is computed here: one channel a map, zeros around it."""
+def offer(job: ConvProblem) -> Candidate | None:
+    """For layers of one channel and one map per group with zeros around them."""
+    groups, _, _, kh, kw = job.weights.shape
+    if not job.is_plain or groups < FEWEST or not _lies(job):
+        return None
+    reason = f"planes where they lie, {groups} of {kh}×{kw} taps"
+    return Candidate("depthwise", 0.2 + 0.6 * traffic(job) + 0.03 * kh * kw, reason)
+
+
+def _lies(job: ConvProblem) -> bool:
+    """Whether vectors can read the planes where they lie."""
     _, maps, channels, *kernel = job.weights.shape
     area = job.out_size[0] * job.out_size[1]
     columns = np.arange(-job.near, len(job.col_map) - job.near)

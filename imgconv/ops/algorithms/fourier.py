@@ -324,7 +324,7 @@ def offer(job: ConvProblem) -> Candidate | None:
         pairs = -(-job.out_size[0] // (2 * (n - high + 1))) * -(-job.out_size[1] // (n - wide + 1))
         ahead, back = COSTS[n]
         factor = DOUBLE if real == "f64" else 1.0
-        area = pairs * n * n * job.run * len(job.starts_in)
+        area = pairs * n * n * job.run * len(job.weights)
         cost = area * factor * (ahead / maps + back) / job.outputs + traffic(job)
         if best is None or cost < best[0]:
             best = cost, n

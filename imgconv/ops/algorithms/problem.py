@@ -64,11 +64,32 @@ class ConvProblem:
 
     @property
     def outputs(self) -> int:
-        """Sums of one map, over all units."""
-        return self.out_size[0] * self.out_size[1] * self.run * len(self.starts_in)
+        """Sums of one map of every group, for one image: no choice may depend on the batch."""
+        return self.out_size[0] * self.out_size[1] * self.run * len(self.weights)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is float32 planes to float32 planes, nothing but a bias and an activation."""
+        return (
+            self.run == 1 and self.combine == "none" and self.real == "f32"
+            and self.divisor == self.gain == 1.0 and self.offset == 0.0
+            and self.source.dtype == self.out.dtype == np.float32
+            and self.out_row == self.out_size[1]
+        )  # fmt: skip
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is like a network's layer, whose weights nobody should look at.
+
+        They may be 400 MB, and looking for zeros, factors and boxes pays only where every kernel
+        of one channel meets a large plane.
+        """
+        _, _, channels, kh, kw = self.weights.shape
+        area = self.out_size[0] * self.out_size[1]
+        return self.is_plain and (channels > 1 or area * kh * kw < SMALL)
 
     def is_small(self, taps: int) -> bool:
-        """Whether so many taps an output are too few for a loop of its own."""
+        """Whether so many taps per output are too few for a loop of its own."""
         return self.outputs * taps < SMALL
 
     def trim(self) -> None:

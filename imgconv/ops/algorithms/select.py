@@ -1,32 +1,34 @@
 """Which algorithm runs a convolution, and why.
 
-Every algorithm is a module with two functions: `offer(job)` says what it would cost, or None
-where it does not apply or would miss the error bound; `run(job, offer)` computes. The cheapest
-offer wins; a new algorithm is one more name in ALGORITHMS. `gemm` is asked before them.
+Every algorithm is a module whose `offer(job)` says what it would cost, or None where it does not
+apply or would miss the error bound; the cheapest offer wins, whatever the layout of the image. A
+new algorithm is one more name in ALGORITHMS. Most are run by the module's `run(job, offer)`. Those
+of LAYERS look at no weight: their `Product(job)` is all of a layer but its numbers, and computes
+any layer of the same shapes.
 """
 
 import contextlib
 import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from imgconv.jit.loop import Wanted
 from imgconv.ops import exact
-from imgconv.ops.algorithms import problem
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 
-ALGORITHMS = ("direct", "sparse", "box", "separable", "fourier")
+LAYERS = ("depthwise", "winograd", "gemm")
+ALGORITHMS = ("direct", "sparse", "box", "separable", "fourier", *LAYERS)
 # Those whose output rows are the same bits wherever a job begins: an image may come in bands.
 BANDED = frozenset({"direct", "sparse", "box", "separable"})
 
 
-def offers(job: ConvProblem) -> list[Candidate]:
-    """All offers for a job, cheapest first."""
+def offers(job: ConvProblem, names: Sequence[str] = ()) -> list[Candidate]:
+    """All offers for a job, or those of some of the algorithms, cheapest first."""
     found = []
     for name in ALGORITHMS:
+        if names and name not in names:
+            continue
         offer = _module(name).offer(job)
         if offer is not None:
             found.append(offer)
@@ -67,29 +69,17 @@ def described(job: ConvProblem, found: list[Candidate]) -> str:
 
 
 def choose(job: ConvProblem) -> Candidate:
-    """The offer that wins; cuts a job's zero rows away unless it is a network's layer."""
-    if job.run == 1 and job.source.dtype == job.out.dtype == np.float32 and not _one_plane(job):
-        # Looking for zeros among a network's weights would cost more than it could save.
-        layer: Candidate | None = _module("gemm").offer(job)
-        if layer is not None:
-            _tell(job, [layer])
-            return layer
-    job.trim()
-    found = offers(job)
-    _tell(job, found)
-    return found[0]
-
-
-def _tell(job: ConvProblem, found: list[Candidate]) -> None:
+    """The candidate that wins; cuts a job's zero rows away unless it is a network's layer."""
+    found = offers(job, LAYERS) if job.is_layer else []
+    if not found:
+        job.trim()
+        found = offers(job)
+    best = found[0]
+    if best.algorithm in LAYERS:
+        best = found[0] = best._replace(detail=_module(best.algorithm).Product(job))
     for listener in tuple(_listeners):
         listener(job, found)
-
-
-def _one_plane(job: ConvProblem) -> bool:
-    """Whether it is a large gray image under one kernel or a few, rather than a layer."""
-    groups, _, channels, kh, kw = job.weights.shape
-    height, width = job.out_size
-    return bool(groups == channels == 1 and height * width * kh * kw >= problem.SMALL)
+    return best
 
 
 def run(job: ConvProblem) -> Candidate | None:
@@ -108,11 +98,15 @@ def run_by(job: ConvProblem, offer: Candidate) -> None:
     """
     if job.limit != math.inf:
         exact.check(job.source, job.fill, job.limit)
-    _module(offer.algorithm).run(job, offer)
+    if offer.algorithm in LAYERS:
+        more = () if job.residual is None else (job.residual,)
+        offer.detail(job.out, job.source, job.weights, job.bias, *more)
+    else:
+        _module(offer.algorithm).run(job, offer)
 
 
 def loops(job: ConvProblem, offer: Candidate) -> list[Wanted]:
-    """The loops that `run_by` needs; of networks' layers (`gemm`) none are told beforehand."""
+    """The loops that `run_by` needs; of networks' layers none are told beforehand."""
     told = getattr(_module(offer.algorithm), "loops", None)
     return told(job, offer) if told else []
 

@@ -26,7 +26,7 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import num_threads, over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import copies, tiles
-from imgconv.ops.algorithms.problem import ConvProblem
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 from imgconv.ops.algorithms.tiles import convert_row, panel_at, round_up
 from imgconv.ops.arrays import contiguous
 from imgconv.ops.microkernels import copy as copying
@@ -421,14 +421,17 @@ def winograd_rows(lanes: int, heights: gemm.Heights, activation: str, kept: bool
     return "disjoint " + kinds, body
 
 
-def applies(job: ConvProblem) -> bool:
-    """Whether a job that `matmul` takes is better computed here; looks at one image alone."""
+def offer(job: ConvProblem) -> Candidate | None:
+    """For 3×3 over many channels and maps and enough outputs of one image."""
     maps, channels, *kernel = job.weights.shape[1:]
     height, width = job.out_size
-    return (
-        tuple(kernel) == (3, 3) and job.stride == job.dilation == (1, 1)
-        and min(maps, channels) >= LEAST_MAPS and height * width >= LEAST_AREA
-    )  # fmt: skip
+    if not job.is_plain or kernel != [3, 3] or not job.stride == job.dilation == (1, 1):
+        return None
+    if min(maps, channels) < LEAST_MAPS or height * width < LEAST_AREA or width > tiles.WIDEST:
+        return None
+    taps = 9 * channels
+    reason = f"Winograd, transformed tiles of 4×4 outputs, {maps} maps of {taps} taps"
+    return Candidate("winograd", 0.05 + 0.003 * taps, reason)
 
 
 class Product:

@@ -321,7 +321,8 @@ def test_register_tiles(cpu, element):
 def stored_past(cpu, lanes):
     tile = simd.Tile(2, 2, lanes)
 
-    def body(out, source, at):
+    def body(out, source, first):
+        at = first + simd.unaligned(tile, out, first)
         simd.store_past(out, at, simd.load(tile, source, 0))
         simd.fence()
 
@@ -330,13 +331,15 @@ def stored_past(cpu, lanes):
 
 def test_stores_past_the_caches(cpu):
     for lanes in WIDTHS[cpu]:
-        out = np.zeros(8 * lanes, np.float32)
-        at = -(out.ctypes.data // 4) % lanes
-        source = np.arange(4 * lanes, dtype=np.float32)
-        stored_past(cpu, lanes)(out, source, at)
-        np.testing.assert_array_equal(out[at : at + 4 * lanes], source)
-        assert not out[:at].any()
-        assert not out[at + 4 * lanes :].any()
+        source = np.arange(1, 4 * lanes + 1, dtype=np.float32)
+        for first in range(lanes + 1):
+            out = np.zeros(8 * lanes, np.float32)
+            stored_past(cpu, lanes)(out, source, first)
+            # The first element, from `first` on, that is aligned to a vector.
+            at = first + -(out.ctypes.data // 4 + first) % lanes
+            np.testing.assert_array_equal(out[at : at + 4 * lanes], source)
+            assert not out[:at].any()
+            assert not out[at + 4 * lanes :].any()
 
 
 def test_the_table_lists_every_operation():

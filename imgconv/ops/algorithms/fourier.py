@@ -11,20 +11,23 @@ might overflow is summed tap by tap, so that they spread no further than the ker
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit import loop as jit
+from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
-from imgconv.jit.vectors import Call, Index, Pointer, Table, Traced, transpose
+from imgconv.jit.record import record
 from imgconv.ops import epilogue, exact
-from imgconv.ops.algorithms import fft, tiles
-from imgconv.ops.algorithms.fft import LANES
+from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import Layout, convert_row
+from imgconv.ops.algorithms.tiles import Layout, aligned, convert_row
+from imgconv.ops.algorithms.transform import TransformSteps, transform
+from imgconv.ops.microkernels import fft
+from imgconv.ops.microkernels.fft import LANES, ROW
 
 SIZES = (128, 256, 512)
 HUGE = 1e30  # larger values might overflow in a sum of n² of them
@@ -34,16 +37,48 @@ COSTS = {128: (2.35, 3.35), 256: (3.5, 4.8), 512: (6.0, 7.6)}
 DOUBLE = 2.4  # times as much in float64
 
 
-def _rounder(real: str, sums: str, rounds: bool) -> Helper:
-    number = jit.DTYPES[sums].type
-    if rounds:
-        return Helper(lambda value: number(np.rint(value)))
-    return Helper(lambda value: number(value))
+@record
+class TileSizes(NamedTuple):
+    """The sizes of an image's tiles. tall, wide: outputs of a tile; height, width: of the image.
+
+    columns: padded columns of the image. n: rows and columns of a tile. turned, kept, panel: where
+    these parts of the room begin, after the tiles.
+    """
+
+    tall: int
+    wide: int
+    height: int
+    width: int
+    columns: int
+    n: int
+    turned: int
+    kept: int
+    panel: int
 
 
-# Places in the `sizes` array: outputs of a tile and of the image, padded columns, elements of a
-# pixel, rows of a tile.
-TALL, WIDE, HEIGHT, WIDTH, COLUMNS, PIXEL, LENGTH = range(7)
+@record
+class TilePair(NamedTuple):
+    """Where a pair of tiles stands: its unit in source and out, its first output row and column."""
+
+    start_in: int
+    start_out: int
+    y: int
+    x: int
+
+
+@record
+class TileTables(NamedTuple):
+    """Where things stand. row_map, col_map: source row and pixel of each padded row and column.
+
+    rows: each column of a tile when it is turned. taps, ends: offsets of taps in a tile, and the
+    end of each map's, for tiles that are not finite.
+    """
+
+    row_map: Annotated[Any, "i64*"]
+    col_map: Annotated[Any, "i64*"]
+    rows: Annotated[Any, "i64*"]
+    taps: Annotated[Any, "i64*"]
+    ends: Annotated[Any, "i64*"]
 
 
 def _fill(source: str, real: str) -> Helper:
@@ -53,22 +88,22 @@ def _fill(source: str, real: str) -> Helper:
     floats = source in ("f32", "f64")
 
     def fill(  # type: ignore[no-untyped-def]
-        tile, source, start, row_map, col_map, geometry, sizes, value, y, x
+        tile, source, spot, row_map, col_map, geometry, shape, value
     ):
-        n, pitch = sizes[LENGTH], geometry[tiles.PITCH]
-        columns = min(n, sizes[COLUMNS] - x)
+        n, pitch = shape.n, geometry[tiles.PITCH]
+        columns = min(n, shape.columns - spot.x)
         bad = 0
         for half in range(2):
-            top = y + half * sizes[TALL]
+            top = spot.y + half * shape.tall
             rows = max(0, min(n, geometry[tiles.PADDED] - top))
             for j in range(n):
                 at = (half * n + j) * pitch
                 filled = 0
                 if j < rows:
                     line = row_map[top + j]
-                    row = start + line * geometry[tiles.ROW_STRIDE]
+                    row = spot.start_in + line * geometry[tiles.ROW_STRIDE]
                     convert_row(
-                        tile, at, source, line, row, x, columns, col_map, geometry, value
+                        tile, at, source, line, row, spot.x, columns, col_map, geometry, value
                     )  # fmt: skip
                     filled = columns * geometry[tiles.RUN]
                     if floats:
@@ -81,132 +116,20 @@ def _fill(source: str, real: str) -> Helper:
     return Helper(fill)
 
 
-def _turn_out(turned: Pointer, rows: Table, r: Index, at: Index, source: Pointer, i: Index) -> None:
-    """Write LANES rows of a panel at i as columns: lane k to turned[rows[r + k] + at…]."""
-    size = turned.lanes
-    for across in range(0, LANES, size):
-        places = [rows[r + (across + k)] + at for k in range(size)]
-        for down in range(0, LANES, size):
-            block = [source.get(i + ((down + k) * LANES + across)) for k in range(size)]
-            for place, column in zip(places, transpose(block), strict=True):
-                turned.put(place + down, column)
-
-
-def _turn_in(panel: Pointer, i: Index, turned: Pointer, rows: Table, r: Index, at: Index) -> None:
-    """The way back: lane k of LANES rows of a panel from turned[rows[r + k] + at…]."""
-    size = turned.lanes
-    for across in range(0, LANES, size):
-        places = [rows[r + (across + k)] + at for k in range(size)]
-        for down in range(0, LANES, size):
-            block = [turned.get(place + down) for place in places]
-            for k, row in enumerate(transpose(block)):
-                panel.put(i + ((down + k) * LANES + across), row)
-
-
-def _move(to: Pointer, at: Index, source: Pointer, start: Index) -> None:
-    """Copy a row of a panel."""
-    for lane in range(0, LANES, to.lanes):
-        to.put(at + lane, source.get(start + lane))
-
-
-def _times(re: Pointer, im: Pointer, i: Index, kernels: Pointer, at: Index, plane: Index) -> None:
-    """Multiply a row of a panel by a kernel's frequencies."""
-    for lane in range(0, LANES, re.lanes):
-        a, b = re.get(i + lane), im.get(i + lane)
-        c, d = kernels.get(at + lane), kernels.get(at + plane + lane)
-        re.put(i + lane, a * c - b * d)
-        im.put(i + lane, a * d + b * c)
-
-
-turn_out, turn_in = Traced(_turn_out), Traced(_turn_in)
-move, times = Traced(_move), Traced(_times)
-
-
-@loop
-def transform(real: str) -> Built:
-    """Steps begin…end − 1 of the way of a pair of tiles to the frequencies and back.
-
-    With P panels of LANES columns in an interleaved tile, step p < P transforms one panel of
-    columns and writes it as rows of `turned`, each element of a pixel in a plane of its own (so
-    interleaved channels part at no cost); step P + p transforms a panel of rows, multiplies and
-    turns it back; step 2 P + p leaves LANES columns of the result in re, im.
-    keep: 0 to use the frequencies at once, 1 to keep them too, 2 to take those that were kept.
-    """
-    ahead, back = fft.columns(True), fft.columns(False)
-
-    def body(  # type: ignore[no-untyped-def]
-        tile, turned, kept, kernels, re, im, table, rows, n, run, at, keep, begin, end
-    ):
-        wide, pitch = n * run + LANES, n + LANES
-        panels, area = n // LANES, n * n
-        plane = run * n * pitch
-        for step in range(begin, end):
-            phase = step // (panels * run)
-            p = step - phase * panels * run
-            # The first element of this panel of rows, and of what belongs to it elsewhere.
-            place = p // panels * n * pitch + p % panels * LANES
-            k = at + p % panels * n * LANES
-            store = p * n * LANES
-            if phase == 0:
-                for y in range(n):
-                    move(re, y * LANES, tile, y * wide + p * LANES)
-                    move(im, y * LANES, tile, (n + y) * wide + p * LANES)
-            elif phase == 1 and keep < 2:
-                for y in range(n):
-                    move(re, y * LANES, turned, place + y * pitch)
-                    move(im, y * LANES, turned, plane + place + y * pitch)
-            elif phase == 1:
-                for y in range(n):
-                    move(re, y * LANES, kept, store + y * LANES)
-                    move(im, y * LANES, kept, run * area + store + y * LANES)
-            else:
-                for b in range(panels):
-                    turn_in(re, b * LANES * LANES, turned, rows, p * LANES, b * LANES)
-                    turn_in(im, b * LANES * LANES, turned, rows, p * LANES, plane + b * LANES)
-            if phase < 2 and keep < 2:
-                ahead(re, im, table, n)
-            if phase == 1 and keep == 1:
-                for y in range(n):
-                    move(kept, store + y * LANES, re, y * LANES)
-                    move(kept, run * area + store + y * LANES, im, y * LANES)
-            if phase == 0:
-                for b in range(panels):
-                    turn_out(turned, rows, p * LANES, b * LANES, re, b * LANES * LANES)
-                    turn_out(turned, rows, p * LANES, plane + b * LANES, im, b * LANES * LANES)
-            else:
-                if phase == 1:
-                    for y in range(n):
-                        times(re, im, y * LANES, kernels, k + y * LANES, area)
-                back(re, im, table, n)
-                if phase == 1:
-                    for y in range(n):
-                        move(turned, place + y * pitch, re, y * LANES)
-                        move(turned, plane + place + y * pitch, im, y * LANES)
-
-    pointers = " ".join([f"{real}*"] * 7)
-    return f"disjoint {pointers} i64* i64 i64 i64 i64 i64 i64", body
-
-
-call_transform = Call(
-    "tile", "turned", "kept", "kernels", "re", "im", "table", "rows",
-    "n", "run", "at", "keep", "begin", "end",
-)  # fmt: skip
-
-
 def _plain_sums(real: str) -> Helper:
     """A helper that sums one panel of both tiles tap by tap."""
-    zero = jit.DTYPES[real].type(0)
+    vector = fft.complex_vector(real)
+    lanes = vector.lanes
 
-    def add(tile, n, pitch, p, re, im, taps, weights, first, last, tall):  # type: ignore[no-untyped-def]
+    def add(tile, far, pitch, panel, taps, weights, first, last, tall):  # type: ignore[no-untyped-def]
         for y in range(tall):
-            for i in range(y * LANES, (y + 1) * LANES):
-                re[i] = zero
-                im[i] = zero
-            for t in range(first, last):
-                at = y * pitch + p * LANES + taps[t]
-                for i in range(LANES):
-                    re[y * LANES + i] += weights[t] * tile[at + i]
-                    im[y * LANES + i] += weights[t] * tile[n * pitch + at + i]
+            for lane in range(0, LANES, lanes):
+                row = simd.at(tile, y * pitch + lane)
+                total = simd.zeros(vector)
+                for t in range(first, last):
+                    weight = simd.splat(vector, weights[t])
+                    total = simd.fma(weight, simd.load_rows(vector, row, taps[t], far), total)
+                simd.store_rows(panel, y * ROW + lane, LANES, total)
 
     return Helper(add)
 
@@ -216,10 +139,10 @@ def fourier_tiles(
     source: str, element: str, real: str, sums_type: str, rounds: bool,
     combine: str, divided: bool, activation: str,
 ) -> Built:  # fmt: skip
-    """The outputs of two tiles from row y and column x, of every map.
+    """The outputs of two tiles, one above the other, of every map.
 
-    kernels: each map's frequencies, panel by panel, real and imaginary planes. taps, ends, weights:
-    as for `sparse`, for tiles that are not finite. rows: where each column of a tile stands turned.
+    room: the tiles, then what `TileSizes` says. kernels: each map's frequencies, panel by panel,
+    then the weights of all taps, for tiles that are not finite.
     """
     combined = combine != "none"
     fold = epilogue.fold(combine, sums_type, divided)
@@ -228,55 +151,58 @@ def fourier_tiles(
     zero = number(0)
     fill = _fill(source, real)
     plain_sums = _plain_sums(real)
+    transformed = transform.part(real)
     finish = Helper((lambda v: number(np.rint(v))) if rounds else (lambda v: number(v)))
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, tile, turned, kept, kernels, re, im, table, rows, sums, row_map, col_map,
-        taps, ends, weights, bias, values, geometry, sizes, call, start_in, start_out, y, x,
+        out, source, room, kernels, table, sums, bias, values, tables, geometry, shape, spot
     ):  # fmt: skip
-        n, run, tall = sizes[LENGTH], geometry[tiles.RUN], sizes[TALL]
-        maps = geometry[tiles.MAPS]
-        elements = min(sizes[WIDE], sizes[WIDTH] - x) * run
+        n, run, tall, maps = shape.n, geometry[tiles.RUN], shape.tall, geometry[tiles.MAPS]
+        tile, panel = room, simd.at(room, shape.panel)
+        turned, kept = simd.at(room, shape.turned), simd.at(room, shape.kept)
+        weights = simd.at(kernels, 2 * maps * n * n)
+        elements = min(shape.wide, shape.width - spot.x) * run
         live = (elements + LANES - 1) // LANES
         length = live * LANES
         panels = n * run // LANES
         new = 2 * tall * length if combined else np.int64(0)
-        lines = min(2 * tall, sizes[HEIGHT] - y)
+        lines = min(2 * tall, shape.height - spot.y)
         bad = fill(
-            tile, source, start_in, row_map, col_map, geometry, sizes, values[epilogue.FILL], y, x
+            tile, source, spot, tables.row_map, tables.col_map, geometry, shape,
+            values[epilogue.FILL],
         )  # fmt: skip
         for m in range(maps):
-            at = 2 * m * n * n
+            bank = simd.at(kernels, 2 * m * n * n)
             if bad == 0:
                 keep = (2 if m else 1) if maps > 1 else 0
-                call_transform(
-                    call, tile, turned, kept, kernels, re, im, table, rows, n, run, at, keep,
-                    panels if m else 0, 2 * panels,
+                first = panels if m else 0
+                transformed(
+                    tile, turned, kept, bank, panel, table, tables.rows,
+                    TransformSteps(n, run, keep, first, 2 * panels),
                 )  # fmt: skip
             for p in range(live):
                 if bad == 0:
                     step = 2 * panels + p
-                    call_transform(
-                        call, tile, turned, kept, kernels, re, im, table, rows, n, run, at, 0,
-                        step, step + 1,
+                    transformed(
+                        tile, turned, kept, bank, panel, table, tables.rows,
+                        TransformSteps(n, run, 0, step, step + 1),
                     )  # fmt: skip
                 else:
-                    first = ends[m - 1] if m else 0
+                    first = tables.ends[m - 1] if m else 0
+                    pitch = geometry[tiles.PITCH]
                     plain_sums(
-                        tile, n, geometry[tiles.PITCH], p, re, im, taps, weights, first, ends[m],
-                        tall,
+                        simd.at(tile, p * LANES), n * pitch, pitch, panel, tables.taps, weights,
+                        first, tables.ends[m], tall,
                     )  # fmt: skip
-                for j in range(tall):
-                    to = new + j * length + p * LANES
+                for j in range(2 * tall):
+                    half = j // tall
+                    at = (j - half * tall) * ROW + half * LANES
                     for i in range(LANES):
-                        sums[to + i] = finish(re[j * LANES + i])
-                    to += tall * length
-                    for i in range(LANES):
-                        sums[to + i] = finish(im[j * LANES + i])
+                        sums[new + j * length + p * LANES + i] = finish(panel[at + i])
             if combined:
                 fold(sums, 0, new, lines * length, m, maps, bias, values)
             if not combined or m == maps - 1:
-                place = start_out + y * geometry[tiles.OUT_ROW] + x * run
+                place = spot.start_out + spot.y * geometry[tiles.OUT_ROW] + spot.x * run
                 if not combined:
                     place += m * geometry[tiles.OUT_MAP]
                 add = zero if combined else bias[m]
@@ -287,9 +213,8 @@ def fourier_tiles(
                     )  # fmt: skip
 
     arguments = (
-        f"disjoint {element}* {source}* {real}* {real}* {real}* {real}* {real}* {real}* {real}* "
-        f"i64* {sums_type}* i64* i64* i64* i64* {real}* {sums_type}* {sums_type}* i64* i64* "
-        "i64 i64 i64 i64 i64"
+        f"disjoint {element}* {source}* {real}* {real}* {real}* {sums_type}* {sums_type}* "
+        f"{sums_type}* TileTables i64* TileSizes TilePair"
     )
     return arguments, body
 
@@ -355,11 +280,11 @@ def _frequencies(weights: npt.NDArray[np.float64], dilation: tuple[int, int], n:
     spread = np.zeros((n, n))
     kh, kw = weights.shape
     spread[: kh * dilation[0] : dilation[0], : kw * dilation[1] : dilation[1]][:kh, :kw] = weights
-    found = np.conj(np.fft.fft2(spread)) / n**2
+    frequencies = np.conj(np.fft.fft2(spread)) / n**2
     places = fft.order(n)
-    turned = found[np.ix_(places, places)].T  # [x][y]
+    turned = frequencies[np.ix_(places, places)].T  # [x][y]
     panels = turned.reshape(n, n // LANES, LANES).transpose(1, 0, 2)
-    return np.stack([panels.real, panels.imag]).reshape(-1)
+    return np.stack([panels.real, panels.imag], 2).reshape(-1)
 
 
 def rows_of_tiles(job: ConvProblem, choice: Candidate) -> int:
@@ -387,12 +312,13 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     pitch = n * job.run + LANES
     geometry = Layout.of(job).geometry(job, wide, tall)
     geometry[tiles.PITCH] = pitch
-    sizes = np.array([tall, wide, height, width, len(job.col_map), job.run, n], np.int64)
+    plain = [_taps(job, group, pitch) for group in range(groups)]
     kernels = [
-        np.concatenate([_frequencies(bank[0], job.dilation, n) for bank in group]).astype(dtype)
-        for group in job.weights
+        np.concatenate(
+            [*(_frequencies(bank[0], job.dilation, n) for bank in group), weights], dtype=dtype
+        )
+        for group, (_, _, weights) in zip(job.weights, plain, strict=True)
     ]
-    plain = [_taps(job, group, pitch, dtype) for group in range(groups)]
     sums_dtype = jit.DTYPES[job.real]
     bias = np.ascontiguousarray(job.bias, sums_dtype)
     values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
@@ -400,32 +326,35 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     pixel, element = np.divmod(np.arange(n * job.run), job.run)
     rows = (element * n + pixel) * (n + LANES)
     tiles_loop = loops(job, choice)[0].load()
-    call = transform.address(detail.real)
+    turned = 2 * n * pitch
+    kept = turned + 2 * job.run * n * (n + LANES)
+    panel = kept + (2 * n * n * job.run if maps > 1 else 0)
+    shape = TileSizes(tall, wide, height, width, len(job.col_map), n, turned, kept, panel)
     blocks = 2 if job.combine != "none" else 1
     across = -(-width // wide)
     per_unit = -(-height // (2 * tall)) * across
 
     def work(first: int, last: int) -> None:
-        tile = np.empty(2 * n * pitch, dtype)
-        turned = np.empty(2 * job.run * n * (n + LANES), dtype)
-        kept = np.empty(2 * n * n * job.run if maps > 1 else 0, dtype)
-        re, im = np.empty(n * LANES, dtype), np.empty(n * LANES, dtype)
+        room = aligned(panel + n * ROW, dtype)
         sums = np.empty(blocks * 2 * tall * (wide * job.run + LANES), sums_dtype)
         for index in range(first, last):
             unit, rest = divmod(index, per_unit)
             down, over = divmod(rest, across)
             group = unit % groups
+            taps, ends, _ = plain[group]
             tiles_loop(
-                job.out, job.source, tile, turned, kept, kernels[group], re, im, table, rows, sums,
-                job.row_map, job.col_map, *plain[group], bias[group], values, geometry, sizes,
-                call, job.starts_in[unit] + job.channels[0], job.starts_out[unit],
-                down * 2 * tall, over * wide,
+                job.out, job.source, room, kernels[group], table, sums, bias[group],
+                values, TileTables(job.row_map, job.col_map, rows, taps, ends), geometry, shape,
+                TilePair(
+                    job.starts_in[unit] + job.channels[0], job.starts_out[unit],
+                    down * 2 * tall, over * wide,
+                ),
             )  # fmt: skip
 
     over_bands(per_unit * len(job.starts_in), 4, work)
 
 
-def _taps(job: ConvProblem, group: int, pitch: int, dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:
+def _taps(job: ConvProblem, group: int, pitch: int) -> tuple[Any, Any, Any]:
     """Tap offsets in a tile, the end of each map's taps, and their weights."""
     offsets, ends, weights = [], [], []
     for bank in job.weights[group, :, 0]:
@@ -436,5 +365,5 @@ def _taps(job: ConvProblem, group: int, pitch: int, dtype: np.dtype[Any]) -> tup
     return (
         np.concatenate(offsets).astype(np.int64),
         np.array(ends, np.int64),
-        np.concatenate(weights).astype(dtype),
+        np.concatenate(weights),
     )

@@ -14,7 +14,7 @@ an exact factorisation into integers: then every sum is an exact integer.
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import NOWHERE, Layout, band_rows, round_up
+from imgconv.ops.algorithms.tiles import NOWHERE, Layout, aligned, band_rows, round_up
 from imgconv.ops.microkernels import sums as microkernel
 
 Array = npt.NDArray[np.float64]
@@ -269,9 +269,9 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     per_unit = -(-height // band) * strips
 
     def work(first: int, last: int) -> None:
-        block = _aligned((kh + side) * side, real)
-        turned = _aligned(rank * int(far), real)
-        sums = _aligned(2 * side * CHUNK, real)
+        block = aligned((kh + side) * side, real)
+        turned = aligned(rank * int(far), real)
+        sums = aligned(2 * side * CHUNK, real)
         places = np.empty(kh + side, np.int64)
         for index in range(first, last):
             unit, rest = divmod(index, per_unit)
@@ -285,11 +285,3 @@ def run(job: ConvProblem, choice: Candidate) -> None:
             )  # fmt: skip
 
     over_bands(per_unit * len(job.starts_in), 1, work)
-
-
-def _aligned(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Zeros that begin at a line of the cache, so that no vector of them straddles two."""
-    spare = 64 // dtype.itemsize
-    found = np.zeros(count + spare, dtype)
-    first = -found.__array_interface__["data"][0] % 64 // dtype.itemsize
-    return found[first : first + count]

@@ -11,6 +11,7 @@ contiguous elements.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -261,3 +262,11 @@ def band_rows(height: int, tile_rows: int, units: int) -> int:
     """Rows a band: some bands a thread for balance, whole tiles where there are enough rows."""
     wanted = -(-height * units // (4 * num_threads()))
     return min(max(round_up(wanted, tile_rows), tile_rows), max(height, 1))
+
+
+def aligned(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Zeros that begin at a line of the cache, so that no vector of them straddles two."""
+    spare = 64 // dtype.itemsize
+    room = np.zeros(count + spare, dtype)
+    first = -room.__array_interface__["data"][0] % 64 // dtype.itemsize
+    return room[first : first + count]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imgconv.bank import get_kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe, maps_of
+from imgconv.batch.settings import ReadSettings
 from imgconv.batch.streaming import map_rows
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
@@ -306,10 +307,12 @@ RECIPES = [
 
 
 def recipe_of(choice, fill, alpha):
-    options = {"missing": 7.0, "missing_fill": fill, "alpha": alpha}
+    read = ReadSettings(missing=7.0, missing_fill=fill, alpha=alpha)
     if isinstance(choice, str):
-        return ChainRecipe((), steps=tuple(parse_chain(choice)), **options)
-    options |= choice
+        return ChainRecipe((), steps=tuple(parse_chain(choice)), read=read)
+    changes = {name: choice[name] for name in choice if name in ReadSettings.ROWS}
+    options = {name: choice[name] for name in choice if name not in changes}
+    options["read"] = read.changed(**changes)
     if "pool" in options:
         options["pool"] = parse_pool(options["pool"])
     options["kernels"] = tuple(map(get_kernel, options["kernels"]))
@@ -363,7 +366,7 @@ def test_bands_give_the_bits_of_the_whole(
 @pytest.mark.parametrize("taps", ["0 0 0; 0 0 0; 0 2 0", "0 2 0; 0 0 0; 0 0 0"])
 def test_bands_hold_the_row_that_decides_what_is_kept(taps, monkeypatch):
     pixels = np.random.default_rng(1).integers(0, 9, (40, 6, 1)).astype(np.float32)
-    recipe = Recipe((get_kernel(taps),), missing=7.0)
+    recipe = Recipe((get_kernel(taps),), read=ReadSettings(missing=7.0))
     real = np.dtype(np.float32)
     (whole,) = maps_of(Image(pixels), recipe, real, raw=True)
     assert np.isnan(whole.samples[pixels == 7]).all()
@@ -385,7 +388,7 @@ def test_a_chain_is_its_steps_one_by_one():
     pixels = np.random.default_rng(6).normal(size=(40, 30, 1)).astype(np.float32)
     pixels[10:20, 5:9] = np.nan
     recipe = ChainRecipe((), steps=tuple(parse_chain("conv box-3 | relu | conv sobel | maxpool 2")),
-                         missing=np.nan)  # fmt: skip
+                         read=ReadSettings(missing=np.nan))  # fmt: skip
     image = Image(pixels)
     (got,) = maps_of(image, recipe, np.dtype(np.float32), raw=True)
     box, sobel = (get_kernel(name) for name in ("box-3", "sobel"))

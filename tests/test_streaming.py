@@ -11,6 +11,7 @@ from skimage import data
 
 from imgconv.bank import get_kernel
 from imgconv.batch.filtering import Recipe, maps_of
+from imgconv.batch.settings import ReadSettings
 from imgconv.batch.shared_rows import shared
 from imgconv.batch.streaming import map_rows
 from imgconv.images.image import Image
@@ -96,28 +97,42 @@ def test_a_tall_image_is_never_whole_in_memory(monkeypatch):
 RECIPES = {
     "sobel": Recipe((get_kernel("sobel"),)),
     "kept opacity, signed": Recipe((get_kernel("laplacian"),), scale="signed"),
-    "no opacity": Recipe((get_kernel("gaussian:sigma=1.5"),), alpha="drop"),
-    "abs, gray": Recipe((get_kernel("sobel-x"),), gray=True, scale="abs"),
-    "one channel": Recipe((get_kernel("sharpen"),), channels="0"),
+    "no opacity": Recipe((get_kernel("gaussian:sigma=1.5"),), read=ReadSettings(alpha="drop")),
+    "abs, gray": Recipe((get_kernel("sobel-x"),), read=ReadSettings(gray=True), scale="abs"),
+    "one channel": Recipe((get_kernel("sharpen"),), read=ReadSettings(channels="0")),
     "anchored": Recipe(
-        (get_kernel("6x7+5+0: " + "1 2 0 " * 14),), Window(padding_mode="circular"), alpha="drop"
+        (get_kernel("6x7+5+0: " + "1 2 0 " * 14),),
+        Window(padding_mode="circular"),
+        read=ReadSettings(alpha="drop"),
     ),
     "anchored, strided": Recipe(
-        (get_kernel("5x2+0+1: 1 2 3 4 5 6 7 8 9 0"),), Window(stride=2), alpha="drop"
+        (get_kernel("5x2+0+1: 1 2 3 4 5 6 7 8 9 0"),),
+        Window(stride=2),
+        read=ReadSettings(alpha="drop"),
     ),
-    "strided": Recipe((get_kernel("box:size=5"),), Window(stride=(2, 3)), alpha="drop"),
-    "valid": Recipe((get_kernel("emboss"),), Window(padding="valid"), alpha="drop"),
+    "strided": Recipe(
+        (get_kernel("box:size=5"),), Window(stride=(2, 3)), read=ReadSettings(alpha="drop")
+    ),
+    "valid": Recipe(
+        (get_kernel("emboss"),), Window(padding="valid"), read=ReadSettings(alpha="drop")
+    ),
     "activated": Recipe((get_kernel("kirsch"),), activation="tanh"),
-    "linear": Recipe((get_kernel("gaussian:sigma=1"),), linear=True),
+    "linear": Recipe((get_kernel("gaussian:sigma=1"),), read=ReadSettings(linear=True)),
     "linear, gray, signed": Recipe(
-        (get_kernel("sobel-y"),), linear=True, gray=True, scale="signed"
+        (get_kernel("sobel-y"),), read=ReadSettings(linear=True, gray=True), scale="signed"
     ),
-    "max pool": Recipe((get_kernel("sobel"),), pool=parse_pool("max:3,stride=2"), alpha="drop"),
+    "max pool": Recipe(
+        (get_kernel("sobel"),), pool=parse_pool("max:3,stride=2"), read=ReadSettings(alpha="drop")
+    ),
     "average pool": Recipe(
-        (get_kernel("sharpen"),), pool=parse_pool("avg:2x3,padding=1"), alpha="drop"
+        (get_kernel("sharpen"),),
+        pool=parse_pool("avg:2x3,padding=1"),
+        read=ReadSettings(alpha="drop"),
     ),
     "linear pool": Recipe(
-        (get_kernel("emboss"),), pool=parse_pool("lp:2"), linear=True, alpha="drop"
+        (get_kernel("emboss"),),
+        pool=parse_pool("lp:2"),
+        read=ReadSettings(linear=True, alpha="drop"),
     ),
     "circular": Recipe((get_kernel("prewitt"),), Window(padding_mode="circular")),
 }
@@ -148,12 +163,12 @@ def test_what_needs_the_whole_map_is_left_to_it():
     for recipe in (
         Recipe(sobel, scale="minmax"),
         Recipe(sobel, scale="percentile=1"),
-        Recipe(sobel, alpha="filter"),
+        Recipe(sobel, read=ReadSettings(alpha="filter")),
         Recipe(sobel, activation="softmax"),
         Recipe(sobel, Window(padding="valid")),
         Recipe(sobel, pool=parse_pool("max:1")),  # whose opacity would have to be pooled
-        Recipe(sobel, pool=parse_pool("adaptive-max:4"), alpha="drop"),
-        Recipe(sobel, pool=parse_pool("max:2,ceil_mode=1"), alpha="drop"),
+        Recipe(sobel, pool=parse_pool("adaptive-max:4"), read=ReadSettings(alpha="drop")),
+        Recipe(sobel, pool=parse_pool("max:2,ceil_mode=1"), read=ReadSettings(alpha="drop")),
         Recipe((get_kernel("haar"),)),
     ):
         assert map_rows(image, recipe, np.dtype(np.uint8), raw=False) is None
@@ -162,10 +177,12 @@ def test_what_needs_the_whole_map_is_left_to_it():
 SEVERAL = {
     "plain": Recipe((get_kernel("sobel"), get_kernel("gaussian:sigma=2"), get_kernel("box-3"))),
     "gray, strided": Recipe(
-        (get_kernel("disk:radius=6"), get_kernel("laplacian")), Window(stride=3), gray=True,
-        alpha="drop", scale="abs",
+        (get_kernel("disk:radius=6"), get_kernel("laplacian")), Window(stride=3),
+        read=ReadSettings(gray=True, alpha="drop"), scale="abs",
     ),
-    "linear, of opacity": Recipe((get_kernel("emboss"), get_kernel("sharpen")), linear=True),
+    "linear, of opacity": Recipe(
+        (get_kernel("emboss"), get_kernel("sharpen")), read=ReadSettings(linear=True)
+    ),
 }  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """What the records of all outputs of one command share, and what tells one from another."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,18 +7,19 @@ from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, MapName, Recipe
 from imgconv.batch.origin import Origin
 from imgconv.batch.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
+from imgconv.batch.settings import Settings
 from imgconv.images.formats import Format
 
 
 @dataclass(eq=False, repr=False)
 class Draft:
-    """A command and its options, by their parameters' names; `record` makes an output's record.
+    """A command and its options; `record` makes an output's record.
 
     kernels: as they were loaded, before the options that change them, in the recipe's order.
     """
 
     command: str
-    given: Mapping[str, Any]
+    settings: Settings
     kernels: tuple[Kernel, ...] = ()
 
     def record(
@@ -31,7 +31,7 @@ class Draft:
         them all. frame: of the input, for `--frame all`; None where it holds all.
         """
         limit = form.note
-        options = options_of_output(self.command, self.given, form, frame)
+        options = options_of_output(self.command, self.settings.values(), form, frame)
         if not origin.is_known:
             return unrepeatable(NO_BYTES)
         made = Record(self.command, options, Named(origin.name, origin.digest))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from imgconv.bank import Kernel
 from imgconv.batch.naming import Part, component, spelled, unique
+from imgconv.batch.settings import ReadSettings
 from imgconv.errors import LimitError, UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from imgconv.ops.pool_text import Pool
 
 Array = npt.NDArray[Any]
+_AS_IT_IS = ReadSettings()
 WALK = 1 << 29  # bytes of the maps of one walk over an image: three of 12 MP in RGB
 
 
@@ -49,8 +51,7 @@ class MapName(NamedTuple):
 class Recipe:
     """Everything that `apply` does to an image, apart from reading and writing files.
 
-    missing: the value of missing samples, or "nodata" for that of each file's tag. tagged: whether
-    outputs carry that tag.
+    tagged: whether outputs carry the tag that says which value is missing.
     only: the name of the one map that is wanted of all.
     """
 
@@ -58,28 +59,22 @@ class Recipe:
     window: Window = field(default_factory=Window)
     activation: str | None = None
     pool: "Pool | None" = None
-    gray: bool = False
-    channels: str | None = None
-    linear: bool = False
-    alpha: str = "keep"
+    read: ReadSettings = _AS_IT_IS
     scale: str | None = None
     colormap: str | None = None
     sheet: Layout | None = None
     only_report: bool = False
-    max_pixels: int | None = None
     only: str | None = None
-    missing: float | str | None = None
-    missing_fill: str = "keep"
     tagged: bool = False
 
     def needs_gray(self) -> bool:
         """Whether colours become gray first: asked for, or because a map is shown in colours."""
         directed = any(kernel.combine == "direction" for kernel in self.kernels)
-        return self.gray or self.colormap is not None or directed
+        return self.read.gray or self.colormap is not None or directed
 
     def keeps_colors(self) -> bool:
         """Whether the results are in the colours of the input, as its profile describes them."""
-        return not (self.needs_gray() or self.linear or self.sheet)
+        return not (self.needs_gray() or self.read.linear or self.sheet)
 
     @cached_property
     def names(self) -> list[MapName]:
@@ -119,9 +114,10 @@ class Recipe:
             "stride": window.stride, "padding": window.padding, "dilation": window.dilation,
             "groups": window.groups, "padding_mode": window.padding_mode,
             "activation": self.activation, "pool": self.pool.text if self.pool else None,
-            "gray": self.gray, "linear": self.linear, "alpha": self.alpha, "scale": self.scale,
-            "colormap": self.colormap, "missing": self.missing,
-            "missing_fill": self.missing_fill if self.missing is not None else None,
+            "gray": self.read.gray, "linear": self.read.linear, "alpha": self.read.alpha,
+            "scale": self.scale,
+            "colormap": self.colormap, "missing": self.read.missing,
+            "missing_fill": self.read.missing_fill if self.read.missing is not None else None,
         }  # fmt: skip
         return {key: value for key, value in facts.items() if value not in (None, False)}
 
@@ -147,7 +143,7 @@ class ChainRecipe(Recipe):
     def as_dict(self) -> dict[str, Any]:
         """What was applied, for metadata."""
         facts = Recipe.as_dict(self)
-        return {"chain": [s.text for s in self.steps], "alpha": self.alpha} | {
+        return {"chain": [s.text for s in self.steps], "alpha": self.read.alpha} | {
             key: facts[key]
             for key in ("gray", "linear", "scale", "colormap", "missing", "missing_fill")
             if key in facts
@@ -178,10 +174,10 @@ def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> It
     image, absent = _prepared(image, recipe)
     pixels, opacity = image.pixels, None
     if image.alpha:
-        if recipe.alpha == "filter":
+        if recipe.read.alpha == "filter":
             pixels = _premultiplied(image)
         else:
-            opacity = pixels[..., -1:] if recipe.alpha == "keep" else None
+            opacity = pixels[..., -1:] if recipe.read.alpha == "keep" else None
             pixels = np.ascontiguousarray(pixels[..., :-1])
     if isinstance(recipe, ChainRecipe):
         yield from _chain_maps(pixels, absent, image, opacity, recipe, dtype, raw)
@@ -243,7 +239,7 @@ def _traced(
         return
     from imgconv.networks.missing import trace_masked
 
-    yield from trace_masked(pixels, absent.mask, list(recipe.steps), recipe.missing_fill)
+    yield from trace_masked(pixels, absent.mask, list(recipe.steps), recipe.read.missing_fill)
 
 
 def _unknown(response: Array, mask: "Mask | None", absent: Missing | None) -> Missing | None:
@@ -261,9 +257,9 @@ def _prepared(image: Image, recipe: Recipe) -> tuple[Image, Missing | None]:
     Those are 0 in it.
     """
     options: dict[str, Any] = {
-        "gray": recipe.needs_gray(), "channels": recipe.channels, "linear": recipe.linear
+        "gray": recipe.needs_gray(), "channels": recipe.read.channels, "linear": recipe.read.linear
     }  # fmt: skip
-    if recipe.missing is not None:
+    if recipe.read.missing is not None:
         from imgconv.batch import missing
 
         value = missing.missing_value(recipe, image)
@@ -316,7 +312,13 @@ def _responses(
     # Signed maps of the source's own depth are cast while they are in the cache; clipped ones
     # are not, since the warning of lost values needs them.
     fused = (
-        not (raw or recipe.linear or recipe.pool or recipe.activation or recipe.alpha == "filter")
+        not (
+            raw
+            or recipe.read.linear
+            or recipe.pool
+            or recipe.activation
+            or recipe.read.alpha == "filter"
+        )
         and rule == "signed"
         and dtype == pixels.dtype
         and dtype in (np.uint8, np.uint16)
@@ -338,7 +340,7 @@ def _responses(
     found = []
     for weights, bias, divisor in banks:
         maps, masks = filter_masked(
-            pixels, absent.mask, weights, bias, fill=recipe.missing_fill, divisor=divisor,
+            pixels, absent.mask, weights, bias, fill=recipe.read.missing_fill, divisor=divisor,
             **options,
         )  # fmt: skip
         found.append([(m, _unknown(m, mask, absent)) for m, mask in zip(maps, masks, strict=True)])
@@ -376,7 +378,7 @@ def _check_size(what: str, size: tuple[int, ...], recipe: Recipe, image: tuple[i
     An image beyond the default limit comes in bands, whose maps may be twice as large.
     """
     pixels = image[0] * image[1]
-    limit = recipe.max_pixels or (MAX_PIXELS if pixels <= MAX_PIXELS else 2 * pixels)
+    limit = recipe.read.max_pixels or (MAX_PIXELS if pixels <= MAX_PIXELS else 2 * pixels)
     if size[0] * size[1] > limit:
         raise LimitError(
             f"{what}: a map of {size[1]}×{size[0]} pixels is more than the limit of {limit}; "
@@ -399,13 +401,15 @@ def _finished(
             missing = missing._replace(mask=every)
     if recipe.pool:
         if missing:
-            response, mask = recipe.pool.masked_image(response, missing.mask, recipe.missing_fill)
+            response, mask = recipe.pool.masked_image(
+                response, missing.mask, recipe.read.missing_fill
+            )
             missing = _unknown(response, mask, missing)
         else:
             response = recipe.pool.image(response)
-    if image.alpha and recipe.alpha == "filter":
+    if image.alpha and recipe.read.alpha == "filter":
         response = _divided(response, image.full_scale)
-    if recipe.linear and not raw:
+    if recipe.read.linear and not raw:
         response = color.from_linear(response)
     warning = None
     if not raw and response.dtype.kind == "f":
@@ -426,7 +430,7 @@ def _finished(
         # Without a direction there is no colour: NaN becomes black, as it does in gray.
         whole = np.rint(np.nan_to_num(colors)) if dtype.kind == "u" else colors
         response = whole.astype(dtype)
-    alpha = image.alpha and recipe.alpha == "filter"
+    alpha = image.alpha and recipe.read.alpha == "filter"
     if opacity is not None:
         if opacity.shape[:2] != response.shape[:2]:
             opacity = _seen_opacity(opacity, response.shape[:2], kernel, recipe)

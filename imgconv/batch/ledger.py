@@ -29,6 +29,7 @@ import numpy as np
 
 from imgconv import __version__
 from imgconv.batch.ledger_file import CLAIMED, DONE, FAILED, Locks, connect
+from imgconv.batch.settings import Table
 from imgconv.errors import OutputError
 from imgconv.images import remote
 from imgconv.images.publish import exists
@@ -82,6 +83,8 @@ def _feed(digest: Any, value: Any) -> None:
         for field in fields(value):
             digest.update(field.name.encode())
             _feed(digest, getattr(value, field.name))
+    elif isinstance(value, Table):
+        _feed(digest, value.deciding())
     elif isinstance(value, dict):
         _feed(digest, sorted(value.items()))
     elif isinstance(value, (tuple, list)):

@@ -23,8 +23,8 @@ def missing_value(recipe: "Recipe", image: Image | Streamed) -> float | None:
 
     Raises ImageError where the file's tag is asked for and its format has none, or it is no number.
     """
-    if recipe.missing is None or isinstance(recipe.missing, float):
-        return recipe.missing
+    if recipe.read.missing is None or isinstance(recipe.read.missing, float):
+        return recipe.read.missing
     if image.nodata is None:
         raise ImageError(
             f"{image.name}: --missing nodata: only TIFF says which value is missing, expected "
@@ -51,7 +51,7 @@ def mark_of(recipe: "Recipe", image: Image | Streamed, value: float) -> Mark:
 
 def missing_notes(recipe: "Recipe", image: Image | Streamed) -> tuple[str, ...]:
     """What to tell where `--missing` finds nothing to leave out, whatever the samples are."""
-    if recipe.missing is None:
+    if recipe.read.missing is None:
         return ()
     value = missing_value(recipe, image)
     dtype = image.pixels.dtype if isinstance(image, Image) else image.rows.dtype

@@ -76,11 +76,13 @@ def _sheet(image: Image, recipe: Recipe) -> Map:
 
     assert recipe.sheet is not None
     shown, white = [], _white(image, recipe)
-    for found in maps_of(image, replace(recipe, alpha="drop"), _wide(image), raw=True):
+    for found in maps_of(
+        image, replace(recipe, read=recipe.read.changed(alpha="drop")), _wide(image), raw=True
+    ):
         values = found.samples
         if found.kernel.combine == "direction":
             values = _hued(values, found.scale, white)
-        elif recipe.linear and not recipe.colormap:
+        elif recipe.read.linear and not recipe.colormap:
             values = color.from_linear(values)
         last = recipe.steps[-1].name if isinstance(recipe, ChainRecipe) else found.kernel.name
         shown.append(Shown(found.name or last, values, found.scale))
@@ -112,7 +114,7 @@ def bytes_of(image: Image) -> npt.NDArray[np.uint8]:
 
 
 def _white(image: Image, recipe: Recipe) -> float:
-    return 1.0 if recipe.linear else image.full_scale
+    return 1.0 if recipe.read.linear else image.full_scale
 
 
 _SHEET = Kernel("sheet", np.ones((1, 1, 1, 1)), source="sheet")

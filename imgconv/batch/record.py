@@ -26,33 +26,17 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from imgconv import __version__
+from imgconv.batch.settings import COMMANDS, Row, recorded
 from imgconv.errors import ImageError
 from imgconv.images.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
 
 VERSION = 1
-_WINDOW = ("groups", "stride", "padding", "padding-mode", "pad-value", "dilation", "anchor")
-_READ = ("gray", "channels", "linear", "alpha", "missing", "missing-fill", "frame", "level")
-_WRITE = ("format", "scale", "depth", "quality", "compress", "pyramid")
-_SHOW = ("colormap", "sheet", "columns", "tile", "share-scale")
 _PREPROCESS = ("size", "resize", "crop", "interpolation", "order", "white", "mean", "std",
                "invert", "no-invert")  # fmt: skip
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "apply": ("kernel", "combine", "normalize", "divisor", "bias", "rotate", "flip", *_WINDOW,
-              "activation", "pool", *_READ, *_WRITE, *_SHOW),
-    "run": ("keep", *_READ, *_WRITE, *_SHOW),
-    "net features": ("seed", "layer", *_PREPROCESS, "frame", "format", "scale", "depth", *_SHOW),
-}  # fmt: skip
-_FLAGS = frozenset(
-    ["pyramid", "flip", "gray", "linear", "sheet", "share-scale", "invert", "no-invert"]
-)
+_NETWORK = ("seed", "layer", *_PREPROCESS, "frame", "format", "scale", "depth")
+_OWN = {"apply": ("kernel",), "run": ("keep",), "net features": _NETWORK}
 _LISTS = frozenset(["kernel", "keep", "layer"])
-_DEFAULTS: dict[str, Any] = {
-    "rotate": 0, "stride": 1, "padding-mode": "reflect", "pad-value": 0, "dilation": 1,
-    "alpha": "keep", "compress": "fast", "level": 0,
-    "missing-fill": "keep",
-}  # fmt: skip
 _BY_X = frozenset(["size", "resize", "crop"])
-_PARAMETERS = {"format": "format_", "kernel": "kernels", "layer": "patterns"}
 _MOST = 256
 ITS_OWN = "its own"  # weights that come with the network
 NO_BYTES = "its input has no bytes that a digest could be made of"
@@ -123,12 +107,21 @@ def unrepeatable(reason: str) -> dict[str, Any]:
     return {"imgconv": __version__, "record": VERSION, "unrepeatable": reason}
 
 
+def rows_of(command: str) -> dict[str, tuple[str, Row | None]]:
+    """The options that a command records: the name of the parameter, and the row of its table."""
+    rows: dict[str, tuple[str, Row | None]] = {}
+    for name in _OWN[command]:
+        rows[name] = name.replace("-", "_"), None
+    return rows | recorded(*COMMANDS.get(command, ("show",)))
+
+
 def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded options among a command's, by their parameters' names; lists are left out."""
     found: dict[str, Any] = {}
-    for name in OPTIONS[command]:
-        value = given.get(_PARAMETERS.get(name, name.replace("-", "_")))
-        if name in _LISTS or value is None or value is False or value == _DEFAULTS.get(name):
+    for name, (parameter, row) in rows_of(command).items():
+        value = given.get(parameter)
+        default = row.default if row else None
+        if name in _LISTS or value is None or value is False or value == default:
             continue
         found[name] = _text(name, value)
     if given.get("invert") is False:
@@ -140,7 +133,7 @@ def options_of_output(
     command: str, given: Mapping[str, Any], form: Format, frame: int | None
 ) -> dict[str, Any]:
     """`options_of` for one output: its format, and its frame of the input, None for all in one."""
-    found = options_of(command, {**given, "format_": form.name})
+    found = options_of(command, {**given, "format": form.name})
     if "frame" in found and frame is not None:
         found["frame"] = str(frame if found["frame"] == "all" else int(found["frame"]))
     return found
@@ -189,8 +182,8 @@ def parse(note: str, where: str) -> Record:
     if "unrepeatable" in found:
         raise ImageError(f"{where}: cannot be repeated: {found['unrepeatable'][:200]}")
     command = found.get("command")
-    if command not in OPTIONS:
-        raise wrong(f"command {_shown(command)}, expected {', '.join(OPTIONS)}")
+    if command not in _OWN:
+        raise wrong(f"command {_shown(command)}, expected {', '.join(_OWN)}")
     needed = {"run": "chain", "net features": "network"}.get(command)
     for key in filter(None, ("input", needed)):
         if key not in found:
@@ -209,13 +202,16 @@ def parse(note: str, where: str) -> Record:
 def _options(found: Any, command: str, wrong: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise wrong("no options")
+    rows = rows_of(command)
     for name, value in found.items():
-        if name not in OPTIONS[command]:
+        if name not in rows:
             raise wrong(f"option {_shown(name)}, expected one that {command} records")
         if name in _LISTS:
             fits = isinstance(value, list) and 0 < len(value) <= _MOST and all(map(_plain, value))
         else:
-            fits = value is True if name in _FLAGS else _plain(value)
+            row = rows[name][1]
+            flag = row.default is False if row else name.endswith("invert")
+            fits = value is True if flag else _plain(value)
         if not fits:
             raise wrong(f"option {name}: {_shown(value)}, expected its text")
     if found.get("format") not in FORMATS:

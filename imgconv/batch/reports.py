@@ -23,7 +23,7 @@ _COLORS = ("red", "green", "blue")
 
 def report_of(image: Image, recipe: Recipe) -> bytes:
     """Return the page of an image under a recipe. Raises what filtering raises."""
-    plain = replace(recipe, alpha="drop", colormap=None, sheet=None)
+    plain = replace(recipe, read=recipe.read.changed(alpha="drop"), colormap=None, sheet=None)
     if isinstance(plain, ChainRecipe):
         plain = replace(plain, kept=tuple(range(len(plain.steps) - 1)))
         found = list(_of_chain(image, plain))
@@ -51,7 +51,7 @@ def _of_kernels(image: Image, recipe: Recipe) -> Iterator[Section]:
 
 
 def _of_chain(image: Image, recipe: ChainRecipe) -> Iterator[Section]:
-    prepared = color.prepare(image, gray=recipe.gray, channels=recipe.channels)
+    prepared = color.prepare(image, gray=recipe.read.gray, channels=recipe.read.channels)
     height, width, channels = prepared.pixels.shape
     graph = graph_of(list(recipe.steps), (1, channels - prepared.alpha, height, width))
     seen = fields(graph, graph.shapes())

@@ -53,7 +53,7 @@ def map_rows(
         filtered = _filtered(source, image, kernel, recipe, value, dtype, raw)
         if filtered is None:
             return None
-        kept = image.alpha and opacity and recipe.alpha == "keep"
+        kept = image.alpha and opacity and recipe.read.alpha == "keep"
         size = filtered.height, filtered.width
         if kept and (size != (source.height, source.width) or recipe.pool):
             return None
@@ -61,7 +61,7 @@ def map_rows(
             return None
         found.append(
             MapRows(filtered, kernel, name, rule_of(kernel, recipe), image.full_scale, dtype,
-                    raw, kept, recipe.linear, mark)
+                    raw, kept, recipe.read.linear, mark)
         )  # fmt: skip
     return found
 
@@ -78,7 +78,7 @@ def _filtered(
     """The responses to a kernel, pooled; None for a pool that needs the whole map."""
     pool = recipe.pool
     check_map_of(kernel, recipe, (source.height, source.width), image.name)
-    missing = None if value is None else recipe.missing_fill
+    missing = None if value is None else recipe.read.missing_fill
     later = 1.0, 0.0
     if not raw:
         later = later_of(recipe, rule_of(kernel, recipe), image.full_scale, samples)
@@ -109,7 +109,7 @@ def _chain(
         return None
     value, mark = _missing(image, recipe)
     image = _prepared(image, recipe, value)
-    source, missing = image.rows, None if value is None else recipe.missing_fill
+    source, missing = image.rows, None if value is None else recipe.read.missing_fill
     channels = source.channels // (1 if missing is None else 2)
     check_chain(recipe, (source.height, source.width, channels), image.name)
     if source.dtype == np.int32:  # as `trace` does
@@ -128,7 +128,7 @@ def _chain(
             dtype,
             raw,
             False,
-            recipe.linear,
+            recipe.read.linear,
             mark,
         )
     ]
@@ -138,7 +138,8 @@ def _in_bands(recipe: Recipe, raw: bool) -> bool:
     """Whether every sample of a recipe's maps depends on what the kernel sees alone."""
     window, several = recipe.window, len(recipe.kernels) > 1
     whole = (
-        recipe.sheet, recipe.colormap, recipe.alpha == "filter", recipe.activation == "softmax",
+        recipe.sheet, recipe.colormap, recipe.read.alpha == "filter",
+        recipe.activation == "softmax",
         (window.groups or 1) > 1, len(recipe.names) != len(recipe.kernels),
         several and window.padding_mode == "circular",  # of which each would hold the whole image
     )  # fmt: skip
@@ -150,7 +151,7 @@ def _in_bands(recipe: Recipe, raw: bool) -> bool:
 
 def _missing(image: Streamed, recipe: Recipe) -> tuple[float | None, scaling.Mark | None]:
     """The value of missing samples, and what they are written as."""
-    if recipe.missing is None:
+    if recipe.read.missing is None:
         return None, None
     from imgconv.batch.missing import mark_of, missing_value
 
@@ -160,7 +161,9 @@ def _missing(image: Streamed, recipe: Recipe) -> tuple[float | None, scaling.Mar
 
 def _prepared(image: Streamed, recipe: Recipe, value: float | None) -> Streamed:
     """The image after `--linear`, `--gray` and `--channels`; see `_Prepared`."""
-    if value is None and not (recipe.gray or recipe.linear or recipe.channels is not None):
+    if value is None and not (
+        recipe.read.gray or recipe.read.linear or recipe.read.channels is not None
+    ):
         return image
     rows = _Prepared(image, recipe, value)
     return image._replace(rows=rows, alpha=rows.alpha, stored=rows.stored)
@@ -176,7 +179,7 @@ class _Prepared:
     def __init__(self, image: Streamed, recipe: Recipe, value: float | None) -> None:
         self._image, self._value = image, value
         self._options: dict[str, Any] = {
-            "gray": recipe.gray, "channels": recipe.channels, "linear": recipe.linear
+            "gray": recipe.read.gray, "channels": recipe.read.channels, "linear": recipe.read.linear
         }  # fmt: skip
         rows = image.rows
         self._band = np.empty((band_rows(rows), rows.width, rows.channels), rows.dtype)

@@ -12,6 +12,7 @@ from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.batch.record import Record, option_words
+from imgconv.batch.settings import Settings
 from imgconv.cli.files import checked
 from imgconv.cli.outputs import Request
 from imgconv.cli.work import Work
@@ -21,7 +22,9 @@ from imgconv.images.publish import joined
 from imgconv.images.reading import Frames
 
 
-def settings(command: click.Command, record: Record, given: dict[str, Any], *words: str) -> Any:
+def parameters(
+    command: click.Command, record: Record, given: dict[str, Any], *words: str
+) -> dict[str, Any]:
     """A command's parameters as its command line of the record makes them, with ours.
 
     Quiet: what there was to say of the maps was said when they were first made.
@@ -38,16 +41,16 @@ def maps_again(record: Record, given: dict[str, Any], origin: Origin) -> "MapAga
     if record.command == "apply":
         from imgconv.cli import apply
 
-        params = settings(apply.apply, record, given)
-        kernels = tuple(map(kernel_without_files, params.pop("kernels")))
-        request = apply.request_of((), kernels, params)
+        values = parameters(apply.apply, record, given)
+        kernels = tuple(map(kernel_without_files, values["kernels"]))
+        request = apply.request_of((), kernels, Settings.of(values))
     else:
         from imgconv.cli import run
         from imgconv.networks.chain import parse_chain
 
-        params = settings(run.run, record, given, record.chain or "")
-        steps = parse_chain(params.pop("chain"), kernel_without_files)
-        request = run.request_of((), steps, params.pop("keep"), params)
+        values = parameters(run.run, record, given, record.chain or "")
+        steps = parse_chain(values["chain"], kernel_without_files)
+        request = run.request_of((), steps, values["keep"], Settings.of(values))
     # An earlier version recorded labels as they were.
     only = record.map and component(record.map)
     request.recipe = replace(request.recipe, only=only)
@@ -88,7 +91,7 @@ class MapAgain(Work):
         return self._whole
 
     def _in_one_file(self, source: str, path: str, frames: Frames) -> bool:
-        return bool(self.request.given["frame"] == "all")
+        return bool(self.request.settings.read.frame == "all")
 
     def _path(self, source: str, part: Part, index: int, frame: int) -> str:
         check_against_input(self.target or "-", source, False)

@@ -6,7 +6,7 @@ from imgconv.bank import kernel_without_files
 from imgconv.batch.features import Features, Request
 from imgconv.batch.origin import Origin
 from imgconv.batch.record import ITS_OWN, Named, Record
-from imgconv.cli.again import settings
+from imgconv.cli.again import parameters
 from imgconv.cli.net_record import NetDraft
 from imgconv.errors import ImageError, UsageError
 from imgconv.images.digest import sha256_of
@@ -20,7 +20,7 @@ def features_again(record: Record, given: dict[str, Any], origin: Origin) -> "Fe
     from imgconv.networks.find import with_weights
 
     named = record.network or Named("")
-    params = settings(features, record, given, named.name)
+    params = parameters(features, record, given, named.name)
     if named.sha256 is None:
         found = net_options.settled(named.name, params, kernel_without_files)
     else:

@@ -1,25 +1,29 @@
 """`imgconv apply`."""
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from imgconv.cli import options
 
+if TYPE_CHECKING:
+    from imgconv.bank import Kernel
+    from imgconv.batch.settings import LayerSettings, Settings
+    from imgconv.cli.outputs import Request
+    from imgconv.ops.algorithms.problem import Candidate, ConvProblem
+    from imgconv.ops.pool_text import Pool
+
 
 @click.command(cls=options.Command)
 @options.kernel
 @options.inputs
-@options.kernel_changes
-@options.window
-@options.after
-@options.read
-@options.write
-@options.show
-@options.batch
+@options.settings_of("apply")
 @click.option("--explain-plan", is_flag=True, help="Say which algorithm filters, and why.")
-def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> int:
+def apply(
+    inputs: tuple[str, ...], kernels: tuple[str, ...], explain_plan: bool, settings: "Settings"
+) -> int:
     """Filter images with kernels and write the maps.
 
     \b
@@ -46,12 +50,11 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
     """
     from imgconv.cli.files import write_all
 
-    explained = given.pop("explain_plan")
     loaded = tuple(map(_loaded, kernels))
-    if not given["quiet"]:
+    if not settings.batch.quiet:
         _tell_flat(loaded)
-    request = request_of(inputs, loaded, given)
-    if not explained:
+    request = request_of(inputs, loaded, settings)
+    if not explain_plan:
         return write_all(request)
     from imgconv.ops.algorithms import select
 
@@ -59,7 +62,9 @@ def apply(inputs: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> in
         return write_all(request)
 
 
-def request_of(inputs: tuple[str, ...], loaded: tuple[Any, ...], given: dict[str, Any]) -> Any:
+def request_of(
+    inputs: tuple[str, ...], loaded: "tuple[Kernel, ...]", settings: "Settings"
+) -> "Request":
     """What the options ask for with kernels that are loaded. Raises UsageError."""
     from imgconv.batch.draft import Draft
     from imgconv.batch.filtering import Recipe
@@ -69,40 +74,34 @@ def request_of(inputs: tuple[str, ...], loaded: tuple[Any, ...], given: dict[str
     from imgconv.ops.padding import normalize_mode
     from imgconv.shapes import Window
 
-    if given["anchor"] is not None and given["padding"] not in (None, "same"):
+    layer = settings.layer
+    if layer.anchor is not None and layer.padding not in (None, "same"):
         raise UsageError("--anchor with --padding, expected one of them, or --padding same")
-    window = Window(
-        given["stride"], given["padding"], given["dilation"], given["groups"],
-        normalize_mode(given["padding_mode"]), given["pad_value"],
-    )  # fmt: skip
     recipe = Recipe(
-        tuple(_changed(kernel, given) for kernel in loaded),
-        window,
-        _activation(given["activation"]),
-        _pool(given["pool"]),
-        given["gray"],
-        given["channels"],
-        given["linear"],
-        given["alpha"],
-        given["scale"],
-        given["colormap"],
-        layout_of(given),
-        max_pixels=given["max_pixels"],
-        missing=given["missing"],
-        missing_fill=given["missing_fill"],
-    )
-    return Request(inputs, recipe, given, Draft("apply", given, loaded))
+        tuple(_changed(kernel, layer) for kernel in loaded),
+        Window(
+            layer.stride, layer.padding, layer.dilation, layer.groups,
+            normalize_mode(layer.padding_mode), layer.pad_value,
+        ),
+        _activation(layer.activation),
+        _pool(layer.pool),
+        settings.read,
+        settings.write.scale,
+        settings.show.colormap,
+        layout_of(settings.show),
+    )  # fmt: skip
+    return Request(inputs, recipe, settings, Draft("apply", settings, loaded))
 
 
-def _teller() -> Any:
+def _teller() -> "Callable[[ConvProblem, Sequence[Candidate]], None]":
     """A listener that prints each different plan once."""
     from imgconv.cli.boundary import say
     from imgconv.ops.algorithms import select
 
     seen: set[str] = set()
 
-    def tell(job: Any, offers: Any) -> None:
-        text = select.described(job, offers)
+    def tell(problem: "ConvProblem", candidates: "Sequence[Candidate]") -> None:
+        text = select.described(problem, list(candidates))
         if text not in seen:
             seen.add(text)
             for line in text.splitlines():
@@ -120,7 +119,7 @@ def _activation(text: str | None) -> str | None:
     return text
 
 
-def _pool(text: str | None) -> Any:
+def _pool(text: str | None) -> "Pool | None":
     if not text:
         return None
     from imgconv.ops.pool_text import parse_pool
@@ -128,7 +127,7 @@ def _pool(text: str | None) -> Any:
     return parse_pool(text)
 
 
-def _loaded(spec: str) -> Any:
+def _loaded(spec: str) -> "Kernel":
     from imgconv.bank import get_kernel, parse_kernel_text
 
     if spec == "-":
@@ -138,7 +137,7 @@ def _loaded(spec: str) -> Any:
     return get_kernel(spec)
 
 
-def _tell_flat(loaded: tuple[Any, ...]) -> None:
+def _tell_flat(loaded: "tuple[Kernel, ...]") -> None:
     """Say of nine numbers in a row, which other tools take for a square, what they are here."""
     from imgconv.cli.boundary import say
 
@@ -152,17 +151,13 @@ def _tell_flat(loaded: tuple[Any, ...]) -> None:
             )
 
 
-def _changed(kernel: Any, given: dict[str, Any]) -> Any:
+def _changed(kernel: "Kernel", layer: "LayerSettings") -> "Kernel":
     from dataclasses import replace
 
     from imgconv.bank import anchored, transform
 
     kernel = transform(
-        anchored(kernel, given["anchor"]),
-        given["normalize"],
-        given["divisor"],
-        given["rotate"],
-        given["flip"],
-        given["bias"],
-    )
-    return replace(kernel, combine=given["combine"]) if given["combine"] else kernel
+        anchored(kernel, layer.anchor), layer.normalize, layer.divisor, layer.rotate, layer.flip,
+        layer.bias,
+    )  # fmt: skip
+    return replace(kernel, combine=layer.combine) if layer.combine else kernel

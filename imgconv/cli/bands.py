@@ -64,9 +64,9 @@ class InBands(Outputs):
                 return None  # the file is damaged: the whole of it is left to Pillow
 
     def _open(self, source: str, index: int) -> Streamed | None:
-        given = self.request.given
+        settings = self.request.settings
         return open_rows(
-            source, given["max_pixels"], given["memory"], given["level"],
+            source, settings.read.max_pixels, settings.batch.memory, settings.read.level,
             self._keeps_inks(source, index),
         )  # fmt: skip
 
@@ -75,7 +75,7 @@ class InBands(Outputs):
         origin: Origin | None,
     ) -> list[dict[str, Any]] | None:  # fmt: skip
         """Write the maps of an image whose rows come in order; None where that does not go."""
-        given, recipe = self.request.given, self.request.recipe
+        settings, recipe = self.request.settings, self.request.recipe
         named = names_of(recipe)
         if self.together(source) or not named:
             return None
@@ -95,7 +95,9 @@ class InBands(Outputs):
         if maps is None:
             return None
         first = maps[0]
-        part = given["cluster"] and rows_of_part(image, first.rows, made, given["memory"])
+        part = settings.batch.cluster and rows_of_part(
+            image, first.rows, made, settings.batch.memory
+        )
         if part:
             raise Divided(first.divided(paths[0], part))
         ahead.compile_missing(
@@ -109,7 +111,7 @@ class InBands(Outputs):
 
     def _side_by_side(self, paths: list[str], made: formats.Format) -> bool:
         """Whether several outputs can be written at once: files on this machine."""
-        if self.request.given["cluster"] or made.name == "zarr":
+        if self.request.settings.batch.cluster or made.name == "zarr":
             return False
         return not any(path == "-" or is_url(path) or leads_to_a_stream(path) for path in paths)
 

@@ -14,6 +14,7 @@ from imgconv.batch.naming import Template
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import FIELDS, Claims, Kept, Plan, folder_of, names_folder
 from imgconv.batch.reporting import Reports
+from imgconv.batch.settings import BatchSettings, ShowSettings, WriteSettings
 from imgconv.cli import recording
 from imgconv.cli.boundary import printable, say
 from imgconv.cli.outputs import Request, check_terminal, level_of
@@ -26,47 +27,47 @@ from imgconv.pictures.colormaps import check_colormap
 from imgconv.pictures.layout import Layout
 
 
-def layout_of(given: dict[str, Any]) -> Layout | None:
+def layout_of(show: ShowSettings) -> Layout | None:
     """The contact sheet that the options ask for. Raises UsageError for its options alone."""
-    if given["sheet"]:
-        return Layout(given["columns"], given["tile"], given["share_scale"])
+    if show.sheet:
+        return Layout(show.columns, show.tile, show.share_scale)
     for name in ("columns", "tile", "share_scale"):
-        if given[name]:
+        if getattr(show, name):
             raise UsageError(f"--{name.replace('_', '-')}: expected --sheet with it")
     return None
 
 
 def write_all(request: Request) -> int:
     """Do the work; return the exit code. Raises UsageError before any work."""
-    given = request.given
+    settings = request.settings
     _check_inputs(request)
     checked(request)
-    target, made = _target(given)
+    target, made = _target(settings.write)
     if made:
-        check_pyramid(made, given["pyramid"])
+        check_pyramid(made, settings.write.pyramid)
     reports = None
-    if given["report"]:
-        reports = Reports(given["report"], len(request.inputs) > 1)
-        if given["output"] is None and not given["in_place"]:
+    if settings.show.report:
+        reports = Reports(settings.show.report, len(request.inputs) > 1)
+        if settings.write.output is None and not settings.write.in_place:
             request.recipe = replaced(request.recipe, only_report=True)
-    scan = Scan(given["recursive"], not given["in_place"], folder_of(target))
-    sources: Any = scan.expand(request.inputs, given["files_from"], given["null"])
-    sources = recording.recent(sources, given)
+    scan = Scan(settings.batch.recursive, not settings.write.in_place, folder_of(target))
+    sources: Any = scan.expand(request.inputs, settings.batch.files_from, settings.batch.null)
+    sources = recording.recent(sources, settings.batch)
     with contextlib.ExitStack() as stack:
-        claims = stack.enter_context(contextlib.closing(_claims(given)))
+        claims = stack.enter_context(contextlib.closing(_claims(settings.batch.files_from)))
         plan = _plan(request, target, made, scan, claims)
         if reports:
             reports.plan.folders, reports.plan.claims = scan.folders, claims
         work = Work(request, target, made, plan, reports)
-        if given["stream"]:
+        if settings.batch.stream:
             return _do(_planned_as_they_come(sources, work), None, work)
-        if given["files_from"] is None:
+        if settings.batch.files_from is None:
             sources = list(sources)
         else:  # a list may have any number of names
             sources = stack.enter_context(contextlib.closing(Spooled(sources)))
         _plan_ahead(sources, work)
-        if not given["quiet"]:
-            _tell_of(scan, len(sources), given)
+        if not settings.batch.quiet:
+            _tell_of(scan, len(sources), settings.batch.files_from)
         return _do(sources, len(sources), work)
 
 
@@ -75,42 +76,42 @@ def _do(sources: Any, total: int | None, work: Work) -> int:
 
     total: how many there are, if that is known.
     """
-    given = work.request.given
+    settings = work.request.settings
     jobs = 1  # of a cluster's own choice
-    if not given["cluster"]:
-        jobs = runner.shares(given["jobs"], given["threads"], total)
-    progress = runner.Progress(total, given["quiet"] or given["as_json"])
+    if not settings.batch.cluster:
+        jobs = runner.shares(settings.batch.jobs, settings.batch.threads, total)
+    progress = runner.Progress(total, settings.batch.quiet or settings.batch.as_json)
     if total == 1:
         work.tell = progress.rows
     failed = 0
     try:
-        for outcome in recording.run(sources, work, jobs, total, work.request.recipe, given):
+        for outcome in recording.run(sources, work, jobs, total, work.request.recipe, settings):
             progress.step()
             if outcome.error is not None:
                 progress.end()
                 failed = max(failed, outcome.error.exit_code if total == 1 else 1)
                 say(f"imgconv: {outcome.error}")
-            _print(outcome, given)
+            _print(outcome, settings.batch)
     finally:
         progress.end()
     return failed
 
 
 def _check_inputs(request: Request) -> None:
-    given = request.given
-    if not request.inputs and given["files_from"] is None:
+    settings = request.settings
+    if not request.inputs and settings.batch.files_from is None:
         raise UsageError("no input: expected image files, - or sample:chart")
-    if request.inputs.count("-") + (given["files_from"] == "-") > 1:
+    if request.inputs.count("-") + (settings.batch.files_from == "-") > 1:
         raise UsageError("standard input is named twice, expected once")
-    if given["cluster"] and "-" in request.inputs:
+    if settings.batch.cluster and "-" in request.inputs:
         raise UsageError("--cluster: an image on standard input, expected files or URLs")
-    if given["stream"] and given["files_from"] is None:
+    if settings.batch.stream and settings.batch.files_from is None:
         raise UsageError("--stream: expected --files-from with it")
 
 
-def _claims(given: dict[str, Any]) -> Claims:
+def _claims(files_from: str | None) -> Claims:
     """What finds collisions, in a file where the names of a list may be too many for memory."""
-    if given["files_from"] is None:
+    if files_from is None:
         return Claims()
     from imgconv.batch.names import SpilledNames
 
@@ -121,13 +122,13 @@ def _plan(
     request: Request, target: str | None, made: formats.Format | None, scan: Scan, claims: Claims
 ) -> Plan:
     """How the outputs are called."""
-    given, recipe = request.given, request.recipe
+    settings, recipe = request.settings, request.recipe
     pictures = bool(recipe.sheet or recipe.colormap)
     directed = any(kernel.combine == "direction" for kernel in recipe.kernels)
-    frame = given["frame"]
+    frame = settings.read.frame
     return Plan(
-        target, made=made, kept=Kept(given["depth"], pictures, pictures or directed),
-        in_place=given["in_place"],
+        target, made=made, kept=Kept(settings.write.depth, pictures, pictures or directed),
+        in_place=settings.write.in_place,
         several=len(names_of(recipe)) > 1 or len(request.inputs) > 1, claims=claims,
         folders=scan.folders, frame=0 if frame in (None, "all") else int(frame),
     )  # fmt: skip
@@ -160,14 +161,14 @@ def _planned_as_they_come(sources: Any, work: Work) -> Iterator[Any]:
 
 def _plan_one(source: str, index: int, work: Work) -> int:
     """Name an input's outputs; return how many results go to standard output."""
-    given = work.request.given
-    if given["in_place"]:
+    settings = work.request.settings
+    if settings.write.in_place:
         if source == "-" or source.startswith("sample:"):
             raise UsageError(f"--in-place: {source} cannot be replaced, expected files")
     elif work.plan.claims:
         work.plan.claims.input(source)
     planned = work.planned(source, index)
-    if given["pyramid"] and work.made is None:
+    if settings.write.pyramid and work.made is None:
         for one in planned:
             check_pyramid(work.format(source, one.path), True)
     maps = [one for one in planned if one.path == "-"]
@@ -178,22 +179,22 @@ def _plan_one(source: str, index: int, work: Work) -> int:
 
 def _check_stdout(source: str, work: Work) -> None:
     """Raise UsageError where standard output cannot take a result."""
-    given = work.request.given
-    if given["as_json"]:
+    settings = work.request.settings
+    if settings.batch.as_json:
         raise UsageError("--json and image data both on standard output, expected one of them")
     for option in ("cluster", "ledger", "resume"):
-        if given[option]:
+        if getattr(settings.batch, option):
             raise UsageError(f"--{option} and standard output, expected -o with files")
-    if not given["dry_run"]:
+    if not settings.batch.dry_run:
         check_terminal(work.format(source, "-"))
 
 
-def _tell_of(scan: Scan, total: int, given: dict[str, Any]) -> None:
+def _tell_of(scan: Scan, total: int, files_from: str | None) -> None:
     """Say what of the inputs was passed over, where one would not expect it."""
     for folder in sorted(scan.passed):
         say(f"imgconv: {folder}: passed over, since the outputs go there")
-    if given["files_from"] is not None and not total:
-        say(f"imgconv: --files-from {given['files_from']}: no names, nothing to do")
+    if files_from is not None and not total:
+        say(f"imgconv: --files-from {files_from}: no names, nothing to do")
 
 
 def checked(request: Request) -> None:
@@ -208,20 +209,20 @@ def checked(request: Request) -> None:
                 f"--colormap {recipe.colormap}: --combine direction is in colours already, "
                 "expected one of them"
             )
-    if recipe.missing is not None and recipe.alpha == "filter":
+    if recipe.read.missing is not None and recipe.read.alpha == "filter":
         raise UsageError(
             "--missing with --alpha filter, where opacity says what is there; expected --alpha "
             "keep or drop"
         )
-    parse_frame(request.given["frame"])
-    level_of(request.given["compress"])
+    parse_frame(request.settings.read.frame)
+    level_of(request.settings.write.compress)
 
 
-def _target(given: dict[str, Any]) -> tuple[str | None, formats.Format | None]:
+def _target(write: WriteSettings) -> tuple[str | None, formats.Format | None]:
     """Return (-o without its format prefix, the format if it is the same for all outputs)."""
-    target = given["output"]
-    made = formats.format_named(given["format_"]) if given["format_"] else None
-    if given["in_place"]:
+    target = write.output
+    made = formats.format_named(write.format) if write.format else None
+    if write.in_place:
         if target is not None:
             raise UsageError("--in-place and --output, expected one of them")
         return None, made
@@ -239,16 +240,16 @@ def _target(given: dict[str, Any]) -> tuple[str | None, formats.Format | None]:
     return target, made
 
 
-def _print(outcome: runner.Outcome, given: dict[str, Any]) -> None:
+def _print(outcome: runner.Outcome, batch: BatchSettings) -> None:
     """Say what became of an input, where that was asked for."""
-    if given["as_json"]:
+    if batch.as_json:
         _print_json(outcome)
-    elif given["dry_run"] or given["verbose"]:
-        stream = sys.stdout if given["dry_run"] else sys.stderr
+    elif batch.dry_run or batch.verbose:
+        stream = sys.stdout if batch.dry_run else sys.stderr
         # The maps in an archive are one output.
         rows = {row["output"]: row for row in outcome.results}
         for path, row in rows.items():
-            if not (given["dry_run"] and row.get("skipped")):
+            if not (batch.dry_run and row.get("skipped")):
                 print(f"{printable(row['input'])} -> {printable(path)}", file=stream)
 
 

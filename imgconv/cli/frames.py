@@ -56,10 +56,10 @@ class InFrames(InBands):
 
     def _images(self, source: str, index: int, data: Any) -> Iterator[Image]:
         """The wanted images of an input."""
-        given = self.request.given
+        read = self.request.settings.read
         return read_images(
-            data, frame=given["frame"], max_pixels=given["max_pixels"], level=given["level"],
-            memory=given["memory"], cmyk=self._keeps_inks(source, index),
+            data, frame=read.frame, max_pixels=read.max_pixels, level=read.level,
+            memory=self.request.settings.batch.memory, cmyk=self._keeps_inks(source, index),
             name="standard input" if source == "-" else source,
         )  # fmt: skip
 
@@ -94,7 +94,7 @@ class InFrames(InBands):
         """The pieces of a file of arrays (frames, H, W, C), one a map."""
         named = names_of(self.request.recipe)
         frames: dict[int, list[Any]] = {place: [] for place in wanted}
-        limit = file_limit(self.request.given["max_pixels"] or MAX_PIXELS)
+        limit = file_limit(self.request.settings.read.max_pixels or MAX_PIXELS)
         record = None
         for held in itertools.zip_longest(*(maps.of(place) for place in wanted)):
             for place, frame in zip(wanted, held, strict=True):

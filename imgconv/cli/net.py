@@ -8,7 +8,7 @@ import click
 
 from imgconv.cli import net_options as options
 from imgconv.cli.net_pictures import draw, receptive
-from imgconv.cli.options import FORMAT, no_metadata
+from imgconv.cli.options import FORMAT, options_of
 
 
 @click.group()
@@ -115,7 +115,7 @@ net.add_command(receptive)
     help="Write an HTML page of each image; without -o only that.",
 )  # fmt: skip
 @options.many
-@no_metadata
+@options_of("write", "no_metadata")
 @options.replacing
 @click.option("--dry-run", is_flag=True, help="Say how many maps and bytes, and stop.")
 def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:

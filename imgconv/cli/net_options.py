@@ -8,7 +8,7 @@ import click
 from imgconv.arguments import whole_numbers
 from imgconv.cli import options
 from imgconv.cli.options import IMAGE as IMAGE
-from imgconv.cli.options import Names, together
+from imgconv.cli.options import Names, options_of, together
 from imgconv.errors import UsageError
 
 
@@ -119,19 +119,14 @@ preprocess = together(
         click.option("--mean", type=Floats(), help="Subtracted, in the channels' order."),
         click.option("--std", type=Floats(), help="Divides, after --mean."),
         click.option("--invert/--no-invert", default=None, help="White becomes 0, black --white."),
-        options.frame,
-        options.max_pixels,
+        options_of("read", "frame", "max_pixels"),
         options.allow_scheme,
     )
 )
-many = together(
-    (
-        options.recursive, options.files_from, options.null, options.threads, options.as_json,
-        options.quiet, options.debug,
-    )
-)  # fmt: skip
-replacing = together((options.overwrite, options.skip_existing))
-
+many = options_of(
+    "batch", "recursive", "files_from", "null", "threads", "as_json", "quiet", "debug"
+)
+replacing = options_of("write", "overwrite", "skip_existing")
 
 pictured = together(
     (
@@ -140,11 +135,10 @@ pictured = together(
             metavar="RULE",
             help="How maps become pictures: minmax, clip, abs, signed, symmetric, percentile=P.",
         ),
-        options.colormap,
+        options_of("show", "colormap"),
         click.option("--depth", type=click.Choice(["8", "16"]), help="Bits of a gray picture."),
         click.option("--sheet", is_flag=True, help="One contact sheet a layer."),
-        options.columns,
-        options.tile,
+        options_of("show", "columns", "tile"),
         click.option("--share-scale", is_flag=True, help="One scale for all maps of a layer."),
     )
 )

@@ -15,6 +15,7 @@ from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.batch.reporting import Reports
+from imgconv.batch.settings import Settings
 from imgconv.cli.boundary import drop_stdout, reason, say
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats
@@ -29,11 +30,11 @@ from imgconv.images.streamed import Streamed
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """A command line: input names, the recipe, the other options by name, and what it records."""
+    """A command line: input names, the recipe, all options, and what it records."""
 
     inputs: tuple[str, ...]
     recipe: Recipe
-    given: dict[str, Any]
+    settings: Settings
     draft: Draft
 
 
@@ -67,9 +68,7 @@ class Outputs:
         self.tell: Callable[[int, int], None] | None = None  # of rows done, for one large image
         self._stdin: bytes | None = None
         plan.kept.stdin = self.stdin
-        self.replacing = any(
-            request.given[option] for option in ("overwrite", "in_place", "skip_existing")
-        )
+        self.replacing = request.settings.write.replaces
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy for another process, which has no bar to move."""
@@ -108,21 +107,21 @@ class Outputs:
 
     def _in_one_file(self, source: str, path: str, frames: Frames) -> bool:
         """Whether the frames of an input go into one file each map."""
-        wanted = self.request.given["frame"] == "all" and frames.number > 1
+        wanted = self.request.settings.read.frame == "all" and frames.number > 1
         if not wanted or "frame" in self.plan.template.used or not names_of(self.request.recipe):
             return False
         return formats.holds_frames(self.format(source, path), path, frames.animated)
 
     def _frames(self, source: str) -> Frames | None:
         """How many frames of an input are wanted; None where only its work will tell."""
-        if self.request.given["frame"] != "all":
+        if self.request.settings.read.frame != "all":
             return Frames(1)
         if is_special(source):
             return None
         try:
             data = self.stdin() if source == "-" else source
-            given = self.request.given
-            return count_frames(data, given["max_pixels"], given["memory"])
+            settings = self.request.settings
+            return count_frames(data, settings.read.max_pixels, settings.batch.memory)
         except ImgconvError:  # said when its turn comes
             return None
 
@@ -133,8 +132,8 @@ class Outputs:
     def _origin(self, source: str, data: Any) -> Origin | None:
         """What the records say of the input, if there are any."""
         holds = self.made is None or self.made.note
-        given = self.request.given
-        without = given["no_metadata"] or given["no_record"]
+        settings = self.request.settings
+        without = settings.write.no_metadata or settings.write.no_record
         if without or self.request.recipe.only_report or not holds:
             return None
         return Origin(source, data if isinstance(data, bytes) else None)
@@ -146,7 +145,7 @@ class Outputs:
 
     def _check_free(self, paths: Iterable[str], replace: bool) -> None:
         """Raise OutputError for an output that exists and is not to be replaced."""
-        if replace or self.replacing or self.request.given["cluster"]:
+        if replace or self.replacing or self.request.settings.batch.cluster:
             return
         for path in paths:
             if path != "-" and exists(path) and not leads_to_a_stream(path):
@@ -154,7 +153,7 @@ class Outputs:
 
     def _finished(self, source: str, path: str, replace: bool) -> bool:
         """Whether --skip-existing leaves this output alone."""
-        skipping = self.request.given["skip_existing"] and path != "-" and not replace
+        skipping = self.request.settings.write.skip_existing and path != "-" and not replace
         if skipping and is_url(path):
             return exists(path)
         return skipping and is_complete(path, self.format(source, path).name)
@@ -168,9 +167,9 @@ class Outputs:
     def _recipe(self, made: formats.Format) -> Recipe:
         """The recipe for outputs of a format, which say what is missing as their own tag does."""
         recipe = self.request.recipe
-        if recipe.missing is None:
+        if recipe.read.missing is None:
             return recipe
-        carries = made.name == "tiff" and not self.request.given["no_metadata"]
+        carries = made.name == "tiff" and not self.request.settings.write.no_metadata
         return replace(recipe, tagged=carries)
 
     def _keeps_inks(self, source: str, index: int) -> bool:
@@ -179,33 +178,33 @@ class Outputs:
         each = not isinstance(recipe, ChainRecipe) and all(
             kernel.weights.shape[1] == 1 and kernel.combine == "none" for kernel in recipe.kernels
         )
-        if self.reports or recipe.channels is not None or not (each and recipe.keeps_colors()):
+        if self.reports or recipe.read.channels is not None or not (each and recipe.keeps_colors()):
             return False
         paths = [self._path(source, one.part, index, 0) for one in names_of(recipe)]
         return all(self.format(source, path).name == "tiff" for path in paths)
 
     def _samples(self, made: formats.Format, image: Image | Streamed) -> tuple[Any, bool]:
         """(dtype of the samples to write, whether they are responses as they were computed)."""
-        given, recipe = self.request.given, self.request.recipe
-        depth = given["depth"] or ("8" if recipe.sheet or recipe.colormap else None)
+        settings, recipe = self.request.settings, self.request.recipe
+        depth = settings.write.depth or ("8" if recipe.sheet or recipe.colormap else None)
         source = image.sample_type
-        if recipe.linear or any(kernel.combine == "direction" for kernel in recipe.kernels):
+        if recipe.read.linear or any(kernel.combine == "direction" for kernel in recipe.kernels):
             # Light is not in the file's units, nor is a hue.
             source = np.dtype(source if source.itemsize == 1 or source.kind == "f" else np.uint16)
         dtype = formats.output_dtype(made, depth, source)
-        return dtype, made.raw or (dtype.kind == "f" and given["scale"] in (None, "none"))
+        return dtype, made.raw or (dtype.kind == "f" and settings.write.scale in (None, "none"))
 
     def _options(
         self, path: str, metadata: Any, image: Image | Streamed, made: Result
     ) -> dict[str, Any]:
         """The options of `encode` for one map's file; metadata: the record."""
-        given = self.request.given
+        settings = self.request.settings
         return {
-            "compress": level_of(given["compress"]), "quality": given["quality"],
-            "metadata": metadata, "pyramid": given["pyramid"],
+            "compress": level_of(settings.write.compress), "quality": settings.write.quality,
+            "metadata": metadata, "pyramid": settings.write.pyramid,
             "ome": path.lower().endswith((".ome.tif", ".ome.tiff")),
             "cmyk": image.cmyk and made.shape[2] - made.alpha == 4,
-            **carried(image, self.request.recipe, made, bool(given["no_metadata"])),
+            **carried(image, self.request.recipe, made, bool(settings.write.no_metadata)),
         }  # fmt: skip
 
     def _metadata(
@@ -225,9 +224,9 @@ class Outputs:
         Raises ImageError for a wrong `--missing`.
         """
         self._tell(image.notes)
-        if image.metadata is not None and not self.request.given["no_metadata"]:
+        if image.metadata is not None and not self.request.settings.write.no_metadata:
             self._tell(image.metadata.notes)
-        if self.request.recipe.missing is not None:
+        if self.request.recipe.read.missing is not None:
             from imgconv.batch.missing import missing_notes
 
             self._tell(missing_notes(self.request.recipe, image))
@@ -236,8 +235,10 @@ class Outputs:
         self, image: Image | Streamed, made: formats.Format, dtype: Any, raw: bool
     ) -> None:
         """Say it where a format cannot hold the input's integers, and nobody asked for others."""
-        given, source = self.request.given, image.sample_type
-        asked = raw or given["depth"] or self.request.recipe.sheet or self.request.recipe.colormap
+        settings, source = self.request.settings, image.sample_type
+        asked = (
+            raw or settings.write.depth or self.request.recipe.sheet or self.request.recipe.colormap
+        )
         wide = source.kind == "i" or (source.kind == "u" and source.itemsize > 2)
         if asked or not wide or dtype.kind != "u" or getattr(image, "frame", 0):
             return
@@ -248,25 +249,25 @@ class Outputs:
         ])  # fmt: skip
 
     def _tell(self, notes: Iterable[str]) -> None:
-        for note in () if self.request.given["quiet"] else notes:
+        for note in () if self.request.settings.batch.quiet else notes:
             say(f"imgconv: {note}")
 
     def _warn_of_opacity(self, source: str, alpha: bool, made: formats.Format) -> None:
         """Say it where an image's opacity is lost in the outputs' format."""
         recipe = self.request.recipe
-        kept = recipe.alpha != "drop" and recipe.channels is None and not recipe.sheet
+        kept = recipe.read.alpha != "drop" and recipe.read.channels is None and not recipe.sheet
         if alpha and kept and not made.alpha:
             self._warn(source, f"its opacity is left out: {made.name} holds none")
 
     def _warn(self, source: str, warning: str | None) -> None:
-        if warning and not self.request.given["quiet"]:
+        if warning and not self.request.settings.batch.quiet:
             say(f"imgconv: {source}: {warning}")
 
     def _publish(self, path: str, pieces: Any, replace: bool) -> int:
         if path == "-":
             return to_stdout(pieces)
         # A cluster may run a task twice: what the first run left is then found done.
-        or_same = bool(self.request.given["cluster"])
+        or_same = bool(self.request.settings.batch.cluster)
         return publish(path, pieces, replace or self.replacing, or_same)
 
 

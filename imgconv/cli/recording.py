@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgconv.batch import runner
+from imgconv.batch.filtering import Recipe
+from imgconv.batch.settings import BatchSettings, Settings
 from imgconv.errors import ImageError
 from imgconv.ops.algorithms import select
 
@@ -12,33 +14,27 @@ if TYPE_CHECKING:
     from imgconv.batch.resuming import Work
 
 LEAST = 12  # files that repay the start of worker processes
-# What decides an output's bytes beside the recipe and its name.
-_DECIDING = (
-    "format_", "depth", "scale", "quality", "compress", "frame", "no_metadata", "no_record",
-    "max_pixels", "level", "pyramid",
-)  # fmt: skip
 
 
-def recent(
-    sources: Iterable[str | ImageError], given: dict[str, Any]
-) -> Iterable[str | ImageError]:
+def recent(sources: Iterable[str | ImageError], batch: BatchSettings) -> Iterable[str | ImageError]:
     """Return the sources that `--since` leaves. Raises UsageError for what it cannot mean."""
-    if not given["since"]:
+    if not batch.since:
         return sources
     from imgconv.batch.ledger_file import DEFAULT
     from imgconv.batch.since import changed_since, parse_since
 
-    return changed_since(sources, parse_since(given["since"], given["ledger"] or DEFAULT))
+    return changed_since(sources, parse_since(batch.since, batch.ledger or DEFAULT))
 
 
 def run(
     sources: Iterable[str | ImageError], work: "Work", jobs: int, total: int | None,
-    recipe: Any, given: dict[str, Any],
+    recipe: Recipe, settings: Settings,
 ) -> Iterator[runner.Outcome]:  # fmt: skip
     """Yield the outcome of every source, by a cluster and recorded where that was asked for."""
-    recording = given["ledger"] or given["resume"]
-    if given["dry_run"] or not (recording or given["cluster"]):
-        yield from _by_workers(sources, work, jobs, total, given, runner.run)
+    batch, write = settings.batch, settings.write
+    recording = batch.ledger or batch.resume
+    if batch.dry_run or not (recording or batch.cluster):
+        yield from _by_workers(sources, work, jobs, total, settings, runner.run)
         return
     from imgconv.batch import ledger, resuming
     from imgconv.batch.ledger_file import DEFAULT
@@ -46,19 +42,19 @@ def run(
     opened = None
     if recording:
         opened = ledger.Ledger(
-            given["ledger"] or DEFAULT, recipe, {key: given[key] for key in _DECIDING},
-            resume=given["resume"], overwrite=given["overwrite"] or given["in_place"],
+            batch.ledger or DEFAULT, recipe, write.deciding(),
+            resume=batch.resume, overwrite=write.overwrite or write.in_place,
         )  # fmt: skip
-    recorder = resuming.Recorder(work, opened, given["in_place"])
+    recorder = resuming.Recorder(work, opened, write.in_place)
     completed = False
     try:
-        if given["cluster"]:
+        if batch.cluster:
             from imgconv.batch import cluster
 
-            yield from cluster.run(sources, given["cluster"], recorder, total, given["threads"])
+            yield from cluster.run(sources, batch.cluster, recorder, total, batch.threads)
         else:
             yield from _by_workers(
-                sources, work, jobs, total, given,
+                sources, work, jobs, total, settings,
                 lambda some, by, *rest: resuming.run(some, replace(recorder, work=by), *rest),
             )  # fmt: skip
             yield from resuming.put_aside(recorder)
@@ -70,12 +66,12 @@ def run(
 
 def _by_workers(
     sources: Iterable[str | ImageError], work: "Work", jobs: int, total: int | None,
-    given: dict[str, Any], run: Any,
+    settings: Settings, run: Any,
 ) -> Iterator[runner.Outcome]:  # fmt: skip
     """Yield what `run(sources, work, jobs, 0)` yields, by processes where these are of use."""
     # A pipe, or a file that has changed, may have frames that are named only when it is read, and
     # plans are told where the loops run.
-    alone = jobs == 1 or given["dry_run"] or given["frame"] == "all" or select.is_told()
+    alone = jobs == 1 or settings.batch.dry_run or settings.read.frame == "all" or select.is_told()
     if alone or (total is not None and total < LEAST):
         yield from run(sources, work, jobs, 0)
         return

@@ -1,11 +1,16 @@
 """`imgconv run`."""
 
 import fnmatch
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from imgconv.cli import options
+
+if TYPE_CHECKING:
+    from imgconv.batch.settings import Settings
+    from imgconv.cli.outputs import Request
+    from imgconv.networks.chain import Step
 
 
 @click.command(cls=options.Command)
@@ -14,11 +19,8 @@ from imgconv.cli import options
 @click.option(
     "--keep", multiple=True, metavar="STEP", help="Write this step's maps too: 2, conv, *."
 )
-@options.read
-@options.write
-@options.show
-@options.batch
-def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any) -> int:
+@options.settings_of("run")
+def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], settings: "Settings") -> int:
     """Chain layers: each step's maps are the next one's input.
 
     \b
@@ -34,12 +36,12 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], **given: Any
     from imgconv.cli.files import write_all
     from imgconv.networks.chain import parse_chain
 
-    return write_all(request_of(inputs, parse_chain(chain), keep, given))
+    return write_all(request_of(inputs, parse_chain(chain), keep, settings))
 
 
 def request_of(
-    inputs: tuple[str, ...], steps: list[Any], keep: tuple[str, ...], given: dict[str, Any]
-) -> Any:
+    inputs: tuple[str, ...], steps: "list[Step]", keep: tuple[str, ...], settings: "Settings"
+) -> "Request":
     """What the options ask for with steps that are parsed. Raises UsageError."""
     from imgconv.batch.draft import Draft
     from imgconv.batch.filtering import ChainRecipe
@@ -56,10 +58,8 @@ def request_of(
         names = ", ".join(step.name for step in steps)
         raise UsageError(f"--keep {keep[0]}: no such step, expected one of {names}")
     recipe = ChainRecipe(
-        kernels=(), gray=given["gray"], channels=given["channels"], linear=given["linear"],
-        alpha=given["alpha"], scale=given["scale"], colormap=given["colormap"],
-        sheet=layout_of(given), steps=tuple(steps), kept=tuple(kept),
-        max_pixels=given["max_pixels"], missing=given["missing"],
-        missing_fill=given["missing_fill"],
+        kernels=(), read=settings.read, scale=settings.write.scale,
+        colormap=settings.show.colormap, sheet=layout_of(settings.show), steps=tuple(steps),
+        kept=tuple(kept),
     )  # fmt: skip
-    return Request(inputs, recipe, given, Draft("run", given))
+    return Request(inputs, recipe, settings, Draft("run", settings))

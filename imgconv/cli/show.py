@@ -48,6 +48,7 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> Non
     from imgconv.bank import get_kernel
     from imgconv.batch.filtering import Recipe, rule_of
     from imgconv.batch.pictured import bytes_of, results_of
+    from imgconv.batch.settings import ReadSettings
     from imgconv.errors import UsageError
     from imgconv.images.reading import read_images
     from imgconv.images.scaling import check_rule
@@ -61,8 +62,8 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> Non
     if given["colormap"]:
         check_colormap(given["colormap"])
     recipe = Recipe(
-        tuple(get_kernel(spec) for spec in kernels), gray=given["gray"], scale=given["scale"],
-        colormap=given["colormap"],
+        tuple(get_kernel(spec) for spec in kernels), read=ReadSettings(gray=given["gray"]),
+        scale=given["scale"], colormap=given["colormap"],
     )  # fmt: skip
     for kernel in recipe.kernels:
         check_rule(rule_of(kernel, recipe))

@@ -26,32 +26,34 @@ class Work(InFrames):
 
     def warm(self) -> None:
         """Compile or load what this work runs, by doing it to small images."""
-        given, made = self.request.given, self.made or formats.FORMATS["png"]
+        settings, made = self.request.settings, self.made or formats.FORMATS["png"]
         for channels in (1, 3):
             for dtype in (np.uint8, np.uint16):
                 blank = Image(np.zeros((64, 64, channels), dtype))
                 with contextlib.suppress(ImgconvError):
-                    kind = formats.output_dtype(made, given["depth"], blank.pixels.dtype)
+                    kind = formats.output_dtype(made, settings.write.depth, blank.pixels.dtype)
                     for result in results_of(blank, self.request.recipe, kind, made.raw):
-                        list(encode(result.samples, made, compress=level_of(given["compress"])))
+                        list(
+                            encode(result.samples, made, compress=level_of(settings.write.compress))
+                        )
 
     def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]:
         """Make an input's results; `replace`: over any that exist. Raises ImgconvError."""
-        if self.request.given["cluster"]:  # whose tasks have to know at once what is there
+        if self.request.settings.batch.cluster:  # whose tasks have to know at once what is there
             return self._made(source, index, replace)
         with held():
             return self._made(source, index, replace)
 
     def _made(self, source: str, index: int, replace: bool) -> list[dict[str, Any]]:
-        given, recipe = self.request.given, self.request.recipe
+        settings, recipe = self.request.settings, self.request.recipe
         planned = self.planned(source, index)
         if self._all_finished(source, planned, replace) and self._frames(source):
             return [skipped(source, one.path, one.name) for one in planned]
         self._check_free((one.path for one in planned), replace)
-        if given["dry_run"]:
+        if settings.batch.dry_run:
             return [self._intended(source, one, replace) for one in planned]
-        frame = given["frame"]
-        data = taken(source, given["max_pixels"], self.stdin)
+        frame = settings.read.frame
+        data = taken(source, settings.read.max_pixels, self.stdin)
         origin = self._origin(source, data)
         plain = frame is None and not self.reports
         if plain and all(in_files(source, one.path) for one in planned):
@@ -61,7 +63,7 @@ class Work(InFrames):
         results = []
         whole = False
         if frame == "all":
-            frames = count_frames(data, given["max_pixels"], given["memory"])
+            frames = count_frames(data, settings.read.max_pixels, settings.batch.memory)
             whole = self._in_one_file(source, planned[0].path, frames)
         if whole:
             results = self._write_frames(source, index, data, frames.number, replace, origin)
@@ -71,7 +73,7 @@ class Work(InFrames):
             if not whole:
                 self._tell_of(image)
             # MPO is a camera's JPEG: its further frames are previews of the old picture.
-            if given["in_place"] and image.frames > 1 and image.format != "MPO" and not whole:
+            if settings.write.in_place and image.frames > 1 and image.format != "MPO" and not whole:
                 raise OutputError(
                     f"{source}: --in-place would lose frames of its {image.frames}; "
                     "--frame all filters them all"
@@ -89,7 +91,7 @@ class Work(InFrames):
 
     def _all_finished(self, source: str, planned: list[Planned], replace: bool) -> bool:
         """Whether --skip-existing leaves all these results alone."""
-        skips = self.request.given["skip_existing"] and not replace
+        skips = self.request.settings.write.skip_existing and not replace
         return all(
             # A page appears whole or not at all.
             skips and os.path.exists(one.path)

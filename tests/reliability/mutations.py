@@ -58,7 +58,7 @@ MUTATIONS = (
     Mutation(9, "imgconv/images/pillow.py", 'mode not in ("CMYK", "YCbCr", "HSV")', "True",
              "row_09"),
     Mutation(9, "imgconv/batch/filtering.py",
-             "return not (self.needs_gray() or self.linear or self.sheet)", "return True",
+             "return not (self.needs_gray() or self.read.linear or self.sheet)", "return True",
              "row_09"),
     Mutation(10, "imgconv/images/reading.py", "* (count > 1)", "* 0", "row_10"),
     Mutation(10, "imgconv/images/reading.py", "if self.wanted >= count:", "if False:", "row_10"),
@@ -118,7 +118,7 @@ MUTATIONS = (
              "os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)", "row_25", "slow"),
     Mutation(26, "imgconv/batch/cluster.py", "if group.attempt < ATTEMPTS:", "if False:", "row_26",
              "cluster"),
-    Mutation(26, "imgconv/cli/outputs.py", 'or_same = bool(self.request.given["cluster"])',
+    Mutation(26, "imgconv/cli/outputs.py", 'or_same = bool(self.request.settings.batch.cluster)',
              "or_same = False", "row_26", "cluster"),
     Mutation(27, "imgconv/ops/algorithms/box.py",
              "    if not exact.is_integer(job.source.dtype, job.weights, job.fill):\n"

@@ -1,0 +1,346 @@
+"""The options of `apply` and `run`: a field is an option, and all there is to say about it.
+
+From these fields come the Click options with their help and completion, the record in an output
+and the way back from it, and what a ledger takes for the same work. A new option is a field here
+and the line that uses it.
+"""
+
+from typing import Any, ClassVar, Literal, NamedTuple, Self, dataclass_transform
+
+from imgconv.shapes import Pair
+
+Alpha = Literal["keep", "drop", "filter"]
+Combine = Literal["none", "magnitude", "max", "sum", "mean", "direction"]
+Depth = Literal["8", "16", "32f"]
+MissingFill = Literal["keep", "interpolate"]
+Normalize = Literal["sum", "abs", "none"]
+Padding = Literal["same", "valid", "full"] | int | tuple[int, ...]
+
+
+class Range(NamedTuple):
+    """Whole numbers from `least` to `most`, or without end."""
+
+    least: int
+    most: int | None = None
+
+
+class Row(NamedTuple):
+    """An option: its default, and what is to be said of it beside its field's name and type.
+
+    kind: how its text is read where the field's type does not say it, a range or a name that the
+    command line knows. names: on the command line, where not the field's. shown: the help tells
+    the default. recorded: it is part of the record in an output. decides: the bytes of an output
+    depend on it.
+    """
+
+    help: str
+    default: Any  # of the field's type, which type checkers see
+    kind: str | Range | None
+    metavar: str | None
+    names: tuple[str, ...]
+    shown: bool
+    recorded: bool
+    decides: bool
+
+
+def option(
+    help: str, *, default: Any, kind: str | Range | None = None, metavar: str | None = None,
+    names: tuple[str, ...] = (), shown: bool = False, recorded: bool = True,
+) -> Any:  # fmt: skip
+    """A field that is an option on which the bytes of an output depend; see `Row`."""
+    return Row(help, default, kind, metavar, names, shown, recorded, True)
+
+
+def local(
+    help: str, *, default: Any, kind: str | Range | None = None, metavar: str | None = None,
+    names: tuple[str, ...] = (),
+) -> Any:  # fmt: skip
+    """A field that is an option on which no output's bytes depend."""
+    return Row(help, default, kind, metavar, names, False, False, False)
+
+
+@dataclass_transform(
+    kw_only_default=True, frozen_default=True, eq_default=False, field_specifiers=(option, local)
+)
+class Table:
+    """Options as fields with types and defaults: a frozen dataclass to whoever reads or checks it.
+
+    It is not one of the standard library's, which compile code for each class: 4 ms of every start
+    for these tables.
+    """
+
+    ROWS: ClassVar[dict[str, Row]]
+
+    def __init_subclass__(cls) -> None:
+        own = {name: row for name, row in vars(cls).items() if isinstance(row, Row)}
+        cls.ROWS = {**getattr(cls, "ROWS", {}), **own}
+        for name, row in own.items():
+            setattr(cls, name, row.default)
+
+    def __init__(self, **values: Any) -> None:
+        for name in values:
+            if name not in self.ROWS:
+                raise TypeError(f"{type(self).__name__}: no option {name}")
+        vars(self).update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be set; see `changed`")
+
+    def changed(self, **values: Any) -> Self:
+        """These options with other values for some."""
+        return type(self)(**{**vars(self), **values})
+
+    def deciding(self) -> dict[str, object]:
+        """The options on which the bytes of an output depend, by name."""
+        return {name: getattr(self, name) for name, row in self.ROWS.items() if row.decides}
+
+    @classmethod
+    def types(cls) -> dict[str, Any]:
+        """The fields' types."""
+        found: dict[str, Any] = {}
+        for base in reversed(cls.__mro__[:-1]):
+            found |= base.__annotations__
+        return found
+
+
+def flag_of(name: str, row: Row) -> str:
+    """The long name of a field's option, without its dashes."""
+    return row.names[-1].removeprefix("--") if row.names else name.replace("_", "-")
+
+
+class LayerSettings(Table):
+    """What a kernel becomes, where its window goes, and what follows."""
+
+    combine: Combine | None = option(
+        "Make one map of a kernel's maps; direction shows a gradient's way as hue. Default: "
+        "the preset's rule, none for own kernels.",
+        default=None,
+    )
+    normalize: Normalize | None = option(
+        "Divide the weights by their sum or absolute sum.", default=None
+    )
+    divisor: float | None = option("Divide the response by this number.", default=None)
+    bias: float | None = option("Add this number to every response, in pixel units.", default=None)
+    rotate: float = option(
+        "Turn the kernel counter-clockwise: multiples of 90, of 45 for 3×3.",
+        default=0.0,
+        metavar="DEGREES",
+    )
+    flip: bool = option("True convolution: rotate the kernel by 180°.", default=False)
+    groups: int | None = option(
+        "As in Conv2d: filters and channels fall into N groups that do not mix.",
+        default=None,
+        kind=Range(1),
+    )
+    stride: int | Pair = option("Step of the window.", default=1, kind="pair")
+    padding: Padding | None = option(
+        "same, valid, full, one number, vertical,horizontal or top,bottom,left,right; "
+        "default: same, or half the kernel when --stride is given.",
+        default=None,
+        kind="padding",
+    )
+    padding_mode: str = option(
+        "zeros, constant, reflect, replicate, circular or symmetric; OpenCV's, "
+        "SciPy's and NumPy's names work too.",
+        default="reflect",
+        kind="mode",
+        shown=True,
+    )
+    pad_value: float = option("The value of --padding-mode constant.", default=0.0)
+    dilation: int | Pair = option("Distance between taps.", default=1, kind="pair")
+    anchor: int | Pair | None = option(
+        "Row,column of the tap that lies on the output's pixel, from 0; default: the middle, "
+        "of an even side the tap before it.",
+        default=None,
+        kind="place",
+    )
+    activation: str | None = option(
+        "relu, leaky-relu:0.2, sigmoid, tanh, gelu, abs, square, softmax, …",
+        default=None,
+        metavar="NAME[:VALUE]",
+    )
+    pool: str | None = option(
+        "max:2, avg:3,5,stride=2,1, min:2, lp:2, global-avg, adaptive-max:7, …",
+        default=None,
+        metavar="KIND:SIZE[,stride=N]",
+    )
+
+
+class ReadSettings(Table):
+    """What becomes of an image before it is filtered, and which image of a file it is."""
+
+    gray: bool = option("Turn colours into gray first.", default=False)
+    channels: str | None = option(
+        "Keep these channels: r,g,b,a or 0,2.", default=None, metavar="LIST"
+    )
+    linear: bool = option("Work in linear light (decode and encode sRGB).", default=False)
+    alpha: Alpha = option(
+        "Opacity: copy it, drop it, or filter premultiplied colours.", default="keep", shown=True
+    )
+    missing: float | str | None = option(
+        "Leave out samples of this value (nodata: of a TIFF's tag) and renormalize by the "
+        "weights that remain.",
+        default=None,
+        kind="missing",
+    )
+    missing_fill: MissingFill = option(
+        "What was missing stays so, or gets the value of its neighbors.", default="keep", shown=True
+    )
+    frame: str | None = option("Frame or page of a file of several.", default=None, metavar="N|all")
+    level: int = option(
+        "Level of a TIFF's or Zarr's pyramid: 0 is the largest, the default.",
+        default=0,
+        kind=Range(0),
+    )
+    max_pixels: int | None = option(
+        "Refuse larger images; default 179 million.", default=None, kind=Range(1), recorded=False
+    )
+
+
+class WriteSettings(Table):
+    """Where outputs go, and what their files are."""
+
+    output: str | None = local(
+        "File, folder/, template such as '{stem}-{map}.png', or - for standard output.",
+        default=None,
+        kind="image",
+        metavar="PATH",
+        names=("-o", "--output"),
+    )
+    format: str | None = option(
+        "Output format, whatever the name says.", default=None, kind="format"
+    )
+    scale: str | None = option(
+        "How maps become integers: clip, minmax, abs, signed, symmetric, percentile=P or none.",
+        default=None,
+        metavar="RULE",
+    )
+    depth: Depth | None = option("Bits a sample.", default=None)
+    quality: int | None = option(
+        "JPEG and WebP quality; default: that of a JPEG input for JPEG, else 92 (WebP: 80).",
+        default=None,
+        kind=Range(1, 100),
+    )
+    compress: str = option("PNG compression.", default="fast", metavar="0…9|fast|small", shown=True)
+    pyramid: bool = option("Write smaller levels too, each half: TIFF and Zarr.", default=False)
+    no_metadata: bool = option(
+        "Write no metadata: neither the input's nor our record.", default=False, recorded=False
+    )
+    no_record: bool = option(
+        "Leave out our record of how it was made.", default=False, recorded=False
+    )
+    overwrite: bool = local("Replace existing outputs.", default=False)
+    skip_existing: bool = local("Leave complete outputs alone.", default=False)
+    in_place: bool = local("Replace every input by its result.", default=False)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether an output may stand where a file is."""
+        return self.overwrite or self.in_place or self.skip_existing
+
+
+class ShowSettings(Table):
+    """Pictures of maps for people: colors, sheets, a page."""
+
+    colormap: str | None = option(
+        "Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
+        default=None,
+        kind="colormap",
+    )
+    report: str | None = local(
+        "Write an HTML page: input, kernels, all maps, statistics; without -o only that.",
+        default=None,
+        metavar="PATH",
+    )
+    sheet: bool = option("One contact sheet of all maps of an image.", default=False)
+    columns: int | None = option("Columns of the sheet.", default=None, kind=Range(1, 256))
+    tile: int | None = option(
+        "Long side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
+    )
+    share_scale: bool = option("One scale for all maps of the sheet, with a bar.", default=False)
+
+
+class BatchSettings(Table):
+    """Which inputs there are, who works on them, and what is said."""
+
+    recursive: bool = local("Take the images in folders and below.", default=False)
+    files_from: str | None = local(
+        "Read input names from a file, one a line.", default=None, metavar="FILE|-"
+    )
+    null: bool = local("Names in --files-from end with NUL.", default=False, names=("-0", "--null"))
+    stream: bool = local(
+        "Begin before the list of --files-from ends; collisions are found as names come.",
+        default=False,
+    )
+    jobs: int | None = local(
+        "Files worked on at once; default: the CPUs.", default=None, kind=Range(1)
+    )
+    memory: int | None = local(
+        "Memory that one image may take, such as 500M; larger ones go in bands.",
+        default=None,
+        kind="size",
+    )
+    threads: int | None = local(
+        "Threads within one image; default: its share of the CPUs.", default=None, kind=Range(1)
+    )
+    since: str | None = local(
+        "Only inputs changed since a date, an age (12h) or last.", default=None, metavar="TIME"
+    )
+    ledger: str | None = local(
+        "Record what is done; default imgconv-ledger.sqlite.", default=None, metavar="FILE"
+    )
+    resume: bool = local("Go on with a ledger's batch: pass over what is done.", default=False)
+    cluster: str | None = local(
+        "Work on a Dask cluster: tcp:// or tls://HOST:PORT, or N processes here.",
+        default=None,
+        metavar="ADDRESS|local:N",
+    )
+    dry_run: bool = local("List what would be written and stop.", default=False)
+    as_json: bool = local(
+        "One JSON object a result on standard output.", default=False, names=("--json",)
+    )
+    quiet: bool = local("Only errors.", default=False, names=("-q", "--quiet"))
+    verbose: int = local("Say more.", default=0, kind="count", names=("-v", "--verbose"))
+    debug: bool = local("Show tracebacks.", default=False)
+
+
+class Settings(NamedTuple):
+    """All options of a command; those that it does not have are at their defaults."""
+
+    layer: LayerSettings = LayerSettings()
+    read: ReadSettings = ReadSettings()
+    write: WriteSettings = WriteSettings()
+    show: ShowSettings = ShowSettings()
+    batch: BatchSettings = BatchSettings()
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Settings":
+        """Settings of the values of options by their fields' names, which are taken out."""
+        groups: dict[str, Any] = {
+            group: table(**{name: values.pop(name) for name in table.ROWS if name in values})
+            for group, table in TABLES.items()
+        }
+        return cls(**groups)
+
+    def values(self) -> dict[str, object]:
+        """The value of every option by its field's name."""
+        return {name: getattr(group, name) for group in self for name in group.ROWS}
+
+
+TABLES: dict[str, type[Table]] = {
+    "layer": LayerSettings, "read": ReadSettings, "write": WriteSettings,
+    "show": ShowSettings, "batch": BatchSettings,
+}  # fmt: skip
+# Which options a command has, in the order of its help.
+COMMANDS = {
+    "apply": ("layer", "read", "write", "show", "batch"),
+    "run": ("read", "write", "show", "batch"),
+}
+
+
+def recorded(*groups: str) -> dict[str, tuple[str, Row]]:
+    """The options of some groups that outputs record, by their long names: field and row."""
+    return {
+        flag_of(name, row): (name, row)
+        for group in groups for name, row in TABLES[group].ROWS.items() if row.recorded
+    }  # fmt: skip

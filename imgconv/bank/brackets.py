@@ -57,8 +57,6 @@ def parse_bracketed(text: str, source: str) -> object:
 
     Raises KernelError naming the line and column of what cannot be understood.
     """
-    from imgconv.bank.text import parse_number
-
     # Blanks for comments and MATLAB's continued lines, so that columns stay what they are.
     text = _COMMENT.sub(lambda comment: " " * len(comment[0]), text)
     place, at, factor, sides = _Place(text, source), 0, 1.0, []
@@ -112,8 +110,6 @@ def _shaped(numbers: Nested, sides: list[int], source: str) -> Nested:
 
 def _group(place: _Place, start: int) -> tuple[Nested, int]:
     """The values of the brackets that open at `start`, and where the text goes on."""
-    from imgconv.bank.text import parse_number
-
     opened: list[tuple[str, list[Nested]]] = []  # brackets and the rows in them
     after = ""  # what the last token was
     for token in _TOKEN.finditer(place.text, start):
@@ -156,3 +152,26 @@ def _joined(rows: list[Nested]) -> Nested:
     if len(rows) > 1 and not any(isinstance(value, list) for row in rows for value in row):
         return list(rows)
     return [value for row in rows for value in row]
+
+
+def parse_number(token: str, where: str) -> float:
+    """Return a decimal number or a fraction of two; `where` names its place in errors."""
+    if token in ("nan", "NaN"):
+        return 0.0
+    try:
+        if "_" in token:  # Python's digits in groups: nobody writes a kernel so
+            raise ValueError
+        if "/" in token:
+            from fractions import Fraction
+
+            above, below = token.split("/")
+            for part in (above, below):
+                # A fraction is exact: 1e99999999 would be written out, for minutes.
+                if abs(int(part.lower().partition("e")[2] or 0)) > 400:
+                    raise OverflowError
+            return float(Fraction(above) / Fraction(below))
+        return float(token)
+    except ZeroDivisionError:
+        raise KernelError(f"{where}: {token!r} divides by zero") from None
+    except (ValueError, OverflowError):
+        raise KernelError(f"{where}: {token[:40]!r}, expected a number") from None

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.arguments import bind_arguments, one_value
+from imgconv.bank.brackets import parse_number
 from imgconv.bank.kernel import Kernel
-from imgconv.bank.text import MAX_SIDE, parse_number
+from imgconv.bank.text import MAX_SIDE
 from imgconv.errors import KernelError
 
 Weights = npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from imgconv.bank.brackets import is_bracketed, parse_bracketed
+from imgconv.bank.brackets import is_bracketed, parse_bracketed, parse_number
 from imgconv.bank.kernel import Kernel
 from imgconv.bank.transform import joined, rotated, turned_anchor
 from imgconv.errors import KernelError
@@ -113,29 +113,6 @@ def _only_numbers(values: object) -> bool:
     if isinstance(values, list):
         return all(map(_only_numbers, values))
     return isinstance(values, int | float) and not isinstance(values, bool)
-
-
-def parse_number(token: str, where: str) -> float:
-    """Return a decimal number or a fraction of two; `where` names its place in errors."""
-    if token in ("nan", "NaN"):
-        return 0.0
-    try:
-        if "_" in token:  # Python's digits in groups: nobody writes a kernel so
-            raise ValueError
-        if "/" in token:
-            from fractions import Fraction
-
-            above, below = token.split("/")
-            for part in (above, below):
-                # A fraction is exact: 1e99999999 would be written out, for minutes.
-                if abs(int(part.lower().partition("e")[2] or 0)) > 400:
-                    raise OverflowError
-            return float(Fraction(above) / Fraction(below))
-        return float(token)
-    except ZeroDivisionError:
-        raise KernelError(f"{where}: {token!r} divides by zero") from None
-    except (ValueError, OverflowError):
-        raise KernelError(f"{where}: {token[:40]!r}, expected a number") from None
 
 
 def _rows(text: str, source: str, loose: bool) -> list[list[float]]:

@@ -9,7 +9,6 @@ from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
 from imgconv.shapes import ReceptiveField
-from imgconv.typing import Dtype
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Grid
@@ -23,7 +22,7 @@ class Result(NamedTuple):
     kernel: Kernel
     name: str
     shape: tuple[int, ...]
-    dtype: Dtype
+    dtype: np.dtype[Any]
     alpha: bool
 
 

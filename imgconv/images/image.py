@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from imgconv.typing import Array, Dtype
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata
@@ -31,7 +30,7 @@ class Image:
         frame `duration`, milliseconds, and `loop`, how often it is played, as its format has it.
     """
 
-    pixels: Array
+    pixels: npt.NDArray[Any]
     alpha: bool = False
     name: str = ""
     frame: int = 0
@@ -42,11 +41,11 @@ class Image:
     nodata: str | None = None
     notes: list[str] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
-    stored: Dtype | None = None
+    stored: np.dtype[Any] | None = None
     cmyk: bool = False
 
     @property
-    def sample_type(self) -> Dtype:
+    def sample_type(self) -> np.dtype[Any]:
         """The type of the file's samples, in which a result keeps their values."""
         return self.stored or self.pixels.dtype
 
@@ -64,12 +63,12 @@ _HOLDERS = {
 _EXACT = 1 << 53  # float64 holds every integer up to it
 
 
-def white_of(dtype: Dtype) -> float:
+def white_of(dtype: np.dtype[Any]) -> float:
     """The value of white in samples of a type."""
     return float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
 
 
-def holder(dtype: Dtype) -> tuple[Dtype, Dtype | None]:
+def holder(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any] | None]:
     """Return (type of `Image.pixels` for samples of a type, `Image.stored`).
 
     Raises KeyError for what is no number of at most 64 bits.
@@ -79,7 +78,7 @@ def holder(dtype: Dtype) -> tuple[Dtype, Dtype | None]:
     return held, dtype.newbyteorder("=") if differs else None
 
 
-def rounded_note(samples: Array, name: str) -> list[str]:
+def rounded_note(samples: npt.NDArray[Any], name: str) -> list[str]:
     """The note that integers are too large for float64, where some are."""
     if samples.dtype.kind not in "ui" or samples.itemsize < 8 or not samples.size:
         return []

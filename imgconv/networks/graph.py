@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from imgconv.errors import ModelError, ShapeError
-from imgconv.networks.layers.base import Layer, Shape
-from imgconv.typing import Array
+from imgconv.networks.layers.base import Array, Layer, Shape
 
 
 @dataclass(frozen=True)

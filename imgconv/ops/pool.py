@@ -107,7 +107,7 @@ class _Plan(NamedTuple):
     rows: Array
     columns: Array
     shape: npt.NDArray[np.void]
-    counts: tuple[Array, Array]  # rows and columns as float32
+    counts: Array  # rows, then columns, as float32
 
 
 @functools.lru_cache(256, typed=True)
@@ -123,7 +123,7 @@ def _plan(
         rows, columns = np.full_like(rows, divisor), np.ones_like(columns)
     near = window.sides.top, window.sides.left
     sizes = PoolShape(*shape, *window.size, *window.stride, *near, *window.dilation, *window.kernel)
-    counts = rows.astype(np.float32), columns.astype(np.float32)
+    counts = np.concatenate([rows, columns]).astype(np.float32)
     return _Plan(window, rows, columns, array(sizes), counts)
 
 
@@ -157,7 +157,7 @@ def _pool(
     out = np.empty((*source.shape[:-2], *window.size), dtype)
     if _in_vectors(window, kind, source, pool.usable()):
         if out.size:
-            pool.pool(out, source, kind, window.kernel, window.stride, window.sides[::2], counts)
+            pool.pool(out, source, kind, window.kernel, window.stride, shape, counts)
         return (_as_given(out, x.dtype) if keep else out), shape
     constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
     step = window.stride[1] if window.stride[1] <= 2 else 0

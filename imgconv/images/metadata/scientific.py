@@ -5,7 +5,9 @@ specification" of the Open Microscopy Environment.
 """
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 from imgconv.images.metadata import xmp
 from imgconv.images.metadata.exif import Broken
 from imgconv.images.metadata.geo import Grid
-from imgconv.typing import Dtype
 
 _MICROMETERS = {
     "micron": 1.0, "microns": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00B5m": 1.0,
@@ -68,7 +69,7 @@ def calibration_of(
 
 
 def description(
-    calibration: Calibration, shape: tuple[int, int, int], dtype: Dtype, pages: int
+    calibration: Calibration, shape: tuple[int, int, int], dtype: np.dtype[Any], pages: int
 ) -> str:
     """The description of a result of `pages` pages (H, W, C)."""
     if calibration.kind == "ome":
@@ -84,7 +85,7 @@ def _lines(text: str) -> list[tuple[str, str]]:
 
 
 def ome_description(
-    shape: tuple[int, int, int], dtype: Dtype, pages: int = 1,
+    shape: tuple[int, int, int], dtype: np.dtype[Any], pages: int = 1,
     calibration: Calibration | None = None, words: str = "",
 ) -> str:  # fmt: skip
     """The description that makes a TIFF of such pages an OME-TIFF.
@@ -127,7 +128,7 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _type(dtype: Dtype) -> str:
+def _type(dtype: np.dtype[Any]) -> str:
     return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
 
 
@@ -193,7 +194,7 @@ def _pixel(image: "Element") -> tuple[Fraction, Fraction] | None:
 
 
 def _adjusted_ome(
-    calibration: Calibration, shape: tuple[int, int, int], dtype: Dtype, pages: int
+    calibration: Calibration, shape: tuple[int, int, int], dtype: np.dtype[Any], pages: int
 ) -> str:
     """The XML with the one image that was read, as the result's pages are."""
     from xml.etree import ElementTree

@@ -11,6 +11,7 @@ from imgconv import shapes
 from imgconv.errors import ShapeError
 from imgconv.networks.layers.base import (
     NOWHERE,
+    Array,
     Ints,
     Layer,
     Padding,
@@ -21,7 +22,6 @@ from imgconv.networks.layers.base import (
     padded,
 )
 from imgconv.networks.layers.pointwise import Add
-from imgconv.typing import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Layer, Reach, Shape, along
-from imgconv.typing import Array
+from imgconv.networks.layers.base import Array, Layer, Reach, Shape, along
 
 
 @dataclass(frozen=True, eq=False)

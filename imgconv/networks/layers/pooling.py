@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 
 from imgconv import shapes
-from imgconv.networks.layers.base import NOWHERE, Ints, Layer, Places, Reach, Shape, image_shape
-from imgconv.typing import Array
+from imgconv.networks.layers.base import (
+    NOWHERE,
+    Array,
+    Ints,
+    Layer,
+    Places,
+    Reach,
+    Shape,
+    image_shape,
+)
 
 
 @dataclass(frozen=True, eq=False)

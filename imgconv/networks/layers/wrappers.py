@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Everything, Layer, Shape
-from imgconv.typing import Array
+from imgconv.networks.layers.base import Array, Everything, Layer, Shape
 
 
 @dataclass(frozen=True, eq=False)

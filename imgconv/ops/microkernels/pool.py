@@ -3,29 +3,32 @@
 Windows of three on maps of 7 to 28 columns took GoogLeNet a fifth of its time, since most outputs
 there see the border, where a loop went window by window. Here lanes beyond the map are masked.
 Windows are merged down the columns first: a vector of a row then serves every window that the row
-is in, and only one vector an output row has its columns shuffled together.
+is in, and only one vector per output row has its columns shuffled together.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.jit import cache
-from imgconv.jit.instructions import across, opaque, phi, prefetch, splat, vector_at
-from imgconv.jit.loop import Built, Emitter, loop
+from imgconv.jit import cache, simd
+from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import band_of, over_bands
-from imgconv.ops.microkernels import masked
+from imgconv.ops.microkernels.windows import PoolShape
 
 Array = npt.NDArray[Any]
-Merge = Callable[[Any, Any], Any]
 
 ROWS = 14  # of a group: blocks of columns next to each other meet in the first-level cache
 AHEAD = 4096  # elements: columns are no stream that the CPU fetches itself (112²: a quarter)
 BLANK = {"max": -np.inf, "min": np.inf, "avg": 0.0}  # what is not in the map
 _FEW = 1 << 16  # elements read; below this a thread costs more than it saves
+# (new, so far) → so far, where no number is NaN: one instruction.
+_MERGES = {
+    "max": Helper(lambda new, so_far: simd.select(new > so_far, new, so_far)),
+    "min": Helper(lambda new, so_far: simd.select(new < so_far, new, so_far)),
+    "avg": Helper(lambda new, so_far: new + so_far),
+}
 
 
 def usable() -> bool:
@@ -33,125 +36,147 @@ def usable() -> bool:
     return cache.vectors()[0] >= 8
 
 
-def _merges(builder: Any, kind: str) -> tuple[Merge, Merge]:
-    """What emits (new, so far) → so far: where no number is NaN, and where NaN wins."""
-    if kind == "avg":
-        return builder.fadd, builder.fadd
-    sign = ">" if kind == "max" else "<"
+def _row(kind: str, lanes: int, vectors: int, step: int) -> Helper:
+    """A helper that reads row r of a plane from column `begin` on."""
+    line, asked = simd.Tile(1, vectors, lanes), simd.Tile(min(step, vectors), 1, lanes)
+    beyond = BLANK[kind]
 
-    def pick(new: Any, kept: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(sign, new, kept), new, kept)
+    def read(pixels, r, shape, blank, begin, inside):  # type: ignore[no-untyped-def]
+        row = simd.at(pixels, r * shape.width)
+        simd.prefetch_near(asked, row, begin + AHEAD, lanes)
+        # As unsigned numbers, rows above the plane are beyond its end too: one comparison.
+        row = row if np.uint64(r) < np.uint64(shape.height) else blank
+        return simd.load_masked(line, row, begin, inside, simd.splat(line, beyond))
 
-    def careful(new: Any, kept: Any) -> Any:
-        return builder.select(builder.fcmp_unordered("uno", new, new), new, pick(new, kept))
-
-    return pick, careful
+    return Helper(read)
 
 
-def _taps(builder: Any, lanes: int, wide: int, step: int, values: list[Any]) -> list[Any]:
-    """Emit a window's columns: lane i of tap kx is column i·step + kx of the vectors `values`.
+def _merge_rows(kind: str, tall: int) -> Helper:
+    """A helper that merges the rows of a window, one to three."""
+    merge = _MERGES[kind]
+    first, second, third = (simd.Places(min(row, tall - 1), 1) for row in range(3))
 
-    Lanes whose column is in no vector hold anything.
+    def merged(window):  # type: ignore[no-untyped-def]
+        column = simd.rows(window, first)
+        if tall > 1:
+            column = merge(simd.rows(window, second), column)
+        if tall > 2:
+            column = merge(simd.rows(window, third), column)
+        return column
+
+    return Helper(merged)
+
+
+def _merge_columns(kind: str, lanes: int, vectors: int, wide: int, step: int) -> Helper:
+    """A helper that merges columns i·step … i·step + wide − 1 of a row of vectors in lane i.
+
+    Lanes whose columns are in no vector hold anything.
     """
-    from llvmlite import ir
+    merge = _MERGES[kind]
+    first, second, third = (simd.Places(0, min(v, vectors - 1)) for v in range(3))
 
-    def picked(low: Any, high: Any, places: list[int]) -> Any:
-        inside = [place if place < 2 * lanes else 0 for place in places]
-        kind = ir.VectorType(ir.IntType(32), lanes)
-        return builder.shuffle_vector(low, high, ir.Constant(kind, inside))
+    def spread(kx: int) -> simd.Places:
+        places = (i * step + kx for i in range(lanes))
+        return simd.Places(*(place if place < 2 * lanes else 0 for place in places))
 
-    found: list[Any] = []
-    for kx in range(wide):
-        if kx >= step and len(values) > 2:
-            # The tap before, a lane on; its last column is in the third vector.
-            places = [*range(1, lanes), lanes + kx - step]
-            found.append(picked(found[kx - step], values[2], places))
-        elif kx == 0 and step == 1:
-            found.append(values[0])
-        else:
-            places = [i * step + kx for i in range(lanes)]
-            found.append(picked(values[0], values[min(1, len(values) - 1)], places))
-    return found
+    spread_0, spread_1, spread_2 = (spread(kx) for kx in range(3))
+    slid = simd.Places(*range(1, lanes + 1))
+
+    def merged(row):  # type: ignore[no-untyped-def]
+        low, high = simd.part(row, first), simd.part(row, second)
+        start = low if step == 1 else simd.shuffle(low, high, spread_0)
+        result = start
+        if wide > 1:
+            result = merge(result, simd.shuffle(low, high, spread_1))
+        if wide > 2 and vectors > 2:
+            # Two columns on is one lane on; the last is the third vector's first.
+            result = merge(result, simd.shuffle(start, simd.part(row, third), slid))
+        elif wide > 2:
+            result = merge(result, simd.shuffle(low, high, spread_2))
+        return result
+
+    return Helper(merged)
 
 
-def rows_of_windows(
+def _windows(
     kind: str, lanes: int, vectors: int, kernel: tuple[int, int], stride: tuple[int, int]
-) -> Emitter:
-    """Emit output rows y…bottom − 1 of a vector of windows: out[o + (r − y)·apart…], `left` wide.
+) -> Helper:
+    """A helper that fills output rows y…bottom − 1 of a vector of windows, from column i on.
 
-    Output row r's windows begin at row r·stride − above of the plane of height × width at
-    x[base…], and at column `begin`, from which on they need `vectors` vectors. Rows and columns
-    outside are `blank`, a row of it. NaN wins a maximum. Means are sums over tallies[r] ·
-    counts[b…].
+    It returns whether a number that it read was NaN.
     """
     (tall, wide), (down, step) = kernel, stride
-    kept = max(tall - down, 0)  # rows that the next windows see too
+    fresh = min(tall, down)  # rows that no window before saw
+    read = _row(kind, lanes, vectors, step)
+    merge_rows = _merge_rows(kind, tall)
+    merge_columns = _merge_columns(kind, lanes, vectors, wide, step)
+    seen, line, vector = (
+        simd.Tile(tall, vectors, lanes),
+        simd.Tile(1, vectors, lanes),
+        simd.Vec(lanes),
+    )
+    lower = simd.Places(1, tall - 1)
+    means = kind == "avg"
 
-    def emit(  # type: ignore[no-untyped-def]
-        builder, out, o, apart, x, base, y, bottom, above, height, width, blank, begin, left,
-        tallies, counts, b,
-    ):  # fmt: skip
-        from llvmlite import ir
+    def windows(out, pixels, blank, counts, shape, y, bottom, i):  # type: ignore[no-untyped-def]
+        begin = i * step - shape.pad_x
+        inside = simd.between(line, -begin, shape.width - begin)
+        stored = simd.below(vector, shape.out_width - i)
+        if means:
+            columns = simd.load_masked(
+                vector, counts, shape.out_height + i, stored, simd.splat(vector, 1)
+            )
+        window = simd.zeros(seen)
+        nan = False
+        for r in range(y * down - shape.pad_y, y * down - shape.pad_y + tall - fresh):
+            row = read(pixels, r, shape, blank, begin, inside)
+            nan |= simd.any(row != row)
+            window = simd.stack(simd.rows(window, lower), row)
+        for r in range(y, bottom):
+            top = r * down - shape.pad_y
+            for j in range(tall - fresh, tall):
+                row = read(pixels, top + j, shape, blank, begin, inside)
+                nan |= simd.any(row != row)
+                window = simd.stack(simd.rows(window, lower), row)
+            result = merge_columns(merge_rows(window))
+            if means:
+                result = result / (simd.splat(vector, counts[r]) * columns)
+            if i + lanes <= shape.out_width:
+                simd.store(out, r * shape.out_width + i, result)
+            else:
+                simd.store_masked(out, r * shape.out_width + i, result, stored)
+        return nan
 
-        i64 = ir.IntType(64)
-        read = masked.vectors(builder, lanes, vectors, begin, width, BLANK[kind])
-        quick, careful = _merges(builder, kind)
+    return Helper(windows)
 
-        def lines(source: Any, top: Any, rows: range) -> list[list[Any]]:
-            found = []
-            for j in rows:
-                line = builder.add(top, i64(j))
-                inside = builder.icmp_unsigned("<", line, height)
-                place = builder.gep(source, [builder.add(base, builder.mul(line, width))])
-                for v in range(min(step, vectors)):
-                    further = builder.add(begin, i64(AHEAD + v * lanes))
-                    prefetch(builder, builder.gep(place, [further]), near=True)
-                found.append(read(builder.select(inside, place, blank)))
-            return found
 
-        def merged(rows: list[list[Any]], merge: Merge) -> Any:
-            columns = functools.reduce(lambda above, row: [*map(merge, row, above)], rows)
-            return functools.reduce(merge, _taps(builder, lanes, wide, step, columns))
+@loop
+def spread_nan(lanes: int, step: int) -> Built:
+    """NaN in those outputs of rows y…bottom − 1 and of a vector from column i on that see one.
 
-        if kind == "avg":
-            ones = ir.Constant(ir.VectorType(ir.FloatType(), lanes), [1.0] * lanes)
-            place = vector_at(builder, counts, b, lanes)
-            count = masked.load(builder, place, masked.below(builder, lanes, left), ones)
-        first = lines(x, builder.sub(builder.mul(y, i64(down)), above), range(kept))
-        before = builder.block
-        turn, done = (builder.append_basic_block(f"windows.{name}") for name in ("turn", "done"))
-        builder.branch(turn)
-        builder.position_at_end(turn)
-        row = phi(builder, (y, before))
-        carried = [[phi(builder, (value, before)) for value in values] for values in first]
-        top = builder.sub(builder.mul(row, i64(down)), above)
-        fresh = lines(x, top, range(kept, tall))
-        found = merged([*carried, *fresh], quick)
-        to = builder.add(o, builder.mul(builder.sub(row, y), apart))
-        if kind == "avg":
-            tally = splat(builder, builder.load(builder.gep(tallies, [row])), lanes)
-            found = builder.fdiv(found, builder.fmul(tally, count))
-        masked.store_rows(builder, lanes, out, to, apart, [found], left)
-        if kind != "avg":
-            # A pick between two numbers is one instruction, and that NaN wins another two. A NaN
-            # that was seen once may be in any row from there on.
-            values = [value for line in [*carried, *fresh] for value in line]
-            pairs = zip(values[::2], [*values[1::2], values[-1]], strict=False)
-            nans = [builder.fcmp_unordered("uno", one, other) for one, other in pairs]
-            nan = builder.bitcast(functools.reduce(builder.or_, nans), ir.IntType(lanes))
-            with builder.if_then(builder.icmp_unsigned("!=", nan, nan.type(0)), likely=False):
-                again = merged(lines(opaque(builder, x), top, range(tall)), careful)
-                masked.store_rows(builder, lanes, out, to, apart, [again], left)
-        following = builder.add(row, i64(1))
-        row.add_incoming(following, builder.block)
-        for values, results in zip(carried, [*carried, *fresh][down:], strict=False):
-            for value, result in zip(values, results, strict=True):
-                value.add_incoming(result, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, bottom), turn, done)
-        builder.position_at_end(done)
+    A part of its own, which is rarely called: that NaN wins takes three instructions per merge, not
+    one, and a second form of each window's code as long again to compile.
+    """
+    vector, line = simd.Vec(lanes), simd.Tile(1, step, lanes)
+    first, last = simd.Places(0, 0), simd.Places(0, step - 1)
+    every = simd.Places(*range(0, step * lanes, step))
 
-    kinds = "f32* i64 i64 f32* i64 i64 i64 i64 i64 i64 f32* i64 i64 f32* f32* i64"
-    return Emitter(kinds, emit)
+    def body(out, pixels, shape, y, bottom, i):  # type: ignore[no-untyped-def]
+        stored = simd.below(vector, shape.out_width - i)
+        for r in range(y, bottom):
+            o, top = r * shape.out_width + i, r * shape.stride_y - shape.pad_y
+            result = simd.load_masked(vector, out, o, stored, simd.zeros(vector))
+            for kx in range(shape.kernel_width):
+                begin = i * step - shape.pad_x + kx
+                inside = simd.between(line, -begin, shape.width - begin)
+                for row in range(max(top, 0), min(top + shape.kernel_height, shape.height)):
+                    at = row * shape.width + begin
+                    tap = simd.load_masked(line, pixels, at, inside, simd.zeros(line))
+                    tap = simd.shuffle(simd.part(tap, first), simd.part(tap, last), every)
+                    result = simd.select(tap != tap, tap, result)
+            simd.store_masked(out, o, result, stored)
+
+    return "disjoint f32* f32* PoolShape i64 i64 i64", body
 
 
 @loop
@@ -159,30 +184,40 @@ def window_planes(
     kind: str, lanes: int, vectors: int, kernel: tuple[int, int], stride: tuple[int, int],
     narrow: bool,
 ) -> Built:  # fmt: skip
-    """Groups first…last − 1 of `rows` output rows, counted over all planes.
+    """Groups first…last − 1 of ROWS output rows, counted over all planes.
 
-    narrow: an output row is one vector and a group a plane; masks are then worked out once.
+    out[r, i] = the greatest, the least or the mean of the kernel's elements from
+    x[r·stride − pad, i·stride − pad] on; NaN wins, and what lies outside of x is `blank`, a row of
+    it. Means are sums over counts[r] · counts[rows + i].
+
+    narrow: an output row is one vector and a group is a plane; masks are then worked out once.
     """
-    windows = rows_of_windows(kind, lanes, vectors, kernel, stride)
-    step = stride[1]
+    (tall, wide), (down, step) = kernel, stride
+    windows = _windows(kind, lanes, vectors, kernel, stride)
+    spread = spread_nan.part(lanes, step)
+    picks = kind != "avg"
 
-    def body(  # type: ignore[no-untyped-def]
-        out, x, blank, tallies, counts, height, width, tall, wide, above, before, rows, first, last
-    ):
-        groups = np.int64(1) if narrow else (tall + rows - 1) // rows
-        blocks = np.int64(1) if narrow else (wide + lanes - 1) // lanes
+    def body(out, x, blank, counts, planes, first, last):  # type: ignore[no-untyped-def]
+        # Read once, since for all that LLVM knows a part may write to it.
+        shape = PoolShape(
+            planes.height, planes.width, planes.out_height, planes.out_width, down, step,
+            planes.pad_y, planes.pad_x, 1, 1, tall, wide,
+        )  # fmt: skip
+        rows, columns = shape.out_height, shape.out_width
+        groups = np.int64(1) if narrow else (rows + ROWS - 1) // ROWS
+        blocks = np.int64(1) if narrow else (columns + lanes - 1) // lanes
         for number in range(first, last):
             plane = number if narrow else number // groups
-            y = np.int64(0) if narrow else number % groups * rows
-            for block in range(blocks):
-                i = block * lanes
-                windows(
-                    out, (plane * tall + y) * wide + i, wide, x, plane * height * width,
-                    y, min(y + rows, tall), above, height, width, blank, i * step - before,
-                    wide - i, tallies, counts, i,
-                )  # fmt: skip
+            y = np.int64(0) if narrow else number % groups * ROWS
+            bottom = rows if narrow else min(y + ROWS, rows)
+            results = simd.at(out, plane * rows * columns)
+            pixels = simd.at(x, plane * shape.height * shape.width)
+            for i in range(0, blocks * lanes, lanes):
+                nan = windows(results, pixels, blank, counts, shape, y, bottom, i)
+                if picks and nan:
+                    spread(results, pixels, shape, y, bottom, i)
 
-    return "disjoint f32* f32* f32* f32* f32* i64 i64 i64 i64 i64 i64 i64 i64 i64", body
+    return "disjoint f32* f32* f32* f32* PoolShape* i64 i64", body
 
 
 @functools.lru_cache(64)
@@ -192,81 +227,47 @@ def _blank(kind: str, width: int) -> Array:
 
 def pool(
     out: Array, x: Array, kind: str, kernel: tuple[int, int], stride: tuple[int, int],
-    near: tuple[int, int], counts: tuple[Array, Array],
+    shape: Array, counts: Array,
 ) -> None:  # fmt: skip
     """Fill out (…, H', W') with the max, min or avg of the windows of x (…, H, W), both whole.
 
-    near: rows above and columns before the map that the first windows see. counts: the rows and
-    columns that each of a row's and a column's means counts, as float32.
+    shape: the PoolShape. counts: how many rows the means of each row of `out` count, then how many
+    columns those of each column, as float32.
     """
-    height, width = x.shape[-2:]
-    tall, wide = out.shape[-2:]
+    width = x.shape[-1]
+    rows, columns = out.shape[-2:]
     lanes = cache.vectors()[0]
-    vectors = -(-((min(wide, lanes) - 1) * stride[1] + kernel[1]) // lanes)
-    narrow = wide <= lanes
-    rows = tall if narrow else ROWS
+    vectors = -(-((min(columns, lanes) - 1) * stride[1] + kernel[1]) // lanes)
+    narrow = columns <= lanes
     work = window_planes(kind, lanes, vectors, kernel, stride, narrow).fix(
-        out, x, _blank(kind, width), *counts, height, width, tall, wide, *near, rows
+        out, x, _blank(kind, width), counts, shape
     )
-    groups = out.size // (tall * wide) * -(-tall // rows)
-    over_bands(groups, band_of(groups, _FEW // (rows * stride[0] * width)), work)
-
-
-def mean(lanes: int) -> Emitter:
-    """Emit out[o] = the mean of x[at…at + size − 1]: four vectors of sums, and those in order."""
-
-    def emit(builder, out, o, x, at, size):  # type: ignore[no-untyped-def]
-        from llvmlite import ir
-
-        i32, i64 = ir.IntType(32), ir.IntType(64)
-        vector = ir.VectorType(ir.FloatType(), lanes)
-        zero = ir.Constant(vector, [0.0] * lanes)
-        x = builder.gep(x, [at])
-        end = builder.and_(size, i64(-4 * lanes))
-        before = builder.block
-        turn, done = (builder.append_basic_block(f"mean.{name}") for name in ("turn", "done"))
-        builder.cbranch(builder.icmp_signed("<", i64(0), end), turn, done)
-        builder.position_at_end(turn)
-        k = phi(builder, (i64(0), before))
-        sums = [phi(builder, (zero, before)) for _ in range(4)]
-        results = [
-            builder.fadd(
-                builder.load(vector_at(builder, x, builder.add(k, i64(v * lanes)), lanes), align=4),
-                sums[v],
-            )
-            for v in range(4)
-        ]
-        following = builder.add(k, i64(4 * lanes))
-        k.add_incoming(following, turn)
-        for value, result in zip(sums, results, strict=True):
-            value.add_incoming(result, turn)
-        builder.cbranch(builder.icmp_signed("<", following, end), turn, done)
-        builder.position_at_end(done)
-        sums = [phi(builder, (zero, before), (result, turn)) for result in results]
-        ramp = ir.Constant(ir.VectorType(i32, lanes), list(range(lanes)))
-        limit = splat(builder, builder.trunc(builder.sub(size, end), i32), lanes)
-        for v in range(4):
-            places = builder.add(ramp, ir.Constant(ramp.type, [v * lanes] * lanes))
-            mask = builder.icmp_signed("<", places, limit)
-            spot = vector_at(builder, x, builder.add(end, i64(v * lanes)), lanes)
-            sums[v] = builder.fadd(masked.load(builder, spot, mask, zero), sums[v])
-        total = builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
-        share = builder.fdiv(
-            across(builder, total, lanes), builder.sitofp(size, ir.FloatType())
-        )  # fmt: skip
-        builder.store(share, builder.gep(out, [o]))
-
-    return Emitter("f32* i64 f32* i64 i64", emit)
+    group = rows if narrow else ROWS
+    groups = out.size // (rows * columns) * -(-rows // group)
+    over_bands(groups, band_of(groups, _FEW // (group * stride[0] * width)), work)
 
 
 @loop
 def mean_planes(lanes: int) -> Built:
-    """Means of planes first…last − 1 of `size` elements."""
-    mean_of = mean(lanes)
+    """Means of planes first…last − 1 of `size` elements: four vectors of sums, and those in order.
+
+    out[plane] = Σᵢ x[plane·size + i] / size
+    """
+    four, single = simd.Tile(1, 4, lanes), simd.Vec(1)
+    sums_0, sums_1, sums_2, sums_3 = (simd.Places(0, v) for v in range(4))
 
     def body(out, x, size, first, last):  # type: ignore[no-untyped-def]
+        many = size & -4 * lanes
+        mask = simd.below(four, size - many)
         for plane in range(first, last):
-            mean_of(out, plane, x, plane * size, size)
+            source = simd.at(x, plane * size)
+            sums = simd.zeros(four)
+            for k in range(0, many, 4 * lanes):
+                sums = simd.load(four, source, k) + sums
+            sums = simd.load_masked(four, source, many, mask, simd.zeros(four)) + sums
+            low = simd.part(sums, sums_0) + simd.part(sums, sums_1)
+            high = simd.part(sums, sums_2) + simd.part(sums, sums_3)
+            simd.store(out, plane, simd.sum(low + high) / simd.splat(single, size))
 
     return "disjoint f32* f32* i64 i64 i64", body
 

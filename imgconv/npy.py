@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImgconvError
 from imgconv.marks import PICKLED
+from imgconv.typing import Array, Dtype
 
 _MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 1 << 16
@@ -42,7 +42,7 @@ class Declared(NamedTuple):
     """An NPY header: what follows it, and how long the header is."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: Dtype
     fortran: bool
     offset: int
 
@@ -66,7 +66,7 @@ class Member(NamedTuple):
     name: str
     label: str
     declared: Declared
-    load: Callable[[], npt.NDArray[Any]]
+    load: Callable[[], Array]
 
 
 def parse_header(prefix: bytes, name: str) -> Declared:
@@ -100,7 +100,7 @@ def parse_header(prefix: bytes, name: str) -> Declared:
     return Declared(shape, dtype, fortran, start + length)
 
 
-def array_of(declared: Declared, data: bytes, name: str) -> npt.NDArray[Any]:
+def array_of(declared: Declared, data: bytes, name: str) -> Array:
     """Return the array as stored; no copy of `data`, which begins with the header."""
     if declared.size > len(data):
         raise ArrayFileError(
@@ -166,9 +166,7 @@ def read_text(file: IO[bytes], name: str, member: str, limit: int) -> str:
     return content[start : start + 4 * limit].decode("utf-32-le", "replace").rstrip("\0")
 
 
-def _loader(
-    archive: Any, entry: Any, label: str, declared: Declared
-) -> Callable[[], npt.NDArray[Any]]:
+def _loader(archive: Any, entry: Any, label: str, declared: Declared) -> Callable[[], Array]:
     return lambda: array_of(declared, _content(archive, entry, label, declared.size), label)
 
 
@@ -187,7 +185,7 @@ def _content(archive: Any, entry: Any, label: str, limit: int) -> bytes:
         raise ArrayFileError(f"{label}: broken NPZ: {error}") from None
 
 
-def encode_npy(array: npt.NDArray[Any], stack: tuple[int, ...] = ()) -> list[Any]:
+def encode_npy(array: Array, stack: tuple[int, ...] = ()) -> list[Any]:
     """Return the pieces of an NPY file: its header and the bytes of the array.
 
     stack: axes before the array's own; the bytes of the other arrays are to follow.
@@ -200,7 +198,7 @@ def encode_npy(array: npt.NDArray[Any], stack: tuple[int, ...] = ()) -> list[Any
     return [head.getvalue(), array.reshape(-1).view(np.uint8).data]
 
 
-def encode_npz(named: dict[str, npt.NDArray[Any]], compress: bool = False) -> list[Any]:
+def encode_npz(named: dict[str, Array], compress: bool = False) -> list[Any]:
     """Return the pieces of an NPZ file with one member per array.
 
     The bytes depend on the arrays alone: members carry no date.

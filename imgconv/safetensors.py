@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ModelError
+from imgconv.typing import Array, Dtype
 
 MAX_HEADER = 100 << 20
 DTYPES = {
@@ -25,7 +26,7 @@ _NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 _READ = DTYPES | {"BF16": "<u2"}  # the upper half of a float32, which NumPy has no type for
 
 
-def read_safetensors(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+def read_safetensors(path: str | Path) -> dict[str, Array]:
     """Return the file's arrays by name, memory-mapped and read-only.
 
     BF16 becomes float32, a copy of twice its size; every number is kept exactly. Raises
@@ -72,7 +73,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 def write_safetensors(
     target: str | Path | BinaryIO,
-    arrays: dict[str, npt.NDArray[Any]],
+    arrays: dict[str, Array],
     metadata: dict[str, str] | None = None,
 ) -> None:
     """Write named arrays to a path or an open binary file."""
@@ -109,7 +110,7 @@ def _header(text: bytes, path: str | Path) -> dict[str, Any]:
 
 def _entries(
     header: dict[str, Any], room: int, path: str | Path
-) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]]:
+) -> dict[str, tuple[Dtype, tuple[int, ...], int, int]]:
     found = {}
     for name, entry in header.items():
         if name == "__metadata__":

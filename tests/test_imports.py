@@ -22,8 +22,8 @@ LEVELS = (
     ("npy", "safetensors"),
     ("ops",),
     ("jit",),
-    ("arguments", "marks", "shapes"),
-    ("errors", "lean", ""),
+    ("arguments", "marks", "shapes", "typing"),
+    ("errors", ""),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 # Until the vectors of jit are gone.

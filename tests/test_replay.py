@@ -226,7 +226,7 @@ EARLY = {
 def tasks(graph):
     """The image of each task, −1 for those of all images."""
     (playback,) = graph._idle[1]
-    return playback.program._tasks[:, 3].tolist()
+    return playback.program._tasks["image"].tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

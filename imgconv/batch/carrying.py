@@ -9,6 +9,7 @@ from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
 from imgconv.shapes import ReceptiveField
+from imgconv.typing import Dtype
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Grid
@@ -22,7 +23,7 @@ class Result(NamedTuple):
     kernel: Kernel
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: Dtype
     alpha: bool
 
 

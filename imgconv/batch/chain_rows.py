@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit.loop import Wanted
 from imgconv.networks import layers
@@ -18,8 +17,8 @@ from imgconv.networks.layers.image import Gray, KernelFilter, interleaved, plana
 from imgconv.ops.pool_text import Pool
 from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, read_rows, start_at
 from imgconv.shapes import extent
+from imgconv.typing import Array
 
-Array = npt.NDArray[Any]
 _POOLS = (layers.MaxPool2d, layers.AvgPool2d, layers.MinPool2d, layers.LPPool2d)
 
 

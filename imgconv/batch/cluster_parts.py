@@ -5,12 +5,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.batch.division import Division
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.images.scaling import Lost
 from imgconv.ops.rows import ArrayRows
+from imgconv.typing import Array
 
 if TYPE_CHECKING:
     from imgconv.batch.cluster import Cluster, Item
@@ -42,7 +42,7 @@ class PartRows:
         self._seconds, self._made = 0.0, 0
         self._band = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
 
-    def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
+    def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write the next rows; see `RowSource`."""
         count = len(out) if count is None else count
         given = self._band.rows_into(out, count)

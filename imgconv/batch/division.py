@@ -9,12 +9,11 @@ written by the workers themselves. A part has no state and may be made again by 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from imgconv.images.formats import Format
 from imgconv.images.scaling import Lost, Scaling
 from imgconv.images.streamed import MEMORY, Streamed
 from imgconv.ops.rows import RowSource
+from imgconv.typing import Dtype
 
 _PART = 1 << 25  # bytes a part, read or made: some hundred ms of work, and little to keep
 
@@ -28,7 +27,7 @@ class Division:
     """
 
     shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
+    dtype: Dtype
     rows: int
     path: str
     made: Format

@@ -25,8 +25,9 @@ from imgconv.images.writing import encode, encode_archive
 from imgconv.networks.architectures import Network
 from imgconv.networks.fusion import FusedGraph
 from imgconv.networks.graph import Graph
-from imgconv.networks.layers import Array, Shape
+from imgconv.networks.layers import Shape
 from imgconv.pictures.layout import Layout
+from imgconv.typing import Array
 
 if TYPE_CHECKING:
     from imgconv.pictures.report.sections import Section

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.bank import Kernel
 from imgconv.batch.naming import Part, component, spelled, unique
@@ -22,12 +21,12 @@ from imgconv.ops.filter import filter_banks, filter_masked
 from imgconv.pictures.colormaps import default_rule
 from imgconv.pictures.layout import Layout
 from imgconv.shapes import ReceptiveField, Window, output_size, pair
+from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
     from imgconv.ops.missing import Mask
     from imgconv.ops.pool_text import Pool
 
-Array = npt.NDArray[Any]
 _AS_IT_IS = ReadSettings()
 WALK = 1 << 29  # bytes of the maps of one walk over an image: three of 12 MP in RGB
 
@@ -166,7 +165,7 @@ class Map:
     warning: str | None = None
 
 
-def maps_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> Iterator[Map]:
+def maps_of(image: Image, recipe: Recipe, dtype: Dtype, raw: bool) -> Iterator[Map]:
     """Yield the maps of an image as samples of `dtype`; `raw` formats hold responses unscaled.
 
     Raises ShapeError where kernel, window and image do not fit.
@@ -217,7 +216,7 @@ def _walks(recipe: Recipe, pixels: Array) -> list[list[Kernel]]:
 
 def _chain_maps(
     pixels: Array, absent: Missing | None, image: Image, opacity: Array | None,
-    recipe: ChainRecipe, dtype: np.dtype[Any], raw: bool,
+    recipe: ChainRecipe, dtype: Dtype, raw: bool,
 ) -> Iterator[Map]:  # fmt: skip
     named = {one.number: (one.kernel, one.name) for one in recipe.names}
     check_chain(recipe, pixels.shape, image.name)
@@ -280,7 +279,7 @@ def rule_of(kernel: Kernel, recipe: Recipe) -> str:
 
 def _direction(
     pixels: Array, absent: Missing | None, kernel: Kernel, image: Image, opacity: Array | None,
-    recipe: Recipe, dtype: np.dtype[Any], raw: bool,
+    recipe: Recipe, dtype: Dtype, raw: bool,
 ) -> Map:  # fmt: skip
     """The direction as hue and the scaled magnitude as value; (degrees, magnitude) when raw."""
     from imgconv.pictures.direction import direction
@@ -304,7 +303,7 @@ def _direction(
 
 def _responses(
     pixels: Array, absent: Missing | None, kernels: list[Kernel], recipe: Recipe,
-    dtype: np.dtype[Any], raw: bool, image: Image,
+    dtype: Dtype, raw: bool, image: Image,
 ) -> list[list[tuple[Array, Missing | None]]]:  # fmt: skip
     """The maps of each of some kernels of one window, rule and combination."""
     kernel = kernels[0]
@@ -347,7 +346,7 @@ def _responses(
     return found
 
 
-def later_of(recipe: Recipe, rule: str, white: float, dtype: np.dtype[Any]) -> tuple[float, float]:
+def later_of(recipe: Recipe, rule: str, white: float, dtype: Dtype) -> tuple[float, float]:
     """What responses are multiplied by, or summed up to, before they are rounded; and an offset."""
     gain, offset = scaling.gain_of(rule, white, dtype)
     if recipe.pool and recipe.pool.kind == "avg" and recipe.pool.window is not None:
@@ -388,7 +387,7 @@ def _check_size(what: str, size: tuple[int, ...], recipe: Recipe, image: tuple[i
 
 def _finished(
     response: Array, kernel: Kernel, name: str, image: Image, opacity: Array | None,
-    recipe: Recipe, dtype: np.dtype[Any], raw: bool, degrees: Array | None = None,
+    recipe: Recipe, dtype: Dtype, raw: bool, degrees: Array | None = None,
     missing: Missing | None = None,
 ) -> Map:  # fmt: skip
     rule = rule_of(kernel, recipe)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from imgconv.batch.naming import Part
 from imgconv.errors import UsageError
 from imgconv.images import color, scaling
 from imgconv.images.image import Image
+from imgconv.typing import Array, Dtype
 
 
 def names_of(recipe: Recipe) -> list[MapName]:
@@ -24,7 +24,7 @@ def names_of(recipe: Recipe) -> list[MapName]:
     return [found for found in recipe.names if recipe.only in (None, found.name)]
 
 
-def results_of(image: Image, recipe: Recipe, dtype: np.dtype[Any], raw: bool) -> Iterator[Map]:
+def results_of(image: Image, recipe: Recipe, dtype: Dtype, raw: bool) -> Iterator[Map]:
     """Yield an image's results as samples of `dtype`, or bytes where colours are asked for.
 
     Raises UsageError when a format of raw values or 16 bits is to hold a picture.
@@ -48,7 +48,7 @@ def _wanted(maps: Iterator[Map], recipe: Recipe) -> Iterator[Map]:
     return (found for found in maps if recipe.only in (None, found.name))
 
 
-def _wide(image: Image) -> np.dtype[Any]:
+def _wide(image: Image) -> Dtype:
     return np.dtype(np.float64 if image.pixels.dtype == np.float64 else np.float32)
 
 
@@ -64,7 +64,7 @@ def _colored(found: Map, white: float, recipe: Recipe) -> Map:
         )
     byte = np.dtype(np.uint8)
     samples, warning = scaling.scale_map(values, found.scale, white, byte)
-    colors: npt.NDArray[Any] = colorize(samples, recipe.colormap or "gray")
+    colors: Array = colorize(samples, recipe.colormap or "gray")
     if opacity is not None:
         kept, _ = scaling.scale_map(opacity, "clip", white, byte)
         colors = np.concatenate([colors, kept], axis=2)
@@ -91,7 +91,7 @@ def _sheet(image: Image, recipe: Recipe) -> Map:
     return Map(_SHEET, "", samples, False, "sheet")
 
 
-def _hued(both: npt.NDArray[Any], rule: str, white: float) -> npt.NDArray[Any]:
+def _hued(both: Array, rule: str, white: float) -> Array:
     """Colours (H, W, 3) of (degrees, magnitude) in units of white."""
     from imgconv.pictures.direction import hue
 
@@ -99,7 +99,7 @@ def _hued(both: npt.NDArray[Any], rule: str, white: float) -> npt.NDArray[Any]:
     return hue(both[..., 0], np.clip(value, 0, white))
 
 
-def _opaque(image: Image) -> npt.NDArray[Any]:
+def _opaque(image: Image) -> Array:
     return image.pixels[..., : image.pixels.shape[2] - image.alpha]
 
 

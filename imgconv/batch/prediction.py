@@ -15,7 +15,8 @@ from imgconv.images.source import read_stdin
 from imgconv.jit.parallel import num_threads
 from imgconv.networks.architectures import Network
 from imgconv.networks.fusion import FusedGraph
-from imgconv.networks.layers import Array, Shape, Softmax
+from imgconv.networks.layers import Shape, Softmax
+from imgconv.typing import Array
 
 
 class Prediction:

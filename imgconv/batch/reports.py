@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Map, Recipe, maps_of
@@ -17,6 +16,7 @@ from imgconv.networks.receptive import Field, fields
 from imgconv.pictures.report.page import Page, render
 from imgconv.pictures.report.sections import Section, section
 from imgconv.shapes import ReceptiveField
+from imgconv.typing import Array
 
 _COLORS = ("red", "green", "blue")
 
@@ -79,7 +79,7 @@ def _channels(count: int) -> list[str]:
     return list(_COLORS) if count == 3 else [f"channel {index}" for index in range(count)]
 
 
-def _planes(kernel: Kernel) -> list[tuple[str, npt.NDArray[Any]]]:
+def _planes(kernel: Kernel) -> list[tuple[str, Array]]:
     """The filters' matrices by their labels; a single one by the kernel's name."""
     weights = kernel.effective_weights()
     labels = kernel.labels or (kernel.name,) * len(weights)

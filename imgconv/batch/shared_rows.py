@@ -1,15 +1,12 @@
 """One source of rows for several readers: an image is decoded once, however many maps it has."""
 
 from collections import deque
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit.loop import Wanted
 from imgconv.ops.rows import ArrayRows, RowSource, band_rows, loops_of, read_rows
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array
 
 
 def shared(source: RowSource, count: int) -> list[RowSource]:

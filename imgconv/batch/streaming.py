@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.bank import Kernel
 from imgconv.batch.filtering import (
@@ -25,15 +24,14 @@ from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
 from imgconv.jit.loop import Wanted
 from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, start_at
+from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
     from imgconv.batch.chain_rows import Wide
 
-Array = npt.NDArray[Any]
-
 
 def map_rows(
-    image: Streamed, recipe: Recipe, dtype: np.dtype[Any], raw: bool, opacity: bool = True,
+    image: Streamed, recipe: Recipe, dtype: Dtype, raw: bool, opacity: bool = True,
     wanted: Sequence[int] = (0,),
 ) -> "list[MapRows] | None":  # fmt: skip
     """The rows of a recipe's maps as samples of `dtype`, or None where `maps_of` has to do it.
@@ -72,7 +70,7 @@ def _filtered(
     kernel: Kernel,
     recipe: Recipe,
     value: float | None,
-    samples: np.dtype[Any],
+    samples: Dtype,
     raw: bool,
 ) -> "FilteredRows | Wide | None":
     """The responses to a kernel, pooled; None for a pool that needs the whole map."""
@@ -97,9 +95,7 @@ def _filtered(
     return None if rows is None else Wide(rows)
 
 
-def _chain(
-    image: Streamed, recipe: ChainRecipe, dtype: np.dtype[Any], raw: bool
-) -> "list[MapRows] | None":
+def _chain(image: Streamed, recipe: ChainRecipe, dtype: Dtype, raw: bool) -> "list[MapRows] | None":
     from imgconv.batch.chain_rows import Wide, chain_rows
 
     rule = recipe.scale or "clip"
@@ -228,7 +224,7 @@ class MapRows:
 
     def __init__(
         self, filtered: "FilteredRows | Wide", kernel: Kernel, name: str, rule: str, white: float,
-        dtype: np.dtype[Any], raw: bool, alpha: bool, linear: bool,
+        dtype: Dtype, raw: bool, alpha: bool, linear: bool,
         missing: scaling.Mark | None = None,
     ) -> None:  # fmt: skip
         self._filtered, self._linear = filtered, linear

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv import npy
 from imgconv.errors import ImageError, LimitError, OutputError
 from imgconv.images.image import holder
+from imgconv.typing import Array, Dtype
 
 METADATA_MEMBER = "imgconv"
 
@@ -38,7 +38,7 @@ def _times(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
 
 
-def frames_of(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+def frames_of(array: Array) -> Iterator[Array]:
     """Yield each image of an array as C-contiguous (H, W, C) in one of our dtypes."""
     if array.ndim == 1:
         array = array[None]
@@ -49,12 +49,12 @@ def frames_of(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
         yield converted * np.uint8(255) if array.dtype == np.bool_ else converted
 
 
-def stored(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+def stored(dtype: Dtype) -> Dtype | None:
     """`Image.stored` of an array's frames: 64-bit integers are mere numbers, of no full scale."""
     return holder(dtype)[1] if dtype.itemsize < 8 else None
 
 
-def decode_npy(data: bytes, name: str, max_pixels: int) -> npt.NDArray[Any]:
+def decode_npy(data: bytes, name: str, max_pixels: int) -> Array:
     """Return the array as stored; no copy of `data`. Raises ImageError, LimitError."""
     with npy.reported_as(ImageError):
         declared = npy.parse_header(data, name)
@@ -64,7 +64,7 @@ def decode_npy(data: bytes, name: str, max_pixels: int) -> npt.NDArray[Any]:
 
 def open_npz(
     file: IO[bytes], name: str, max_pixels: int
-) -> list[tuple[str, int, Callable[[], npt.NDArray[Any]]]]:
+) -> list[tuple[str, int, Callable[[], Array]]]:
     """Return (member, frames, load) of every array in an NPZ, sizes checked, nothing loaded.
 
     Our own metadata is passed over. Raises ImageError, LimitError.
@@ -83,15 +83,15 @@ def open_npz(
     return found
 
 
-def _loader(member: npy.Member) -> Callable[[], npt.NDArray[Any]]:
-    def load() -> npt.NDArray[Any]:
+def _loader(member: npy.Member) -> Callable[[], Array]:
+    def load() -> Array:
         with npy.reported_as(ImageError):
             return member.load()
 
     return load
 
 
-def encode_npz(named: dict[str, npt.NDArray[Any]], metadata: str | None = None) -> list[Any]:
+def encode_npz(named: dict[str, Array], metadata: str | None = None) -> list[Any]:
     """Return the pieces of an NPZ file with one member per map.
 
     metadata: text kept in the member `imgconv` (a Unicode array, not pickled). Raises OutputError

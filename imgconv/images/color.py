@@ -1,15 +1,14 @@
 """Gray, channels, linear light and opacity: what happens to pixels before and after filtering."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import UsageError
 from imgconv.images.image import Image
 from imgconv.ops.arrays import readable
 from imgconv.ops.scaling import mix
+from imgconv.typing import Array
 
 # ITU-R BT.601 luma for pixels as they are stored; BT.709 luminance in linear light.
 LUMA = (0.299, 0.587, 0.114)
@@ -17,7 +16,7 @@ LUMINANCE = (0.2126, 0.7152, 0.0722)
 _LETTERS = "rgba"
 
 
-def to_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def to_linear(values: Array) -> Array:
     """sRGB in 0…1 to linear light. Source: IEC 61966-2-1."""
     values = readable(values)
     magnitude = np.abs(values)
@@ -25,7 +24,7 @@ def to_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(np.copysign(np.where(magnitude <= 0.04045, low, high), values), values.dtype)
 
 
-def from_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def from_linear(values: Array) -> Array:
     """Linear light to sRGB in 0…1; negative responses mirror. Source: IEC 61966-2-1."""
     values = readable(values)
     magnitude = np.abs(values)
@@ -35,9 +34,7 @@ def from_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     )
 
 
-def to_gray(
-    colors: npt.NDArray[Any], weights: tuple[float, float, float] = LUMA
-) -> npt.NDArray[Any]:
+def to_gray(colors: Array, weights: tuple[float, float, float] = LUMA) -> Array:
     """(H, W, 3) to (H, W, 1) of the same dtype; integers round half to even."""
     return mix(colors, weights)
 

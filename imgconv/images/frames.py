@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import OutputError
 from imgconv.images.formats import Format
 from imgconv.images.image import Image
 from imgconv.images.publish import Folder, Patch, joined
 from imgconv.images.writing import encode, tiff_options
+from imgconv.typing import Array
 
 DURATION = 100.0  # milliseconds that a frame is shown where the input does not say: its pages
 ANIMATED = ("gif", "webp", "png")
@@ -36,7 +36,7 @@ _NO_BLENDING = 1 << 1  # of a WebP's frame
 class Frame(NamedTuple):
     """A frame to write: samples (H, W, C), the options of `encode`, milliseconds to show it."""
 
-    samples: npt.NDArray[Any]
+    samples: Array
     options: dict[str, Any]
     duration: float = DURATION
 
@@ -106,12 +106,12 @@ def alike(images: Callable[[], Iterator[Image]]) -> Iterator[Image]:
         yield image
 
 
-def stacked(frames: list[npt.NDArray[Any]], made: Format) -> npt.NDArray[Any]:
+def stacked(frames: list[Array], made: Format) -> Array:
     """Frames (H, W, C) as one array (frames, H, W, C)."""
     return np.stack([frame.samples for frame in _alike(iter(map(_bare, frames)), made)])
 
 
-def _bare(samples: npt.NDArray[Any]) -> Frame:
+def _bare(samples: Array) -> Frame:
     return Frame(samples, {})
 
 

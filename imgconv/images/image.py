@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata
@@ -30,7 +31,7 @@ class Image:
         frame `duration`, milliseconds, and `loop`, how often it is played, as its format has it.
     """
 
-    pixels: npt.NDArray[Any]
+    pixels: Array
     alpha: bool = False
     name: str = ""
     frame: int = 0
@@ -41,11 +42,11 @@ class Image:
     nodata: str | None = None
     notes: list[str] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
-    stored: np.dtype[Any] | None = None
+    stored: Dtype | None = None
     cmyk: bool = False
 
     @property
-    def sample_type(self) -> np.dtype[Any]:
+    def sample_type(self) -> Dtype:
         """The type of the file's samples, in which a result keeps their values."""
         return self.stored or self.pixels.dtype
 
@@ -63,12 +64,12 @@ _HOLDERS = {
 _EXACT = 1 << 53  # float64 holds every integer up to it
 
 
-def white_of(dtype: np.dtype[Any]) -> float:
+def white_of(dtype: Dtype) -> float:
     """The value of white in samples of a type."""
     return float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
 
 
-def holder(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any] | None]:
+def holder(dtype: Dtype) -> tuple[Dtype, Dtype | None]:
     """Return (type of `Image.pixels` for samples of a type, `Image.stored`).
 
     Raises KeyError for what is no number of at most 64 bits.
@@ -78,7 +79,7 @@ def holder(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any] | None]:
     return held, dtype.newbyteorder("=") if differs else None
 
 
-def rounded_note(samples: npt.NDArray[Any], name: str) -> list[str]:
+def rounded_note(samples: Array, name: str) -> list[str]:
     """The note that integers are too large for float64, where some are."""
     if samples.dtype.kind not in "ui" or samples.itemsize < 8 or not samples.size:
         return []

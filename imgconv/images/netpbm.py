@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError, OutputError
 from imgconv.images.image import Image
 from imgconv.ops.rows import RowSource, band_rows, read_rows
+from imgconv.typing import Array, Dtype
 
 _TOKEN = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
 _HEADER_LIMIT = 1 << 16
@@ -79,9 +79,7 @@ def _size(text: bytes, name: str) -> int:
     return int(text)
 
 
-def _take(
-    data: bytes, start: int, shape: tuple[int, int, int], dtype: np.dtype[Any], name: str
-) -> npt.NDArray[Any]:
+def _take(data: bytes, start: int, shape: tuple[int, int, int], dtype: Dtype, name: str) -> Array:
     count = shape[0] * shape[1] * shape[2]
     present = max(0, len(data) - start)
     if count * dtype.itemsize > present:
@@ -92,9 +90,7 @@ def _take(
     return np.frombuffer(data, dtype, count, start).reshape(shape)
 
 
-def _binary(
-    data: bytes, start: int, shape: tuple[int, int, int], maximum: int, name: str
-) -> npt.NDArray[Any]:
+def _binary(data: bytes, start: int, shape: tuple[int, int, int], maximum: int, name: str) -> Array:
     stored = np.dtype(np.uint8 if maximum < 256 else ">u2")
     samples = _take(data, start, shape, stored, name)
     if maximum == 255:
@@ -102,9 +98,7 @@ def _binary(
     return _scaled(samples, maximum, name)
 
 
-def _plain(
-    data: bytes, start: int, shape: tuple[int, int, int], maximum: int, name: str
-) -> npt.NDArray[Any]:
+def _plain(data: bytes, start: int, shape: tuple[int, int, int], maximum: int, name: str) -> Array:
     count = shape[0] * shape[1] * shape[2]
     text = re.sub(rb"#[^\n\r]*", b"", data[start:])
     if count * 2 - 1 > len(text):
@@ -119,7 +113,7 @@ def _plain(
     return _scaled(np.array(words, np.uint32).reshape(shape), maximum, name)
 
 
-def _scaled(samples: npt.NDArray[Any], maximum: int, name: str) -> npt.NDArray[Any]:
+def _scaled(samples: Array, maximum: int, name: str) -> Array:
     full, dtype = (255, np.uint8) if maximum < 256 else (65535, np.uint16)
     if int(samples.max()) > maximum:
         raise ImageError(f"{name}: a sample of {int(samples.max())} above the maximum {maximum}")
@@ -129,9 +123,7 @@ def _scaled(samples: npt.NDArray[Any], maximum: int, name: str) -> npt.NDArray[A
     return ((wide * full + maximum // 2) // maximum).astype(dtype)
 
 
-def _floats(
-    data: bytes, start: int, shape: tuple[int, int, int], scale: bytes, name: str
-) -> npt.NDArray[Any]:
+def _floats(data: bytes, start: int, shape: tuple[int, int, int], scale: bytes, name: str) -> Array:
     try:
         little = float(scale) < 0
     except ValueError:
@@ -141,7 +133,7 @@ def _floats(
     return np.ascontiguousarray(samples[::-1], dtype=np.float32)
 
 
-def encode(samples: npt.NDArray[Any], made: str) -> list[Any]:
+def encode(samples: Array, made: str) -> list[Any]:
     """Return the pieces of a file. samples: (H, W, 1 or 3).
 
     made: `pgm` (1 channel), `ppm` (gray is repeated into 3 channels), `pnm` (whichever fits) for
@@ -179,12 +171,12 @@ def _unfit(made: str, channels: int) -> OutputError:
     return OutputError(f"{made} holds {expected}, got {channels}")
 
 
-def _head(made: str, height: int, width: int, channels: int, dtype: np.dtype[Any]) -> bytes:
+def _head(made: str, height: int, width: int, channels: int, dtype: Dtype) -> bytes:
     kind = "P6" if channels == 3 or made == "ppm" else "P5"
     return f"{kind}\n{width} {height}\n{np.iinfo(dtype).max}\n".encode()
 
 
-def _stored(made: str, samples: npt.NDArray[Any]) -> memoryview:
+def _stored(made: str, samples: Array) -> memoryview:
     if made == "ppm" and samples.shape[2] == 1:
         samples = np.repeat(samples, 3, axis=2)
     stored = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder(">"))

@@ -29,12 +29,10 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError, ImgconvError, LimitError
 from imgconv.images.formats import PILLOW_PLUGINS
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array
 
 # What Pillow raises for files that are broken (its own bomb types are added when it is imported).
 _BROKEN = (

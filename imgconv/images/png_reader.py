@@ -35,6 +35,7 @@ from imgconv.images.png_inflate import Ahead, Blocks, Inflater, Inline
 from imgconv.jit import parallel as bands
 from imgconv.jit.loop import Wanted
 from imgconv.ops.microkernels import png_rows
+from imgconv.typing import Array
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _BLOCK = 512 << 10  # bytes inflated at a time: still in the second-level cache when unfiltered
 _ALONE = 1 << 20  # below this many bytes a second thread costs more than it saves
 
-Expand = Callable[[npt.NDArray[np.uint8], npt.NDArray[Any]], None]
+Expand = Callable[[npt.NDArray[np.uint8], Array], None]
 
 
 class _Part(NamedTuple):
@@ -93,7 +94,7 @@ class _Rows:
         scratch = part.band * part.row_bytes if expand else 0
         self._samples = np.empty(min(scratch, part.rows * part.row_bytes), np.uint8)
 
-    def into(self, out: npt.NDArray[Any]) -> None:
+    def into(self, out: Array) -> None:
         """Decode the next len(out) rows. out: (rows, columns, channels), C-contiguous."""
         done = 0
         while done < len(out):
@@ -109,7 +110,7 @@ class _Rows:
             self._ready -= count
             done += count
 
-    def _decode(self, out: npt.NDArray[Any]) -> None:
+    def _decode(self, out: Array) -> None:
         count, width = len(out), self._part.row_bytes
         if self._expand:
             samples = self._samples[: count * width].reshape(count, width)
@@ -142,7 +143,7 @@ def _expander(header: Header, facts: Facts) -> tuple[Expand | None, int]:
     key = np.frombuffer(facts.transparency[: 2 * channels], ">u2").astype(dtype)
     full = np.iinfo(dtype).max
 
-    def keyed_samples(samples: npt.NDArray[np.uint8], out: npt.NDArray[Any]) -> None:
+    def keyed_samples(samples: npt.NDArray[np.uint8], out: Array) -> None:
         stored = samples.view(dtype).reshape(*out.shape[:2], channels)
         out[..., :channels] = stored
         out[..., channels] = (stored != key).any(axis=-1) * full
@@ -150,14 +151,14 @@ def _expander(header: Header, facts: Facts) -> tuple[Expand | None, int]:
     return keyed_samples, channels + 1
 
 
-def _as_words(samples: npt.NDArray[np.uint8], out: npt.NDArray[Any]) -> None:
+def _as_words(samples: npt.NDArray[np.uint8], out: Array) -> None:
     out.reshape(len(out), -1)[...] = samples.view(">u2")
 
 
 def _by_table(depth: int, table: npt.NDArray[np.uint8]) -> tuple[Expand, int]:
     look_up = png_rows.look_up(depth, table.shape[1])
 
-    def expand(samples: npt.NDArray[np.uint8], out: npt.NDArray[Any]) -> None:
+    def expand(samples: npt.NDArray[np.uint8], out: Array) -> None:
         look_up(out, samples, table, *samples.shape, out.shape[1])
 
     return expand, table.shape[1]
@@ -226,13 +227,13 @@ class Reader:
         self._blocks: Blocks | None = None
         self._rows: _Rows | None = None
         self._next = 0  # row that comes out next
-        self._whole: npt.NDArray[Any] | None = None  # an interlaced image, decoded at once
+        self._whole: Array | None = None  # an interlaced image, decoded at once
 
     def loops(self) -> list[Wanted]:
         """The loops that reading needs."""
         return [Wanted(png_rows.unfilter, (self.header.step,))]
 
-    def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
+    def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write the next rows into out[:count]; return how many, 0 after the last.
 
         out: (rows, width, channels) of `dtype`, C-contiguous. count: rows of `out` by default.
@@ -258,7 +259,7 @@ class Reader:
         self._next += count
         return count
 
-    def bands(self, rows: int) -> Iterator[npt.NDArray[Any]]:
+    def bands(self, rows: int) -> Iterator[Array]:
         """Yield the image in new arrays of `rows` rows, the last one maybe shorter."""
         try:
             while self._next < self.height:
@@ -269,7 +270,7 @@ class Reader:
         finally:
             self.close()
 
-    def read(self) -> npt.NDArray[Any]:
+    def read(self) -> Array:
         """Return the rows not read yet: all (height, width, channels) of a new reader."""
         try:
             if self.header.interlaced and self._next == 0:
@@ -323,7 +324,7 @@ class Reader:
             self._blocks = (Inline if alone else Ahead)(self._inflater, sizes, largest)
         return self._blocks
 
-    def _deinterlaced(self) -> npt.NDArray[Any]:
+    def _deinterlaced(self) -> Array:
         """Decode all passes and put their pixels in place."""
         blocks = self._open()
         whole = np.empty((self.height, self.width, self.channels), self.dtype)

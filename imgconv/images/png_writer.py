@@ -19,6 +19,7 @@ from imgconv.images.png_chunks import SIGNATURE, codec, pack
 from imgconv.jit import parallel
 from imgconv.ops.microkernels import png_rows
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
+from imgconv.typing import Array
 
 _COLOR = {1: 0, 2: 4, 3: 2, 4: 6}
 _ADLER = 65521
@@ -30,7 +31,7 @@ _LONG = 1024  # text beyond this many bytes is deflated
 # what its vector loop leaves to the scalar one avoids that, for 10 bytes a strip.
 _FIRST_BLOCK = 16
 
-Pixels = npt.NDArray[Any]
+Pixels = Array
 
 
 class _Recipe(NamedTuple):

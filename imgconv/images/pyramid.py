@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError
+from imgconv.typing import Array
 
-Array = npt.NDArray[Any]
 LEAST = 256  # levels end with one whose sides are no longer
 
 

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError, LimitError, UsageError
 from imgconv.images import pillow
@@ -25,6 +24,7 @@ from imgconv.images.pyramid import check_level
 from imgconv.images.remote import is_url
 from imgconv.images.source import Source, is_zarr
 from imgconv.images.truncation import missing_end
+from imgconv.typing import Array
 
 _SAMPLE = "sample:"
 
@@ -379,7 +379,7 @@ class _Reader:
         )
 
 
-def _axes_note(pixels: npt.NDArray[Any], name: str) -> list[str]:
+def _axes_note(pixels: Array, name: str) -> list[str]:
     height, width, channels = pixels.shape
     if channels > 4 >= height:
         return [
@@ -408,7 +408,7 @@ def _oriented(image: Image) -> Image:
     return image
 
 
-def oriented(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+def oriented(pixels: Array, orientation: int) -> Array:
     """Return a view of (H, W, C) as EXIF orientation 1…8 says it is to be seen.
 
     Source: Exif 2.32 (CIPA DC-008), tag 0x0112: where row 0 and column 0 of the stored image are.

@@ -1,7 +1,7 @@
 """How maps become the samples of a file."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from imgconv.errors import UsageError
 from imgconv.jit.loop import Wanted
 from imgconv.jit.parallel import over_bands
 from imgconv.ops.scaling import scale, scale_loop
+from imgconv.typing import Array, Dtype
 
 # Rules whose numbers do not depend on the map.
 FIXED = ("clip", "abs", "signed", "none")
@@ -35,13 +36,13 @@ def check_rule(rule: str) -> tuple[str, float]:
 
 
 def scale_map(
-    values: npt.NDArray[Any],
+    values: Array,
     rule: str,
     white: float,
-    dtype: np.dtype[Any],
+    dtype: Dtype,
     limits: tuple[float, float] | None = None,
     missing: "Missing | None" = None,
-) -> tuple[npt.NDArray[Any], str | None]:
+) -> tuple[Array, str | None]:
     """Return a map as samples of `dtype`, and a warning when most of it was lost.
 
     values: in the units of the image that was read, whose white is `white`. limits: what
@@ -52,12 +53,12 @@ def scale_map(
     if limits is None and check_rule(rule)[0] not in FIXED:
         limits = limits_of(values, rule, white)
     scaling = Scaling.of(rule, white, dtype, limits, missing.mark if missing else None)
-    out: npt.NDArray[Any] = np.empty(values.shape, dtype)
+    out: Array = np.empty(values.shape, dtype)
     mask = missing.mask if missing else None
     return out, scaling.warning(scaling.write(values, out, mask), values.size)
 
 
-def marked(samples: npt.NDArray[Any], missing: "Missing") -> str | None:
+def marked(samples: Array, missing: "Missing") -> str | None:
     """Give missing samples of a map of integers their value; return `scale_map`'s warning."""
     scaling = Scaling.of("signed", 1.0, samples.dtype, missing=missing.mark)
     lost = scaling.mark(samples, missing.mask)
@@ -73,13 +74,13 @@ class Mark(NamedTuple):
     value: float
     tag: float | None = None
 
-    def holds(self, dtype: np.dtype[Any]) -> bool:
+    def holds(self, dtype: Dtype) -> bool:
         """Whether missing samples of this type can be told from others."""
         from imgconv.ops.missing import held_by
 
         return any(held_by(one, dtype) for one in (self.value, self.tag) if one is not None)
 
-    def put(self, samples: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> None:
+    def put(self, samples: Array, mask: npt.NDArray[np.bool_]) -> None:
         """Mark the samples where the mask is true."""
         from imgconv.ops.missing import held_by, mark
 
@@ -121,7 +122,7 @@ class Scaling(NamedTuple):
     divisor: float
     offset: float
     full: float
-    dtype: np.dtype[Any]
+    dtype: Dtype
     missing: Mark | None = None
 
     @property
@@ -136,7 +137,7 @@ class Scaling(NamedTuple):
 
     @classmethod
     def of(
-        cls, rule: str, white: float, dtype: np.dtype[Any],
+        cls, rule: str, white: float, dtype: Dtype,
         limits: tuple[float, float] | None = None, missing: Mark | None = None,
     ) -> "Scaling":  # fmt: skip
         """The numbers for values whose white is `white` and samples of `dtype`.
@@ -167,7 +168,7 @@ class Scaling(NamedTuple):
         return cls(name, base, gain, divisor, offset, full, dtype, missing)
 
     def write(
-        self, values: npt.NDArray[Any], out: npt.NDArray[Any],
+        self, values: Array, out: Array,
         mask: npt.NDArray[np.bool_] | None = None,
     ) -> Lost:  # fmt: skip
         """Write the samples of values to `out`, of their shape; return what was lost.
@@ -177,13 +178,13 @@ class Scaling(NamedTuple):
         clipped = self._scaled(values, out)
         return Lost(clipped) if mask is None else self.mark(out, mask)._replace(clipped=clipped)
 
-    def loops(self, source: np.dtype[Any]) -> list[Wanted]:
+    def loops(self, source: Dtype) -> list[Wanted]:
         """The loops that writing the samples of values of a type needs."""
         if self.dtype.name not in _BY_LOOPS:
             return []
         return [scale_loop(source, self.dtype, self.gain, self.divisor, self.rule == "abs")]
 
-    def _scaled(self, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> int:
+    def _scaled(self, values: Array, out: Array) -> int:
         """Write the samples; return how many were clipped."""
         if out.dtype.name not in _BY_LOOPS:
             return self._scaled_wide(values, out)
@@ -192,7 +193,7 @@ class Scaling(NamedTuple):
             absolute=self.rule == "abs", divisor=self.divisor,
         )  # fmt: skip
 
-    def _scaled_wide(self, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> int:
+    def _scaled_wide(self, values: Array, out: Array) -> int:
         """As `_scaled`, in float64, to samples that are signed or have 32 bits and more."""
         bounds = np.iinfo(out.dtype)
         high = float(bounds.max)
@@ -216,7 +217,7 @@ class Scaling(NamedTuple):
         over_bands(len(values), max(1, _PIECE // max(1, values[:1].size)), rows)
         return int(lost.sum())
 
-    def mark(self, out: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> Lost:
+    def mark(self, out: Array, mask: npt.NDArray[np.bool_]) -> Lost:
         """Mark the missing samples; return how many there are."""
         if self.missing is not None:
             self.missing.put(out, mask)
@@ -242,7 +243,7 @@ class Scaling(NamedTuple):
         return "; ".join(found) or None
 
 
-def gain_of(rule: str, white: float, dtype: np.dtype[Any]) -> tuple[float, float]:
+def gain_of(rule: str, white: float, dtype: Dtype) -> tuple[float, float]:
     """The gain and offset of a rule, as far as they do not depend on the map."""
     name = check_rule(rule)[0]
     if name not in FIXED or not np.issubdtype(dtype, np.integer):
@@ -251,7 +252,7 @@ def gain_of(rule: str, white: float, dtype: np.dtype[Any]) -> tuple[float, float
     return scaling.gain / scaling.divisor, scaling.offset
 
 
-def limits_of(values: npt.NDArray[Any], rule: str, white: float) -> tuple[float, float]:
+def limits_of(values: Array, rule: str, white: float) -> tuple[float, float]:
     """The values that a rule makes black and white, as far as integers hold them."""
     name, percentile = check_rule(rule)
     if name == "signed":

@@ -2,9 +2,7 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.images.formats import sniff
@@ -13,6 +11,7 @@ from imgconv.images.limits import MAX_PIXELS, check_size, file_limit
 from imgconv.images.reading import first_of
 from imgconv.images.source import Source, is_zarr
 from imgconv.ops.rows import ArrayRows, RowSource
+from imgconv.typing import Dtype
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata
@@ -31,11 +30,11 @@ class Streamed(NamedTuple):
     notes: tuple[str, ...] = ()
     metadata: "Metadata | None" = None
     nodata: str | None = None
-    stored: "np.dtype[Any] | None" = None
+    stored: "Dtype | None" = None
     cmyk: bool = False
 
     @property
-    def sample_type(self) -> "np.dtype[Any]":
+    def sample_type(self) -> "Dtype":
         """The type of the file's samples, as of `Image`."""
         return self.stored or self.rows.dtype
 

@@ -4,13 +4,11 @@ A line is a row; numbers are separated by commas, semicolons, tabs or spaces; `#
 comment. An empty line begins the next channel, so that files written here are read back.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.images.image import Image
+from imgconv.typing import Array
 
 _SEPARATORS = str.maketrans(",;\t", "   ")
 
@@ -23,7 +21,7 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image:
         raise ImageError(
             f"{name}: not text (byte {error.start} is not UTF-8) and no image format that is known"
         ) from None
-    blocks: list[list[npt.NDArray[Any]]] = [[]]
+    blocks: list[list[Array]] = [[]]
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].translate(_SEPARATORS).split()
         if words:
@@ -51,7 +49,7 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image:
     return Image(pixels, name=name, format="TEXT")
 
 
-def _row(words: list[str], name: str, number: int) -> npt.NDArray[Any]:
+def _row(words: list[str], name: str, number: int) -> Array:
     try:
         return np.array([float(word) for word in words])
     except ValueError:
@@ -68,7 +66,7 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def encode(samples: npt.NDArray[Any], made: str) -> list[bytes]:
+def encode(samples: Array, made: str) -> list[bytes]:
     """Return the pieces of a `csv` or `txt` file, a channel after the other.
 
     samples: (H, W, C). Floats are written with the digits that bring back the same value; in
@@ -86,7 +84,7 @@ def encode(samples: npt.NDArray[Any], made: str) -> list[bytes]:
     return pieces
 
 
-def _words(row: npt.NDArray[Any]) -> list[str]:
+def _words(row: Array) -> list[str]:
     if not np.issubdtype(row.dtype, np.floating):
         return [str(value) for value in row.tolist()]
     # repr of the NumPy scalar is the shortest text for its own precision; 12.0 is shown as 12.
@@ -100,7 +98,7 @@ def _words(row: npt.NDArray[Any]) -> list[str]:
     ]
 
 
-def _aligned(plane: npt.NDArray[Any]) -> bytes:
+def _aligned(plane: Array) -> bytes:
     rows = [_words(row) for row in plane]
     widths = [max(len(word) for word in column) for column in zip(*rows, strict=True)]
     lines = [

@@ -7,12 +7,11 @@ Technical Notes (2002) for ICC L*a*b*; IEC 61966-2-1 for sRGB.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError
 from imgconv.images.color import from_linear
+from imgconv.typing import Array
 
-Array = npt.NDArray[Any]
 _COEFFICIENTS, _REFERENCE = 529, 532
 # Linear sRGB of XYZ whose white is D50, by Bradford's adaptation (Lindbloom).
 _FROM_D50 = np.array([

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.images import tiff_color, tiff_samples
 from imgconv.images.image import Image, holder, rounded_note
 from imgconv.jit import parallel
+from imgconv.typing import Array, Dtype
 
-Array = npt.NDArray[Any]
 _PHOTOMETRIC, _ORIENTATION, _TILE_WIDTH, _INK_SET, _SUBSAMPLING, _ICC = (
     262, 274, 322, 332, 530, 34675,
 )  # fmt: skip
@@ -122,7 +121,7 @@ class TiffFrame:
             self.chunks += [(int(o), int(c)) if o > 0 and c > 0 else None for o, c in pairs]
 
     @property
-    def stored(self) -> np.dtype[Any]:
+    def stored(self) -> Dtype:
         """The type that holds the samples unscaled."""
         width = max(self.bits)
         if self.kind == "f":

@@ -10,13 +10,13 @@ import os
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.images.metadata import Metadata
 from imgconv.images.tiff_pages import TiffPages, reported
 from imgconv.images.tiff_reader import TiffFrame
 from imgconv.jit import parallel
 from imgconv.ops.rows import ArrayRows
+from imgconv.typing import Array
 
 _BAND = 1 << 24  # bytes of samples a band: strips for every thread, little beside the filter's
 _MOST = 1 << 28  # of a band: a compressed strip beyond this is read whole or not at all
@@ -44,7 +44,7 @@ class TiffRows:
         self._band = self._none = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
         self._next = 0
 
-    def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
+    def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write the next rows; see `RowSource`."""
         count = len(out) if count is None else count
         given = self._band.rows_into(out, count)
@@ -62,7 +62,7 @@ class TiffRows:
         if above and row < self.height:
             self._band = ArrayRows(self._decoded()[above:])
 
-    def _decoded(self) -> npt.NDArray[Any]:
+    def _decoded(self) -> Array:
         """Decode the next band."""
         frame, top = self._frame, self._next
         self._next = min(top + self._step, self.height)

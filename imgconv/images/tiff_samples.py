@@ -18,11 +18,10 @@ import zlib
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError
+from imgconv.typing import Array
 
-Array = npt.NDArray[Any]
 DEFLATE = frozenset({8, 32946, 50013})
 BY_LIBTIFF = frozenset({5, 32773, 34925, 50000})
 BYTE_CODECS = frozenset({1}) | DEFLATE | BY_LIBTIFF

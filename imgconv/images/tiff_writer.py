@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import OutputError
 from imgconv.images.publish import Patch
 from imgconv.images.pyramid import Cascade, level_sizes
 from imgconv.jit import parallel
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
+from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata
@@ -46,7 +46,7 @@ _CLASSIC_END = 1 << 32
 
 
 def encode(
-    samples: npt.NDArray[Any], *, alpha: bool = False, note: str = "", icc: bytes | None = None,
+    samples: Array, *, alpha: bool = False, note: str = "", icc: bytes | None = None,
     metadata: "Metadata | None" = None, ome: bool = False, cmyk: bool = False,
 ) -> list[Any]:  # fmt: skip
     """Return the pieces of a file.
@@ -86,9 +86,7 @@ def encode_rows(
     yield Patch(0, _header(big, page.place))
 
 
-def encode_pages(
-    pages: Iterable[tuple[npt.NDArray[Any], dict[str, Any]]], count: int
-) -> Iterator[Any]:
+def encode_pages(pages: Iterable[tuple[Array, dict[str, Any]]], count: int) -> Iterator[Any]:
     """Yield the pieces of a file of `count` pages: samples and the options of `encode_rows`.
 
     The first page's record, and its description by ImageJ or OME, are of them all. Memory: one
@@ -180,7 +178,7 @@ def _page(
 
 
 def _entries(
-    shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, alpha: bool, icc: bytes | None,
+    shape: tuple[int, ...], dtype: Dtype, rows: int, alpha: bool, icc: bytes | None,
     cmyk: bool,
 ) -> Entries:  # fmt: skip
     """Tags but those of the strips' places: number → (type, values)."""
@@ -209,12 +207,12 @@ def _entries(
     return entries
 
 
-def _differenced(dtype: np.dtype[Any]) -> bool:
+def _differenced(dtype: Dtype) -> bool:
     """Whether rows are stored as differences, which readers undo in up to 32 bits."""
     return dtype.kind != "f" and dtype.itemsize <= 4
 
 
-def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
+def _deflated(samples: Array, rows: int) -> list[bytes]:
     tops = range(0, len(samples), rows)
     strips = [b""] * len(tops)
 
@@ -232,7 +230,7 @@ def _deflated(samples: npt.NDArray[Any], rows: int) -> list[bytes]:
 
 def _head(
     metadata: "Metadata | None", record: str, ome: bool, shape: tuple[int, ...],
-    dtype: np.dtype[Any], start: int, big: bool, pages: int = 1,
+    dtype: Dtype, start: int, big: bool, pages: int = 1,
 ) -> tuple[bytes, Entries]:  # fmt: skip
     """What stands behind the header, and the tags that describe the image."""
     if metadata is None and not ome:

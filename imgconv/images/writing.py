@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import OutputError, UsageError
 from imgconv.images.formats import Format
@@ -15,6 +14,7 @@ from imgconv.images.publish import Folder, joined
 from imgconv.jit.loop import Wanted
 from imgconv.ops.microkernels import png_rows
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
+from imgconv.typing import Array
 
 if TYPE_CHECKING:
     from imgconv.images.metadata import Metadata
@@ -24,7 +24,7 @@ _LARGE = 1 << 26  # bytes of samples from which on a TIFF is written in bands
 
 
 def encode(
-    samples: npt.NDArray[Any],
+    samples: Array,
     made: Format,
     *,
     alpha: bool = False,
@@ -195,7 +195,7 @@ def _counted(made: Format) -> str:
 
 
 def encode_archive(
-    named: dict[str, npt.NDArray[Any]], made: Format, metadata: dict[str, Any] | None = None
+    named: dict[str, Array], made: Format, metadata: dict[str, Any] | None = None
 ) -> Iterable[Any]:
     """Return the pieces of an NPZ or safetensors file of named arrays; metadata as in `encode`."""
     note = json.dumps(metadata, ensure_ascii=True) if metadata else ""
@@ -210,7 +210,7 @@ def encode_archive(
     return [buffer.getbuffer()]
 
 
-def _indexed(samples: npt.NDArray[Any]) -> tuple[Any, dict[str, Any]]:
+def _indexed(samples: Array) -> tuple[Any, dict[str, Any]]:
     """A GIF's picture of at most 255 colors and a transparent one, and how it is saved.
 
     Opacity is there or not: half of it and more is there.
@@ -227,7 +227,7 @@ def _indexed(samples: npt.NDArray[Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def _by_pillow(
-    samples: npt.NDArray[Any], made: Format, quality: int | None, icc: bytes | None, note: str,
+    samples: Array, made: Format, quality: int | None, icc: bytes | None, note: str,
     carried: "Metadata | None",
 ) -> bytes:  # fmt: skip
     from PIL import Image as Pillow

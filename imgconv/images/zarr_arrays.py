@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
 from imgconv.images import remote
@@ -22,6 +21,7 @@ from imgconv.images.pyramid import Cascade, check_level, level_sizes
 from imgconv.images.remote import is_url
 from imgconv.images.zarr_metadata import Node, largest_piece, read_node
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
+from imgconv.typing import Array, Dtype
 
 CHUNK = 512  # rows and columns of a written chunk
 _MEMORY = 1 << 28  # bytes that rows at hand may take where nobody says
@@ -63,7 +63,7 @@ class ZarrRows:
         kind = self._array.dtype
         if kind.kind not in "uif" or kind.itemsize > 8 or not self.channels:
             raise ImageError(f"{path}: Zarr of {kind.name}, expected whole or real numbers")
-        self.dtype: np.dtype[Any]
+        self.dtype: Dtype
         self.dtype, self.stored = holder(kind)
         down, across = (min(self._array.chunks[a], shape[a]) for a in self._order[:2])
         pixel = self.channels * (self._array.dtype.itemsize + self.dtype.itemsize)
@@ -97,7 +97,7 @@ class ZarrRows:
                 f"{max(size, band)} bytes, more than {limit}; --memory raises the limit"
             )
 
-    def rows_into(self, out: npt.NDArray[Any], count: int | None = None) -> int:
+    def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write the next rows; see `RowSource`."""
         count = len(out) if count is None else count
         given = self._band.rows_into(out, count)
@@ -124,7 +124,7 @@ class ZarrRows:
         """Begin at a row; chunks that end above it are not read."""
         self._next = row
 
-    def _block(self, top: int, end: int, left: int, right: int) -> npt.NDArray[Any]:
+    def _block(self, top: int, end: int, left: int, right: int) -> Array:
         """Decode rows top…end − 1 of columns left…right − 1."""
         place: list[Any] = [slice(None)] * self._array.ndim
         place[self._order[0]], place[self._order[1]] = slice(top, end), slice(left, right)
@@ -147,7 +147,7 @@ class ZarrRows:
 class _Spool:
     """Rows first…last − 1 of an image in a temporary file: blocks of columns, each row by row."""
 
-    def __init__(self, width: int, channels: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, width: int, channels: int, dtype: Dtype) -> None:
         self._shape, self._dtype = (width, channels), dtype
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self.clear(0, 0)
@@ -161,14 +161,14 @@ class _Spool:
         self._first, self._last, self._end = first, last, 0
         self._blocks: list[tuple[int, int, int]] = []  # first column, columns, place in the file
 
-    def put(self, block: npt.NDArray[Any], left: int) -> None:
+    def put(self, block: Array, left: int) -> None:
         """Keep the columns of a block (rows, columns, channels) from `left` on."""
         self._file.seek(self._end)
         self._file.write(np.ascontiguousarray(block).data.cast("B"))
         self._blocks.append((left, block.shape[1], self._end))
         self._end += block.nbytes
 
-    def rows(self, top: int, end: int) -> npt.NDArray[Any]:
+    def rows(self, top: int, end: int) -> Array:
         """Rows top…end − 1 of the image."""
         width, channels = self._shape
         out = np.empty((end - top, width, channels), self._dtype)
@@ -229,9 +229,7 @@ def write(
     _complete(folder, len(sizes), metadata)
 
 
-def write_frames(
-    folder: str, frames: Iterator[tuple[npt.NDArray[Any], dict[str, Any]]], count: int
-) -> None:
+def write_frames(folder: str, frames: Iterator[tuple[Array, dict[str, Any]]], count: int) -> None:
     """As `write`, of `count` frames (H, W, C) along a further axis t, with the options of `encode`.
 
     All have one shape. Memory: one frame and what makes the next.
@@ -249,7 +247,7 @@ def write_frames(
     _complete(folder, len(sizes), told.get("metadata"), stack=True)
 
 
-def _create(folder: str, level: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _create(folder: str, level: int, shape: tuple[int, ...], dtype: Dtype) -> None:
     """Make an array ([t,] c, y, x) whose samples are written later."""
     height, width = shape[-2:]
     others = len(shape) - 2

@@ -7,6 +7,7 @@ apart, hence registers.
 import functools
 import inspect
 import operator
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -510,6 +511,33 @@ def offsets(builder: Any, kind: Any, pointer: Any, index: Any) -> Any:
 @operation("pointer")
 def at(builder: Any, pointer: Any, index: Any) -> Any:
     return builder.gep(pointer.value, [index])
+
+
+@operation(lambda pointer, index, more: types.int64)
+def fetch_add(builder: Any, pointer: Any, index: Any, more: Any) -> Any:
+    place = builder.gep(pointer.value, [index])
+    return builder.atomic_rmw("add", place, more, "acq_rel")
+
+
+@operation(lambda pointer, index: types.int64)
+def load_shared(builder: Any, pointer: Any, index: Any) -> Any:
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+    return builder.load_atomic(builder.gep(pointer.value, [index]), "acquire", 8)
+
+
+@operation(None)
+def call(builder: Any, pointer: Any, index: Any, places: Any) -> None:
+    count, floats = places.places
+    read = [
+        builder.load(builder.gep(pointer.value, [builder.add(index, _LONG(place))]))
+        for place in range(1 + count + floats)
+    ]
+    for place in range(1 + count, 1 + count + floats):
+        read[place] = builder.bitcast(builder.trunc(read[place], _I32), ir.FloatType())
+    address, *values = read
+    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+    builder.call(builder.inttoptr(address, kind.as_pointer()), values)
 
 
 def _arithmetic(name: str, builder: Any, *values: Any) -> Any:

@@ -18,125 +18,81 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit import loop as jit
+from imgconv.jit import simd
 from imgconv.jit.capture import APART, SCRATCH, Call, Tape
-from imgconv.jit.loop import Built, Emitter, loop
+from imgconv.jit.loop import Built, loop
 from imgconv.jit.parallel import over_bands
+from imgconv.jit.record import dtype_of, record
 
 LINE = 64  # bytes
-RECORD = 32  # numbers a call: address, count of integers, integers, then FLOATS of float32
+RECORD = 32  # numbers a call: address, integers, FLOATS of float32
 FLOATS = 2
-MOST = RECORD - 2 - FLOATS
+MOST = RECORD - 1 - FLOATS
 DONE = 8  # the counter of tasks that are done, in another cache line than that of taken ones
 _APART = ("x86_64", "amd64", "aarch64", "arm64")
 SPINS = 64  # looks at a counter until another process gets the core: 3 µs
 
 
-def _take() -> Emitter:
-    """Emit: result[0] = counters[at]; counters[at] += more, at once for all threads."""
+@record
+class Task(NamedTuple):
+    """Calls first…end − 1, once `before` tasks are done; image: which one they are for, or −1."""
 
-    def emit(builder, counters, at, more, result):  # type: ignore[no-untyped-def]
-        place = builder.gep(counters, [at])
-        builder.store(builder.atomic_rmw("add", place, more, "acq_rel"), result)
-
-    return Emitter("i64* i64 i64 i64*", emit)
-
-
-def _nothing() -> Any:
-    from llvmlite import ir
-
-    return ir.FunctionType(ir.VoidType(), [])
+    first: int
+    end: int
+    before: int
+    image: int
 
 
-def _look() -> Emitter:
-    """Emit: result[0] = counters[at], after a pause."""
+@record
+class Move(NamedTuple):
+    """What stands at `place` of the records: `base` for image 0, `step` more for each next one."""
 
-    def emit(builder, counters, at, result):  # type: ignore[no-untyped-def]
-        if platform.machine().lower() in _APART[:2]:
-            builder.call(
-                builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), _nothing()), []
-            )
-        value = builder.load_atomic(builder.gep(counters, [at]), "acquire", 8)
-        builder.store(value, result)
-
-    return Emitter("i64* i64 i64*", emit)
-
-
-def _call() -> Emitter:
-    """Emit the call that records[at…] describes."""
-
-    def emit(builder, records, at):  # type: ignore[no-untyped-def]
-        from llvmlite import ir
-
-        i64 = ir.IntType(64)
-
-        def field(number: int) -> Any:
-            return builder.load(builder.gep(records, [builder.add(at, i64(number))]))
-
-        done = builder.append_basic_block("call.done")
-        address = field(0)
-        # Integers and floats are counted apart (System V's and ARM's ways of calling), and what a
-        # function does not ask for does no harm.
-        floats = [
-            builder.bitcast(builder.trunc(field(2 + MOST + number), ir.IntType(32)), ir.FloatType())
-            for number in range(FLOATS)
-        ]
-        switch = builder.switch(field(1), done)
-        for count in range(1, MOST + 1):
-            block = builder.append_basic_block(f"call.{count}")
-            switch.add_case(i64(count), block)
-            builder.position_at_end(block)
-            kind = ir.FunctionType(ir.VoidType(), [i64] * count + [ir.FloatType()] * FLOATS)
-            function = builder.inttoptr(address, kind.as_pointer())
-            builder.call(function, [*(field(2 + number) for number in range(count)), *floats])
-            builder.branch(done)
-        builder.position_at_end(done)
-
-    return Emitter("i64* i64", emit)
+    place: int
+    base: int
+    step: int
 
 
 @loop
 def play() -> Built:
-    """Take tasks while there are any. own: room for a number of this thread.
+    """Take tasks while there are any.
 
-    tasks: (first call, end, tasks that have to be done before, image or −1) of each.
-    moves: (place in records, what stands there for image 0, step to the next image) of each.
+    records: the calls, RECORD numbers each. breathe: the call that offers the core to others.
     """
-    take, look, call = _take(), _look(), _call()
+    # Integers and floats are counted apart (System V's and ARM's ways of calling), and what a
+    # function does not ask for does no harm.
+    numbers = simd.Places(MOST, FLOATS)
 
-    def body(counters, own, tasks, records, moves, total, moved, breathe):  # type: ignore[no-untyped-def]
-        take(counters, 0, 1, own)
-        task = own[0]
-        while task < total:
-            look(counters, DONE, own)
+    def body(counters, tasks, records, moves, total, moved, breathe):  # type: ignore[no-untyped-def]
+        number = simd.fetch_add(counters, 0, 1)
+        while number < total:
+            task = tasks[number]
             looks = 0
-            while own[0] < tasks[4 * task + 2]:
+            while simd.load_shared(counters, DONE) < task.before:
                 looks += 1
                 if looks % SPINS == 0 and breathe[0] != 0:
-                    call(breathe, 0)
-                look(counters, DONE, own)
-            image = tasks[4 * task + 3]
-            if image >= 0:
+                    simd.call(breathe, 0, numbers)
+            if task.image >= 0:
                 for i in range(moved):
-                    records[moves[3 * i]] = moves[3 * i + 1] + image * moves[3 * i + 2]
-            for number in range(tasks[4 * task], tasks[4 * task + 1]):
-                call(records, number * RECORD)
-            take(counters, DONE, 1, own)
-            take(counters, 0, 1, own)
-            task = own[0]
+                    move = moves[i]
+                    records[move.place] = move.base + task.image * move.step
+            for k in range(task.first, task.end):
+                simd.call(records, k * RECORD, numbers)
+            simd.fetch_add(counters, DONE, 1)
+            number = simd.fetch_add(counters, 0, 1)
 
-    return "i64* i64* i64* i64* i64* i64 i64 i64*", body
+    return "i64* Task* i64* Move* i64 i64 i64*", body
 
 
 @functools.cache
 def _breath() -> npt.NDArray[np.int64]:
     """A record of the call that offers the core to others; of none where there is no such call."""
-    record = np.zeros(RECORD, np.int64)
+    call = np.zeros(RECORD, np.int64)
     try:
         offer = ctypes.CDLL(None).sched_yield
     except (OSError, TypeError, AttributeError):
-        return record
-    record[:3] = ctypes.cast(offer, ctypes.c_void_p).value or 0, 1, 0
-    return record
+        return call
+    call[0] = ctypes.cast(offer, ctypes.c_void_p).value or 0
+    return call
 
 
 class Region(NamedTuple):
@@ -171,10 +127,10 @@ def _table(calls: Sequence[Call]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np
         pairs = [*zip(call.kinds, call.values, strict=True)]
         whole = [(kind, value) for kind, value in pairs if kind != "f32"]
         floats = np.array([value for kind, value in pairs if kind == "f32"], np.float32)
-        values[row, :2] = call.address, len(whole)
-        values[row, 2 : 2 + len(whole)] = [value or 0 for _, value in whole]
-        pointer[row, 2 : 2 + len(whole)] = [kind.endswith("*") for kind, _ in whole]
-        values[row, 2 + MOST :][: len(floats)] = floats.view(np.int32)
+        values[row, 0] = call.address
+        values[row, 1 : 1 + len(whole)] = [value or 0 for _, value in whole]
+        pointer[row, 1 : 1 + len(whole)] = [kind.endswith("*") for kind, _ in whole]
+        values[row, 1 + MOST :][: len(floats)] = floats.view(np.int32)
     return values, pointer
 
 
@@ -207,7 +163,7 @@ class Program:
         for stage in chains:
             tasks += [(first, end, done, -1) for first, end in stage]
             done += len(stage)
-        self._tasks = np.array(tasks, np.int64).reshape(-1, 4)
+        self._tasks = np.array(tasks, dtype_of(Task))
         values, pointer = _table(tape.calls)
         self._memory = np.empty(own + LINE, np.uint8)
         begin = _aligned(self._memory)
@@ -247,11 +203,10 @@ class Program:
             for number in range(numbers.max(initial=-1) + 1)
         ]
         self._counters = np.zeros(2 * DONE, np.int64)
-        self._own = np.zeros((self._threads, DONE), np.int64)
         loop = play()
         self._enter = [
             loop.fix(
-                self._counters, self._own[thread], self._tasks, tables[thread], tables[-1],
+                self._counters, self._tasks, tables[thread], tables[-1].view(dtype_of(Move)),
                 len(self._tasks), len(moves), _breath(),
             )
             for thread in range(self._threads)

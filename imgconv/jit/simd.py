@@ -65,6 +65,13 @@ All are done lane by lane unless said otherwise. The cost is that of a CPU with 
 | unaligned(T, p, i)              | how many elements from p[i] on come before one | 4            |
 |                                 | that is aligned to a vector                    |              |
 | at(p, i)                        | a pointer to p[i]                              | 0            |
+| fetch_add(p, i, n)              | what the integer p[i] was before n was added,  | 1, some 5 ns |
+|                                 | at once for all threads                        |              |
+| load_shared(p, i)               | p[i], then what was stored before it was added | 2            |
+|                                 | to; after a pause, for loops that wait         |              |
+| call(p, i, Places(n, m))        | calls the address p[i] with the integers       | n + m        |
+|                                 | p[i + 1], …, of which it may ask for fewer     |              |
+|                                 | than n, and m float32 in the integers after    |              |
 
 Sums and products may fuse with each other and nothing else is relaxed, so NaN, infinities, signed
 zeros and the order of sums are as written. `lowering` has the LLVM of each operation; nothing else

@@ -5,19 +5,17 @@ of one step are the next one's input; channels are filtered one by one, as `appl
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import UsageError
+from imgconv.typing import Array
 
 if TYPE_CHECKING:
     from imgconv.bank import Kernel
     from imgconv.networks.graph import Graph
     from imgconv.networks.layers import Layer
-
-Array = npt.NDArray[Any]
 
 
 class Step(NamedTuple):

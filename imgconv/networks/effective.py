@@ -15,11 +15,12 @@ import numpy as np
 from imgconv.errors import ModelError
 from imgconv.networks import layers
 from imgconv.networks.graph import Graph
-from imgconv.networks.layers.base import Array, Layer, Shape
+from imgconv.networks.layers.base import Layer, Shape
 from imgconv.networks.layers.functions import Reduce
 from imgconv.networks.layers.image import Gray, KernelFilter
 from imgconv.networks.layers.tensors import Reshape, Slice, Split
 from imgconv.networks.layers.wrappers import Bound
+from imgconv.typing import Array
 
 # An activation that is 0 for half of its inputs lets half of the squares through.
 _HALVING = ("relu", "relu6", "leaky-relu", "elu", "silu", "gelu", "hard-swish")

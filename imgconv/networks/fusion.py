@@ -16,7 +16,6 @@ from imgconv.networks.graph import Graph, Node
 from imgconv.networks.layers import (
     Activation,
     Add,
-    Array,
     BatchNorm2d,
     Conv2d,
     ConvTranspose2d,
@@ -29,6 +28,7 @@ from imgconv.networks.layers import (
 )
 from imgconv.networks.layers.wrappers import Bound
 from imgconv.networks.replay import Replayed
+from imgconv.typing import Array
 
 
 class FusedGraph:

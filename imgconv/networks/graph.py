@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from imgconv.errors import ModelError, ShapeError
-from imgconv.networks.layers.base import Array, Layer, Shape
+from imgconv.networks.layers.base import Layer, Shape
+from imgconv.typing import Array
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from imgconv.networks import layers
-from imgconv.networks.chain import Array, Step, graph_of
+from imgconv.networks.chain import Step, graph_of
 from imgconv.networks.graph import named
 from imgconv.networks.layers.base import Layer
 from imgconv.networks.layers.image import Gray, KernelFilter, interleaved, planar
 from imgconv.ops.missing import Mask, pool_masked
+from imgconv.typing import Array
 
 _POINTWISE = (layers.Activation, layers.Identity, layers.Dropout)
 _POOLS: dict[type[Layer], str] = {

@@ -4,12 +4,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ModelError, UsageError
 from imgconv.shapes import Pair
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

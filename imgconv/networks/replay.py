@@ -24,8 +24,9 @@ from imgconv.jit.parallel import num_threads
 from imgconv.jit.replay import LINE, Program, Region, takes
 from imgconv.networks import layers
 from imgconv.networks.graph import Graph, Node, named
-from imgconv.networks.layers.base import Array, Layer, Shape
+from imgconv.networks.layers.base import Layer, Shape
 from imgconv.networks.layers.tensors import Reshape, Transpose
+from imgconv.typing import Array
 
 # Layers whose every number is computed by a loop, where their inputs are float32 without gaps.
 _COMPILED: tuple[type[Layer], ...] = (

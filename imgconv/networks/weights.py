@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from imgconv import npy
 from imgconv.errors import ModelError
 from imgconv.marks import PICKLED, PREFIX, kind_of
 from imgconv.networks.graph import Graph
-from imgconv.networks.layers import Array, BatchNorm2d, InstanceNorm2d, Shape
+from imgconv.networks.layers import BatchNorm2d, InstanceNorm2d, Shape
+from imgconv.typing import Array, Dtype
 
 # PyTorch keeps how many batches made the statistics; evaluation has no use for it.
 _IGNORED = ("*num_batches_tracked",)
@@ -31,7 +32,7 @@ class Stored:
     """An array in a file: its shape and type, and how to get it."""
 
     shape: Shape
-    dtype: np.dtype[Any]
+    dtype: Dtype
     load: Callable[[], Array]
 
 

@@ -5,12 +5,12 @@ The tables are in colormaps.csv, whose sources tests/make_colormaps.py names.
 
 import os
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import UsageError
+from imgconv.typing import Array
 
 NAMES = ("gray", "viridis", "magma", "coolwarm")
 DIVERGING = ("coolwarm",)
@@ -44,7 +44,7 @@ def default_rule(name: str) -> str:
     return "symmetric" if name in DIVERGING else "minmax"
 
 
-def colorize(samples: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
+def colorize(samples: Array, name: str) -> npt.NDArray[np.uint8]:
     """Colours (H, W, 3) of bytes (H, W) or (H, W, 1)."""
     colors: npt.NDArray[np.uint8] = table(name)[samples.reshape(samples.shape[:2])]
     return colors

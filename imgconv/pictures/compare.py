@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ShapeError
+from imgconv.typing import Array
 
 # Window and constants of Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment: From Error
 # Visibility to Structural Similarity", IEEE TIP 2004: 11×11 Gaussian of σ = 1.5, K1, K2.
@@ -41,7 +42,7 @@ class Comparison:
 
 
 def compare(
-    first: npt.NDArray[Any], second: npt.NDArray[Any], full_scale: float
+    first: Array, second: Array, full_scale: float
 ) -> tuple[Comparison, npt.NDArray[np.float32]]:
     """Compare two (H, W, C) images; return the numbers and the map of absolute differences.
 
@@ -72,7 +73,7 @@ def compare(
     )
 
 
-def ssim(first: npt.NDArray[Any], second: npt.NDArray[Any], full_scale: float) -> float:
+def ssim(first: Array, second: Array, full_scale: float) -> float:
     """Mean structural similarity of two (H, W, C) images (Wang et al. 2004), borders left out.
 
     Images smaller than the 11×11 window use all pixels.
@@ -82,11 +83,11 @@ def ssim(first: npt.NDArray[Any], second: npt.NDArray[Any], full_scale: float) -
     taps = np.exp(-0.5 * (np.arange(-SSIM_RADIUS, SSIM_RADIUS + 1) / SSIM_SIGMA) ** 2)
     window = np.outer(taps, taps) / taps.sum() ** 2
 
-    def blur(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        maps: npt.NDArray[Any] = filter_image(
+    def blur(values: Array) -> Array:
+        maps: Array = filter_image(
             values, window[None, None], padding_mode="symmetric", out_dtype=np.float64
         )
-        blurred: npt.NDArray[Any] = maps[0]
+        blurred: Array = maps[0]
         return blurred
 
     a, b = first.astype(np.float64), second.astype(np.float64)
@@ -103,6 +104,6 @@ def ssim(first: npt.NDArray[Any], second: npt.NDArray[Any], full_scale: float) -
     return float(score.mean())
 
 
-def _size(pixels: npt.NDArray[Any]) -> str:
+def _size(pixels: Array) -> str:
     height, width, channels = pixels.shape
     return f"{width}×{height} with {channels} channels"

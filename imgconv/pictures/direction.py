@@ -1,16 +1,13 @@
 """The direction of a gradient as hue, its strength as brightness."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import UsageError
+from imgconv.typing import Array
 
 
-def direction(
-    responses: npt.NDArray[Any], weights: npt.NDArray[Any], name: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def direction(responses: Array, weights: Array, name: str) -> tuple[Array, Array]:
     """Return (degrees, magnitude), each (H, W), of a gradient filtered by K kernels.
 
     responses: (K, H, W). weights: (K, kH, kW). Degrees are 0 … 360 in the direction of growing
@@ -34,7 +31,7 @@ def direction(
     return degrees, np.sqrt(np.square(responses).sum(axis=0))
 
 
-def hue(degrees: npt.NDArray[Any], value: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def hue(degrees: Array, value: Array) -> npt.NDArray[np.float64]:
     """RGB (H, W, 3) of hue (H, W) in degrees at full saturation and a value in the same units.
 
     Source of the piecewise linear form: A. R. Smith, "Color Gamut Transform Pairs", SIGGRAPH 1978.

@@ -1,7 +1,6 @@
 """What one unit sees, drawn on the image: the theoretical field and the effective one."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +8,7 @@ import numpy.typing as npt
 from imgconv.pictures.colormaps import table
 from imgconv.pictures.layout import Layout
 from imgconv.pictures.sheet import Tile, draw
+from imgconv.typing import Array
 
 SIDE = 448
 _LINE = (217, 72, 15)
@@ -34,7 +34,7 @@ class Spread:
         return sides[0], sides[1], sides[2], sides[3]
 
 
-def spread_of(weights: npt.NDArray[Any]) -> Spread:
+def spread_of(weights: Array) -> Spread:
     """Mean and two standard deviations of a field's weights (H, W)."""
     total = float(weights.sum(dtype=np.float64)) or 1.0
     middles, reaches = [], []
@@ -50,7 +50,7 @@ def spread_of(weights: npt.NDArray[Any]) -> Spread:
 def draw_fields(
     shown: npt.NDArray[np.uint8],
     region: Region,
-    weights: npt.NDArray[Any] | None,
+    weights: Array | None,
     title: str,
 ) -> npt.NDArray[np.uint8]:
     """Return a picture of the network's input (H, W, 1 or 3) with a unit's region on it.
@@ -70,9 +70,7 @@ def draw_fields(
     return draw(tiles, Layout(columns=len(tiles), tile=max(image.shape[:2])))
 
 
-def _effective(
-    image: npt.NDArray[Any], region: Region, weights: npt.NDArray[Any], factor: int
-) -> Tile:
+def _effective(image: Array, region: Region, weights: Array, factor: int) -> Tile:
     # The root makes the tails of the bell visible.
     strength = np.sqrt(weights / (float(weights.max()) or 1.0))
     index = np.rint(_grown(strength, factor) * 255).astype(np.uint8)
@@ -84,7 +82,7 @@ def _effective(
     return _tile(f"effective: most within {_size(spread)} (2 deviations)", picture, spread)
 
 
-def _tile(label: str, picture: npt.NDArray[Any], region: Region) -> Tile:
+def _tile(label: str, picture: Array, region: Region) -> Tile:
     note = f"rows {region[0]} to {region[1]}, columns {region[2]} to {region[3]}"
     return Tile(label, np.rint(picture).astype(np.uint8), note)
 
@@ -93,13 +91,13 @@ def _size(region: Region) -> str:
     return f"{region[1] - region[0] + 1}×{region[3] - region[2] + 1}"
 
 
-def _grown(plane: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+def _grown(plane: Array, factor: int) -> Array:
     return plane.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _outlined(
-    picture: npt.NDArray[Any], region: Region, factor: int, color: tuple[int, int, int] = _LINE
-) -> npt.NDArray[Any]:
+    picture: Array, region: Region, factor: int, color: tuple[int, int, int] = _LINE
+) -> Array:
     """The picture with the inner edge of a region, two pixels wide."""
     out = picture.copy()
     top, left = factor * region[0], factor * region[2]

@@ -13,6 +13,7 @@ from imgconv.pictures.colormaps import colorize, table
 from imgconv.pictures.explain_text import number
 from imgconv.pictures.layout import Layout
 from imgconv.pictures.lettering import drawable, fit, font
+from imgconv.typing import Array
 
 GUTTER = 8
 LINE = 16
@@ -43,7 +44,7 @@ class Shown:
     """A map (H, W, C) with its label and `--scale`."""
 
     label: str
-    values: npt.NDArray[Any]
+    values: Array
     rule: str
 
 
@@ -132,7 +133,7 @@ def _planes(shown: Shown, colormap: str | None) -> list[Shown]:
     ]
 
 
-def range_note(values: npt.NDArray[Any]) -> str:
+def range_note(values: Array) -> str:
     """The values that a map spans, as its caption says it."""
     finite = values[np.isfinite(values)]
     if not finite.size:

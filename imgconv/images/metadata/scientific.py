@@ -5,9 +5,7 @@ specification" of the Open Microscopy Environment.
 """
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
 from imgconv.images.metadata import xmp
 from imgconv.images.metadata.exif import Broken
 from imgconv.images.metadata.geo import Grid
+from imgconv.typing import Dtype
 
 _MICROMETERS = {
     "micron": 1.0, "microns": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00B5m": 1.0,
@@ -69,7 +68,7 @@ def calibration_of(
 
 
 def description(
-    calibration: Calibration, shape: tuple[int, int, int], dtype: np.dtype[Any], pages: int
+    calibration: Calibration, shape: tuple[int, int, int], dtype: Dtype, pages: int
 ) -> str:
     """The description of a result of `pages` pages (H, W, C)."""
     if calibration.kind == "ome":
@@ -85,7 +84,7 @@ def _lines(text: str) -> list[tuple[str, str]]:
 
 
 def ome_description(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], pages: int = 1,
+    shape: tuple[int, int, int], dtype: Dtype, pages: int = 1,
     calibration: Calibration | None = None, words: str = "",
 ) -> str:  # fmt: skip
     """The description that makes a TIFF of such pages an OME-TIFF.
@@ -128,7 +127,7 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _type(dtype: np.dtype[Any]) -> str:
+def _type(dtype: Dtype) -> str:
     return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
 
 
@@ -194,7 +193,7 @@ def _pixel(image: "Element") -> tuple[Fraction, Fraction] | None:
 
 
 def _adjusted_ome(
-    calibration: Calibration, shape: tuple[int, int, int], dtype: np.dtype[Any], pages: int
+    calibration: Calibration, shape: tuple[int, int, int], dtype: Dtype, pages: int
 ) -> str:
     """The XML with the one image that was read, as the result's pages are."""
     from xml.etree import ElementTree

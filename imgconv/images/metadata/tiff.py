@@ -43,6 +43,7 @@ from imgconv.images.metadata.exif import (
 )
 from imgconv.images.metadata.geo import Grid
 from imgconv.images.metadata.scientific import Calibration, calibration_of
+from imgconv.typing import Dtype
 
 RECORD = 65333  # of those that TIFF leaves for private use
 _XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
@@ -251,7 +252,7 @@ def _has_iptc(blocks: bytes) -> bool:
 
 def head_of(
     metadata: Metadata | None, record: str, ome: bool, shape: tuple[int, int, int],
-    dtype: np.dtype[Any], start: int, directory: Callable[..., bytes], pages: int = 1,
+    dtype: Dtype, start: int, directory: Callable[..., bytes], pages: int = 1,
 ) -> Head:  # fmt: skip
     """What a file holds of metadata: bytes that are to stand at `start`, and its page's tags.
 
@@ -289,7 +290,7 @@ def head_of(
 
 def _describe(
     found: dict[int, Value], metadata: Metadata, record: str, ome: bool,
-    shape: tuple[int, int, int], dtype: np.dtype[Any], pages: int,
+    shape: tuple[int, int, int], dtype: Dtype, pages: int,
 ) -> None:  # fmt: skip
     """Settle the description: OME's or ImageJ's of these pages, or the input's.
 
@@ -347,7 +348,7 @@ def _groups(
     return prefix + b"\0" * (len(prefix) % 2), pointers
 
 
-def _holds(dtype: np.dtype[Any], text: str) -> bool:
+def _holds(dtype: Dtype, text: str) -> bool:
     """Whether samples can have the value that a nodata tag names."""
     try:
         number = float(text)

@@ -13,17 +13,9 @@ import numpy as np
 
 from imgconv.networks.architectures.base import Family, Network
 from imgconv.networks.builder import Builder
-from imgconv.networks.layers import (
-    Activation,
-    Array,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Layer,
-    Linear,
-    Shape,
-)
+from imgconv.networks.layers import Activation, AvgPool2d, Conv2d, Flatten, Layer, Linear, Shape
 from imgconv.networks.preprocess import Preprocess
+from imgconv.typing import Array
 
 CITATION = (
     "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document "

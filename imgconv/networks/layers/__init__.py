@@ -4,7 +4,7 @@ Each states its parameters, its output's shape and what a unit sees, and compute
 into `compute`. Compiled operations are imported when a layer runs.
 """
 
-from imgconv.networks.layers.base import Array, Layer, Reach, Shape
+from imgconv.networks.layers.base import Layer, Reach, Shape
 from imgconv.networks.layers.convolution import (
     Conv2d,
     ConvTranspose2d,
@@ -32,7 +32,7 @@ from imgconv.networks.layers.pooling import (
 )
 
 __all__ = [
-    "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "Array", "AvgPool2d",
+    "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "AvgPool2d",
     "BatchNorm2d", "Concat", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten",
     "Identity", "InstanceNorm2d", "LPPool2d", "Layer", "Linear", "LocalResponseNorm",
     "MaxPool2d", "MinPool2d", "Mul", "Reach", "ResidualConv2d", "Shape", "Softmax",

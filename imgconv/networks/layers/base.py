@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,8 @@ import numpy.typing as npt
 from imgconv import shapes
 from imgconv.errors import ModelError, ShapeError
 from imgconv.ops.borders import index_map
+from imgconv.typing import Array
 
-Array = npt.NDArray[Any]
 Places = npt.NDArray[np.int64]
 Shape = tuple[int, ...]
 Ints = int | Sequence[int]

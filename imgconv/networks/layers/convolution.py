@@ -11,7 +11,6 @@ from imgconv import shapes
 from imgconv.errors import ShapeError
 from imgconv.networks.layers.base import (
     NOWHERE,
-    Array,
     Ints,
     Layer,
     Padding,
@@ -22,6 +21,7 @@ from imgconv.networks.layers.base import (
     padded,
 )
 from imgconv.networks.layers.pointwise import Add
+from imgconv.typing import Array
 
 
 @dataclass(frozen=True, eq=False)

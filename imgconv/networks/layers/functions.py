@@ -9,17 +9,10 @@ from typing import Any
 import numpy as np
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import (
-    Array,
-    Everything,
-    Layer,
-    Reach,
-    Shape,
-    all_of,
-    along,
-)
+from imgconv.networks.layers.base import Everything, Layer, Reach, Shape, all_of, along
 from imgconv.networks.layers.pointwise import Elementwise
 from imgconv.networks.layers.tensors import axis_of
+from imgconv.typing import Array
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from imgconv import shapes
-from imgconv.networks.layers.base import Array, Layer, Places, Reach, Shape, image_shape, padded
+from imgconv.networks.layers.base import Layer, Places, Reach, Shape, image_shape, padded
+from imgconv.typing import Array
 
 
 def interleaved(maps: Array) -> Array:

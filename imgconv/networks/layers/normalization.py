@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Array, Layer, Reach, Shape, all_of, image_shape
+from imgconv.networks.layers.base import Layer, Reach, Shape, all_of, image_shape
 from imgconv.shapes import check_groups
+from imgconv.typing import Array
 
 
 @dataclass(frozen=True, eq=False)

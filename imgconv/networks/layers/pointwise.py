@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Array, Layer, Reach, Shape, along
+from imgconv.networks.layers.base import Layer, Reach, Shape, along
+from imgconv.typing import Array
 
 
 @dataclass(frozen=True, eq=False)

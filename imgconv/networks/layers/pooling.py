@@ -8,16 +8,8 @@ from typing import Any
 import numpy as np
 
 from imgconv import shapes
-from imgconv.networks.layers.base import (
-    NOWHERE,
-    Array,
-    Ints,
-    Layer,
-    Places,
-    Reach,
-    Shape,
-    image_shape,
-)
+from imgconv.networks.layers.base import NOWHERE, Ints, Layer, Places, Reach, Shape, image_shape
+from imgconv.typing import Array
 
 
 @dataclass(frozen=True, eq=False)

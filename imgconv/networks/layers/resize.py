@@ -12,8 +12,9 @@ from fractions import Fraction
 import numpy as np
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import NOWHERE, Array, Layer, Places, Shape
+from imgconv.networks.layers.base import NOWHERE, Layer, Places, Shape
 from imgconv.ops.arrays import readable
+from imgconv.typing import Array
 
 COORDINATES = (
     "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",

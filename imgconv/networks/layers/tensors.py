@@ -10,17 +10,8 @@ from fractions import Fraction
 import numpy as np
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import (
-    NOWHERE,
-    POINT,
-    Array,
-    Layer,
-    Places,
-    Reach,
-    Shape,
-    all_of,
-    padded,
-)
+from imgconv.networks.layers.base import NOWHERE, POINT, Layer, Places, Reach, Shape, all_of, padded
+from imgconv.typing import Array
 
 
 def axis_of(axis: int, ndim: int, operation: str) -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgconv.errors import ShapeError
-from imgconv.networks.layers.base import Array, Everything, Layer, Shape
+from imgconv.networks.layers.base import Everything, Layer, Shape
+from imgconv.typing import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,11 @@ import numpy as np
 
 from imgconv.errors import ModelError, ShapeError
 from imgconv.networks.graph import Graph, Node, topological
-from imgconv.networks.layers import Array, Layer, Shape
+from imgconv.networks.layers import Layer, Shape
 from imgconv.networks.layers.tensors import Constant
 from imgconv.networks.layers.wrappers import Bound
 from imgconv.networks.onnx.reading import MAX_ELEMENTS, Model, Operation
+from imgconv.typing import Array
 
 # Elements of all constants that folding may make: 2 GiB of float32, four times VGG-19's weights,
 # which ONNX's own models fill in so.

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from imgconv.errors import ShapeError
 from imgconv.networks.graph import Graph
-from imgconv.networks.layers import Array, Shape
+from imgconv.networks.layers import Shape
 from imgconv.networks.onnx import pointwise, reductions, tensors, windows
 from imgconv.networks.onnx.folding import fold
 from imgconv.networks.onnx.reading import Model, read_model
+from imgconv.typing import Array
 
 # Importing them registers their operators.
 BUILDERS = (pointwise, reductions, tensors, windows)

@@ -14,7 +14,6 @@ from imgconv.errors import ModelError
 from imgconv.networks.layers import (
     Activation,
     Add,
-    Array,
     Dropout,
     Identity,
     Layer,
@@ -31,6 +30,7 @@ from imgconv.networks.layers.functions import (
 from imgconv.networks.layers.tensors import axis_of
 from imgconv.networks.layers.wrappers import Viewed
 from imgconv.networks.onnx.folding import Call, Use, operator
+from imgconv.typing import Array
 
 Of = Callable[..., Any]
 

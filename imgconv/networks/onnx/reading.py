@@ -15,7 +15,7 @@ import numpy as np
 
 from imgconv.errors import ModelError
 from imgconv.marks import PICKLED, PREFIX, kind_of
-from imgconv.networks.layers import Array
+from imgconv.typing import Array, Dtype
 
 OLDEST = 6  # its exporters' models differ from opset 7 only where they broadcast
 # The last opset whose operators these are; newer ones so far only widened their types.
@@ -299,7 +299,7 @@ def _array(tensor: Any, path: str | Path) -> Array:
     return array.astype(np.float32) if name in ("FLOAT16", "BFLOAT16") else array
 
 
-def _external(tensor: Any, dtype: np.dtype[Any], shape: tuple[int, ...], path: str | Path) -> Array:
+def _external(tensor: Any, dtype: Dtype, shape: tuple[int, ...], path: str | Path) -> Array:
     """An array in a file beside the model, memory-mapped."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")

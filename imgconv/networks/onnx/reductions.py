@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.networks.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d, Array
+from imgconv.networks.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d
 from imgconv.networks.layers.functions import ArgReduce, Function, Reduce, TopK
 from imgconv.networks.onnx.folding import Call, Use, operator
+from imgconv.typing import Array, Dtype
 
 Of = Callable[..., Any]
 
 
-def _empty_safe(function: Of, edge: Callable[[np.dtype[Any]], Any]) -> Of:
+def _empty_safe(function: Of, edge: Callable[[Dtype], Any]) -> Of:
     """A maximum or minimum that is the type's own limit where there is nothing to compare."""
 
     def apply(x: Array, **options: Any) -> Any:
@@ -24,8 +25,8 @@ def _empty_safe(function: Of, edge: Callable[[np.dtype[Any]], Any]) -> Of:
     return apply
 
 
-def _limit(sign: int) -> Callable[[np.dtype[Any]], Any]:
-    def edge(dtype: np.dtype[Any]) -> Any:
+def _limit(sign: int) -> Callable[[Dtype], Any]:
+    def edge(dtype: Dtype) -> Any:
         if dtype.kind == "f":
             return sign * np.inf
         if dtype.kind == "b":

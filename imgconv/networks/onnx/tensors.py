@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from imgconv.errors import ModelError
-from imgconv.networks.layers import Array, Concat, Flatten, Identity, Layer, Shape
+from imgconv.networks.layers import Concat, Flatten, Identity, Layer, Shape
 from imgconv.networks.layers.resize import Resize
 from imgconv.networks.layers.tensors import (
     Cast,
@@ -28,6 +28,7 @@ from imgconv.networks.layers.tensors import (
 )
 from imgconv.networks.onnx.folding import Call, Use, operator
 from imgconv.networks.onnx.reading import MAX_ELEMENTS, import_onnx
+from imgconv.typing import Array
 
 
 def _constant(value: Any) -> Use:

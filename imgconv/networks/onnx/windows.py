@@ -14,7 +14,6 @@ from imgconv.errors import ModelError
 from imgconv.networks.layers import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
-    Array,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -32,6 +31,7 @@ from imgconv.networks.layers.tensors import axis_of
 from imgconv.networks.layers.wrappers import Fed, Viewed
 from imgconv.networks.onnx.folding import Call, Use, operator
 from imgconv.shapes import extent
+from imgconv.typing import Array
 
 LARGEST = 1 << 16  # kernel, stride or dilation: more than any map that fits
 

@@ -46,7 +46,7 @@ def _gather(real: str) -> Helper:
     places: where each row begins in the source, or NOWHERE for a row of fill.
     """
 
-    side, convert = microkernel.lanes(real), microkernel.converted_rows(real)
+    side, convert = microkernel.lanes(real), microkernel.converted_rows(real, NOWHERE)
 
     def body(block, source, places, rows, e, col_map, geometry, values):  # type: ignore[no-untyped-def]
         run = geometry[tiles.RUN]

@@ -11,7 +11,6 @@ import functools
 from imgconv.jit import cache, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Helper
-from imgconv.ops.algorithms.tiles import NOWHERE, ROWS
 
 AHEAD = 64  # elements: rows read side by side are more than the CPU foresees (41×41: a tenth)
 
@@ -53,12 +52,11 @@ def anywhere(real: str, vectors: int) -> Helper:
 def four_rows(real: str, vectors: int) -> Helper:
     """out[r·length + i] = Σ weights[c·height + t] · data[columns[c] + (r + t)·pitch + i]
 
-    over c < count and t < height ≥ ROWS, for r < ROWS rows of `vectors` vectors. A vector that is
+    over c < count and t < height ≥ 4, for four rows r of `vectors` vectors. A vector that is
     loaded meets the weights of all rows that see it: with one row alone, each multiplication would
     wait for a load of its own.
     """
     line = simd.Tile(1, vectors, lanes(real), real)
-    assert ROWS == 4
 
     def add(out, length, data, pitch, columns, count, height, weights):  # type: ignore[no-untyped-def]
         a, b, c, d = simd.zeros(line), simd.zeros(line), simd.zeros(line), simd.zeros(line)
@@ -119,17 +117,17 @@ def turned_square(real: str) -> Helper:
 
 
 @functools.cache
-def converted_rows(real: str) -> Helper:
+def converted_rows(real: str, nowhere: int) -> Helper:
     """out[j·lanes + i] = source[places[j] + first + i] for j < count and all lanes i.
 
-    `fill` where places[j] is NOWHERE.
+    `fill` where places[j] is `nowhere`.
     """
     side = lanes(real)
     line = simd.Vec(side, real)
 
     def convert(out, source, places, first, count, fill):  # type: ignore[no-untyped-def]
         for j in range(count):
-            if places[j] == NOWHERE:
+            if places[j] == nowhere:
                 simd.store(out, j * side, simd.splat(line, fill))
             else:
                 at = places[j] + first

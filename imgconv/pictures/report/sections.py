@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.networks.receptive import Field
+from imgconv.typing import Array
 
 # Bytes of all maps before compression: encoded as text they stay below 5 MB whatever they show.
 BUDGET = 3_300_000
@@ -16,7 +16,7 @@ MOST_KERNELS = 16
 LARGEST_TILE = 480
 BINS = 48
 
-Grid = npt.NDArray[Any]
+Grid = Array
 
 
 @dataclass(frozen=True)

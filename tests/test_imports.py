@@ -26,9 +26,7 @@ LEVELS = (
     ("errors", ""),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-# Until the vectors of jit are gone.
 REMAINING = {
-    ("imgconv.jit.vectors", "imgconv.ops.algorithms.tiles"),
     ("imgconv.jit.loop", "imgconv.jit.ahead"),
     ("imgconv.jit.loop", "imgconv.jit.compiling"),
     ("imgconv.ops.pool_text", "imgconv.ops.missing"),

@@ -3,6 +3,7 @@
 LLVM makes several narrower vectors, or a wider one, of vectors that a CPU has not.
 """
 
+import os
 import platform
 import re
 import subprocess
@@ -340,6 +341,39 @@ def test_stores_past_the_caches(cpu):
             np.testing.assert_array_equal(out[at : at + 4 * lanes], source)
             assert not out[:at].any()
             assert not out[at + 4 * lanes :].any()
+
+
+@jit.loop
+def numbers_given(cpu):
+    def body(out, first, second, factor):
+        out[0] = first - second
+        out[1] = np.int64(factor)
+
+    return "i64* i64 i64 f32", body
+
+
+@jit.loop
+def shared(cpu):
+    numbers = simd.Places(4, 1)  # the last integer is not asked for
+
+    def body(counters, seen, record):
+        seen[0] = simd.fetch_add(counters, 1, 5)
+        seen[1] = simd.load_shared(counters, 1)
+        simd.call(record, 1, numbers)
+
+    return "i64* i64* i64*", body
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows counts integers and floats together")
+def test_counters_of_several_threads_and_calls_of_an_address(cpu):
+    counters, seen, out = np.array([1, 37]), np.zeros(2, np.int64), np.zeros(2, np.int64)
+    factor = np.array([2.5 * 4, 0], np.float32).view(np.int64)[0]
+    called = numbers_given(cpu)._address
+    record = np.array([-1, called, out.ctypes.data, 9, 30, -1, factor])
+    shared(cpu)(counters, seen, record)
+    assert counters.tolist() == [1, 42]
+    assert seen.tolist() == [37, 42]
+    assert out.tolist() == [-21, 10]
 
 
 def test_the_table_lists_every_operation():

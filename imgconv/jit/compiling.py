@@ -20,7 +20,6 @@ from imgconv.jit import (
 )
 from imgconv.jit.loop import Emitter, Helper, Part
 from imgconv.jit.record_lowering import type_of
-from imgconv.jit.vectors import Traced
 
 
 def widen() -> None:
@@ -55,10 +54,6 @@ def compile_ir(
         if isinstance(value, Part):
             if id(value) not in inlined:
                 inlined[id(value)] = _intrinsic(value.emitter())
-            return inlined[id(value)]
-        if isinstance(value, Traced):
-            if id(value) not in inlined:
-                inlined[id(value)] = value.intrinsic()
             return inlined[id(value)]
         if not isinstance(value, Helper):
             return value

@@ -213,7 +213,6 @@ class Loop:
         self.builder = builder
         self.name = f"{builder.__module__}.{builder.__qualname__}"
         self._ready: dict[tuple[Any, ...], Function] = {}
-        self._addresses: dict[tuple[Any, ...], int] = {}
         functools.update_wrapper(self, builder)
         Loop.registry.append(self)
 
@@ -225,11 +224,6 @@ class Loop:
                 if ready is None:
                     ready = self._ready[constants] = self._load(constants)
         return ready
-
-    def address(self, *constants: Any) -> int:
-        """Where the loop for these constants begins, for other loops to call (`vectors.Call`)."""
-        self(*constants)
-        return self._addresses.get(constants, 0)
 
     def part(self, *constants: Any) -> Part:
         """The loop for these constants as what other loops' bodies call."""
@@ -256,7 +250,6 @@ class Loop:
             )
 
         address = cache.load(self._identity(constants, signature), compiled)
-        self._addresses[constants] = address
         return Function(address, signature.removeprefix(DISJOINT).split())
 
 

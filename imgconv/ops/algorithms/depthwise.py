@@ -22,7 +22,6 @@ from imgconv.jit import loop as jit
 from imgconv.jit.instructions import fmuladd, not_under, prefetch, splat, vector_at
 from imgconv.jit.loop import Built, Emitter, loop
 from imgconv.jit.parallel import over_bands
-from imgconv.jit.vectors import Call
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import NOWHERE
@@ -240,12 +239,13 @@ def rows_of_taps(
 
 @loop
 def depthwise_planes(
-    lanes: int, kernel: tuple[int, int], stride: tuple[int, int], near: int, form: Form
-) -> Built:
+    lanes: int, kernel: tuple[int, int], stride: tuple[int, int], near: int, form: Form,
+    activation: str,
+) -> Built:  # fmt: skip
     """Planes first…last − 1, which lie one after the other in `out`."""
     many = rows_of_taps(lanes, ROWS, kernel, stride, near, form)
     one = rows_of_taps(lanes, 1, kernel, stride, near, form)
-    activate = Call("out", "at", "count")
+    activate = epilogue.activate_outputs.part(activation) if activation else None
     taps = kernel[0] * kernel[1]
     down = stride[0]
     block = form.vectors * lanes
@@ -253,7 +253,7 @@ def depthwise_planes(
 
     def body(  # type: ignore[no-untyped-def]
         out, source, weights, bias, starts, lines, zeros, height, across, width, floor,
-        activation, first, last,
+        first, last,
     ):  # fmt: skip
         area = height * across
         done = first * area
@@ -288,11 +288,11 @@ def depthwise_planes(
                 # In whole vectors but at the end, and while the sums are in the first cache.
                 if y < blocks or second + 1 < last:
                     ready = ready // epilogue.BLOCK * epilogue.BLOCK if ready >= SOME else 0
-                if activation and ready:
-                    activate(activation, out, done, ready)
+                if activate is not None:
+                    activate(out, done, ready)
                 done += ready
 
-    kinds = "f32* f32* f32* f32* i64* i64* f32* i64 i64 i64 f32 i64 i64 i64"
+    kinds = "f32* f32* f32* f32* i64* i64* f32* i64 i64 i64 f32 i64 i64"
     return "disjoint " + kinds, body
 
 
@@ -329,10 +329,10 @@ class Product:
         height, across = job.out_size
         kernel = job.weights.shape[3], job.weights.shape[4]
         self._floor = 0.0 if job.activation == "relu" else -np.inf
-        self._activation = activation = "" if job.activation == "relu" else job.activation
+        activation = "" if job.activation == "relu" else job.activation
         lanes = machine.vectors()[0]
         form = Form.of(lanes, job)
-        self._constants = lanes, kernel, job.stride, job.near, form
+        self._constants = lanes, kernel, job.stride, job.near, form, activation
         self._units = len(job.starts_in)
         starts = np.empty((self._units, 2), np.int64)
         starts[:, 0] = job.starts_in
@@ -353,9 +353,7 @@ class Product:
         """Compute out; source, weights (groups, M, …) and bias are laid out as in the job."""
         weights = contiguous(weights, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
-        last = self._activation
-        activate = epilogue.activate_outputs.address(last) if last else 0
         work = depthwise_planes(*self._constants).fix(
-            out, source, weights, bias, *self._addresses, *self._sizes, activate
+            out, source, weights, bias, *self._addresses, *self._sizes
         )
         over_bands(self._units, self._band, work)

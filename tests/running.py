@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from imgconv.cli import main
 from imgconv.cli.boundary import run
 from imgconv.jit import parallel
+from imgconv.ops.algorithms import tiles
 
 
 def here(*arguments):
@@ -22,12 +23,14 @@ def here(*arguments):
 
 @contextmanager
 def num_threads(count):
-    """Work on so many threads within a `with`."""
+    """Work on so many threads within a `with`, however little there is to do."""
+    usual, tiles.WORTH = tiles.WORTH, 1
     parallel.set_num_threads(count)
     try:
         yield
     finally:
         parallel.set_num_threads(0)
+        tiles.WORTH = usual
 
 
 def bytes_by_threads(compute, counts=(1, 2, 5)):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from imgconv.ops import filter
+from imgconv.ops import filter, plans
 from imgconv.ops.algorithms import box, problem, select
 from imgconv.ops.filter import filter_image
 from tests.running import num_threads
@@ -17,6 +17,7 @@ from tests.test_filtering import maps_by_definition
 def only_box(monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", ("box",))
     monkeypatch.setattr(problem, "SMALL", 0)
+    monkeypatch.setattr(plans, "CONTENT", -1)  # each call is planned
 
 
 def test_boxes_of_every_shape_are_exact_for_integers():

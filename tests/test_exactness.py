@@ -12,7 +12,7 @@ from imgconv.errors import ValueRangeError
 from imgconv.images.color import to_gray
 from imgconv.images.reading import read_images
 from imgconv.images.scaling import gain_of, scale_map
-from imgconv.ops import pool
+from imgconv.ops import plans, pool
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.conv import conv2d
 from imgconv.ops.filter import filter_banks, filter_image
@@ -129,6 +129,7 @@ def test_every_algorithm_is_exact_and_in_bands(algorithm, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(select, "ALGORITHMS", (algorithm,))
         patch.setattr(problem, "SMALL", 0)
+        patch.setattr(plans, "CONTENT", -1)  # each call is planned
         got = filter_image(pixels, bank, divisor=divisor, out_dtype=target)
         rows = FilteredRows(ArrayRows(pixels), bank, divisor=divisor, out_dtype=target)
         banded = np.empty((rows.height, rows.width, rows.channels), rows.dtype)

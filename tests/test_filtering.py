@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imgconv.errors import ShapeError, UsageError
-from imgconv.ops import epilogue, filter
+from imgconv.ops import epilogue, filter, plans
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.filter import filter_banks, filter_image
 from tests import reference
@@ -146,6 +146,7 @@ def test_large_results_that_pass_the_caches_by_have_the_same_bits(
 ):
     pixels = draw(generator, (37, 353, 3), dtype)
     monkeypatch.setattr(problem, "SMALL", 0)
+    monkeypatch.setattr(plans, "CONTENT", -1)  # each call is planned
     target = np.float64 if dtype == np.float64 else np.float32
     weights = (generator.normal(size=(2, 1, size, size)), np.full((1, 1, 9, 9), 0.3))
     for bank in weights:
@@ -181,6 +182,7 @@ CASES = [
 def test_each_algorithm_alone_agrees_with_the_definition(generator, algorithm, monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
     monkeypatch.setattr(problem, "SMALL", 0)
+    monkeypatch.setattr(plans, "CONTENT", -1)  # each call is planned
     taken = 0
     for size, (kh, kw), channels, source, mode in CASES:
         pixels = draw(generator, (*size, channels), source)
@@ -206,6 +208,7 @@ def test_direct_algorithms_give_the_same_bits(generator, monkeypatch):
         weights = generator.normal(size=(1, 1, kh, kw))
         results = []
         monkeypatch.setattr(problem, "SMALL", 0)
+        monkeypatch.setattr(plans, "CONTENT", -1)  # each call is planned
         for algorithm in ("direct", "sparse"):
             monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
             results.append(filter_image(pixels, weights, padding_mode=mode))
@@ -233,6 +236,7 @@ def test_banks_that_share_a_walk_give_the_bits_of_each_alone(generator, monkeypa
     for algorithm, mode in itertools.product(("direct", "sparse"), ("reflect", "constant")):
         monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
         monkeypatch.setattr(problem, "SMALL", 0)
+        monkeypatch.setattr(plans, "CONTENT", -1)  # each call is planned
         options = {"padding_mode": mode, "pad_value": 5.0, "activation": "relu", "gain": 0.5}
         alone = [filter_image(pixels, *bank, **options) for bank in banks]
         walks.clear()
@@ -256,6 +260,7 @@ def test_a_crop_of_a_float_image_has_the_bits_of_the_whole(generator, monkeypatc
     weights = np.outer(*generator.uniform(0.1, 1, (2, 5)))[None, None]
     monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
     monkeypatch.setattr(problem, "SMALL", 0)
+    monkeypatch.setattr(plans, "CONTENT", -1)  # each call is planned
     whole = filter_image(pixels, weights)
     for top, bottom, left, right in ((0, 61, 1, 83), (3, 40, 0, 70), (9, 31, 17, 38)):
         crop = filter_image(np.ascontiguousarray(pixels[top:bottom, left:right]), weights)

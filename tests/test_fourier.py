@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgconv.jit.loop import loop
-from imgconv.ops import filter
+from imgconv.ops import filter, plans
 from imgconv.ops.algorithms import fourier, problem, select
 from imgconv.ops.filter import filter_image
 from imgconv.ops.microkernels import fft
@@ -34,6 +34,7 @@ def generator():
 def only_fourier(monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", ("fourier",))
     monkeypatch.setattr(problem, "SMALL", 0)
+    monkeypatch.setattr(plans, "CONTENT", -1)  # each call is planned
 
 
 @pytest.mark.parametrize(("real", "accuracy"), [("f32", 2e-7), ("f64", 1e-15)])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imgconv.images.color import LUMA, from_linear, to_gray, to_linear
 from imgconv.images.scaling import scale_map
 from imgconv.networks.layers.resize import Resize
-from imgconv.ops import arithmetic, norm, pool
+from imgconv.ops import arithmetic, norm, plans, pool
 from imgconv.ops.activation import activate, softmax
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.conv import conv2d
@@ -203,6 +203,7 @@ def test_images_of_any_layout_by_each_algorithm(algorithm, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(select, "ALGORITHMS", (algorithm,))
         patch.setattr(problem, "SMALL", 0)
+        patch.setattr(plans, "CONTENT", -1)  # each call is planned
         check(lambda x: images(x, kernel, padding_mode=mode, pad_value=1.0), view, copy)
 
 

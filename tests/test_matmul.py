@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from imgconv.errors import ShapeError
 from imgconv.jit import cache
-from imgconv.ops import conv
+from imgconv.ops import plans
 from imgconv.ops.algorithms import depthwise, gemm_layout, select, winograd
 from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.conv import conv2d
@@ -177,7 +177,7 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
     assert bytes_by_threads(lambda: conv2d(x, weight, bias, **options), (1, 3, 8)) == {want}
     alone = [conv2d(image, weight, bias, **options).tobytes() for image in x]
     assert b"".join(alone) == want
-    conv._layers.clear()
+    plans.store.clear()
     for name, value in {"PANELS": (2_000, 3_000), "TILE": 900, "SUMS": 700, "WEIGHTS": 300}.items():
         monkeypatch.setattr(gemm_layout, name, value)
     monkeypatch.setattr(winograd, "TILES", 9)
@@ -186,7 +186,7 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
         assert conv2d(x, weight, bias, **options).tobytes() == want
     finally:
         gemm_layout.layout_of.cache_clear()
-        conv._layers.clear()
+        plans.store.clear()
 
 
 @pytest.mark.parametrize("registers", [(8, 16), (4, 16)])
@@ -207,7 +207,7 @@ def test_narrower_vectors_give_the_same_bits(name, registers, monkeypatch):
     want = conv2d(x, weight, bias, **options)
     monkeypatch.setattr(cache, "vectors", lambda: registers)
     monkeypatch.setattr(gemm, "blocks", gemm.blocks.__wrapped__)
-    monkeypatch.setattr(conv, "_layers", {})
+    plans.store.clear()
     np.testing.assert_array_equal(conv2d(x, weight, bias, **options), want)
 
 
@@ -222,12 +222,12 @@ def test_an_activations_bits_do_not_depend_on_the_batch_or_the_tasks(name, monke
     for image, maps in zip(x, want, strict=True):
         alone = conv2d(image, weight, bias, **options, activation="silu")
         np.testing.assert_array_equal(alone, maps)
-    conv._layers.clear()
+    plans.store.clear()
     monkeypatch.setattr(depthwise, "CALL", 1)
     try:
         np.testing.assert_array_equal(conv2d(x, weight, bias, **options, activation="silu"), want)
     finally:
-        conv._layers.clear()
+        plans.store.clear()
 
 
 def test_what_was_kept_of_a_layer_serves_no_other_layer():

@@ -7,7 +7,7 @@ import pytest
 
 from imgconv.jit import cache, capture
 from imgconv.jit.replay import Program, Region
-from imgconv.ops import conv
+from imgconv.ops import plans
 from imgconv.ops.algorithms import copies, packed, select
 from imgconv.ops.conv import conv2d
 from tests.running import num_threads
@@ -46,7 +46,7 @@ def compute(monkeypatch):
         return choose(job)
 
     monkeypatch.setattr(select, "choose", record)
-    monkeypatch.setattr(conv, "_layers", {})
+    plans.store.clear()
 
     def both(x, weight, bias, registers, **options):
         expected = conv2d(x, weight, bias, **options)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from imgconv.bank import get_kernel
-from imgconv.ops import filter
+from imgconv.ops import filter, plans
 from imgconv.ops.algorithms import problem, select, separable
 from imgconv.ops.filter import filter_image
 from tests.running import num_threads
@@ -23,6 +23,7 @@ def generator():
 def only_separable(monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", ("separable",))
     monkeypatch.setattr(problem, "SMALL", 0)
+    monkeypatch.setattr(plans, "CONTENT", -1)  # each call is planned
 
 
 def offered(pixels, weights, **options):

@@ -34,7 +34,7 @@ import ctypes
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,8 +131,7 @@ class Function:
     def __init__(self, address: int, words: list[str]) -> None:
         self._words = words
         self._kinds = record.flat(words)
-        types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in self._kinds]
-        self._function = ctypes.CFUNCTYPE(None, *types)(address)
+        self._function = c_function(address, self._kinds)
         self._address = address
         self._expected = [_expected(word) for word in words]
 
@@ -169,6 +168,12 @@ class Function:
     def _values(self, first: int, arguments: tuple[Any, ...]) -> list[Any]:
         """Arrays as addresses, records as their fields, from argument `first` on."""
         return _numbers(self._expected[first:], arguments)
+
+
+def c_function(address: int, kinds: Sequence[str]) -> Callable[..., None]:
+    """Machine code as a function of numbers and addresses."""
+    types = [ctypes.c_void_p if kind.endswith("*") else _CTYPES[kind] for kind in kinds]
+    return ctypes.CFUNCTYPE(None, *types)(address)
 
 
 def _expected(word: str) -> Any:

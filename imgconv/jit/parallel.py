@@ -25,6 +25,11 @@ def set_num_threads(count: int) -> None:
     _threads = count
 
 
+def limit() -> int:
+    """What `set_num_threads` was told."""
+    return _threads
+
+
 def num_threads() -> int:
     """How many threads one operation may use (`IMGCONV_NUM_THREADS` or the usable CPUs).
 

@@ -10,7 +10,7 @@ from imgconv import shapes
 from imgconv.errors import ShapeError
 from imgconv.jit import capture, memory
 from imgconv.jit.parallel import num_threads
-from imgconv.ops import epilogue, exact
+from imgconv.ops import epilogue, exact, plans
 from imgconv.ops.algorithms import select, tiles
 from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.arrays import real_type, supported
@@ -70,11 +70,16 @@ def conv2d(
         # sixteenth full.
         rows = x.reshape(*x.shape[:-3], -1)
         return linear(rows, weight.reshape(len(weight), -1), bias, activation)[..., None, None]
-    key = _key(
-        x, weight, stride, padding, dilation, groups, padding_mode, pad_value, activation,
+    options = (
+        stride, padding, dilation, groups, padding_mode, pad_value, activation, flip,
         residual is not None,
     )  # fmt: skip
-    layer = None if flip or key is None else _layers.get(key)
+    key = plans.key_of(x, weight, bias, options)
+    maps = plans.again(key, x)
+    if maps is not None:
+        return maps
+    layer_key = _key(x, weight, *options)
+    layer: _Layer | None = None if flip or layer_key is None else plans.store.get(layer_key)
     if layer is not None:
         return layer(x, weight, bias, residual)
     if x.ndim not in (3, 4):
@@ -125,11 +130,12 @@ def conv2d(
         residual=residual,
     )
     is_layer = problem.is_layer  # before the planner cuts zeros away
-    chosen = select.run(problem)
-    repeats = is_layer and key is not None and not flip
+    shape = out.shape if x.ndim == 4 else out.shape[1:]
+    chosen = plans.run(problem, x, key, shape)
+    repeats = is_layer and layer_key is not None and not flip
     if repeats and chosen is not None and chosen.algorithm in select.LAYERS:
         capture.keep(chosen.detail)
-        _keep(key, _Layer(chosen.detail, out.shape if x.ndim == 4 else out.shape[1:]))
+        plans.store.put(layer_key, _Layer(chosen.detail, shape))
     else:
         capture.refuse()
     return out if x.ndim == 4 else out[0]
@@ -184,9 +190,6 @@ class _Layer:
         return out
 
 
-_layers: dict[Any, _Layer] = {}  # working out a layer's geometry takes 0.2 ms, as a small one does
-
-
 def _key(x: npt.NDArray[Any], weight: npt.NDArray[Any], *options: Any) -> Any:
     """What decides how a layer is computed, or None where x is not read as it lies."""
     try:
@@ -202,12 +205,6 @@ def _key(x: npt.NDArray[Any], weight: npt.NDArray[Any], *options: Any) -> Any:
     except (TypeError, AttributeError):
         return None
     return key
-
-
-def _keep(key: Any, layer: _Layer) -> None:
-    if len(_layers) >= 1024:
-        _layers.clear()
-    _layers[key] = layer
 
 
 MOST_PADDED = 1 << 27  # rows or columns with padding: an index of 1 GB

@@ -12,7 +12,7 @@ from imgconv import shapes
 from imgconv.errors import ShapeError
 from imgconv.jit import memory
 from imgconv.jit.loop import DTYPES, ELEMENT_NAMES
-from imgconv.ops import epilogue, exact
+from imgconv.ops import epilogue, exact, plans
 from imgconv.ops.algorithms import select
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 from imgconv.ops.arrays import supported
@@ -70,6 +70,15 @@ def filter_image(
     "interpolate" gives it the value of its neighbors.
     Raises ShapeError for sizes that do not fit together, UsageError for an unknown rule or mode.
     """
+    key = None
+    if missing is None:
+        key = plans.key_of(pixels, weights, bias, (
+            stride, padding, dilation, padding_mode, pad_value, flip, groups, combine, activation,
+            gain, offset, out_dtype, divisor, anchor,
+        ))  # fmt: skip
+        maps = plans.again(key, pixels)
+        if maps is not None:
+            return maps
     options: dict[str, Any] = {
         "stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode,
         "pad_value": pad_value, "flip": flip, "groups": groups, "combine": combine,
@@ -78,7 +87,7 @@ def filter_image(
     }  # fmt: skip
     if missing is None:
         job = make_job(pixels, weights, bias, **options)
-        select.run(job)
+        plans.run(job, pixels, key, job.out.shape)
         return job.out
     from imgconv.ops.missing import mark, mask_of
 

@@ -17,7 +17,7 @@ from imgconv.cli import main
 from imgconv.cli.boundary import run
 from imgconv.images import tiff_rows
 from imgconv.ops import activation as pointwise
-from imgconv.ops import arithmetic, epilogue, linear, rows, scaling
+from imgconv.ops import arithmetic, epilogue, linear, plans, rows, scaling
 from imgconv.ops import norm as normalization
 from imgconv.ops import pool as pooling
 from imgconv.ops.algorithms import box, direct, fourier, problem, separable, sparse, tiles
@@ -114,12 +114,13 @@ LAYERS = layers()
 def patched(sizes, algorithm=None, band=None):
     """Other sizes, only one algorithm, and so many rows a band instead of its own choice."""
     stack = ExitStack()
+    stack.enter_context(patch.object(plans, "CONTENT", -1))  # each call is planned
     for (module, name), value in sizes.items():
         stack.enter_context(patch.object(module, name, value))
     if band:
         for module in BANDED:
             stack.enter_context(
-                patch.object(module, "band_rows", lambda height, *_: min(band, height))
+                patch.object(module, "band_rows", lambda job, *_: min(band, job.out_size[0]))
             )
     if algorithm:
         stack.enter_context(patch.object(plan, "ALGORITHMS", (algorithm,)))

@@ -15,11 +15,10 @@ import numpy as np
 from imgconv.jit import loop as jit
 from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
-from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import Layout, band_rows, convert_row
+from imgconv.ops.algorithms.tiles import Layout, band_rows, convert_row, over_tasks
 from imgconv.ops.microkernels import sums as microkernel
 
 STRIP = 2048  # elements of a row, five lines of which lie in the first-level cache
@@ -135,7 +134,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     ones = np.ones(kw, real)
     inner = math.isqrt(kw)
     # A band begins with kh rows that give no output.
-    band = max(band_rows(height, 1, len(job.starts_in) * strips), min(height, 4 * kh))
+    band = max(band_rows(job, 1, len(job.starts_in) * strips), min(height, 4 * kh))
     per_unit = -(-height // band) * strips
 
     def work(first: int, last: int) -> None:
@@ -153,4 +152,4 @@ def run(job: ConvProblem, choice: Candidate) -> None:
                     turn * band, min(height, (turn + 1) * band), strip * wide, pixels,
                 )  # fmt: skip
 
-    over_bands(per_unit * len(job.starts_in), 1, work)
+    over_tasks(job, per_unit * len(job.starts_in), work)

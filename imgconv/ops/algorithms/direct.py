@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.jit import cache, simd
+from imgconv.jit import cache, scratch, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Built, Helper, Wanted, loop
-from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
@@ -30,6 +29,7 @@ from imgconv.ops.algorithms.tiles import (
     Layout,
     band_rows,
     fill_tile,
+    over_tasks,
     round_up,
     row_chunks,
 )
@@ -339,12 +339,12 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     planes = np.array(layout.planes, np.int64).ravel()
     tile_size = int(geometry[tiles.PLANE]) * len(layout.planes) + 4 * tiles.VECTOR
     parts = len(strips) - 1
-    band = band_rows(height, tall, len(job.starts_in) * parts)
+    band = band_rows(job, tall, len(job.starts_in) * parts)
     per_unit = -(-height // band) * parts
 
     def work(first: int, last: int) -> None:
-        tile = np.empty(tile_size, data)
-        sums = np.empty(2 * ROWS * int(geometry[tiles.SUMS]), real)
+        tile = scratch.address("tile", tile_size, data)
+        sums = scratch.address("sums", 2 * ROWS * int(geometry[tiles.SUMS]), real)
         for index in range(first, last):
             unit, rest = divmod(index, per_unit)
             turn, strip = divmod(rest, parts)
@@ -357,7 +357,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
                 taps.full, len(taps.starts) // 3, taps.span,
             )  # fmt: skip
 
-    over_bands(per_unit * len(job.starts_in), 1, work)
+    over_tasks(job, per_unit * len(job.starts_in), work)
 
 
 @dataclass(eq=False, repr=False)

@@ -22,11 +22,10 @@ import numpy.typing as npt
 from imgconv.jit import loop as jit
 from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
-from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import NOWHERE, Layout, aligned, band_rows, round_up
+from imgconv.ops.algorithms.tiles import NOWHERE, Layout, aligned, band_rows, over_tasks, round_up
 from imgconv.ops.microkernels import sums as microkernel
 
 Array = npt.NDArray[np.float64]
@@ -265,7 +264,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
         job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
     )
     rows_loop = loops(job, choice)[0].load()
-    band = band_rows(height, side, len(job.starts_in) * strips)
+    band = band_rows(job, side, len(job.starts_in) * strips)
     per_unit = -(-height // band) * strips
 
     def work(first: int, last: int) -> None:
@@ -284,4 +283,4 @@ def run(job: ConvProblem, choice: Candidate) -> None:
                 strip * wide, min(wide, width - strip * wide),
             )  # fmt: skip
 
-    over_bands(per_unit * len(job.starts_in), 1, work)
+    over_tasks(job, per_unit * len(job.starts_in), work)

@@ -1,7 +1,9 @@
-"""Sparse kernels and small jobs: each output row is the sum of its taps' rows.
+"""Sparse kernels and small jobs: each output is the sum of its taps' elements of a tile.
 
 Only taps whose weight is not zero cost anything; every geometry is possible, with one compiled
-loop for all kernels.
+loop for all kernels. A weight, once read, meets ROWS rows by some vectors of pixels, whose sums
+stay in registers from the first tap to the last: as many as it takes that none waits for its last
+product, and that narrow images fill them too.
 """
 
 from typing import Any
@@ -9,36 +11,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.jit import cache, scratch, simd
 from imgconv.jit import loop as jit
-from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
-from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import Layout, band_rows, fill_tile, tap_order
+from imgconv.ops.algorithms.tiles import (
+    ROWS,
+    Layout,
+    band_rows,
+    fill_tile,
+    over_tasks,
+    round_up,
+    tap_order,
+)
 from imgconv.ops.microkernels import sums as microkernel
-
-VECTORS = 8  # sums at a time: enough that none waits for its last product
 
 
 def add_taps(real: str) -> Helper:
-    """A helper: sums[at…] = Σ weights[t] · tile[base + taps[t]…] over first ≤ t < last.
+    """A helper that sums the taps first ≤ t < last of ROWS rows.
 
-    Whole vectors, also beyond `count`; their sums stay in registers over all taps.
+    sums[r·length + i] = Σ weights[t] · tile[taps[t] + r·apart + i] for i < count, and some beyond.
     """
     lanes = microkernel.lanes(real)
-    several, single = microkernel.anywhere(real, VECTORS), microkernel.anywhere(real, 1)
+    own, registers = cache.vectors()
+    vectors = registers // (2 * ROWS) * own * 4 // (lanes * jit.DTYPES[real].itemsize)
+    several, single = (microkernel.anywhere(real, ROWS, n) for n in (vectors, 1))
+    block = vectors * lanes
 
-    def body(sums, at, tile, base, taps, weights, first, last, count):  # type: ignore[no-untyped-def]
-        blocks = count // (VECTORS * lanes)
-        for b in range(blocks):
-            i = b * VECTORS * lanes
-            several(simd.at(sums, at + i), simd.at(tile, base + i), taps, weights, first, last)
-        done = blocks * VECTORS * lanes
-        for b in range((count - done + lanes - 1) // lanes):
-            i = done + b * lanes
-            single(simd.at(sums, at + i), simd.at(tile, base + i), taps, weights, first, last)
+    def body(sums, length, tile, apart, taps, weights, first, last, count):  # type: ignore[no-untyped-def]
+        whole = count // block * block
+        for i in range(0, whole, block):
+            several(simd.at(sums, i), length, simd.at(tile, i), apart, taps, weights, first, last)
+        for i in range(whole, count, lanes):
+            single(simd.at(sums, i), length, simd.at(tile, i), apart, taps, weights, first, last)
 
     return Helper(body)
 
@@ -65,6 +72,10 @@ def sparse_rows(
         stride = geometry[tiles.STRIDE_Y]
         tall = geometry[tiles.TILE_ROWS]
         wide = geometry[tiles.TILE_WIDTH]
+        pitch = geometry[tiles.PITCH]
+        length = spare * ROWS
+        # Rows without a gap between them are finished as one.
+        joined = geometry[tiles.OUT_ROW] == spare
         # A range with a variable step may raise, and so would need Numba's runtime.
         for down in range((bottom - top + tall - 1) // tall):
             y = top + down * tall
@@ -79,19 +90,30 @@ def sparse_rows(
                     x, pixels + geometry[tiles.SHIFT],
                 )  # fmt: skip
                 count = pixels * run
-                for j in range(rows):
-                    base = j * stride * geometry[tiles.PITCH]
+                for j in range(0, rows, ROWS):
+                    seen = simd.at(tile, j * stride * pitch)
+                    left = min(ROWS, rows - j)
+                    parts = 1 if joined else left
+                    size = left * spare if joined else count
                     at = start_out + (y + j) * geometry[tiles.OUT_ROW] + x * run
                     for m in range(maps):
                         first = ends[m - 1] if m else 0
-                        add(sums, spare, tile, base, taps, weights, first, ends[m], count)
+                        add(
+                            simd.at(sums, length), spare, seen, stride * pitch, taps, weights,
+                            first, ends[m], count,
+                        )  # fmt: skip
                         if combined:
-                            fold(sums, 0, spare, count, m, maps, bias, values)
+                            fold(sums, 0, length, length, m, maps, bias, values)
                         else:
-                            place = at + m * geometry[tiles.OUT_MAP]
-                            store(out, place, sums, spare, count, bias[m], values)
+                            for r in range(parts):
+                                place = at + m * geometry[tiles.OUT_MAP]
+                                place += r * geometry[tiles.OUT_ROW]
+                                start = length + r * spare
+                                store(out, place, sums, start, size, bias[m], values)
                     if combined:
-                        store(out, at, sums, 0, count, zero, values)
+                        for r in range(parts):
+                            place = at + r * geometry[tiles.OUT_ROW]
+                            store(out, place, sums, r * spare, size, zero, values)
 
     arguments = (
         f"disjoint {element}* {source}* {real}* {real}* i64* i64* i64* i64* i64* {real}* {real}* "
@@ -129,19 +151,21 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     wide = max(1, min(width, max(64, 1536 // job.run)))
     row = len(layout.planes) * (wide + layout.shift) * job.run
     tall = (tiles.TILE_FLOATS // row - job.extent[0]) // job.stride[0] + 1
-    geometry = layout.geometry(job, wide, max(1, min(height, 64, tall)))
+    geometry = layout.geometry(job, wide, min(round_up(height, ROWS), 64, max(tall, 1)))
     real = jit.DTYPES[job.real]
     banks = [_taps(job, group, layout, geometry) for group in range(len(job.weights))]
     values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
     rows_loop = loops(job, choice)[0].load()
     planes = np.array(layout.planes, np.int64).ravel()
-    tile_size = int(geometry[tiles.PLANE]) * len(layout.planes)
-    band = band_rows(height, int(geometry[tiles.TILE_ROWS]), len(job.starts_in))
+    # Of the last rows, ROWS are summed where fewer are wanted.
+    spare = (ROWS - 1) * job.stride[0] * int(geometry[tiles.PITCH])
+    tile_size = int(geometry[tiles.PLANE]) * len(layout.planes) + spare
+    band = band_rows(job, int(geometry[tiles.TILE_ROWS]), len(job.starts_in))
     per_unit = -(-height // band)
 
     def work(first: int, last: int) -> None:
-        tile = np.empty(tile_size, real)
-        sums = np.empty(2 * int(geometry[tiles.SUMS]), real)
+        tile = scratch.address("tile", tile_size, real)
+        sums = scratch.address("sums", 2 * ROWS * int(geometry[tiles.SUMS]), real)
         for index in range(first, last):
             unit, turn = divmod(index, per_unit)
             taps, ends, weights, bias = banks[unit % len(banks)]
@@ -152,7 +176,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
                 turn * band, min(height, (turn + 1) * band),
             )  # fmt: skip
 
-    over_bands(per_unit * len(job.starts_in), 1, work)
+    over_tasks(job, per_unit * len(job.starts_in), work)
 
 
 def _taps(

@@ -10,6 +10,8 @@ pixels x ≡ p (mod s) form a plane of their own, so strided outputs are compute
 contiguous elements.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit.loop import Helper
-from imgconv.jit.parallel import num_threads
+from imgconv.jit.parallel import num_threads, over_bands
 from imgconv.ops.algorithms.problem import ConvProblem
 
 # Places in the `geometry` array of a loop; lengths in elements unless said.
@@ -56,6 +58,7 @@ FEW = 36  # taps up to which they are unrolled (`direct`); beyond, a loop over t
 UNROLLED = 81
 TALLEST = 8
 WIDEST = 4096  # output columns of a product; beyond them a row of a tile leaves the cache
+WORTH = 2e6  # multiplications from which on another thread gains more than waking it takes
 VECTOR = 16  # lanes of the widest vector; loops run over multiples of it where they may
 
 
@@ -258,10 +261,25 @@ def round_up(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
 
-def band_rows(height: int, tile_rows: int, units: int) -> int:
-    """Rows a band: some bands a thread for balance, whole tiles where there are enough rows."""
-    wanted = -(-height * units // (4 * num_threads()))
+def _bands(job: ConvProblem) -> int:
+    """How many bands are worth having: some a thread for balance, none too small to wake one."""
+    work = job.outputs * math.prod(job.weights.shape[1:])
+    return max(1, min(4 * num_threads(), int(work / WORTH)))
+
+
+def band_rows(job: ConvProblem, tile_rows: int, units: int) -> int:
+    """Rows a band: whole tiles where there are enough. units: parts with as many rows."""
+    height = job.out_size[0]
+    wanted = -(-height * units // _bands(job))
     return min(max(round_up(wanted, tile_rows), tile_rows), max(height, 1))
+
+
+def over_tasks(job: ConvProblem, count: int, work: Callable[[int, int], None]) -> None:
+    """Call work(first, last) for parts of range(count), tasks of which a band has one or several.
+
+    Small images of several planes are one task, too.
+    """
+    over_bands(count, count // _bands(job), work)
 
 
 def aligned(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

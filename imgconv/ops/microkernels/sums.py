@@ -35,15 +35,19 @@ def along(real: str, vectors: int) -> Helper:
 
 
 @functools.cache
-def anywhere(real: str, vectors: int) -> Helper:
-    """out[i] = Σₜ weights[t] · data[taps[t] + i] over first ≤ t < last, for `vectors` vectors."""
-    line = simd.Tile(1, vectors, lanes(real), real)
+def anywhere(real: str, rows: int, vectors: int) -> Helper:
+    """out[r·length + i] = Σₜ weights[t] · data[taps[t] + r·apart + i] over first ≤ t < last
 
-    def add(out, data, taps, weights, first, last):  # type: ignore[no-untyped-def]
-        total = simd.zeros(line)
+    for r < rows and `vectors` vectors: a weight, once read, meets them all.
+    """
+    block = simd.Tile(rows, vectors, lanes(real), real)
+
+    def add(out, length, data, apart, taps, weights, first, last):  # type: ignore[no-untyped-def]
+        total = simd.zeros(block)
         for t in range(first, last):
-            total = simd.outer_fma(total, weights, t, 0, simd.load(line, data, taps[t]))
-        simd.store(out, 0, total)
+            pixels = simd.load_rows(block, data, taps[t], apart)
+            total = simd.fma(simd.splat(block, weights[t]), pixels, total)
+        simd.store_rows(out, 0, length, total)
 
     return Helper(add)
 

@@ -1,0 +1,106 @@
+"""Convolutions called again: what was worked out for a call serves the next one like it.
+
+A key holds all that decides what is computed but the image's numbers: shapes, strides, types, the
+kernel's and the bias's content, and the options. Under it stands a plan: the loops' calls, bound to
+the arrays of each new call (`jit.bound`), or a network's layer (`conv`), whose weights are too many
+to be part of a key. No plan keeps an image.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.jit import capture, memory, parallel
+from imgconv.jit import loop as jit
+from imgconv.jit.bound import Bound, Plans
+from imgconv.ops.algorithms import select
+from imgconv.ops.algorithms.problem import Candidate, ConvProblem
+
+Array = npt.NDArray[Any]
+
+CONTENT = 4096  # numbers of a kernel and a bias that are looked at in each call
+RECORDED = frozenset({"direct", "sparse"})  # all that they read and write are given or scratch
+store = Plans(1024)
+
+
+class Plan(NamedTuple):
+    """The calls that compute a result, and what it is."""
+
+    calls: Bound
+    empty: Callable[..., Array]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    align: int  # of the address of the input
+
+    def __call__(self, source: Array) -> Array | None:
+        """The result for another input; None for one that loops cannot read where it lies."""
+        start = jit.address(source)
+        if start % self.align:
+            return None
+        out = self.empty(self.shape, self.dtype)
+        self.calls([jit.address(out), start])
+        return out
+
+
+def key_of(source: Array, weights: Array, bias: Array | None, options: tuple[Any, ...]) -> Hashable:
+    """What decides how a convolution is computed; None where that is not known at once."""
+    try:
+        if weights.size > CONTENT:
+            return None
+        offsets = None if bias is None else (bias.dtype, bias.shape, bias.tobytes())
+        return (
+            source.shape, source.strides, source.dtype, weights.shape, weights.dtype,
+            weights.tobytes(), offsets, options, parallel.limit(),
+        )  # fmt: skip
+    except (AttributeError, TypeError):  # lists, which are read as arrays
+        return None
+
+
+def again(key: Hashable, source: Array) -> Array | None:
+    """The result by the plan under a key, or None where there is none that serves.
+
+    None is used while calls are recorded or what is planned is told.
+    """
+    if key is None or capture.current() is not None or select.is_told():
+        return None
+    try:
+        plan = store.get(key)
+    except TypeError:  # an option that is a list
+        return None
+    return plan(source) if plan else None
+
+
+def run(job: ConvProblem, source: Array, key: Hashable, shape: tuple[int, ...]) -> Candidate | None:
+    """Compute a job by the cheapest algorithm, and plan the next call like it if that is possible.
+
+    source: the array that the job was made of; shape: of the result as it is handed out. Returns
+    the algorithm; None without outputs.
+    """
+    if job.out.size == 0:
+        return None
+    best = select.choose(job)
+    if key is None or not _can_be_planned(job, source, best):
+        select.run_by(job, best)
+        return best
+    with capture.recording() as tape:
+        select.run_by(job, best)
+    given = [jit.address(job.out), jit.address(source)]
+    calls = Bound(tape, given)
+    calls(given)
+    empty = np.empty if job.out.nbytes < memory.LEAST else memory.empty
+    with contextlib.suppress(TypeError):  # an option that is a list
+        store.put(key, Plan(calls, empty, shape, job.out.dtype, source.dtype.alignment))
+    return best
+
+
+def _can_be_planned(job: ConvProblem, source: Array, best: Candidate) -> bool:
+    """Whether loops read the source where it lies, and nothing depends on its numbers."""
+    return (
+        best.algorithm in RECORDED and job.limit == math.inf and job.residual is None
+        and job.source.dtype == source.dtype and jit.address(job.source) == jit.address(source)
+        and capture.current() is None
+    )  # fmt: skip

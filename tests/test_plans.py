@@ -1,0 +1,143 @@
+"""What is kept of a call for the next one like it: the same results, and no image."""
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from imgconv.jit.bound import Plans
+from imgconv.ops import plans
+from imgconv.ops.algorithms import select
+from imgconv.ops.conv import conv2d
+from imgconv.ops.filter import filter_image
+from tests.running import num_threads
+
+KERNEL = np.array([[1, 2, 1], [0, 3, 0], [-1, 2, -1.5]])[None, None]
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    plans.store.clear()
+    yield
+    plans.store.clear()
+
+
+def unplanned(function, *arguments, **options):
+    """The result of a call for which nothing is kept and nothing is used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "CONTENT", -1)
+        return function(*arguments, **options)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_next_call_gives_what_the_first_would(dtype, channels, monkeypatch):
+    rng = np.random.default_rng(3)
+    chosen = []
+    choose = select.choose
+    monkeypatch.setattr(select, "choose", lambda job: chosen.append(job) or choose(job))
+    for size in ((31, 45, channels), (16, 16, channels), (1, 7, channels)):
+        drawn = rng.integers(0, 255, (4, *size)).astype(dtype)
+        for options in (
+            {"out_dtype": dtype},
+            {"bias": np.array([0.5]), "activation": "relu", "stride": 2, "padding": [2, 1]},
+            {"dilation": (2, 1), "padding_mode": "symmetric", "flip": True, "gain": 0.5},
+        ):
+            want = [unplanned(filter_image, pixels, KERNEL, **options) for pixels in drawn]
+            chosen.clear()
+            for pixels, maps in zip(drawn, want, strict=True):
+                np.testing.assert_array_equal(filter_image(pixels, KERNEL, **options), maps)
+            lists = isinstance(options.get("padding"), list)
+            assert len(chosen) == (len(drawn) if lists else 1)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_planes_and_batches_too(groups):
+    rng = np.random.default_rng(4)
+    weight = rng.normal(size=(3, 3 // groups, 3, 3))
+    for _ in range(3):
+        x = rng.normal(size=(2, 3, 20, 18)).astype(np.float32)
+        want = unplanned(conv2d, x, weight, padding=1, groups=groups, padding_mode="reflect")
+        got = conv2d(x, weight, padding=1, groups=groups, padding_mode="reflect")
+        np.testing.assert_array_equal(got, want)
+        alone = conv2d(x[1], weight, padding=1, groups=groups, padding_mode="reflect")
+        np.testing.assert_array_equal(alone, want[1])
+
+
+def test_whatever_decides_a_result_is_looked_at():
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 255, (12, 16, 4), np.uint8)
+    views = [pixels, pixels[::-1], pixels[:, ::2], pixels[:, 1:9], pixels[:, :, 1:2], pixels + 0.0]
+    views += [np.swapaxes(pixels, 0, 1), pixels.astype(">i2"), np.asfortranarray(pixels)]
+    kernels = [KERNEL, KERNEL * 2, KERNEL[..., :2], KERNEL.astype(np.float32), KERNEL[..., ::-1]]
+    cases = [
+        (view, kernel, options)
+        for view in views for kernel in kernels
+        for options in ({}, {"bias": np.ones(1)}, {"bias": np.zeros(1)}, {"offset": 1.0})
+    ]  # fmt: skip
+    want = [unplanned(filter_image, view, kernel, **options) for view, kernel, options in cases]
+    for _ in range(2):
+        for (view, kernel, options), maps in zip(cases, want, strict=True):
+            np.testing.assert_array_equal(filter_image(view, kernel, **options), maps)
+
+
+def test_an_input_that_is_not_aligned_or_writable_is_read():
+    rng = np.random.default_rng(6)
+    pixels = rng.normal(size=(9, 11, 1)).astype(np.float32)
+    want = filter_image(pixels, KERNEL)
+    room = np.zeros(pixels.nbytes + 1, np.uint8)
+    shifted = room[1:].view(np.float32).reshape(pixels.shape)
+    shifted[...] = pixels
+    np.testing.assert_array_equal(filter_image(shifted, KERNEL), want)
+    pixels.flags.writeable = False
+    np.testing.assert_array_equal(filter_image(pixels, KERNEL), want)
+
+
+def test_no_image_is_kept_and_results_are_new():
+    class Array(np.ndarray):
+        """One that can be watched."""
+
+    pixels = np.arange(400.0, dtype=np.float32).reshape(20, 20, 1).view(Array)
+    first, second = filter_image(pixels, KERNEL), filter_image(pixels, KERNEL)
+    assert not np.shares_memory(first, second)
+    watched = weakref.ref(pixels)
+    del pixels
+    gc.collect()
+    assert watched() is None
+
+
+def test_threads_share_a_plan():
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 255, (8, 40, 50, 3), np.uint8)
+    want = [unplanned(filter_image, pixels, KERNEL) for pixels in images]
+    wrong = []
+
+    def work(number):
+        for _ in range(200):
+            if (filter_image(images[number], KERNEL) != want[number]).any():
+                wrong.append(number)
+
+    with num_threads(2):  # bands of one call besides
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_integers_that_may_not_be_summed_exactly_are_looked_at_every_time():
+    pixels = np.full((6, 6, 1), 1, np.int32)
+    kernel = np.full((1, 1, 3, 3), 2.0**30)
+    filter_image(pixels, kernel)
+    with pytest.raises(Exception, match="exactly"):
+        filter_image(pixels * 2**30, kernel)
+
+
+def test_the_oldest_plans_go_first():
+    kept = Plans(3)
+    for number in range(5):
+        kept.put(number, str(number))
+    assert [kept.get(number) for number in range(5)] == [None, None, "2", "3", "4"]

@@ -15,14 +15,17 @@ import contextlib
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from imgconv.jit import cache, parallel
 from imgconv.jit.loop import Wanted
+
+if TYPE_CHECKING:
+    import subprocess  # imported by a first run alone
 
 _PATIENCE = 60  # seconds for the companion's last loop; no loop takes ten
 _START = "import sys; sys.path.append(sys.argv[1]); from imgconv.jit.ahead import serve; serve()"
@@ -54,6 +57,8 @@ def _companion(missing: deque[Wanted]) -> Iterator[threading.Thread]:
     Yields the thread that hands it one after the other, until there are none or it has ended.
     """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    import subprocess
+
     process: subprocess.Popen[str] | None = None
     with contextlib.suppress(OSError):
         process = subprocess.Popen(
@@ -74,7 +79,7 @@ def _companion(missing: deque[Wanted]) -> Iterator[threading.Thread]:
         feeder.join()
 
 
-def _feed(process: subprocess.Popen[str] | None, missing: deque[Wanted]) -> None:
+def _feed(process: "subprocess.Popen[str] | None", missing: deque[Wanted]) -> None:
     if process is None or process.stdin is None or process.stdout is None:
         return
     # A pipe that broke, or one closed with orders in it, is the end of a companion that was killed.

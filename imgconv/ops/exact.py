@@ -1,7 +1,6 @@
 """When a convolution of integers is exact, and in which type its sums must be kept for that."""
 
 import math
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def integer_form(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float
     if ends[0, 0] <= 1e-7:
         return None
     tried = [np.arange(2.0, 257.0), np.rint(np.arange(1, 33) / ends[0, 0]), _POWERS]
-    divisors = np.unique(np.concatenate(tried))
+    divisors = np.sort(np.concatenate(tried))  # np.unique imports numpy.ma: 5 ms of a start
     divisors = divisors[(divisors > 1) & (divisors < EXACT["f32"])]
     # The least and the greatest weight leave few divisors to try on all of them.
     for divisor in divisors[(np.rint(ends * divisors) / divisors == ends).all(axis=0)].tolist():
@@ -65,7 +64,7 @@ def _reduced(weights: npt.NDArray[np.float64], divisor: float) -> tuple[npt.NDAr
     """Integers over a divisor without a factor common to all of them."""
     if divisor == 1.0 or divisor != np.rint(divisor) or abs(divisor) >= EXACT["f64"]:
         return weights, divisor
-    common = math.gcd(int(divisor), *(int(value) for value in np.unique(weights)))
+    common = math.gcd(int(divisor), *map(int, set(weights.ravel().tolist())))
     return weights / common, divisor / common
 
 
@@ -143,6 +142,8 @@ def sums_type(
     exact = EXACT["f32"] if divisor == 1.0 and combine in ("none", "max", "sum") else SAFE
     for factor, shift in ((gain, offset), later):
         if factor != 1.0 or shift != 0.0:
+            from fractions import Fraction  # it imports decimal: 2 ms of every start
+
             ratio = Fraction(factor).limit_denominator(1 << 33)
             if abs(ratio.numerator) > 1 and divisor != 1.0:
                 return "f64"  # the product may be half an integer where the quotient is rounded

@@ -52,6 +52,17 @@ class Kernel:
         """Weights divided by the divisor, as they multiply pixels."""
         return self.weights / self.divisor
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The effective weights: a kernel stands for them wherever an array of weights does."""
+        return np.asarray(self.effective_weights(), dtype)
+
+    def _repr_png_(self) -> bytes:
+        """The heat map of `imgconv kernels plot`, for notebooks."""
+        from imgconv.images.png import encode
+        from imgconv.pictures.kernel_plot import draw
+
+        return b"".join(encode(draw(self)))
+
 
 def check_anchor(anchor: Any, size: tuple[int, int], where: str) -> tuple[int, int]:
     """Return the row and column of one of a kernel's taps; raises KernelError for anything else."""

@@ -15,8 +15,7 @@ from imgconv.images.source import read_stdin
 from imgconv.jit.parallel import num_threads
 from imgconv.networks.architectures import Network
 from imgconv.networks.fusion import FusedGraph
-from imgconv.networks.layers import Shape, Softmax
-from imgconv.typing import Array
+from imgconv.networks.layers import Shape
 
 
 class Prediction:
@@ -34,8 +33,6 @@ class Prediction:
         self.batch = batch
         self.fused = FusedGraph(network.graph)
         self.output = network.graph.outputs[0]
-        maker = network.graph.producers.get(self.output)
-        self.normalized = maker is not None and isinstance(maker.layer, Softmax)
         classes = math.prod(network.graph.shapes()[self.output][1:])
         named = len(network.labels)
         if named and named != classes:
@@ -106,19 +103,7 @@ class Prediction:
             return
         for row, one in zip(rows, scores, strict=True):
             del row["tensor"]
-            row["top"] = self._top(one.astype(np.float64))
-
-    def _top(self, scores: Array) -> list[dict[str, Any]]:
-        """The likeliest classes: class, label, probability."""
-        if not self.normalized:
-            powers = np.exp(scores - scores.max())
-            scores = powers / powers.sum()
-        labels = self.network.labels
-        return [
-            {
-                "class": int(index),
-                "label": labels[index] if labels else None,
-                "probability": float(scores[index]),
-            }
-            for index in np.argsort(-scores, kind="stable")[: self.top]
-        ]
+            row["top"] = [
+                {"class": index, "label": label, "probability": probability}
+                for index, label, probability in self.network.likeliest(one, self.top)
+            ]

@@ -55,6 +55,17 @@ class Image:
         """The value of white: the largest integer of the file's samples, or 1 for floats."""
         return white_of(self.sample_type)
 
+    def _repr_png_(self) -> bytes:
+        """The image as notebooks show it: 8 bits, floats clipped to 0…1."""
+        from imgconv.images.png import encode
+        from imgconv.images.scaling import scale_map
+
+        pixels = self.pixels
+        if pixels.shape[2] > 4:
+            pixels = pixels[..., :3]
+        shown, _ = scale_map(pixels.astype(np.float32), "clip", self.full_scale, np.dtype(np.uint8))
+        return b"".join(encode(shown, alpha=shown.shape[2] in (2, 4)))
+
 
 _HOLDERS = {
     "b1": np.uint8, "u1": np.uint8, "u2": np.uint16, "u4": np.float64, "u8": np.float64,

@@ -18,7 +18,7 @@ import numpy as np
 from imgconv.errors import ImageError, LimitError, UsageError
 from imgconv.images import pillow
 from imgconv.images.formats import ANIMATIONS, sniff
-from imgconv.images.image import Image, rounded_note
+from imgconv.images.image import Image, holder, rounded_note
 from imgconv.images.limits import MAX_PIXELS, check_frames, check_size, file_limit
 from imgconv.images.pyramid import check_level
 from imgconv.images.remote import is_url
@@ -89,6 +89,26 @@ def read_images(
         if kind is None:
             raise ImageError(f"{opened.name}: {_unknown(opened.prefix)}")
         yield from _Reader(opened, kind, wanted, limit, level, cmyk).images()
+
+
+def as_image(image: "Image | npt.NDArray[Any] | str | os.PathLike[str]") -> Image:
+    """Return what functions take for an image: one, an array (H, W) or (H, W, C), or what is read.
+
+    Raises ImageError for what cannot be read, UsageError for an array of no image.
+    """
+    if isinstance(image, Image):
+        return image
+    if isinstance(image, str | bytes | os.PathLike):
+        return next(read_images(image))
+    pixels = np.asarray(image)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise UsageError(f"image: an array of shape {pixels.shape}, expected (H, W) or (H, W, C)")
+    try:
+        held, stored = holder(pixels.dtype)
+    except KeyError:
+        raise UsageError(f"image: samples of {pixels.dtype}, expected real numbers") from None
+    return Image(np.ascontiguousarray(pixels, held), name="image", stored=stored)
 
 
 class Frames(NamedTuple):

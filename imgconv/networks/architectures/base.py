@@ -2,17 +2,30 @@
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imgconv.arguments import flag, one_value, split_arguments, whole_number
 from imgconv.errors import ModelError
 from imgconv.networks.graph import Graph
 from imgconv.networks.preprocess import Preprocess
 
+if TYPE_CHECKING:
+    from imgconv.images.image import Image
+    from imgconv.networks.layers import Array
+
 # Family modules in the lecture's order.
 FAMILIES = ("lenet", "alexnet", "vgg", "googlenet", "resnet", "efficientnet")
+
+
+class Prediction(NamedTuple):
+    """A class of an image: its number, its name where that is known, and its probability."""
+
+    number: int
+    label: str | None
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,81 @@ class Network:
     def input_shape(self) -> tuple[int, ...]:
         """The usual shape (1, C, H, W) of the one input."""
         return next(iter(self.graph.inputs.values()))
+
+    def features(
+        self, image: "Image | Array | str | os.PathLike[str]", layers: "Sequence[str] | None" = None
+    ) -> "dict[str, Array]":
+        """Return the maps of layers for one image.
+
+        Parameters
+        ----------
+        image
+            An `Image`, an array (H, W) or (H, W, C), a path or `sample:NAME`. It is resized and
+            normalized as the network was trained.
+        layers
+            Names as `imgconv net summary` lists them; by default all.
+
+        Returns
+        -------
+        dict
+            The maps (1, C, H, W) of each layer by its name, float32.
+
+        Raises
+        ------
+        ImgconvError
+            There is no such layer, or the image cannot be read or does not fit.
+        """
+        from imgconv.networks.fusion import FusedGraph
+
+        tensor = self._tensor(image)
+        wanted = tuple(self.graph.values if layers is None else layers)
+        return dict(FusedGraph(self.graph, wanted).at(tensor.shape).trace(tensor, wanted))
+
+    def predict(
+        self, image: "Image | Array | str | os.PathLike[str]", top: int = 5
+    ) -> list[Prediction]:
+        """Return the likeliest classes of an image, the likeliest first.
+
+        Parameters
+        ----------
+        image
+            As for `features`.
+        top
+            How many classes.
+
+        Raises
+        ------
+        ImgconvError
+            The image cannot be read or does not fit.
+        """
+        from imgconv.networks.fusion import FusedGraph
+
+        tensor, output = self._tensor(image), self.graph.outputs[0]
+        scores = FusedGraph(self.graph).at(tensor.shape).run(tensor)[output]
+        return self.likeliest(scores.reshape(-1), top)
+
+    def likeliest(self, scores: "Array", top: int) -> list[Prediction]:
+        """The likeliest classes by the output's scores, which softmax makes probabilities."""
+        import numpy as np
+
+        from imgconv.networks.layers import Softmax
+
+        maker = self.graph.producers.get(self.graph.outputs[0])
+        likely = scores.astype(np.float64)
+        if maker is None or not isinstance(maker.layer, Softmax):
+            powers = np.exp(likely - likely.max())
+            likely = powers / powers.sum()
+        best = np.argsort(-likely, kind="stable")[:top]
+        labels = self.labels
+        return [
+            Prediction(int(at), labels[at] if labels else None, float(likely[at])) for at in best
+        ]
+
+    def _tensor(self, image: "Image | Array | str | os.PathLike[str]") -> "Array":
+        from imgconv.images.reading import as_image
+
+        found = as_image(image)
+        return self.preprocess(found.pixels, found.full_scale, found.alpha)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,371 @@
+"""What `imgconv` offers at its root: reading, filtering and writing images in a few calls.
+
+The functions here do what the command line does, with the same defaults; the operations on arrays
+(`conv2d`, pools, activations, …) come from `imgconv.ops`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.bank.kernel import Kernel
+from imgconv.errors import ImgconvError, UsageError
+from imgconv.images.image import Image
+from imgconv.networks.architectures.base import Network
+from imgconv.ops.activation import activate, softmax
+from imgconv.ops.conv import conv2d
+from imgconv.ops.conv_transpose import conv_transpose2d
+from imgconv.ops.filter import filter_image
+from imgconv.ops.linear import linear
+from imgconv.ops.norm import batch_norm, instance_norm, local_response_norm
+from imgconv.ops.padding import pad
+from imgconv.ops.pool import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    lp_pool2d,
+    max_pool2d,
+    min_pool2d,
+)
+from imgconv.shapes import Window
+
+if TYPE_CHECKING:
+    from imgconv.batch.filtering import Recipe
+
+__all__ = [  # noqa: RUF022 - what one does first comes first
+    "read", "write", "apply", "maps", "kernel", "network", "Image", "Kernel", "Network",
+    "conv2d", "conv_transpose2d", "filter_image", "linear", "pad", "activate", "softmax",
+    "max_pool2d", "min_pool2d", "avg_pool2d", "lp_pool2d", "adaptive_avg_pool2d",
+    "adaptive_max_pool2d", "batch_norm", "instance_norm", "local_response_norm", "ImgconvError",
+]  # fmt: skip
+
+Pixels = npt.NDArray[Any]
+Ints = int | tuple[int, int]
+PaddingMode = Literal["zeros", "constant", "reflect", "replicate", "circular", "symmetric"]
+Combine = Literal["none", "magnitude", "max", "sum", "mean"]
+Scale = Literal["clip", "abs", "signed", "minmax", "none"]
+KernelLike = Kernel | str | npt.ArrayLike
+
+
+def read(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    frame: int | None = None,
+    format: str | None = None,
+    max_pixels: int | None = None,
+) -> Image:
+    """Read one image.
+
+    Parameters
+    ----------
+    source
+        A path, a URL, the bytes of a file, or `sample:NAME`.
+    frame
+        Which frame of an animation or multi-page file, from 0. By default the first, and
+        `Image.notes` says that there are more.
+    format
+        What bytes are (`png`, `csv`, …) where neither they nor the file's name say so.
+    max_pixels
+        Refuse a larger image before it is decoded; 2²⁸ by default.
+
+    Returns
+    -------
+    Image
+        Its `pixels` are (H, W, C) in the file's own type.
+
+    Raises
+    ------
+    ImgconvError
+        The file is missing, broken or too large; the message names it.
+
+    Examples
+    --------
+    >>> import imgconv
+    >>> imgconv.read("sample:chart").pixels.dtype
+    dtype('uint8')
+    """
+    from imgconv.images.reading import read_images
+
+    for image in read_images(source, frame=frame, format=format, max_pixels=max_pixels):
+        return image
+    raise UsageError(f"{source!r}: no image")
+
+
+def write(
+    path: str | os.PathLike[str],
+    image: Image | Pixels,
+    *,
+    overwrite: bool = False,
+    quality: int | None = None,
+) -> None:
+    """Write an image to a file whose name says the format, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to; the suffix is one that `imgconv apply -o` knows.
+    image
+        An `Image`, or an array (H, W) or (H, W, C) of samples that the format can hold. An
+        image's color profile and metadata are kept.
+    overwrite
+        Replace a file that exists.
+    quality
+        Of a JPEG or WebP, from 1 to 100.
+
+    Raises
+    ------
+    ImgconvError
+        The format cannot hold the samples, the file exists, or it cannot be written.
+
+    Examples
+    --------
+    >>> import imgconv, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "edges.png")
+    >>> imgconv.write(path, imgconv.apply("sample:chart", "sobel"))
+    """
+    from imgconv.images.formats import format_of
+    from imgconv.images.publish import publish
+    from imgconv.images.reading import as_image
+    from imgconv.images.writing import encode
+
+    name = os.fspath(path)
+    found = as_image(image)
+    target = format_of(name)
+    if str(found.pixels.dtype) not in target.dtypes:
+        expected = ", ".join(target.dtypes)
+        raise UsageError(f"{name}: samples of {found.pixels.dtype}, {target.name} holds {expected}")
+    pieces = encode(
+        found.pixels, target, alpha=found.alpha, quality=quality, icc=found.icc,
+        carried=found.metadata if found.metadata and target.note else None,
+    )  # fmt: skip
+    publish(name, pieces, overwrite)
+
+
+def kernel(spec: KernelLike) -> Kernel:
+    """Return a kernel by name, from its text, a file, or an array.
+
+    Parameters
+    ----------
+    spec
+        What `imgconv apply -k` takes: a preset (`sobel`), a parametric kernel
+        (`gaussian:sigma=2`), a file, the matrix as text; or an array (kH, kW), (C_out, kH, kW) or
+        (C_out, C_in/groups, kH, kW).
+
+    Raises
+    ------
+    ImgconvError
+        There is no such kernel (the message has the nearest names), or it is not a matrix.
+
+    Examples
+    --------
+    >>> import imgconv
+    >>> imgconv.kernel("binomial-3").effective_weights()[0, 0] * 16
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    from imgconv.bank import get_kernel
+    from imgconv.bank.text import from_array
+
+    if isinstance(spec, Kernel):
+        return spec
+    if isinstance(spec, str):
+        return get_kernel(spec)
+    weights = np.asarray(spec, np.float64)
+    return from_array(weights[None] if weights.ndim == 1 else weights, "kernel")
+
+
+def apply(
+    image: Image | Pixels | str | os.PathLike[str],
+    kernel: KernelLike,
+    *,
+    stride: Ints = 1,
+    padding: int | str | Sequence[int] | None = None,
+    dilation: Ints = 1,
+    groups: int | None = None,
+    padding_mode: PaddingMode = "reflect",
+    pad_value: float = 0.0,
+    flip: bool = False,
+    combine: Combine | None = None,
+    activation: str | None = None,
+    pool: str | None = None,
+    gray: bool = False,
+    scale: Scale | None = None,
+    dtype: npt.DTypeLike | None = None,
+) -> Image:
+    """Filter an image as `imgconv apply` does.
+
+    Parameters
+    ----------
+    image
+        An `Image`, an array (H, W) or (H, W, C), or what `read` takes.
+    kernel
+        What `kernel` takes. It must make one map; see `maps` for banks.
+    stride, dilation
+        A number or a (vertical, horizontal) pair, at least 1.
+    padding
+        `same`, `valid`, `full`, a number, a pair, or (top, bottom, left, right). By default the
+        size is kept, or divided by the stride.
+    groups
+        Filters and channels in groups, as in Conv2d; by default every channel is filtered alone.
+    padding_mode
+        How the image goes on beyond its edge; `constant` takes `pad_value`.
+    flip
+        Rotate the kernel by 180°, which makes it a true convolution.
+    combine
+        How the maps of a bank become one (`none`, `magnitude`, `max`, `sum`, `mean`); by default
+        the kernel's own rule.
+    activation, pool
+        As `--activation` and `--pool` take them, such as `relu` and `max:2`.
+    gray
+        Turn colors into gray first.
+    scale
+        How responses become samples: `clip`, `abs`, `signed`, `minmax`, or `none`. By default
+        the kernel's own.
+    dtype
+        Of the result's samples, the image's by default. Floats are responses as they are computed
+        unless `scale` is given.
+
+    Returns
+    -------
+    Image
+        The map with the image's name, color profile and opacity.
+
+    Raises
+    ------
+    ImgconvError
+        Kernel, window and image do not fit together, or the kernel makes several maps.
+
+    Examples
+    --------
+    >>> import imgconv
+    >>> import numpy as np
+    >>> ramp = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    >>> imgconv.apply(ramp, "box:3", padding="valid").pixels[..., 0]
+    array([[ 5,  6],
+           [ 9, 10]], dtype=uint8)
+    """
+    found = maps(
+        image, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        padding_mode=padding_mode, pad_value=pad_value, flip=flip, combine=combine,
+        activation=activation, pool=pool, gray=gray, scale=scale, dtype=dtype,
+    )  # fmt: skip
+    if len(found) > 1:
+        raise UsageError(
+            f"apply: {len(found)} maps ({', '.join(list(found)[:3])}, …), expected a kernel that "
+            "makes one; imgconv.maps gives all"
+        )
+    return next(iter(found.values()))
+
+
+def maps(
+    image: Image | Pixels | str | os.PathLike[str],
+    *kernels: KernelLike,
+    stride: Ints = 1,
+    padding: int | str | Sequence[int] | None = None,
+    dilation: Ints = 1,
+    groups: int | None = None,
+    padding_mode: PaddingMode = "reflect",
+    pad_value: float = 0.0,
+    flip: bool = False,
+    combine: Combine | None = None,
+    activation: str | None = None,
+    pool: str | None = None,
+    gray: bool = False,
+    scale: Scale | None = None,
+    dtype: npt.DTypeLike | None = None,
+) -> dict[str, Image]:
+    """As `apply`, of several kernels and of banks: every map by its name, in order.
+
+    Examples
+    --------
+    >>> import imgconv
+    >>> list(imgconv.maps("sample:chart", "kirsch", combine="none"))[:3]
+    ['e', 'ne', 'n']
+    """
+    from imgconv.bank import transform
+    from imgconv.batch.filtering import Recipe, maps_of
+    from imgconv.images.reading import as_image
+    from imgconv.ops.activation import parse_activation
+    from imgconv.ops.padding import normalize_mode
+    from imgconv.ops.pool_text import parse_pool
+
+    if not kernels:
+        raise UsageError("maps: no kernel, expected at least one")
+    source = as_image(image)
+    if activation not in (None, "softmax"):
+        parse_activation(activation)
+    recipe = Recipe(
+        tuple(
+            transform(found if combine is None else replace(found, combine=combine), flip=flip)
+            for found in map(_kernel, kernels)
+        ),
+        Window(stride, padding, dilation, groups, normalize_mode(padding_mode), pad_value),
+        activation,
+        parse_pool(pool) if pool else None,
+        gray=gray,
+        scale=scale,
+    )
+    target = source.sample_type if dtype is None else np.dtype(dtype)
+    raw = target.kind == "f" and scale in (None, "none")
+    return {
+        made.name or made.kernel.name: _like(source, made.samples, made.alpha, recipe)
+        for made in maps_of(source, recipe, target, raw)
+    }
+
+
+def network(
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> Network:
+    """Return a network, ready to run.
+
+    Parameters
+    ----------
+    name
+        A published network (`resnet50`, `vgg16:classes=10`), a TOML or ONNX file, or a chain of
+        steps (`conv sobel | relu | maxpool 2`).
+    weights
+        A file of its weights, where they do not ship with it.
+    seed
+        Draw untrained weights instead.
+    size
+        Height and width of its input, for another than the usual.
+
+    Raises
+    ------
+    ImgconvError
+        There is no such network, or its weights are missing or do not fit.
+
+    Examples
+    --------
+    >>> import imgconv
+    >>> lenet = imgconv.network("lenet5")
+    >>> lenet.predict("sample:digit")[0].label
+    '5'
+    >>> {name: maps.shape for name, maps in lenet.features("sample:digit", ["c1"]).items()}
+    {'c1': (1, 6, 28, 28)}
+    """
+    from imgconv.networks.find import find_network, with_weights
+
+    return with_weights(
+        find_network(name, size), None if weights is None else os.fspath(weights), seed
+    )[0]
+
+
+_kernel = kernel  # `apply` and `maps` have parameters of that name
+
+
+def _like(source: Image, samples: npt.NDArray[Any], alpha: bool, recipe: "Recipe") -> Image:
+    """The image of a map: what described the source's colors still does where they are kept."""
+    return Image(
+        samples, alpha, source.name, source.frame, source.frames,
+        source.icc if recipe.keeps_colors() else None,
+    )  # fmt: skip

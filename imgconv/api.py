@@ -289,6 +289,7 @@ def maps(
     """
     from imgconv.bank import transform
     from imgconv.batch.filtering import Recipe, maps_of
+    from imgconv.batch.settings import ReadSettings
     from imgconv.images.reading import as_image
     from imgconv.ops.activation import parse_activation
     from imgconv.ops.padding import normalize_mode
@@ -307,7 +308,7 @@ def maps(
         Window(stride, padding, dilation, groups, normalize_mode(padding_mode), pad_value),
         activation,
         parse_pool(pool) if pool else None,
-        gray=gray,
+        read=ReadSettings(gray=gray),
         scale=scale,
     )
     target = source.sample_type if dtype is None else np.dtype(dtype)

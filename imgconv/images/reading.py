@@ -91,7 +91,7 @@ def read_images(
         yield from _Reader(opened, kind, wanted, limit, level, cmyk).images()
 
 
-def as_image(image: "Image | npt.NDArray[Any] | str | os.PathLike[str]") -> Image:
+def as_image(image: "Image | Array | str | os.PathLike[str]") -> Image:
     """Return what functions take for an image: one, an array (H, W) or (H, W, C), or what is read.
 
     Raises ImageError for what cannot be read, UsageError for an array of no image.

@@ -14,7 +14,7 @@ from imgconv.networks.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from imgconv.images.image import Image
-    from imgconv.networks.layers import Array
+    from imgconv.typing import Array
 
 # Family modules in the lecture's order.
 FAMILIES = ("lenet", "alexnet", "vgg", "googlenet", "resnet", "efficientnet")

@@ -1,6 +1,5 @@
 """Object code mapped without LLVM does what LLVM's own linker makes of it."""
 
-import contextlib
 import math
 import os
 import subprocess
@@ -8,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from numba.core import inline_closurecall
 
 from imgconv.jit import cache, compiling, loader
 from imgconv.jit import loop as jit
@@ -34,20 +32,58 @@ def made():
     return cache._make_object(entry, ir, "imgconv_test")[0]
 
 
-def test_a_loop_merged_without_copies_is_the_same_code(monkeypatch):
-    def compiled():
-        entry, ir = compiling.compile_ir(*png_rows.unfilter.builder(3))
-        # An object also has the names of merged functions, which Numba numbers.
-        made, _ = cache._make_object(entry, ir, "imgconv_test")
-        return loader.flatten(made, "imgconv_test")
+@jit.loop
+def doubled():
+    def twice(out, source, count):
+        for i in range(count):
+            out[i] = source[i] * 2
 
-    ours = compiled()
-    if ours is None:
-        pytest.skip("objects of this machine are linked by LLVM")
-    usual = inline_closurecall.InlineWorker.inline_function
-    monkeypatch.setattr(compiling, "_merging_uncopied", contextlib.nullcontext)
-    assert compiled() == ours
-    assert inline_closurecall.InlineWorker.inline_function is usual
+    return "f32* f32* i64", twice
+
+
+@jit.loop
+def quadrupled():
+    part = jit.Loop(doubled.builder).part()  # not compiled yet
+
+    def twice_twice(out, source, count):
+        part(out, source, count)
+        part(out, out, count)
+
+    return "disjoint f32* f32* i64", twice_twice
+
+
+def filtered(rows=40, width=300):
+    """A PNG's rows after both of its loops, and an array after a loop that calls another."""
+    pixels = np.random.default_rng(1).integers(0, 256, (rows, width)).astype(np.uint8)
+    pixels[:, 1:] //= 8
+    packed = np.zeros((rows, 1 + width), np.uint8)
+    back, bad, above = np.zeros_like(pixels), np.zeros(1, np.int64), np.zeros(width, np.uint8)
+    jit.Loop(png_rows.filter_rows.builder)()(packed, pixels, above, rows, width, 3)
+    jit.Loop(png_rows.unfilter.builder)(3)(back, packed, above, rows, width, bad)
+    assert (back == pixels).all()
+    values = pixels.astype(np.float32).ravel()
+    out = np.zeros_like(values)
+    jit.Loop(quadrupled.builder)()(out, values, values.size)
+    assert (out == 4 * values).all()
+    return packed
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (compiling, "_STOPS_AT_IR", False),
+        (compiling, "_IDLE", frozenset()),
+        (loader, "flatten", lambda code, symbol: None),
+    ],
+)
+def test_results_do_not_need_what_only_saves_time(module, name, value, monkeypatch, tmp_path):
+    assert compiling._STOPS_AT_IR  # this Numba has what is private to it
+    monkeypatch.setenv("IMGCONV_STORE", str(tmp_path / "usual"))
+    usual = filtered()
+    monkeypatch.setenv("IMGCONV_STORE", str(tmp_path / "without"))
+    monkeypatch.setattr(cache, "_loaded", {})
+    monkeypatch.setattr(module, name, value)
+    assert (filtered() == usual).all()
 
 
 def bound(address):

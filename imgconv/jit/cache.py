@@ -192,6 +192,14 @@ def symbol(identity: str) -> str:
     return _PREFIX + _placed(identity)[0]
 
 
+def define(symbol: str) -> bool:
+    """Tell LLVM where a loop is that other loops call; False where there is no such loop."""
+    address = _find(symbol)
+    if address:
+        _llvm().add_symbol(symbol, address)
+    return address != 0
+
+
 def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
     """Return the address of a loop's machine code, from the store or freshly compiled."""
     with _lock:
@@ -279,10 +287,8 @@ def _link(code: bytes, symbol: str) -> int:
     engine = _engine()
     calls, _, made = code[1:].partition(b"\n")
     for name in calls.decode().split():
-        address = _find(name)
-        if not address:
+        if not define(name):
             return 0
-        llvm.add_symbol(name, address)
     try:
         engine.add_object_file(llvm.ObjectFileRef.from_data(made))
     except RuntimeError:

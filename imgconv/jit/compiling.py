@@ -1,4 +1,10 @@
-"""From a loop's Python to LLVM IR by Numba: imported only where the store misses a loop."""
+"""From a loop's Python to LLVM IR by Numba: imported only where the store misses a loop.
+
+Numba is asked by what it documents: `cfunc`, `njit`, `intrinsic`, a compiler pipeline of one's
+own. One shortcut is private to it: that `CFunc._compile_uncached` returns the code library
+before it makes machine code (`_stopped_at_ir`; Numba 0.61 to 0.68 have it). Without, a first run
+takes an eighth longer, by `_by_cfunc`, and the results are the same.
+"""
 
 import contextlib
 import gc
@@ -8,10 +14,11 @@ from typing import Any
 
 import numba
 from numba import types as nb
-from numba.core import inline_closurecall
 from numba.core.ccallback import CFunc
-from numba.core.compiler import Compiler, CompilerBase, DefaultPassBuilder
+from numba.core.codegen import CPUCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import PassManager
 from numba.extending import intrinsic
 
 from imgconv.jit import (
@@ -20,6 +27,18 @@ from imgconv.jit import (
 )
 from imgconv.jit.loop import Emitter, Helper, Part
 from imgconv.jit.record_lowering import type_of
+
+# Passes for `with`, closures, raised exceptions, literal loops, array expressions and parfors.
+_IDLE = frozenset({
+    "WithLifting", "InlineClosureLikes", "MakeFunctionToJitFunction", "RewriteDynamicRaises",
+    "FindLiterallyCalls", "LiteralUnroll", "LiteralPropagationSubPipelinePass",
+    "NopythonRewrites", "NoPythonSupportedFeatureValidation", "DumpParforDiagnostics",
+})  # fmt: skip
+
+# Whether Numba has the two private names that `_stopped_at_ir` needs.
+_STOPS_AT_IR = hasattr(CFunc, "_compile_uncached") and hasattr(
+    CPUCodeLibrary, "_finalize_final_module"
+)
 
 
 def widen() -> None:
@@ -77,17 +96,25 @@ def compile_ir(
             function.__code__, scope, function.__name__, function.__defaults__, cells
         )
 
-    with global_compiler_lock, _uncollected(), _merging_uncopied():
-        function: Any = CFunc(
-            rebuild(body), (tuple(arguments), nb.void), {}, options,
-            _disjoint_pipeline() if disjoint else Compiler,
-        )  # fmt: skip
-        compiled = function._compile_uncached()
-        library = compiled.library
-        # Numba would also make machine code of it, for this process; the store makes its own.
-        library._finalize_final_module = lambda: None
-        library.finalize()
-        return compiled.fndesc.llvm_cfunc_wrapper_name, library.get_llvm_str()
+    with global_compiler_lock, _uncollected():
+        wanted = rebuild(body), (tuple(arguments), nb.void), _pipeline(disjoint), options
+        return _stopped_at_ir(*wanted) if _STOPS_AT_IR else _by_cfunc(*wanted)
+
+
+def _by_cfunc(body: Any, types_: Any, pipeline: Any, options: Any) -> tuple[str, str]:
+    """(entry, IR) by Numba's public way, which makes machine code too."""
+    compiled = numba.cfunc(types_[1](*types_[0]), pipeline_class=pipeline, **options)(body)
+    return compiled.native_name, compiled.inspect_llvm()
+
+
+def _stopped_at_ir(body: Any, types_: Any, pipeline: Any, options: Any) -> tuple[str, str]:
+    """What `_by_cfunc` returns, without machine code for this process: the store makes its own."""
+    function: Any = CFunc(body, types_, {}, options, pipeline)
+    compiled = function._compile_uncached()
+    library = compiled.library
+    library._finalize_final_module = lambda: None
+    library.finalize()
+    return compiled.fndesc.llvm_cfunc_wrapper_name, library.get_llvm_str()
 
 
 @contextlib.contextmanager
@@ -100,37 +127,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-
-
-@contextlib.contextmanager
-def _merging_uncopied() -> Iterator[None]:
-    """Without the copies that Numba makes of a helper before it merges it into a loop.
-
-    It makes one to protect its argument and one to return; here the argument was made for this
-    call and nobody looks at the other. They are a fifth of a compilation.
-    """
-    worker: Any = getattr(inline_closurecall, "InlineWorker", None)
-    usual = getattr(worker, "inline_function", None)
-    if usual is None or not hasattr(inline_closurecall, "copy"):
-        yield  # a Numba that does it otherwise
-        return
-
-    def inline_function(self, caller, block, place, function, arg_typs=None):  # type: ignore[no-untyped-def]
-        callee = self.run_untyped_passes(function)
-        copying = inline_closurecall.copy
-        inline_closurecall.copy = types.SimpleNamespace(deepcopy=lambda block: block)
-        try:
-            return self.inline_ir(
-                caller, block, place, callee, function.__code__.co_freevars, arg_typs=arg_typs
-            )
-        finally:
-            inline_closurecall.copy = copying
-
-    worker.inline_function = inline_function
-    try:
-        yield
-    finally:
-        worker.inline_function = usual
 
 
 def _intrinsic(emitter: Emitter) -> Any:
@@ -169,15 +165,22 @@ def _fields(context: Any, builder: Any, value: Any, given: Any, wanted: Any) -> 
     ]
 
 
-def _disjoint_pipeline() -> Any:
-    """Numba's compiler with every pointer argument marked `noalias`."""
+def _pipeline(disjoint: bool) -> Any:
+    """Numba's compiler without passes that find nothing in a loop: 7% of its compilation.
 
-    class Disjoint(CompilerBase):  # type: ignore[misc]
+    disjoint: whether each pointer argument is marked `noalias`.
+    """
+
+    class Pipeline(CompilerBase):  # type: ignore[misc]
         def define_pipelines(self) -> list[Any]:
-            self.state.flags.noalias = True
-            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+            self.state.flags.noalias = disjoint
+            passes = DefaultPassBuilder.define_nopython_pipeline(self.state).passes
+            manager = PassManager("loop")
+            manager.passes.extend(one for one in passes if one[0].__name__ not in _IDLE)
+            manager.finalize()
+            return [manager]
 
-    return Disjoint
+    return Pipeline
 
 
 def _global_names(code: types.CodeType) -> set[str]:

@@ -114,6 +114,7 @@ class Part:
         signature = self.loop.builder(*self.constants)[0]
         symbol = cache.symbol(self.loop._identity(self.constants, signature))
         self.loop(*self.constants)
+        cache.define(symbol)
 
         def emit(builder: Any, *values: Any) -> None:
             from llvmlite import ir
@@ -294,10 +295,9 @@ def caster(element: str) -> Helper:
 
     # float32 has no number between 2³¹ − 128 and 2³¹.
     wide = element in ("i32", "u32")
-    widened = Helper((lambda value: np.float64(value)) if wide else (lambda value: value))
 
     def cast(value):  # type: ignore[no-untyped-def]
-        value = widened(value)
+        value = np.float64(value) if wide else value
         value = value if value == value else type(value)(0)
         value = value if value < high else type(value)(high)
         value = value if value > low else type(value)(low)

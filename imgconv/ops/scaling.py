@@ -32,13 +32,21 @@ def scale_values(source: str, element: str, real: str, absolute: bool, divided: 
     number = jit.DTYPES[real].type
     cast = jit.caster(element)
     half = number(0.5)
-    size = Helper((lambda v: abs(v)) if absolute else (lambda v: v))
     # A quotient that is multiplied may miss half an integer by its last bits, and no other result
     # is as near to one: it is rounded to 2⁻³⁴.
     grid = number(1.5 * 2**18)
     snaps = divided and element in ("u8", "u16")
-    snap = Helper((lambda value: (value + grid) - grid) if snaps else (lambda value: value))
-    divide = Helper((lambda a, b: snap(a / b)) if divided else (lambda a, b: a))
+
+    def scaled(value, base, gain, divisor, offset):  # type: ignore[no-untyped-def]
+        size = abs(number(value)) if absolute else number(value)
+        value = (size - base) * gain
+        if divided:
+            value = value / divisor
+            if snaps:
+                value = (value + grid) - grid
+        return value + offset
+
+    sample = Helper(scaled)
 
     def body(out, source, values, lost, count, run, step):  # type: ignore[no-untyped-def]
         base = values[BASE]
@@ -49,14 +57,13 @@ def scale_values(source: str, element: str, real: str, absolute: bool, divided: 
         total = np.int32(0)
         if run == step:
             for i in range(count * run):
-                value = divide((size(number(source[i])) - base) * gain, divisor) + offset
+                value = sample(source[i], base, gain, divisor, offset)
                 out[i] = cast(value)
                 total += np.int32(value < -half) + np.int32(value > high)
         else:
             for i in range(count):
                 for e in range(run):
-                    value = (size(number(source[i * run + e])) - base) * gain
-                    value = divide(value, divisor) + offset
+                    value = sample(source[i * run + e], base, gain, divisor, offset)
                     out[i * step + e] = cast(value)
                     total += np.int32(value < -half) + np.int32(value > high)
         lost[0] = total

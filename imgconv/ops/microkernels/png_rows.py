@@ -15,8 +15,8 @@ _BLOCK = 256  # differences whose sum, of 128 each at most, 16 bits hold
 
 
 @helper
-def paeth(left, above, corner):  # type: ignore[no-untyped-def]
-    """The neighbour nearest to left + above − corner; ties go to left, then above.
+def _undo_paeth(x, left, above, corner):  # type: ignore[no-untyped-def]
+    """Add the neighbour nearest to left + above − corner; ties go to left, then above.
 
     Gives what the specification's three distances give: with low ≤ high the two neighbours, high
     wins when 3·corner − left − above ≤ low, low when it is ≥ high, corner in between. Two
@@ -26,7 +26,8 @@ def paeth(left, above, corner):  # type: ignore[no-untyped-def]
     high = max(left, above)
     turn = np.int32(3) * corner - (left + above)
     nearest = low if high <= turn else corner
-    return high if turn <= low else nearest
+    nearest = high if turn <= low else nearest
+    return np.int32(np.uint8(x + nearest))
 
 
 @helper
@@ -37,11 +38,6 @@ def _undo_sub(x, left, above, corner):  # type: ignore[no-untyped-def]
 @helper
 def _undo_average(x, left, above, corner):  # type: ignore[no-untyped-def]
     return np.int32(np.uint8(x + ((left + above) >> 1)))
-
-
-@helper
-def _undo_paeth(x, left, above, corner):  # type: ignore[no-untyped-def]
-    return np.int32(np.uint8(x + paeth(left, above, corner)))
 
 
 def _chains(step: int, undo: Helper) -> Helper:
@@ -130,7 +126,7 @@ def _magnitude(difference):  # type: ignore[no-untyped-def]
 
 @helper
 def _nearest(left, above, corner):  # type: ignore[no-untyped-def]
-    """`paeth` of int16: whole rows take a fifth of the time that they take in int32."""
+    """As `_undo_paeth` chooses, in int16: whole rows take a fifth of the time of int32."""
     low = min(left, above)
     high = max(left, above)
     turn = np.int16(np.int16(3) * corner - np.int16(left + above))

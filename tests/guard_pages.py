@@ -91,6 +91,10 @@ def loops(guarded):
             continue
         maps = guarded.copy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         conv2d(maps, weight, padding=1)
+        planes = guarded.copy(np.concatenate([maps] * 6))
+        for size in (3, 5, 7):
+            bank = guarded.copy(generator.normal(size=(18, 1, size, size)).astype(np.float32))
+            conv2d(planes, bank, padding=size // 2, groups=18)
         four = guarded.copy(np.stack([maps] * 4))
         for stride, sides in itertools.product((2, 4), (1, 0)):
             if sides or min(height, width) >= 3:

@@ -166,6 +166,7 @@ LAYERS = {
     "depthwise, then SiLU": lambda x: conv2d(
         x, weights(16, 1), groups=16, padding=1, activation="silu"
     ),
+    "blocked": lambda x: conv2d(x, weights(16, 1, 7, 7), groups=16, padding=3),
     "winograd": lambda x: conv2d(x, weights(16, 16), padding=1),
     "product": lambda x: conv2d(x, weights(32, 16), padding=1, stride=2),
     "residual": lambda x: conv2d(x, weights(16, 16, 1, 1), residual=x),

@@ -164,6 +164,11 @@ GRAPHS = {
         (layers.Concat(), "0", "1", "2"), layers.AvgPool2d(2), layers.LocalResponseNorm(3),
         outputs=("5", "3"),
     ),
+    "large kernels": chained(
+        layers.Conv2d(19, 19, 7, padding=3, groups=19, activation="silu"),
+        layers.Conv2d(19, 19, (3, 9), (2, 1), (1, 4), groups=19, padding_mode="reflect"),
+        shape=(2, 19, 9, 10),
+    ),
     "rows joined": chained(CONV, (layers.Concat(2), "0", "0"), (layers.Concat(-1), "1", "1")),
     "gates": chained(
         CONV, layers.AdaptiveAvgPool2d(1), layers.Activation("sigmoid"), (layers.Mul(), "0", "2"),

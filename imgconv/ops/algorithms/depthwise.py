@@ -302,7 +302,7 @@ def offer(job: ConvProblem) -> Candidate | None:
     if not job.is_plain or groups < FEWEST or not _lies(job):
         return None
     reason = f"planes where they lie, {groups} of {kh}×{kw} taps"
-    return Candidate("depthwise", 0.2 + 0.6 * traffic(job) + 0.03 * kh * kw, reason)
+    return Candidate("depthwise", 0.25 + 0.6 * traffic(job) + 0.02 * kh * kw, reason)
 
 
 def _lies(job: ConvProblem) -> bool:

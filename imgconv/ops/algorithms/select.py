@@ -17,7 +17,7 @@ from imgconv.jit.loop import Wanted
 from imgconv.ops import exact
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 
-LAYERS = ("depthwise", "winograd", "gemm")
+LAYERS = ("depthwise", "blocked", "winograd", "gemm")
 ALGORITHMS = ("direct", "sparse", "box", "separable", "fourier", *LAYERS)
 # Those whose output rows are the same bits wherever a job begins: an image may come in bands.
 BANDED = frozenset({"direct", "sparse", "box", "separable"})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from imgconv.batch.naming import Template, below, component, parent_of, split_source, unique
+from imgconv.batch.network_settings import NetSettings
 from imgconv.batch.origin import Origin, taken
 from imgconv.batch.plan import Claims, check_against_input
 from imgconv.batch.reporting import Reports
@@ -26,6 +27,7 @@ from imgconv.networks.architectures import Network
 from imgconv.networks.fusion import FusedGraph
 from imgconv.networks.graph import Graph
 from imgconv.networks.layers import Shape
+from imgconv.pictures.colormaps import default_rule
 from imgconv.pictures.layout import Layout
 from imgconv.typing import Array
 
@@ -52,30 +54,25 @@ class Request:
     """What is to be written, and how.
 
     values: names of the network's values. made: the output format: a picture a map (a layer with
-    `sheet`), one array (C, H, W) a layer, or one archive an image. report: where a page of each
-    image goes, with or, by only_report, without the maps. scale, colormap, share: how maps become
-    pictures. output: a folder, or a template with fields. draft: makes the records of outputs.
+    `sheet`), one array (C, H, W) a layer, or one archive an image. weights: what they are, for
+    people. only_report: of the page and the maps only the page. draft: makes the records of
+    outputs.
     """
 
     network: Network
     values: tuple[str, ...]
     made: Format
-    output: str = "maps"
-    weights: str = ""
-    scale: str = "minmax"
-    colormap: str | None = None
+    weights: str
+    settings: NetSettings
     sheet: Layout | None = None
-    share: bool = False
-    depth: str | None = None
-    compress: int | str = "fast"
-    frame: int | str | None = None
-    max_pixels: int | None = None
-    overwrite: bool = False
-    skip_existing: bool = False
-    dry_run: bool = False
-    report: str | None = None
     only_report: bool = False
     draft: "Draft | None" = None
+
+    @property
+    def scale(self) -> str:
+        """How maps become pictures."""
+        maps = self.settings.maps
+        return maps.scale or default_rule(maps.colormap or "gray")
 
     @property
     def pictures(self) -> bool:
@@ -119,14 +116,14 @@ class Names:
         self.layers = dict(
             zip(request.values, unique(map(component, request.values)), strict=True)
         )  # fmt: skip
-        self._template = Template(request.output, FIELDS)
+        self._template = Template(request.settings.maps.output, FIELDS)
 
     def path(self, source: str, index: int, frame: int, layer: str = "", number: str = "") -> str:
         """The path of a map, of a layer (no number), or of an image (no layer).
 
         Raises UsageError where another image has it, or is it.
         """
-        template, output = self._template, self.request.output
+        template, output = self._template, self.request.settings.maps.output
         suffix = self.request.made.suffixes[0]
         stem, name = split_source(source)[0], self.layers.get(layer, "")
         if frame and "frame" not in template.used:
@@ -159,7 +156,8 @@ class Features:
         self._stdin: bytes | None = None
         self.fused = FusedGraph(request.network.graph, request.values)
         scaling.check_rule(request.scale)
-        self.reports = Reports(request.report, several=True) if request.report else None
+        report = request.settings.maps.report
+        self.reports = Reports(report, several=True) if report else None
 
     def follow(self, folders: set[str], claims: Claims) -> None:
         """Let outputs lie as the inputs do below folders; claims: what finds collisions."""
@@ -175,9 +173,9 @@ class Features:
     def _intended(self, source: str, index: int) -> list[list[dict[str, Any]]]:
         """The rows of all frames of an image before they are made."""
         frames = 1
-        if self.request.frame == "all" and not is_special(source):
+        if self.request.settings.preprocess.frame == "all" and not is_special(source):
             data = self.stdin() if source == "-" else source
-            frames = count_frames(data, self.request.max_pixels).number
+            frames = count_frames(data, self.request.settings.preprocess.max_pixels).number
         shapes = self._planned(source)
         if self.reports:
             for frame in range(frames):
@@ -193,11 +191,11 @@ class Features:
         """
         request = self.request
         paths = [path for row in rows for path in row["paths"]]
-        if request.skip_existing:
+        if request.settings.write.skip_existing:
             done = all(is_complete(path, request.made.name) for path in paths)
             if done and (page is None or os.path.exists(page)):
                 return [row | {"skipped": True} for row in rows]
-        elif not request.overwrite:
+        elif not request.settings.write.overwrite:
             for path in filter(None, (*paths, page)):
                 if exists(path):
                     raise OutputError(f"{path}: {EXISTS}")
@@ -206,17 +204,17 @@ class Features:
     def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
         """Write an image's maps; return a row a layer. Raises ImgconvError."""
         request = self.request
-        if request.dry_run:
+        if request.settings.maps.dry_run:
             found = []
             for frame, rows in enumerate(self._intended(source, index)):
                 page = self.reports.path(source, index, frame) if self.reports else None
                 found += self._left(rows, page) or rows
             return found
-        data = taken(source, request.max_pixels, self.stdin)
+        data = taken(source, request.settings.preprocess.max_pixels, self.stdin)
         origin = self._origin(source, data)
         results = []
         for image in self._images(source, data):
-            frame = image.frame if request.frame == "all" else 0
+            frame = image.frame if request.settings.preprocess.frame == "all" else 0
             tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
             shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
             rows = list(self._outputs(source, index, frame, shapes))
@@ -254,16 +252,15 @@ class Features:
 
     def _images(self, source: str, data: Any) -> Iterator[Image]:
         name = "standard input" if source == "-" else source
-        yield from read_images(
-            data, frame=self.request.frame, max_pixels=self.request.max_pixels, name=name
-        )
+        wanted = self.request.settings.preprocess
+        yield from read_images(data, frame=wanted.frame, max_pixels=wanted.max_pixels, name=name)
 
     def _planned(self, source: str) -> dict[str, Shape]:
         """The shapes of all values for an image; it is opened only where its size decides."""
         preprocess = self.request.network.preprocess
         size = preprocess.crop or preprocess.resize
         if not isinstance(size, tuple):
-            data = taken(source, self.request.max_pixels, self.stdin)
+            data = taken(source, self.request.settings.preprocess.max_pixels, self.stdin)
             image = next(self._images(source, data))
             size = preprocess.size_of(image.pixels.shape[0], image.pixels.shape[1])
         shape = (*self.request.network.input_shape[:2], *size)
@@ -284,7 +281,7 @@ class Features:
         for layer in request.values:
             maps, height, width = self._maps(shapes[layer])
             if request.only_report:
-                paths, output = [], request.report or ""
+                paths, output = [], request.settings.maps.report or ""
             elif request.made.archive:
                 paths = [self.names.path(source, index, frame)]
                 output = paths[0]
@@ -343,7 +340,7 @@ class Features:
     ) -> None:
         if self._wants(layer, number):
             self._save(path, encode(
-                np.ascontiguousarray(samples), self.request.made, compress=self.request.compress,
+                np.ascontiguousarray(samples), self.request.made, compress="fast",
                 metadata=note(layer, number),
             ))  # fmt: skip
 
@@ -389,18 +386,18 @@ class Features:
 
     @property
     def _replaces(self) -> bool:
-        return self.request.overwrite or self.request.skip_existing
+        return self.request.settings.write.overwrite or self.request.settings.write.skip_existing
 
     def _pictures(self, maps: Array) -> Iterator[Array]:
         from imgconv.pictures.colormaps import colorize
 
-        request = self.request
-        deep = request.depth == "16" and request.colormap is None
+        rule, shown = self.request.scale, self.request.settings.maps
+        deep = shown.depth == "16" and shown.colormap is None
         dtype = np.dtype(np.uint16 if deep else np.uint8)
-        shared = scaling.limits_of(maps, request.scale, 1.0) if request.share else None
+        shared = scaling.limits_of(maps, rule, 1.0) if shown.share_scale else None
         for plane in maps:
-            samples, _ = scaling.scale_map(plane[..., None], request.scale, 1.0, dtype, shared)
-            yield colorize(samples, request.colormap) if request.colormap else samples
+            samples, _ = scaling.scale_map(plane[..., None], rule, 1.0, dtype, shared)
+            yield colorize(samples, shown.colormap) if shown.colormap else samples
 
     def _sheet(self, layer: str, maps: Array) -> Array:
         from imgconv.pictures.sheet import Shown, draw_maps
@@ -412,4 +409,4 @@ class Features:
             Shown(f"{number:0{digits}d}", plane[..., None], request.scale)
             for number, plane in enumerate(maps)
         ]
-        return draw_maps(shown, 1.0, request.sheet, request.colormap)
+        return draw_maps(shown, 1.0, request.sheet, request.settings.maps.colormap)

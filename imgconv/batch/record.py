@@ -26,15 +26,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from imgconv import __version__
-from imgconv.batch.settings import COMMANDS, Row, recorded
+from imgconv.batch.settings import Row, recorded, tables_of
 from imgconv.errors import ImageError
 from imgconv.images.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
 
 VERSION = 1
-_PREPROCESS = ("size", "resize", "crop", "interpolation", "order", "white", "mean", "std",
-               "invert", "no-invert")  # fmt: skip
-_NETWORK = ("seed", "layer", *_PREPROCESS, "frame", "format", "scale", "depth")
-_OWN = {"apply": ("kernel",), "run": ("keep",), "net features": _NETWORK}
+# What a command records beside the options of its tables.
+_OWN = {"apply": ("kernel",), "run": ("keep",), "net features": ("layer", "no-invert")}
 _LISTS = frozenset(["kernel", "keep", "layer"])
 _BY_X = frozenset(["size", "resize", "crop"])
 _MOST = 256
@@ -112,7 +110,11 @@ def rows_of(command: str) -> dict[str, tuple[str, Row | None]]:
     rows: dict[str, tuple[str, Row | None]] = {}
     for name in _OWN[command]:
         rows[name] = name.replace("-", "_"), None
-    return rows | recorded(*COMMANDS.get(command, ("show",)))
+    if command == "net features":
+        from imgconv.batch.network_settings import RECORDED
+
+        return rows | recorded(RECORDED)
+    return rows | recorded(tables_of(command))
 
 
 def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,8 +122,9 @@ def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, (parameter, row) in rows_of(command).items():
         value = given.get(parameter)
-        default = row.default if row else None
-        if name in _LISTS or value is None or value is False or value == default:
+        # Whatever it is by default, the format is what `repeat` begins with.
+        usual = row is not None and value == row.default and name != "format"
+        if name in _LISTS or value is None or value is False or usual:
             continue
         found[name] = _text(name, value)
     if given.get("invert") is False:
@@ -210,7 +213,7 @@ def _options(found: Any, command: str, wrong: Any) -> dict[str, Any]:
             fits = isinstance(value, list) and 0 < len(value) <= _MOST and all(map(_plain, value))
         else:
             row = rows[name][1]
-            flag = row.default is False if row else name.endswith("invert")
+            flag = row.is_flag if row else name == "no-invert"
             fits = value is True if flag else _plain(value)
         if not fits:
             raise wrong(f"option {name}: {_shown(value)}, expected its text")

@@ -5,6 +5,7 @@ and the way back from it, and what a ledger takes for the same work. A new optio
 and the line that uses it.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Self, dataclass_transform
 
 from imgconv.shapes import Pair
@@ -42,6 +43,11 @@ class Row(NamedTuple):
     recorded: bool
     decides: bool
 
+    @property
+    def is_flag(self) -> bool:
+        """Whether the option takes no text: `--flip`, `--invert/--no-invert`."""
+        return self.default is False or any("/" in name for name in self.names)
+
 
 def option(
     help: str, *, default: Any, kind: str | Range | None = None, metavar: str | None = None,
@@ -53,10 +59,10 @@ def option(
 
 def local(
     help: str, *, default: Any, kind: str | Range | None = None, metavar: str | None = None,
-    names: tuple[str, ...] = (),
+    names: tuple[str, ...] = (), shown: bool = False,
 ) -> Any:  # fmt: skip
     """A field that is an option on which no output's bytes depend."""
-    return Row(help, default, kind, metavar, names, False, False, False)
+    return Row(help, default, kind, metavar, names, shown, False, False)
 
 
 @dataclass_transform(
@@ -105,7 +111,24 @@ class Table:
 
 def flag_of(name: str, row: Row) -> str:
     """The long name of a field's option, without its dashes."""
-    return row.names[-1].removeprefix("--") if row.names else name.replace("_", "-")
+    long = row.names[-1].partition("/")[0] if row.names else name.replace("_", "-")
+    return long.removeprefix("--")
+
+
+def grouped(tables: Mapping[str, type[Table]], values: dict[str, Any]) -> dict[str, Any]:
+    """A table's options for each group, of values by their fields' names, which are taken out."""
+    return {
+        group: table(**{name: values.pop(name) for name in table.ROWS if name in values})
+        for group, table in tables.items()
+    }
+
+
+def recorded(tables: Iterable[type[Table]]) -> dict[str, tuple[str, Row]]:
+    """The options of tables that outputs record, by their long names: field and row."""
+    return {
+        flag_of(name, row): (name, row)
+        for table in tables for name, row in table.ROWS.items() if row.recorded
+    }  # fmt: skip
 
 
 class LayerSettings(Table):
@@ -316,11 +339,7 @@ class Settings(NamedTuple):
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Settings":
         """Settings of the values of options by their fields' names, which are taken out."""
-        groups: dict[str, Any] = {
-            group: table(**{name: values.pop(name) for name in table.ROWS if name in values})
-            for group, table in TABLES.items()
-        }
-        return cls(**groups)
+        return cls(**grouped(TABLES, values))
 
     def values(self) -> dict[str, object]:
         """The value of every option by its field's name."""
@@ -338,9 +357,6 @@ COMMANDS = {
 }
 
 
-def recorded(*groups: str) -> dict[str, tuple[str, Row]]:
-    """The options of some groups that outputs record, by their long names: field and row."""
-    return {
-        flag_of(name, row): (name, row)
-        for group in groups for name, row in TABLES[group].ROWS.items() if row.recorded
-    }  # fmt: skip
+def tables_of(command: str) -> list[type[Table]]:
+    """The tables of a command's options."""
+    return [TABLES[group] for group in COMMANDS[command]]

@@ -4,6 +4,7 @@ from typing import Any
 
 from imgconv.bank import kernel_without_files
 from imgconv.batch.features import Features, Request
+from imgconv.batch.network_settings import NetSettings
 from imgconv.batch.origin import Origin
 from imgconv.batch.record import ITS_OWN, Named, Record
 from imgconv.cli.again import parameters
@@ -20,21 +21,22 @@ def features_again(record: Record, given: dict[str, Any], origin: Origin) -> "Fe
     from imgconv.networks.find import with_weights
 
     named = record.network or Named("")
-    params = parameters(features, record, given, named.name)
+    values = parameters(features, record, given, named.name)
+    settings = NetSettings.of(values | {"output": "maps", "overwrite": True})
     if named.sha256 is None:
-        found = net_options.settled(named.name, params, kernel_without_files)
+        found = net_options.settled(named.name, settings.preprocess, kernel_without_files)
     else:
         _check_file(given["network"], named, "--network")
-        found = net_options.settled(given["network"], params)
+        found = net_options.settled(given["network"], settings.preprocess)
     path = None
     if record.weights is not None:
         shipped = found.weights if record.weights.name == ITS_OWN else None
         path = given["weights"] or shipped
         _check_file(path, record.weights, "--weights")
-    found, source = with_weights(found, path, params["seed"])
-    known = record.weights
-    draft = NetDraft(params, named, (lambda: known) if known else None)
-    request = request_of(found, source, draft, params | {"output": "maps", "overwrite": True})
+    found, source = with_weights(found, path, settings.weights.seed)
+    known, patterns = record.weights, values["patterns"]
+    draft = NetDraft(settings, patterns, named, (lambda: known) if known else None)
+    request = request_of(found, source, draft, settings, patterns)
     if record.layer is not None and record.layer not in request.values:
         raise UsageError(f"no layer {record.layer[:40]!r}")
     return FeaturesAgain(request, record, given, origin)

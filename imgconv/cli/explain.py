@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from imgconv.batch.settings import LayerSettings
 from imgconv.cli import options
 
 # The worked example of the lecture: 5×5 input, 3×3 kernel.
@@ -18,7 +19,9 @@ LECTURE_KERNEL = "0 1 2; 2 2 0; 0 1 2"
 @click.argument("grid", default=LECTURE_INPUT, metavar="[GRID]")
 @click.option("-k", "--kernel", default=LECTURE_KERNEL, type=options.KERNEL, help="One filter.")
 @click.option("--pool", metavar="KIND:SIZE[,stride=N]", help="A pooling instead: max:2, avg:3, …")
-@options.options_of("layer", "stride", "padding", "padding_mode", "pad_value", "dilation", "anchor")
+@options.options_of(
+    LayerSettings, "stride", "padding", "padding_mode", "pad_value", "dilation", "anchor"
+)
 @click.option("--flip", is_flag=True, help="True convolution: rotate the kernel by 180°.")
 @click.option("--step", type=options.Numbers((2,), 0), help="Only the output at row,column.")
 @click.option(

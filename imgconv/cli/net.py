@@ -2,13 +2,22 @@
 
 import json
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
+from imgconv.batch.network_settings import MapSettings, NetSettings, WeightSettings
+from imgconv.batch.settings import BatchSettings, WriteSettings
 from imgconv.cli import net_options as options
 from imgconv.cli.net_pictures import draw, receptive
-from imgconv.cli.options import FORMAT, options_of
+from imgconv.cli.options import options_of
+
+if TYPE_CHECKING:
+    from imgconv.batch.features import Request
+    from imgconv.cli.net_record import NetDraft
+    from imgconv.networks.architectures import Network
+    from imgconv.shapes import Pair
 
 
 @click.group()
@@ -56,7 +65,8 @@ def list_(as_json: bool) -> None:
                 continue
             shipped = " (weights included)" if network.weights else ""
             click.echo(
-                f"  {name:16} {_times(row['input']):10} {summary.parameters:>11,} parameters  "
+                f"  {name:16} {_times(summary.input_shape[1:]):10} "
+                f"{summary.parameters:>11,} parameters  "
                 f"{_short(summary.multiply_adds):>7} multiply-adds  {network.variant}{shipped}"
             )
 
@@ -65,7 +75,7 @@ def list_(as_json: bool) -> None:
 @options.network
 @options.size
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for the network.")
-def summary(network: str, **given: Any) -> None:
+def summary(network: str, size: "Pair | None", as_json: bool) -> None:
     """Show each layer's shape, parameters, work, receptive field and memory; no weights needed.
 
     \b
@@ -76,12 +86,12 @@ def summary(network: str, **given: Any) -> None:
     from imgconv.networks.find import find_network
     from imgconv.networks.summary import summarize
 
-    found = find_network(network, given["size"])
+    found = find_network(network, size)
     result = summarize(found.graph)
-    if given["as_json"]:
-        from imgconv.cli.net_text import as_json
+    if as_json:
+        from imgconv.cli.net_text import as_json as facts
 
-        click.echo(json.dumps(as_json(found, result)))
+        click.echo(json.dumps(facts(found, result)))
         return
     from imgconv.cli.net_text import table
 
@@ -101,24 +111,13 @@ net.add_command(receptive)
     help="Layers whose maps are written: 'layer2.*', '*'; repeatable.",
 )  # fmt: skip
 @options.preprocess
-@click.option(
-    "-o", "--output", type=options.IMAGE, default="maps", show_default=True, metavar="PATH",
-    help="Folder, or a template with {stem} {parent} {index} {frame} {layer} {map}.",
-)  # fmt: skip
-@click.option(
-    "--format", "format_", type=FORMAT, default="png", show_default=True,
-    help="png: a picture a map; npy: an array a layer; npz, safetensors: a file an image.",
-)  # fmt: skip
-@options.pictured
-@click.option(
-    "--report", metavar="PATH",
-    help="Write an HTML page of each image; without -o only that.",
-)  # fmt: skip
+@options_of(MapSettings)
 @options.many
-@options_of("write", "no_metadata")
-@options.replacing
-@click.option("--dry-run", is_flag=True, help="Say how many maps and bytes, and stop.")
-def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
+@options_of(WriteSettings, "no_metadata", "overwrite", "skip_existing")
+@options.settings
+def features(
+    network: str, inputs: tuple[str, ...], patterns: tuple[str, ...], settings: NetSettings
+) -> int:
     """Write the feature maps of a network's layers.
 
     \b
@@ -134,27 +133,26 @@ def features(network: str, inputs: tuple[str, ...], **given: Any) -> int:
     from imgconv.cli.net_record import draft_of
     from imgconv.cli.net_run import run_features
 
-    found, source = options.ready(network, given)
-    draft = None if given["no_metadata"] else draft_of(network, source, given)
-    request = request_of(found, source, draft, given, options.only_report(given))
-    return run_features(Features(request), inputs, given)
+    found, source = options.ready(network, settings)
+    draft = None
+    if not settings.write.no_metadata:
+        draft = draft_of(network, source, settings, patterns)
+    only_report = options.only_report(settings.maps)
+    request = request_of(found, source, draft, settings, patterns, only_report)
+    return run_features(Features(request), inputs, settings.batch)
 
 
 def request_of(
-    network: Any, source: str, draft: Any, given: dict[str, Any], only_report: bool = False
-) -> Any:
+    network: "Network", source: str, draft: "NetDraft | None", settings: NetSettings,
+    patterns: tuple[str, ...], only_report: bool = False,
+) -> "Request":  # fmt: skip
     """What the options ask of a network with its weights, which source names. Raises UsageError."""
     from imgconv.batch.features import Request, select_values
     from imgconv.images.formats import format_named
-    from imgconv.pictures.colormaps import default_rule
 
     return Request(
-        network, select_values(network.graph, given["patterns"]), format_named(given["format_"]),
-        given["output"], source,
-        given["scale"] or default_rule(given["colormap"] or "gray"), given["colormap"],
-        options.layout(given), given["share_scale"], given["depth"], "fast", given["frame"],
-        given["max_pixels"], given["overwrite"], given["skip_existing"], given["dry_run"],
-        given["report"], only_report=only_report, draft=draft,
+        network, select_values(network.graph, patterns), format_named(settings.maps.format),
+        source, settings, options.layout(settings.maps), only_report, draft,
     )  # fmt: skip
 
 
@@ -172,7 +170,11 @@ def request_of(
 )  # fmt: skip
 @options.preprocess
 @options.many
-def predict(network: str, inputs: tuple[str, ...], **given: Any) -> int:
+@options.settings
+def predict(
+    network: str, inputs: tuple[str, ...], top: int, labels: str | None, batch: int,
+    settings: NetSettings,
+) -> int:  # fmt: skip
     """Say what images show: the likeliest classes with their probability.
 
     \b
@@ -184,13 +186,12 @@ def predict(network: str, inputs: tuple[str, ...], **given: Any) -> int:
     from imgconv.batch.prediction import Prediction
     from imgconv.cli.net_run import read_labels, run_predictions
 
-    found, _ = options.ready(network, given)
-    if given["labels"]:
-        found = replace(found, labels=read_labels(given["labels"]))
-    work = Prediction(
-        found, given["top"], given["frame"], given["max_pixels"], given["batch"]
-    )  # fmt: skip
-    return run_predictions(work, options.sources_of(inputs, given), given)
+    found, _ = options.ready(network, settings)
+    if labels:
+        found = replace(found, labels=read_labels(labels))
+    read = settings.preprocess
+    work = Prediction(found, top, read.frame, read.max_pixels, batch)
+    return run_predictions(work, options.sources_of(inputs, settings.batch), settings.batch)
 
 
 @net.command()
@@ -205,7 +206,9 @@ def predict(network: str, inputs: tuple[str, ...], **given: Any) -> int:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
-def convert(network: str, output: str, **given: Any) -> None:
+def convert(
+    network: str, weights: str | None, seed: int | None, output: str, overwrite: bool, quiet: bool
+) -> None:
     """Write a network's weights in another format, once names and shapes are right.
 
     An .onnx file holds the whole network with its preprocessing and labels.
@@ -216,14 +219,17 @@ def convert(network: str, output: str, **given: Any) -> None:
     """
     from imgconv.cli.net_run import convert_weights
 
-    found, source = options.ready(network, given | {"threads": None})
-    size = convert_weights(found, source, output, given["overwrite"])
+    settings = NetSettings(
+        WeightSettings(weights=weights, seed=seed), batch=BatchSettings(quiet=quiet)
+    )
+    found, source = options.ready(network, settings)
+    size = convert_weights(found, source, output, overwrite)
     count = sum(math.prod(p.shape) for p in found.graph.counted().values())
-    if not given["quiet"]:
+    if not quiet:
         click.echo(f"{output}: {found.name}, {count:,} numbers, {size:,} bytes", err=True)
 
 
-def _times(numbers: Any) -> str:
+def _times(numbers: Iterable[int]) -> str:
     return "×".join(map(str, numbers))
 
 

@@ -1,15 +1,29 @@
 """Options of the `net` commands that several of them share, and what they make."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgconv.arguments import whole_numbers
+from imgconv.batch.network_settings import (
+    MapSettings,
+    NetSettings,
+    PreprocessSettings,
+    WeightSettings,
+)
+from imgconv.batch.settings import BatchSettings
 from imgconv.cli import options
 from imgconv.cli.options import IMAGE as IMAGE
-from imgconv.cli.options import Names, options_of, together
-from imgconv.errors import UsageError
+from imgconv.cli.options import KINDS, Names, gathered, options_of
+from imgconv.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from imgconv.bank import Kernel
+    from imgconv.batch.inputs import Scan
+    from imgconv.networks.architectures import Network
+    from imgconv.pictures.layout import Layout
 
 
 def _networks() -> list[str]:
@@ -20,18 +34,6 @@ def _networks() -> list[str]:
 
 NETWORK = Names(_networks, "NETWORK")
 network = click.argument("network", type=NETWORK)
-weights = together(
-    (
-        click.option(
-            "--weights",
-            metavar="FILE",
-            help="Weights: safetensors, NPZ or ONNX, named as torchvision names them.",
-        ),
-        click.option(
-            "--seed", type=click.IntRange(0), help="Draw untrained weights from a seed instead."
-        ),
-    )
-)
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -98,127 +100,99 @@ class Unit(click.ParamType):  # type: ignore[type-arg]
         return "ROW,COLUMN"
 
 
+KINDS |= {
+    "height-width": Size(), "resize": Size(one=True, none=True), "crop": Size(none=True),
+    "numbers": Floats(),
+}  # fmt: skip
 inputs = options.inputs
-size = click.option("--size", type=Size(), help="The input's size, for another than the usual.")
-preprocess = together(
-    (
-        size,
-        click.option(
-            "--resize", type=Size(one=True, none=True), help="Shorter side, or height and width."
-        ),
-        click.option("--crop", type=Size(none=True), help="Cut this much out of the middle."),
-        click.option(
-            "--interpolation",
-            type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box"]),
-            help="How --resize interpolates.",
-        ),
-        click.option(
-            "--order", type=click.Choice(["rgb", "bgr", "gray"]), help="Channels of the input."
-        ),
-        click.option("--white", type=float, help="What white becomes: 1 or 255, before --mean."),
-        click.option("--mean", type=Floats(), help="Subtracted, in the channels' order."),
-        click.option("--std", type=Floats(), help="Divides, after --mean."),
-        click.option("--invert/--no-invert", default=None, help="White becomes 0, black --white."),
-        options_of("read", "frame", "max_pixels"),
-        options.allow_scheme,
-    )
-)
+size = options_of(PreprocessSettings, "size")
+weights = options_of(WeightSettings)
+preprocess = options_of(PreprocessSettings)
 many = options_of(
-    "batch", "recursive", "files_from", "null", "threads", "as_json", "quiet", "debug"
+    BatchSettings, "recursive", "files_from", "null", "threads", "as_json", "quiet", "debug"
 )
-replacing = options_of("write", "overwrite", "skip_existing")
-
-pictured = together(
-    (
-        click.option(
-            "--scale",
-            metavar="RULE",
-            help="How maps become pictures: minmax, clip, abs, signed, symmetric, percentile=P.",
-        ),
-        options_of("show", "colormap"),
-        click.option("--depth", type=click.Choice(["8", "16"]), help="Bits of a gray picture."),
-        click.option("--sheet", is_flag=True, help="One contact sheet a layer."),
-        options_of("show", "columns", "tile"),
-        click.option("--share-scale", is_flag=True, help="One scale for all maps of a layer."),
-    )
-)
+settings = gathered(NetSettings.of)
 
 
-def only_report(given: dict[str, Any]) -> bool:
+def only_report(maps: MapSettings) -> bool:
     """Whether a report is all that is asked for: no -o was given."""
     from click.core import ParameterSource
 
     source = click.get_current_context().get_parameter_source("output")
-    return given["report"] is not None and source is ParameterSource.DEFAULT
+    return maps.report is not None and source is ParameterSource.DEFAULT
 
 
-def layout(given: dict[str, Any]) -> Any:
+def layout(maps: MapSettings) -> "Layout | None":
     """The contact sheet that the options ask for. Raises UsageError for its options alone."""
     from imgconv.pictures.layout import Layout
 
-    if given["sheet"]:
-        return Layout(given["columns"], given["tile"], given["share_scale"])
+    if maps.sheet:
+        return Layout(maps.columns, maps.tile, maps.share_scale)
     for name in ("columns", "tile"):
-        if given[name]:
+        if getattr(maps, name):
             raise UsageError(f"--{name}: expected --sheet with it")
     return None
 
 
-def settled(name: str, given: dict[str, Any], find: Any = None) -> Any:
+def settled(
+    name: str, wanted: PreprocessSettings, find: "Callable[[str], Kernel] | None" = None
+) -> "Network":
     """The network of a name with the preprocessing that the options ask for.
 
     find: what makes a chain's kernels of their texts, where no file is to be opened.
     """
     from imgconv.networks.find import find_network
 
-    found = find_network(name, given.get("size"), find)
-    changed = {
-        field: given[option]
-        for field, option in (
-            ("interpolation", "interpolation"), ("channels", "order"), ("scale", "white"),
-            ("mean", "mean"), ("std", "std"), ("invert", "invert"),
-        )
-        if given.get(option) is not None
+    found = find_network(name, wanted.size, find)
+    options = {
+        "interpolation": wanted.interpolation, "channels": wanted.order, "scale": wanted.white,
+        "mean": wanted.mean, "std": wanted.std, "invert": wanted.invert,
+        "resize": wanted.resize, "crop": wanted.crop,
     }  # fmt: skip
-    for option in ("resize", "crop"):
-        value = given.get(option)
-        if value is not None:
-            changed[option] = None if value == "none" else value
+    changed: dict[str, Any] = {
+        field: None if value == "none" else value
+        for field, value in options.items() if value is not None
+    }  # fmt: skip
     count = found.input_shape[1]
     if count not in (1, 3):
         raise UsageError(f"{found.name} takes {count} channels, expected 1 or 3 for images")
-    settings = found.preprocess
-    if changed.get("channels") == "gray" and len(settings.mean) == 3:
+    usual = found.preprocess
+    if changed.get("channels") == "gray" and len(usual.mean) == 3:
         changed = {"mean": (0.0,), "std": (1.0,)} | changed
-    return replace(found, preprocess=replace(settings, **changed))
+    return replace(found, preprocess=replace(usual, **changed))
 
 
-def ready(name: str, given: dict[str, Any]) -> tuple[Any, str]:
+def ready(name: str, settings: NetSettings) -> "tuple[Network, str]":
     """The network with its weights, and what these are; says on stderr where they are drawn."""
     from imgconv.cli.boundary import say
     from imgconv.networks.find import with_weights
 
-    if given["threads"]:
+    if settings.batch.threads:
         from imgconv.jit import parallel
 
-        parallel.set_num_threads(given["threads"])
-    network, source = with_weights(settled(name, given), given["weights"], given["seed"])
-    if given["seed"] is not None and not given["quiet"]:
-        say(f"imgconv: {network.name}: weights are random (seed {given['seed']}), not trained")
+        parallel.set_num_threads(settings.batch.threads)
+    seed = settings.weights.seed
+    network, source = with_weights(
+        settled(name, settings.preprocess), settings.weights.weights, seed
+    )
+    if seed is not None and not settings.batch.quiet:
+        say(f"imgconv: {network.name}: weights are random (seed {seed}), not trained")
     return network, source
 
 
-def sources_of(inputs: tuple[str, ...], given: dict[str, Any], scan: Any = None) -> Any:
+def sources_of(
+    inputs: tuple[str, ...], batch: BatchSettings, scan: "Scan | None" = None
+) -> "Iterable[str | ImageError]":
     """The images that a command line names. Raises UsageError where there are none.
 
     scan: how names become inputs, for another way than the usual.
     """
     from imgconv.batch.inputs import Scan
 
-    if not inputs and given["files_from"] is None:
+    if not inputs and batch.files_from is None:
         raise UsageError("no input: expected image files, - or sample:chart")
-    if inputs.count("-") + (given["files_from"] == "-") > 1:
+    if inputs.count("-") + (batch.files_from == "-") > 1:
         raise UsageError("standard input is named twice, expected once")
-    scan = scan or Scan(given["recursive"])
-    sources = scan.expand(inputs, given["files_from"], given["null"])
-    return list(sources) if given["files_from"] is None else sources
+    scan = scan or Scan(batch.recursive)
+    sources = scan.expand(inputs, batch.files_from, batch.null)
+    return list(sources) if batch.files_from is None else sources

@@ -3,11 +3,19 @@
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgconv.batch.network_settings import NetSettings, PreprocessSettings, WeightSettings
 from imgconv.cli import net_options as options
+
+if TYPE_CHECKING:
+    from imgconv.images.image import Image
+    from imgconv.networks.architectures import Network
+    from imgconv.networks.layers import Shape
+    from imgconv.shapes import Pair
+    from imgconv.typing import Array
 
 
 @click.command()
@@ -21,7 +29,7 @@ from imgconv.cli import net_options as options
     help="SVG file, or -; default: NETWORK.svg.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def draw(network: str, output: str | None, **given: Any) -> None:
+def draw(network: str, size: "Pair | None", output: str | None, overwrite: bool) -> None:
     """Draw a network as SVG: what each layer does, its shape, blocks and skips.
 
     \b
@@ -38,7 +46,7 @@ def draw(network: str, output: str | None, **given: Any) -> None:
     from imgconv.networks.find import find_network
     from imgconv.pictures.network_drawing import draw_network
 
-    found = find_network(network, given["size"])
+    found = find_network(network, size)
     text = draw_network(found.graph, found.name)
     if output == "-":
         sys.stdout.buffer.write(text.encode())
@@ -46,7 +54,7 @@ def draw(network: str, output: str | None, **given: Any) -> None:
     path = output or f"{spelled(found.name)}.svg"
     if os.path.splitext(path)[1].lower() != ".svg":
         raise UsageError(f"{path}: expected a name that ends in .svg")
-    publish(path, [text.encode()], given["overwrite"])
+    publish(path, [text.encode()], overwrite)
 
 
 @click.command()
@@ -69,15 +77,18 @@ def draw(network: str, output: str | None, **given: Any) -> None:
 @click.option(
     "-o",
     "--output",
+    "picture",
     type=options.IMAGE,
     metavar="PATH",
     help="Picture to write; default: IMAGE-receptive.png.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@options.settings
 def receptive(
-    network: str, image: str | None, layer: str, unit: tuple[int, int] | None, **given: Any
-) -> None:
+    network: str, image: str | None, layer: str, unit: tuple[int, int] | None,
+    picture: str | None, settings: NetSettings,
+) -> None:  # fmt: skip
     """Say which pixels of the input one unit of a layer sees, exactly, and draw them on an image.
 
     \b
@@ -93,15 +104,15 @@ def receptive(
     from imgconv.errors import UsageError
     from imgconv.networks.receptive import fields, region
 
-    if given["output"] and not image:
+    if picture and not image:
         raise UsageError("--output: expected an image to draw on")
     if image and unit is None:
         raise UsageError(f"{image}: expected --at ROW,COLUMN, whose region is to be drawn")
-    found = options.settled(network, given)
-    picture = _read(image, given) if image else None
+    found = options.settled(network, settings.preprocess)
+    shown = _read(image, settings.preprocess) if image else None
     shape = found.input_shape
-    if picture:
-        pixels = picture.pixels
+    if shown:
+        pixels = shown.pixels
         shape = (*shape[:2], *found.preprocess.size_of(pixels.shape[0], pixels.shape[1]))
     inputs = {next(iter(found.graph.inputs)): shape}
     graph = found.graph.at(inputs)
@@ -113,15 +124,15 @@ def receptive(
         for name in layers:
             if name in seen:
                 told = _field(found.name, name, seen[name], shape[2:])
-                click.echo(json.dumps(told) if given["as_json"] else _told(told))
+                click.echo(json.dumps(told) if settings.batch.as_json else _told(told))
         return
     if len(layers) > 1:
         raise UsageError(f"--layer {layer}: {len(layers)} layers, expected one with --at")
     layer = layers[0]
     box = region(graph, layer, unit, shapes)
-    weights = _effective(found, layer, unit, inputs, given)
+    weights = _effective(found, layer, unit, inputs, settings.weights)
     field = seen[layer]
-    facts = {
+    facts: dict[str, Any] = {
         "network": found.name, "layer": layer, "unit": list(unit), "input": list(shape[2:]),
         "rows": list(box[:2]), "columns": list(box[2:]), "size": [axis.size for axis in field.axes],
     }  # fmt: skip
@@ -130,10 +141,12 @@ def receptive(
 
         inner = spread_of(weights).region((shape[2], shape[3]))
         facts["effective"] = {"rows": list(inner[:2]), "columns": list(inner[2:])}
-    if picture:
+    if shown:
         title = f"{layer} at {unit[0]},{unit[1]}"
-        facts["output"] = _drawn(found, picture, box, weights, title, given)
-    click.echo(json.dumps(facts) if given["as_json"] else _said(facts, field.everywhere))
+        facts["output"] = _drawn(
+            found, shown, box, weights, title, picture, settings.write.overwrite
+        )
+    click.echo(json.dumps(facts) if settings.batch.as_json else _said(facts, field.everywhere))
 
 
 def _field(network: str, layer: str, field: Any, size: Any) -> dict[str, Any]:
@@ -178,31 +191,30 @@ def _said(facts: dict[str, Any], everywhere: bool) -> str:
     return "\n".join(lines)
 
 
-def _read(image: str, given: dict[str, Any]) -> Any:
+def _read(image: str, wanted: PreprocessSettings) -> "Image":
     from imgconv.images.reading import read_images
     from imgconv.images.source import read_stdin
 
-    data: Any = read_stdin() if image == "-" else image
+    data: str | bytes = read_stdin() if image == "-" else image
     name = "standard input" if image == "-" else ""
-    frame, most = given["frame"], given["max_pixels"]
-    return next(read_images(data, frame=frame, max_pixels=most, name=name))
+    return next(read_images(data, frame=wanted.frame, max_pixels=wanted.max_pixels, name=name))
 
 
 def _effective(
-    network: Any, layer: str, unit: tuple[int, int], inputs: dict[str, Any], given: dict[str, Any]
-) -> Any:
+    network: "Network", layer: str, unit: "Pair", inputs: "dict[str, Shape]", wanted: WeightSettings
+) -> "Array | None":
     """The weights of the field's pixels; None without weights, or where a layer has none."""
     from imgconv.cli.boundary import say
     from imgconv.errors import ModelError
     from imgconv.networks.effective import effective_field
     from imgconv.networks.find import with_weights
 
-    wanted = given["weights"] is not None or given["seed"] is not None
+    asked = wanted.weights is not None or wanted.seed is not None
     nodes = network.graph.nodes
     missing = any(n.layer.parameter_shapes().keys() - n.layer.parameters.keys() for n in nodes)
-    if missing and not wanted and network.weights is None:
+    if missing and not asked and network.weights is None:
         return None
-    ready, _ = with_weights(network, given["weights"], given["seed"])
+    ready, _ = with_weights(network, wanted.weights, wanted.seed)
     graph = ready.graph.at(inputs)
     try:
         return effective_field(graph, layer, unit, graph.shapes(inputs))
@@ -212,7 +224,13 @@ def _effective(
 
 
 def _drawn(
-    network: Any, image: Any, box: Any, weights: Any, title: str, given: dict[str, Any]
+    network: "Network",
+    image: "Image",
+    box: "tuple[int, int, int, int]",
+    weights: "Array | None",
+    title: str,
+    path: str | None,
+    overwrite: bool,
 ) -> str:
     """Write the picture; return its path."""
     from imgconv.batch.naming import split_source
@@ -224,8 +242,8 @@ def _drawn(
 
     view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
     stem = "stdin" if image.name == "standard input" else split_source(image.name)[0]
-    path: str = given["output"] or f"{stem}-receptive.png"
+    path = path or f"{stem}-receptive.png"
     check_against_input(path, image.name, False, "expected another name")
     made = format_of(path)
-    publish(path, encode(draw_fields(view, box, weights, title), made), given["overwrite"])
+    publish(path, encode(draw_fields(view, box, weights, title), made), overwrite)
     return path

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from imgconv.batch.network_settings import NetSettings
 from imgconv.batch.origin import Origin
 from imgconv.batch.record import (
     ITS_OWN,
@@ -40,7 +41,8 @@ class NetDraft:
     weights: their name and digest, made when they are first asked for; None where none are loaded.
     """
 
-    given: dict[str, Any]
+    settings: NetSettings
+    patterns: tuple[str, ...]
     network: Named
     weights: Callable[[], Named] | None = None
 
@@ -50,18 +52,20 @@ class NetDraft:
         """The record of an output: of a layer's map, of a layer, or of all (None, None)."""
         if not origin.is_known:
             return unrepeatable(NO_BYTES)
-        options: dict[str, Any] = {"layer": list(self.given["patterns"])}
-        options |= options_of_output("net features", self.given, form, frame)
+        options: dict[str, Any] = {"layer": list(self.patterns)}
+        options |= options_of_output("net features", self.settings.recorded(), form, frame)
         return Record(
             "net features", options, Named(origin.name, origin.digest), network=self.network,
             weights=self.weights() if self.weights else None, layer=layer, map=number or None,
         ).as_dict(form.note)  # fmt: skip
 
 
-def draft_of(network: str, source: str, given: dict[str, Any]) -> NetDraft:
+def draft_of(
+    network: str, source: str, settings: NetSettings, patterns: tuple[str, ...]
+) -> NetDraft:
     """The draft of a command; source: what `with_weights` says of the weights."""
-    if source == ITS_OWN or given["seed"] is not None:
-        return NetDraft(given, named_network(network))
+    if source == ITS_OWN or settings.weights.seed is not None:
+        return NetDraft(settings, patterns, named_network(network))
     origin = Origin(source)  # beside the work on the first image
-    name = ITS_OWN if given["weights"] is None else origin.name
-    return NetDraft(given, named_network(network), lambda: Named(name, origin.digest))
+    name = ITS_OWN if settings.weights.weights is None else origin.name
+    return NetDraft(settings, patterns, named_network(network), lambda: Named(name, origin.digest))

@@ -3,25 +3,32 @@
 import contextlib
 import json
 import sys
-from typing import Any
+from collections.abc import Callable, Iterable, Sized
+from typing import TYPE_CHECKING
 
 from imgconv.batch.runner import Outcome, Progress, run
+from imgconv.batch.settings import BatchSettings
 from imgconv.cli.boundary import printable, say
-from imgconv.errors import ImgconvError, ModelError, UsageError
+from imgconv.errors import ImageError, ImgconvError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from imgconv.batch.features import Features
+    from imgconv.batch.prediction import Prediction
+    from imgconv.networks.architectures import Network
 
 
-def run_features(work: Any, inputs: tuple[str, ...], given: dict[str, Any]) -> int:
+def run_features(work: "Features", inputs: tuple[str, ...], batch: BatchSettings) -> int:
     """Write every image's maps; return the exit code. Raises UsageError before any work."""
     from imgconv.batch.inputs import Scan, Spooled
     from imgconv.batch.plan import Claims, folder_of
     from imgconv.cli.net_options import sources_of
 
-    takes = None if work.request.only_report else folder_of(work.request.output)
-    scan = Scan(given["recursive"], without=takes)
+    takes = None if work.request.only_report else folder_of(work.request.settings.maps.output)
+    scan = Scan(batch.recursive, without=takes)
     with contextlib.ExitStack() as stack:
-        sources = sources_of(inputs, given, scan)
+        sources = sources_of(inputs, batch, scan)
         claims = Claims()
-        if given["files_from"] is not None:  # which may have any number of names
+        if batch.files_from is not None:  # which may have any number of names
             from imgconv.batch.names import SpilledNames
 
             sources = stack.enter_context(contextlib.closing(Spooled(sources)))
@@ -30,12 +37,13 @@ def run_features(work: Any, inputs: tuple[str, ...], given: dict[str, Any]) -> i
         for index, source in enumerate(sources):
             if isinstance(source, str):
                 _planned(work, source, index)
-        for folder in () if given["quiet"] else sorted(scan.passed):
+        for folder in () if batch.quiet else sorted(scan.passed):
             say(f"imgconv: {folder}: passed over, since the outputs go there")
-        return _written(work, sources, given)
+        return _written(work, sources, batch)
 
 
-def _written(work: Any, sources: Any, given: dict[str, Any]) -> int:
+def _written(work: "Features", sources: Iterable[str | ImageError], batch: BatchSettings) -> int:
+    dry_run = work.request.settings.maps.dry_run
     totals = [0, 0, 0]
 
     def show(outcome: Outcome) -> None:
@@ -43,9 +51,9 @@ def _written(work: Any, sources: Any, given: dict[str, Any]) -> int:
             totals[0] += row["maps"]
             totals[1] += row["bytes"]
             totals[2] += 1
-            if given["as_json"]:
+            if batch.as_json:
                 print(json.dumps({key: v for key, v in row.items() if key != "paths"}), flush=True)
-            elif given["dry_run"]:
+            elif dry_run:
                 size = f"{row['height']}×{row['width']}"
                 print(
                     f"{printable(row['input'])} {row['layer']}: {row['maps']} maps of {size} -> "
@@ -53,13 +61,13 @@ def _written(work: Any, sources: Any, given: dict[str, Any]) -> int:
                 )
 
     # One image after the other: each takes all threads.
-    code = _all(run(sources, work, 1), sources, given, show)
-    if given["dry_run"] and not given["as_json"]:
+    code = _all(run(sources, work, 1), sources, batch, show, quiet=dry_run)
+    if dry_run and not batch.as_json:
         print(f"{totals[0]:,} maps of {totals[2]:,} layers, {totals[1]:,} bytes as float32")
     return code
 
 
-def _planned(work: Any, source: str, index: int) -> None:
+def _planned(work: "Features", source: str, index: int) -> None:
     """Collisions are refused before any work; what cannot be read is told when its turn comes."""
     try:
         work.plan(source, index)
@@ -68,12 +76,14 @@ def _planned(work: Any, source: str, index: int) -> None:
             raise
 
 
-def run_predictions(work: Any, sources: Any, given: dict[str, Any]) -> int:
+def run_predictions(
+    work: "Prediction", sources: Iterable[str | ImageError], batch: BatchSettings
+) -> int:
     """Print every image's classes; return the exit code."""
 
     def show(outcome: Outcome) -> None:
         for row in outcome.results:
-            if given["as_json"]:
+            if batch.as_json:
                 print(json.dumps(row), flush=True)
                 continue
             classes = ", ".join(
@@ -83,13 +93,16 @@ def run_predictions(work: Any, sources: Any, given: dict[str, Any]) -> int:
             frame = f" frame {row['frame']}" if "frame" in row else ""
             print(f"{printable(row['input'])}{frame}: {classes}", flush=True)
 
-    return _all(work.outcomes(sources), sources, given, show)
+    return _all(work.outcomes(sources), sources, batch, show, quiet=True)
 
 
-def _all(outcomes: Any, sources: Any, given: dict[str, Any], show: Any) -> int:
-    total = len(sources) if hasattr(sources, "__len__") else None
-    talks = given["quiet"] or given["as_json"] or given.get("dry_run", True)
-    progress = Progress(total, talks)
+def _all(
+    outcomes: Iterable[Outcome], sources: Iterable[str | ImageError], batch: BatchSettings,
+    show: Callable[[Outcome], None], quiet: bool,
+) -> int:  # fmt: skip
+    """Show every outcome; return the exit code. quiet: without a bar."""
+    total = len(sources) if isinstance(sources, Sized) else None
+    progress = Progress(total, quiet or batch.quiet or batch.as_json)
     failed = 0
     try:
         for outcome in outcomes:
@@ -97,7 +110,7 @@ def _all(outcomes: Any, sources: Any, given: dict[str, Any], show: Any) -> int:
             if outcome.error is not None:
                 failed = max(failed, outcome.error.exit_code if total == 1 else 1)
                 say(f"imgconv: {outcome.error}")
-                if given["as_json"]:
+                if batch.as_json:
                     row = {"input": printable(outcome.source), "error": str(outcome.error)}
                     print(json.dumps(row), flush=True)
             show(outcome)
@@ -116,7 +129,7 @@ def read_labels(path: str) -> tuple[str, ...]:
         raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def convert_weights(network: Any, source: str, output: str, overwrite: bool) -> int:
+def convert_weights(network: "Network", source: str, output: str, overwrite: bool) -> int:
     """Write a network's weights, or all of it as ONNX; return the file's size.
 
     Raises UsageError, OutputError, and ModelError for what ONNX cannot say.

@@ -2,12 +2,12 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
-from imgconv.batch.settings import COMMANDS, TABLES, Range, Row, Settings, flag_of
+from imgconv.batch.settings import Range, Row, Settings, Table, flag_of, tables_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -160,7 +160,7 @@ COLORMAP = Names(_colormaps, "NAME")
 KERNEL = Names(_kernels, "KERNEL")
 FORMAT = Names(_formats, "FORMAT")
 MODE = Names(_modes, "MODE")
-_KINDS: dict[str, Any] = {  # of Click's ParamType, generic from 8.4 on
+KINDS: dict[str, Any] = {  # of Click's ParamType, generic from 8.4 on
     "image": IMAGE, "colormap": COLORMAP, "format": FORMAT, "mode": MODE, "missing": Missing(),
     "size": Size(), "pair": Numbers((1, 2)), "place": Numbers((1, 2), 0),
     "padding": Numbers((1, 2, 4), 0, ("same", "valid", "full")),
@@ -171,8 +171,8 @@ def _option(name: str, row: Row, kind: Any) -> Decorator:
     """The Click option of a row. kind: its field's type."""
     names = row.names or (f"--{flag_of(name, row)}",)
     facts: dict[str, Any] = {"help": row.help, "metavar": row.metavar}
-    if kind is bool:
-        return click.option(*names, name, is_flag=True, **facts)
+    if row.is_flag:
+        return click.option(*names, name, is_flag=True, default=row.default, **facts)
     if row.kind == "count":
         return click.option(*names, name, count=True, **facts)
     choices = [choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal
@@ -180,7 +180,7 @@ def _option(name: str, row: Row, kind: Any) -> Decorator:
     if isinstance(row.kind, Range):
         facts["type"] = click.IntRange(*row.kind)
     elif row.kind:
-        facts["type"] = _KINDS[row.kind]
+        facts["type"] = KINDS[row.kind]
     elif choices:
         facts["type"] = click.Choice(choices)
     else:
@@ -188,29 +188,33 @@ def _option(name: str, row: Row, kind: Any) -> Decorator:
     return click.option(*names, name, default=row.default, show_default=row.shown, **facts)
 
 
-def options_of(group: str, *names: str) -> Decorator:
-    """Give a command a group of options, or those of some names, as parameters of these names."""
-    table = TABLES[group]
+def options_of(table: type[Table], *names: str) -> Decorator:
+    """Give a command a table's options, or those of some names, as parameters of these names."""
     types = table.types()
     chosen = [_option(name, table.ROWS[name], types[name]) for name in names or table.ROWS]
-    return together((*chosen, allow_scheme) if group == "read" and not names else tuple(chosen))
+    return together((*chosen, allow_scheme) if "frame" in table.ROWS and not names else chosen)
 
 
-def settings_of(command: str) -> Decorator:
-    """Give a command its groups of options, and its function one argument `settings` of them."""
+def gathered(gather: Callable[[dict[str, Any]], object]) -> Decorator:
+    """Give a command's function the values of options as one argument, `settings`."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(**values: Any) -> Any:
-            settings = Settings.of(values)
+            settings = gather(values)  # which takes out what it uses
             return function(**values, settings=settings)
 
-        return together(tuple(map(options_of, COMMANDS[command])))(run)
+        return run
 
     return decorate
 
 
-def together(options: tuple[Decorator, ...]) -> Decorator:
+def settings_of(command: str) -> Decorator:
+    """Give a command its tables of options, and its function one argument `settings` of them."""
+    return together((*map(options_of, tables_of(command)), gathered(Settings.of)))
+
+
+def together(options: Sequence[Decorator]) -> Decorator:
     """One decorator that adds options in their order."""
 
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from imgconv.batch.settings import BatchSettings, ReadSettings, WriteSettings
 from imgconv.cli import options
 
 
@@ -28,10 +29,10 @@ from imgconv.cli import options
 @click.option("--show", is_flag=True, help="Print the command line that does the same and stop.")
 @click.option("--weights", metavar="FILE", help="The weights of a network, where none ship.")
 @click.option("--network", metavar="FILE", help="The TOML or ONNX file of the network.")
-@options.options_of("read", "max_pixels")
+@options.options_of(ReadSettings, "max_pixels")
 @options.allow_scheme
-@options.options_of("write", "overwrite")
-@options.options_of("batch", "threads", "as_json", "quiet", "debug")
+@options.options_of(WriteSettings, "overwrite")
+@options.options_of(BatchSettings, "threads", "as_json", "quiet", "debug")
 def repeat(result: str, **given: Any) -> int:
     """Make an output again from the record in it, and see whether it is the same.
 

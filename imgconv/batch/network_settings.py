@@ -1,0 +1,125 @@
+"""The options of the `net` commands, as tables; see `settings`."""
+
+from typing import Any, Literal, NamedTuple
+
+from imgconv.batch.settings import (
+    BatchSettings,
+    Range,
+    Table,
+    WriteSettings,
+    grouped,
+    local,
+    option,
+)
+from imgconv.shapes import Pair
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
+Order = Literal["rgb", "bgr", "gray"]
+
+
+class WeightSettings(Table):
+    """Which weights a network gets."""
+
+    weights: str | None = local(
+        "Weights: safetensors, NPZ or ONNX, named as torchvision names them.",
+        default=None,
+        metavar="FILE",
+    )
+    seed: int | None = option(
+        "Draw untrained weights from a seed instead.", default=None, kind=Range(0)
+    )
+
+
+class PreprocessSettings(Table):
+    """What becomes of an image before it goes in, where not what the network says."""
+
+    size: Pair | None = option(
+        "The input's size, for another than the usual.", default=None, kind="height-width"
+    )
+    resize: int | Pair | Literal["none"] | None = option(
+        "Shorter side, or height and width.", default=None, kind="resize"
+    )
+    crop: Pair | Literal["none"] | None = option(
+        "Cut this much out of the middle.", default=None, kind="crop"
+    )
+    interpolation: Interpolation | None = option("How --resize interpolates.", default=None)
+    order: Order | None = option("Channels of the input.", default=None)
+    white: float | None = option("What white becomes: 1 or 255, before --mean.", default=None)
+    mean: tuple[float, ...] | None = option(
+        "Subtracted, in the channels' order.", default=None, kind="numbers"
+    )
+    std: tuple[float, ...] | None = option("Divides, after --mean.", default=None, kind="numbers")
+    invert: bool | None = option(
+        "White becomes 0, black --white.", default=None, names=("--invert/--no-invert",)
+    )
+    frame: str | None = option("Frame or page of a file of several.", default=None, metavar="N|all")
+    max_pixels: int | None = option(
+        "Refuse larger images; default 179 million.", default=None, kind=Range(1), recorded=False
+    )
+
+
+class MapSettings(Table):
+    """Where the maps of `net features` go, and what they are shown as."""
+
+    output: str = local(
+        "Folder, or a template with {stem} {parent} {index} {frame} {layer} {map}.",
+        default="maps",
+        kind="image",
+        metavar="PATH",
+        names=("-o", "--output"),
+        shown=True,
+    )
+    format: str = option(
+        "png: a picture a map; npy: an array a layer; npz, safetensors: a file an image.",
+        default="png",
+        kind="format",
+        shown=True,
+    )
+    scale: str | None = option(
+        "How maps become pictures: minmax, clip, abs, signed, symmetric, percentile=P.",
+        default=None,
+        metavar="RULE",
+    )
+    depth: Literal["8", "16"] | None = option("Bits of a gray picture.", default=None)
+    colormap: str | None = option(
+        "Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
+        default=None,
+        kind="colormap",
+    )
+    sheet: bool = option("One contact sheet a layer.", default=False)
+    columns: int | None = option("Columns of the sheet.", default=None, kind=Range(1, 256))
+    tile: int | None = option(
+        "Long side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
+    )
+    share_scale: bool = option("One scale for all maps of a layer.", default=False)
+    report: str | None = local(
+        "Write an HTML page of each image; without -o only that.", default=None, metavar="PATH"
+    )
+    dry_run: bool = local("Say how many maps and bytes, and stop.", default=False)
+
+
+class NetSettings(NamedTuple):
+    """All options of a `net` command; those that it does not have are at their defaults."""
+
+    weights: WeightSettings = WeightSettings()
+    preprocess: PreprocessSettings = PreprocessSettings()
+    maps: MapSettings = MapSettings()
+    write: WriteSettings = WriteSettings()
+    batch: BatchSettings = BatchSettings()
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "NetSettings":
+        """Settings of the values of options by their fields' names, which are taken out."""
+        return cls(**grouped(TABLES, values))
+
+    def recorded(self) -> dict[str, object]:
+        """The values of the options that an output records."""
+        tables = (self.weights, self.preprocess, self.maps)
+        return {name: getattr(table, name) for table in tables for name in table.ROWS}
+
+
+TABLES: dict[str, type[Table]] = {
+    "weights": WeightSettings, "preprocess": PreprocessSettings, "maps": MapSettings,
+    "write": WriteSettings, "batch": BatchSettings,
+}  # fmt: skip
+RECORDED = (WeightSettings, PreprocessSettings, MapSettings)

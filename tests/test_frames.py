@@ -105,7 +105,7 @@ def test_what_is_said_of_the_whole_is_said_once():
     with Image.open(io.BytesIO(data_of_profile())) as opened:
         icc = opened.info["icc_profile"]
     for name in ("png", "webp", "gif"):
-        content = encoded(MOVED, name, metadata={"imgconv": "here"}, icc=icc)
+        content = encoded(MOVED, name, record={"imgconv": "here"}, icc=icc)
         assert content.count(b'{"imgconv": "here"}') == 1
         with Image.open(io.BytesIO(content)) as opened:
             assert opened.n_frames == len(MOVED)
@@ -181,7 +181,7 @@ def test_a_tiff_has_a_page_a_frame(tmp_path, dtype, pyramid):
     tifffile = pytest.importorskip("tifffile")
     shapes = [(600, 530, 3), (600, 530, 3), (40, 50, 1), (300, 310, 5)]
     frames = [np.arange(np.prod(shape)).reshape(shape).astype(dtype) for shape in shapes]
-    options = {"pyramid": pyramid, "metadata": {"imgconv": "here"}}
+    options = {"pyramid": pyramid, "record": {"imgconv": "here"}}
     made = (Frame(samples, options) for samples in frames)
     publish(str(tmp_path / "a.tif"), encode_frames(made, len(frames), FORMATS["tiff"]))
     with tifffile.TiffFile(tmp_path / "a.tif") as opened:

@@ -33,7 +33,7 @@ def written(samples, name, **options):
 def test_a_tiff_of_any_channels_and_depth_is_read_alike_by_others(dtype, channels):
     samples = draw(np.random.default_rng(channels), (61, 47, channels), dtype)
     alpha = channels in (2, 4)
-    content = written(samples, "tiff", alpha=alpha, metadata=NOTE, icc=b"profile of odd length")
+    content = written(samples, "tiff", alpha=alpha, record=NOTE, icc=b"profile of odd length")
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[0]
         np.testing.assert_array_equal(page.asarray().reshape(samples.shape), samples)
@@ -85,7 +85,7 @@ def test_a_lossless_format_gives_back_every_sample(name, dtype, channels):
 @pytest.mark.parametrize("dtype", FORMATS["safetensors"].dtypes)
 def test_safetensors_hold_the_samples_behind_their_header(dtype):
     samples = draw(np.random.default_rng(1), (19, 23, 5), np.dtype(dtype))
-    content = written(samples, "safetensors", metadata=NOTE)
+    content = written(samples, "safetensors", record=NOTE)
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     first, last = header["image"]["data_offsets"]
@@ -110,11 +110,11 @@ def test_quality_is_the_users(name):
 
 def test_metadata_is_in_the_file_or_left_out():
     samples = np.zeros((4, 5, 1), np.uint8)
-    assert Image.open(io.BytesIO(written(samples, "png", metadata=NOTE))).text["imgconv"]
-    archive = np.load(io.BytesIO(written(samples, "npz", metadata=NOTE)), allow_pickle=False)
+    assert Image.open(io.BytesIO(written(samples, "png", record=NOTE))).text["imgconv"]
+    archive = np.load(io.BytesIO(written(samples, "npz", record=NOTE)), allow_pickle=False)
     assert json.loads(str(archive["imgconv"])) == NOTE
     for name in ("png", "tiff", "npz", "safetensors"):
-        assert len(written(samples, name, metadata=NOTE)) > len(written(samples, name))
+        assert len(written(samples, name, record=NOTE)) > len(written(samples, name))
         assert b"imgconv" not in written(samples, name)
 
 
@@ -151,7 +151,7 @@ def test_an_output_that_is_there_counts_as_made_if_its_pixels_and_notes_are_the_
     photo = data.astronaut()[:90, :70]
 
     def made(pixels, note):
-        return b"".join(bytes(p) for p in encode(pixels, FORMATS["png"], metadata={"map": note}))
+        return b"".join(bytes(p) for p in encode(pixels, FORMATS["png"], record={"map": note}))
 
     path = str(tmp_path / "a.png") if place == "file" else "memory://same/a.png"
     first, other = made(photo, "a"), deflated_otherwise(made(photo, "a"))

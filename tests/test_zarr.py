@@ -99,7 +99,7 @@ def test_an_image_goes_from_zarr_to_zarr_whole_or_not_at_all(tmp_path):
 @pytest.mark.parametrize("channels", [1, 4, 7])
 def test_every_sample_is_given_back(tmp_path, dtype, channels):
     samples = (np.arange(600 * 530 * channels).reshape(600, 530, channels) % 251).astype(dtype)
-    publish(str(tmp_path / "a.zarr"), encode(samples, FORMATS["zarr"], metadata={"a": 1}))
+    publish(str(tmp_path / "a.zarr"), encode(samples, FORMATS["zarr"], record={"a": 1}))
     np.testing.assert_array_equal(read(tmp_path / "a.zarr"), samples)
 
 

@@ -1,6 +1,6 @@
 """What an input's file says beside its pixels, as it describes a map of them."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.images.image import Image
 from imgconv.images.streamed import Streamed
+from imgconv.images.writing import EncodeOptions
 from imgconv.shapes import ReceptiveField
 from imgconv.typing import Dtype
 
@@ -29,8 +30,8 @@ class Result(NamedTuple):
 
 def carried(
     image: Image | Streamed, recipe: Recipe, result: Result, bare: bool = False
-) -> dict[str, Any]:
-    """Options of `encode`: the profile, and what else is still true of a result.
+) -> EncodeOptions:
+    """Options of `encode`: the profile, and the metadata that is still true of a result.
 
     bare: only what says how samples were compressed and what colors they are.
     """
@@ -46,17 +47,17 @@ def carried(
         and result.shape[2] - result.alpha == channels - image.alpha
         and (result.dtype.kind == image.sample_type.kind or result.dtype.kind in "ui")
     )
-    options: dict[str, Any] = {"icc": image.icc if colors else None}
+    options: EncodeOptions = {"icc": image.icc if colors else None}
     if metadata is None:
         return options
     from imgconv.images.metadata import Change, Metadata, adjusted
 
     if bare:
-        return options | {"carried": Metadata(jpeg=metadata.jpeg)}
+        return options | {"metadata": Metadata(jpeg=metadata.jpeg)}
     height, width, count = result.shape
     alike = count == channels and result.dtype == image.sample_type
     grid = grid_of(recipe, result, (size[0], size[1], channels))
-    return options | {"carried": adjusted(metadata, Change(grid, (height, width), colors, alike))}
+    return options | {"metadata": adjusted(metadata, Change(grid, (height, width), colors, alike))}
 
 
 def grid_of(recipe: Recipe, result: Result, shape: tuple[int, int, int]) -> "Grid | None":

@@ -12,6 +12,7 @@ from typing import Any
 from imgconv.images.formats import Format
 from imgconv.images.scaling import Lost, Scaling
 from imgconv.images.streamed import MEMORY, Streamed
+from imgconv.images.writing import EncodeOptions
 from imgconv.ops.rows import RowSource
 from imgconv.typing import Dtype
 
@@ -31,7 +32,7 @@ class Division:
     rows: int
     path: str
     made: Format
-    options: dict[str, Any]
+    options: EncodeOptions
     result: dict[str, Any]
     scaling: Scaling | None
 

@@ -341,7 +341,7 @@ class Features:
         if self._wants(layer, number):
             self._save(path, encode(
                 np.ascontiguousarray(samples), self.request.made, compress="fast",
-                metadata=note(layer, number),
+                record=note(layer, number),
             ))  # fmt: skip
 
     def _wants(self, layer: str | None, number: str | None) -> bool:

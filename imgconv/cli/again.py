@@ -18,8 +18,12 @@ from imgconv.cli.outputs import Request
 from imgconv.cli.work import Work
 from imgconv.errors import UsageError
 from imgconv.images.formats import FORMATS, Format
+from imgconv.images.image import Image
 from imgconv.images.publish import joined
 from imgconv.images.reading import Frames
+from imgconv.images.streamed import Streamed
+from imgconv.images.writing import EncodeOptions
+from imgconv.images.writing import Record as Facts
 
 
 def parameters(
@@ -97,8 +101,10 @@ class MapAgain(Work):
         check_against_input(self.target or "-", source, False)
         return self.target or "-"
 
-    def _options(self, path: str, metadata: Any, image: Any, made: Result) -> dict[str, Any]:
-        return super()._options(path, metadata, image, made) | {"ome": self.ome}
+    def _options(
+        self, path: str, record: Facts, image: Image | Streamed, result: Result
+    ) -> EncodeOptions:
+        return super()._options(path, record, image, result) | {"ome": self.ome}
 
     def _publish(self, path: str, pieces: Any, replace: bool) -> int:
         if path != "-":

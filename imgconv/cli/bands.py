@@ -20,7 +20,7 @@ from imgconv.images.remote import is_url
 from imgconv.images.scaling import Lost
 from imgconv.images.source import is_zarr
 from imgconv.images.streamed import Streamed, open_rows
-from imgconv.images.writing import encode_rows, writing_loops
+from imgconv.images.writing import EncodeOptions, encode_rows, writing_loops
 from imgconv.jit import ahead
 from imgconv.ops.rows import WatchedRows, read_rows
 
@@ -30,7 +30,7 @@ class _Output(NamedTuple):
 
     rows: MapRows
     made: formats.Format
-    options: dict[str, Any]
+    options: EncodeOptions
     result: dict[str, Any]
 
     def divided(self, path: str, part: int) -> Division:
@@ -130,10 +130,10 @@ class InBands(Outputs):
         self._tell_of_type(image, made, dtype, raw)
         found = []
         for path, rows in zip(paths, maps, strict=True):
-            metadata = self._metadata(source, origin, frame, rows.name, made)
+            record = self._record(source, origin, frame, rows.name, made)
             shape = rows.height, rows.width, rows.channels
             shown = Result(rows.kernel, rows.name, shape, rows.dtype, rows.alpha)
-            options = self._options(path, metadata, image, shown) | {"alpha": rows.alpha}
+            options = self._options(path, record, image, shown)
             result = {"input": source, "output": path, "kernel": rows.kernel.name,
                       "map": rows.name, "width": rows.width, "height": rows.height,
                       "channels": rows.channels, "dtype": str(rows.dtype),

@@ -81,7 +81,7 @@ class InFrames(InBands):
         """Write a file for each wanted map, side by side; return their sizes."""
         outputs = []
         for place in wanted:
-            pieces: Any = encode_frames(maps.of(place), maps.count, maps.made, maps.loops)
+            pieces = encode_frames(maps.of(place), maps.count, maps.made, maps.loops)
             if paths[place] == "-" or leads_to_a_stream(paths[place]):
                 pieces = [joined(pieces)]
             done = functools.partial(maps.done.__getitem__, place)
@@ -98,7 +98,7 @@ class InFrames(InBands):
         record = None
         for held in itertools.zip_longest(*(maps.of(place) for place in wanted)):
             for place, frame in zip(wanted, held, strict=True):
-                record = record or frame.options["metadata"]
+                record = record or frame.options.get("record")
                 frames[place].append(frame.samples)
             if sum(sum(one.nbytes for one in each) for each in frames.values()) > limit:
                 raise LimitError(
@@ -162,9 +162,9 @@ class _Maps:
                     "height": height, "channels": channels, "dtype": str(samples.dtype),
                     "scale": "none" if raw else result.scale, "frames": self.count,
                 }  # fmt: skip
-                record = work._metadata(self._source, self._origin, None, result.name, made)
+                record = work._record(self._source, self._origin, None, result.name, made)
                 work._warn(self._source, result.warning)
             kind = Result(result.kernel, result.name, samples.shape, samples.dtype, alpha)
-            options = work._options(self._paths[place], record, image, kind) | {"alpha": alpha}
+            options = work._options(self._paths[place], record, image, kind)
             duration = encoding.DURATION if shown is None else float(shown)
             self._ready[place].append(Frame(samples, options, duration))

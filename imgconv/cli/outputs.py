@@ -21,11 +21,12 @@ from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.images import formats
 from imgconv.images.complete import is_complete
 from imgconv.images.image import Image, white_of
-from imgconv.images.publish import EXISTS, exists, leads_to_a_stream, publish
+from imgconv.images.publish import EXISTS, Patch, Piece, exists, leads_to_a_stream, publish
 from imgconv.images.reading import Frames, count_frames
 from imgconv.images.remote import is_url
 from imgconv.images.source import is_special, read_stdin
 from imgconv.images.streamed import Streamed
+from imgconv.images.writing import EncodeOptions, Record
 
 
 @dataclass(eq=False, repr=False)
@@ -195,19 +196,20 @@ class Outputs:
         return dtype, made.raw or (dtype.kind == "f" and settings.write.scale in (None, "none"))
 
     def _options(
-        self, path: str, metadata: Any, image: Image | Streamed, made: Result
-    ) -> dict[str, Any]:
-        """The options of `encode` for one map's file; metadata: the record."""
+        self, path: str, record: Record, image: Image | Streamed, result: Result
+    ) -> EncodeOptions:
+        """The options of `encode` for one map's file."""
         settings = self.request.settings
         return {
-            "compress": level_of(settings.write.compress), "quality": settings.write.quality,
-            "metadata": metadata, "pyramid": settings.write.pyramid,
+            "alpha": result.alpha, "compress": level_of(settings.write.compress),
+            "quality": settings.write.quality,
+            "record": record, "pyramid": settings.write.pyramid,
             "ome": path.lower().endswith((".ome.tif", ".ome.tiff")),
-            "cmyk": image.cmyk and made.shape[2] - made.alpha == 4,
-            **carried(image, self.request.recipe, made, bool(settings.write.no_metadata)),
+            "cmyk": image.cmyk and result.shape[2] - result.alpha == 4,
+            **carried(image, self.request.recipe, result, bool(settings.write.no_metadata)),
         }  # fmt: skip
 
-    def _metadata(
+    def _record(
         self, source: str, origin: Origin | None, frame: int | None, name: str, made: formats.Format
     ) -> dict[str, Any] | None:
         if origin is None:
@@ -263,7 +265,7 @@ class Outputs:
         if warning and not self.request.settings.batch.quiet:
             say(f"imgconv: {source}: {warning}")
 
-    def _publish(self, path: str, pieces: Any, replace: bool) -> int:
+    def _publish(self, path: str, pieces: Iterable[Piece], replace: bool) -> int:
         if path == "-":
             return to_stdout(pieces)
         # A cluster may run a task twice: what the first run left is then found done.
@@ -280,12 +282,13 @@ def check_terminal(made: formats.Format) -> None:
         )
 
 
-def to_stdout(pieces: Any) -> int:
+def to_stdout(pieces: Iterable[Piece]) -> int:
     """Write a file's pieces to standard output; return its size. Raises OutputError."""
     size = 0
     try:
         out = sys.stdout.buffer
         for piece in pieces:
+            assert not isinstance(piece, Patch)  # a pipe takes nothing back
             out.write(piece)
             size += len(piece)
         out.flush()

@@ -140,19 +140,17 @@ class Work(InFrames):
                    "map": result.name, "width": width, "height": height, "channels": channels,
                    "dtype": str(samples.dtype), "scale": scale}  # fmt: skip
             results.append(row)
-            metadata = self._metadata(source, origin, image.frame, result.name, made)
+            record = self._record(source, origin, image.frame, result.name, made)
             if self.together(source):
-                arrays, _, rows = archives.setdefault(path, ({}, metadata, []))
+                arrays, _, rows = archives.setdefault(path, ({}, record, []))
                 arrays[result.name or "image"] = samples
                 rows.append(row)
                 continue
             shown = Result(result.kernel, result.name, samples.shape, samples.dtype, alpha)
-            options = self._options(path, metadata, image, shown)
-            row["bytes"] = self._publish(
-                path, encode(samples, made, alpha=alpha, **options), replace
-            )
-        for path, (arrays, metadata, rows) in archives.items():
-            size = self._publish(path, encode_archive(arrays, made, metadata), replace)
+            options = self._options(path, record, image, shown)
+            row["bytes"] = self._publish(path, encode(samples, made, **options), replace)
+        for path, (arrays, record, rows) in archives.items():
+            size = self._publish(path, encode_archive(arrays, made, record), replace)
             for row in rows:
                 row["bytes"] = size
         return results

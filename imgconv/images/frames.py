@@ -10,7 +10,7 @@ section "Animation"; PNG specification, third edition, sections 11.3.6 (acTL, fc
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from imgconv.errors import OutputError
 from imgconv.images.formats import Format
 from imgconv.images.image import Image
 from imgconv.images.publish import Folder, Patch, joined
-from imgconv.images.writing import encode, tiff_options
+from imgconv.images.writing import EncodeOptions, encode, tiff_options
 from imgconv.typing import Array
 
 DURATION = 100.0  # milliseconds that a frame is shown where the input does not say: its pages
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
     """A frame to write: samples (H, W, C), the options of `encode`, milliseconds to show it."""
 
     samples: Array
-    options: dict[str, Any]
+    options: EncodeOptions
     duration: float = DURATION
 
 
@@ -56,7 +56,7 @@ def encode_frames(
     if made.name == "tiff":
         from imgconv.images.tiff_writer import encode_pages
 
-        return encode_pages(((one.samples, tiff_options(**one.options)) for one in frames), count)
+        return encode_pages(((one.samples, tiff_options(one.options)) for one in frames), count)
     if made.name == "zarr":
         return _zarr(_alike(frames, made), count)
     return {"gif": _gif, "webp": _webp, "png": _png, "npy": _npy}[made.name](
@@ -119,7 +119,8 @@ def _still(frame: Frame, made: Format, first: bool) -> bytes:
     """A frame as a file of its own; what is said of the whole stands in the first."""
     options = frame.options
     if not first:
-        options = {name: options[name] for name in _EVERY if name in options}
+        every = {name: value for name, value in options.items() if name in _EVERY}
+        options = cast(EncodeOptions, every)
     return joined(encode(frame.samples, made, **options))
 
 
@@ -127,7 +128,11 @@ def _zarr(frames: Iterator[Frame], count: int) -> Folder:
     def write(folder: str) -> None:
         from imgconv.images import zarr_arrays
 
-        zarr_arrays.write_frames(folder, ((one.samples, one.options) for one in frames), count)
+        told = (
+            (one.samples, one.options.get("pyramid", False), one.options.get("record"))
+            for one in frames
+        )
+        zarr_arrays.write_frames(folder, told, count)
 
     return Folder(write)
 

@@ -34,17 +34,21 @@ class Patch(NamedTuple):
     content: bytes
 
 
+# Of a file: its next bytes, or such as belong elsewhere.
+Piece = bytes | bytearray | memoryview | Patch
+
+
 class Folder:
     """An output that is a folder: `write` fills a new one, at a path or URL. It has no pieces."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.write = write
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Piece]:
         raise UsageError("a Zarr image is a folder, expected -o with a path or URL")
 
 
-def joined(pieces: Iterable[Any]) -> bytes:
+def joined(pieces: Iterable[Piece]) -> bytes:
     """The whole of a file's pieces."""
     buffer = io.BytesIO()
     for piece in pieces:
@@ -52,7 +56,7 @@ def joined(pieces: Iterable[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _put(file: Any, piece: Any) -> None:
+def _put(file: IO[bytes], piece: Piece) -> None:
     if isinstance(piece, Patch):
         file.seek(piece.offset)
         file.write(piece.content)
@@ -62,7 +66,7 @@ def _put(file: Any, piece: Any) -> None:
 
 
 def publish(
-    path: str, pieces: Iterable[Any], overwrite: bool = False, or_same: bool = False
+    path: str, pieces: Iterable[Piece], overwrite: bool = False, or_same: bool = False
 ) -> int:
     """Write pieces of bytes to a file by rename; return its size.
 
@@ -102,7 +106,7 @@ class Output(NamedTuple):
     """One of several files that are written side by side; done: how far its pieces have come."""
 
     path: str
-    pieces: Iterable[Any]
+    pieces: Iterable[Piece]
     done: Callable[[], int]
 
 
@@ -214,7 +218,7 @@ def _publish_prefix(url: str, made: Folder, overwrite: bool, or_same: bool) -> i
     return sum(found.values())
 
 
-def _publish_object(url: str, pieces: Iterable[Any], overwrite: bool, or_same: bool) -> int:
+def _publish_object(url: str, pieces: Iterable[Piece], overwrite: bool, or_same: bool) -> int:
     """Write an object from a temporary file, since its size is not known before."""
     there = not overwrite and remote.exists(url)
     if there and not or_same:
@@ -260,7 +264,7 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
-def _write_into(path: str, status: os.stat_result, pieces: Iterable[Any]) -> int:
+def _write_into(path: str, status: os.stat_result, pieces: Iterable[Piece]) -> int:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if stat.S_ISBLK(status.st_mode):
@@ -268,6 +272,7 @@ def _write_into(path: str, status: os.stat_result, pieces: Iterable[Any]) -> int
     size = 0
     with open(path, "wb") as file:
         for piece in pieces:
+            assert not isinstance(piece, Patch)  # a pipe takes nothing back
             size += file.write(piece)
     return size
 

@@ -8,7 +8,7 @@ The extra `imgconv[big]` brings the package.
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,7 @@ def images(
 
 
 def write(
-    folder: str, source: RowSource, metadata: dict[str, Any] | None, pyramid: bool = False
+    folder: str, source: RowSource, record: Mapping[str, object] | None, pyramid: bool = False
 ) -> None:
     """Write rows as an OME-Zarr image into a new folder or URL. Raises OSError, UsageError.
 
@@ -226,25 +226,28 @@ def write(
         elsewhere(folder)
     else:
         write_rows(folder, source, 0, source.height, sizes)
-    _complete(folder, len(sizes), metadata)
+    _complete(folder, len(sizes), record)
 
 
-def write_frames(folder: str, frames: Iterator[tuple[Array, dict[str, Any]]], count: int) -> None:
-    """As `write`, of `count` frames (H, W, C) along a further axis t, with the options of `encode`.
+def write_frames(
+    folder: str, frames: Iterator[tuple[Array, bool, Mapping[str, object] | None]], count: int
+) -> None:
+    """As `write`, of `count` frames (H, W, C) along a further axis t.
 
+    frames: samples, and of the first whether there are to be smaller levels, and the record.
     All have one shape. Memory: one frame and what makes the next.
     """
     sizes: list[tuple[int, int]] = []
-    told: dict[str, Any] = {}
-    for number, (samples, options) in enumerate(frames):
+    told: Mapping[str, object] | None = None
+    for number, (samples, pyramid, record) in enumerate(frames):
         rows = ArrayRows(samples)
         if not number:
-            told = options
-            sizes = level_sizes(rows.height, rows.width, told.get("pyramid", False))
+            told = record
+            sizes = level_sizes(rows.height, rows.width, pyramid)
             for level, size in enumerate(sizes):
                 _create(folder, level, (count, rows.channels, *size), rows.dtype)
         write_rows(folder, rows, 0, rows.height, sizes, number)
-    _complete(folder, len(sizes), told.get("metadata"), stack=True)
+    _complete(folder, len(sizes), told, stack=True)
 
 
 def _create(folder: str, level: int, shape: tuple[int, ...], dtype: Dtype) -> None:
@@ -260,7 +263,7 @@ def _create(folder: str, level: int, shape: tuple[int, ...], dtype: Dtype) -> No
 
 
 def _complete(
-    folder: str, levels: int, metadata: dict[str, Any] | None, stack: bool = False
+    folder: str, levels: int, record: Mapping[str, object] | None, stack: bool = False
 ) -> None:
     """Make an image of the arrays: until then the folder is none that is read."""
     axes = [{"name": "t", "type": "time"}] * stack
@@ -278,8 +281,8 @@ def _complete(
     attributes: dict[str, Any] = {
         "ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
     }
-    if metadata:
-        attributes["imgconv"] = metadata
+    if record:
+        attributes["imgconv"] = record
     _package().open_group(store=_store(folder, True), mode="r+").update_attributes(attributes)
 
 

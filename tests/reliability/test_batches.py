@@ -312,7 +312,7 @@ def outputs():
         if name == "zarr":  # a folder, published by one rename
             continue
         samples = grid.astype(made.dtypes[0])
-        yield name, b"".join(bytes(piece) for piece in encode(samples, made, metadata={"a": 1}))
+        yield name, b"".join(bytes(piece) for piece in encode(samples, made, record={"a": 1}))
 
 
 OUTPUTS = dict(outputs())

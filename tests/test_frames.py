@@ -136,7 +136,7 @@ def test_a_zarr_has_a_time_axis(tmp_path):
     frames = [np.tile(frame, (9, 7, 1)) for frame in MOVED]
     path = tmp_path / "a.zarr"
     made = (
-        Frame(samples, {"metadata": {"imgconv": "here"}, "pyramid": True}) for samples in frames
+        Frame(samples, {"record": {"imgconv": "here"}, "pyramid": True}) for samples in frames
     )
     publish(str(path), encode_frames(made, len(frames), FORMATS["zarr"]))
     group = zarr.open(path, mode="r")

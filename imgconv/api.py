@@ -140,7 +140,7 @@ def write(
         raise UsageError(f"{name}: samples of {found.pixels.dtype}, {target.name} holds {expected}")
     pieces = encode(
         found.pixels, target, alpha=found.alpha, quality=quality, icc=found.icc,
-        carried=found.metadata if found.metadata and target.note else None,
+        metadata=found.metadata if found.metadata and target.note else None,
     )  # fmt: skip
     publish(name, pieces, overwrite)
 

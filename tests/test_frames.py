@@ -135,9 +135,7 @@ def test_a_zarr_has_a_time_axis(tmp_path):
     zarr = pytest.importorskip("zarr")
     frames = [np.tile(frame, (9, 7, 1)) for frame in MOVED]
     path = tmp_path / "a.zarr"
-    made = (
-        Frame(samples, {"record": {"imgconv": "here"}, "pyramid": True}) for samples in frames
-    )
+    made = (Frame(samples, {"record": {"imgconv": "here"}, "pyramid": True}) for samples in frames)
     publish(str(path), encode_frames(made, len(frames), FORMATS["zarr"]))
     group = zarr.open(path, mode="r")
     (scales,) = group.attrs["ome"]["multiscales"]

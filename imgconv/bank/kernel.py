@@ -58,7 +58,7 @@ class Kernel:
 
     def _repr_png_(self) -> bytes:
         """The heat map of `imgconv kernels plot`, for notebooks."""
-        from imgconv.images.png import encode
+        from imgconv.images.png_writer import encode
         from imgconv.pictures.kernel_plot import draw
 
         return b"".join(encode(draw(self)))

@@ -57,7 +57,7 @@ class Image:
 
     def _repr_png_(self) -> bytes:
         """The image as notebooks show it: 8 bits, floats clipped to 0…1."""
-        from imgconv.images.png import encode
+        from imgconv.images.png_writer import encode
         from imgconv.images.scaling import scale_map
 
         pixels = self.pixels

@@ -87,6 +87,8 @@ def test_a_networks_layer_agrees_with_the_definition(name, chosen):
     np.testing.assert_allclose(got, np.maximum(want, 0), rtol=0, atol=1e-5 * bound)
     kinds = {"a 1×1 map": [], "depthwise": ["depthwise"], "transformed": ["winograd"]}
     kinds |= {"depthwise, too large to unroll": ["gemm"], "transformed in groups": ["winograd"]}
+    if cache.vectors()[0] < 8:  # masked loads would be one number at a time
+        kinds["depthwise"] = ["gemm"]
     assert chosen == kinds.get(name, kinds.get(name.split(",")[0], ["gemm"]))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from imgconv.errors import ShapeError
 from imgconv.jit import cache
 from imgconv.ops import plans
-from imgconv.ops.algorithms import depthwise, gemm_layout, select, winograd
+from imgconv.ops.algorithms import depthwise, gemm_layout, select, winograd_layout
 from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.conv import conv2d
 from imgconv.ops.microkernels import gemm
@@ -182,7 +182,7 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
     plans.store.clear()
     for name, value in {"PANELS": (2_000, 3_000), "TILE": 900, "SUMS": 700, "WEIGHTS": 300}.items():
         monkeypatch.setattr(gemm_layout, name, value)
-    monkeypatch.setattr(winograd, "TILES", 9)
+    monkeypatch.setattr(winograd_layout, "TILES", 9)
     gemm_layout.layout_of.cache_clear()
     try:
         assert conv2d(x, weight, bias, **options).tobytes() == want

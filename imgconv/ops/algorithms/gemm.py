@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit import loop as jit
-from imgconv.jit import scratch
+from imgconv.jit import scratch, simd
 from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue
@@ -214,7 +214,7 @@ def product_rows(
         step = geometry[gemm_layout.STEP]
         blocks = (geometry[gemm_layout.CHANNELS] + step - 1) // step
         one = (bottom - top - 1) * pitch + across
-        lowest = np.float32(-np.inf)
+        lowest = -np.inf
         floor = values[epilogue.OFFSET]
         chunk = geometry[gemm_layout.CHUNK]
         rows = bottom - top - 1 + geometry[gemm_layout.ROWS]
@@ -285,10 +285,15 @@ def product_rows(
                         begin = here + p if number < near else p - left
                         ends = closing and (number < direct or not more)
                         panel(
-                            target, place, apart, data, begin, offsets,
-                            step if number < near else 0, weights, m * span + c * taps, span,
-                            (end - c) * taps, count, width, bias, m, block == 0,
-                            floor if ends else lowest, residual, more and ends,
+                            simd.at(target, place), simd.at(data, begin),
+                            simd.at(offsets, step if number < near else 0),
+                            simd.at(weights, m * span + c * taps), simd.at(bias, m),
+                            simd.at(residual, place),
+                            gemm.Panel(
+                                maps=count, width=width, terms=(end - c) * taps, apart=apart,
+                                span=span, fresh=block == 0, adds=more and ends,
+                                floor=floor if ends else lowest,
+                            ),
                         )  # fmt: skip
                         if activation and ends:
                             for k in range(count):

@@ -13,7 +13,7 @@ contiguous elements.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,24 +62,33 @@ WORTH = 2e6  # multiplications from which on another thread gains more than waki
 VECTOR = 16  # lanes of the widest vector; loops run over multiples of it where they may
 
 
-def _convert_row(  # type: ignore[no-untyped-def]
-    tile, at, source, line, row, first, count, col_map, geometry, fill
+class Sampling(NamedTuple):
+    """What a row of a plane takes of a source: see the places of those names above."""
+
+    run: int
+    step: int
+    pixel_stride: int
+    near: int
+    width: int
+
+
+def _fill_row(  # type: ignore[no-untyped-def]
+    tile, at, source, line, row, first, count, col_map, sampling, fill
 ):
     """Write `count` pixels of one padded row, from padded column `first`, to tile[at…].
 
-    line: the source row, or −1 for a row of fill; row: its offset in the source.
+    line: the source row, or −1 for a row of fill; row: its offset in the source. sampling: a record
+    with the fields of `Sampling`.
     """
-    run = geometry[RUN]
-    step = geometry[STEP]
+    run, step, pixel = sampling.run, sampling.step, sampling.pixel_stride
     if line < 0:
         for i in range(count * run):
             tile[at + i] = fill
         return
-    pixel = geometry[PIXEL_STRIDE]
-    near = geometry[NEAR]
+    near = sampling.near
     # Pixels a…b − 1 stand inside the source; the others go through the map.
     a = min(max((near - first + step - 1) // step, 0), count)
-    b = min(max((near + geometry[WIDTH] - first + step - 1) // step, a), count)
+    b = min(max((near + sampling.width - first + step - 1) // step, a), count)
     for side in range(2):
         for i in range(b if side else 0, count if side else a):
             column = col_map[first + i * step]
@@ -98,6 +107,19 @@ def _convert_row(  # type: ignore[no-untyped-def]
         for i in range(b - a):
             for e in range(run):
                 tile[at + i * run + e] = source[start + i * pixel * step + e]
+
+
+fill_row = Helper(_fill_row)
+
+
+def _convert_row(  # type: ignore[no-untyped-def]
+    tile, at, source, line, row, first, count, col_map, geometry, fill
+):
+    """`fill_row` for a geometry."""
+    sampling = Sampling(
+        geometry[RUN], geometry[STEP], geometry[PIXEL_STRIDE], geometry[NEAR], geometry[WIDTH]
+    )
+    fill_row(tile, at, source, line, row, first, count, col_map, sampling, fill)
 
 
 convert_row = Helper(_convert_row)

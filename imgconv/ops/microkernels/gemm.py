@@ -10,9 +10,11 @@ since neighbouring taps read the same pixels.
 """
 
 import functools
+from typing import NamedTuple
 
 from imgconv.jit import cache, simd
 from imgconv.jit.loop import Built, Helper, Part, loop
+from imgconv.jit.record import record
 
 Heights = tuple[tuple[int, ...], ...]
 
@@ -35,6 +37,26 @@ def lines() -> tuple[int, Heights]:
     return cache.vectors()[0], ((1,),) * 8
 
 
+@record
+class Panel(NamedTuple):
+    """Which sums a panel has, and what they begin and end with.
+
+    width: pixels, as many vectors as hold them, at most all. terms: of each sum. apart: from a
+    map's sums to the next one's. span: from a map's weights to the next one's. fresh: whether sums
+    begin with the bias, not with what they were. adds: whether the residual is added at the end.
+    floor: what is less at the very end becomes that (NaN is not less).
+    """
+
+    maps: int
+    width: int
+    terms: int
+    apart: int
+    span: int
+    fresh: int
+    adds: int
+    floor: float
+
+
 def panel(lanes: int, heights: Heights) -> Part:
     """A panel of sums, compiled once for all loops that call it: see `panel_rows`."""
     return panel_rows.part(lanes, heights)
@@ -42,51 +64,30 @@ def panel(lanes: int, heights: Heights) -> Part:
 
 @loop
 def panel_rows(lanes: int, heights: Heights) -> Built:
-    """sums[at + m·apart + i] += Σₖ weights[w + m·span + k] · data[p + places[k] + i]
+    """sums[m·apart + i] += Σₖ weights[m·span + k] · data[places[k] + i] for m < maps, i < width
 
-    for m < maps and i < width, where places are offsets[o…] and width is `lanes` times the least
-    number of vectors that holds `left` pixels, at most all len(heights). fresh ≠ 0 starts the sums
-    with bias[b + m]; what is less than `floor` at the end becomes `floor` (NaN is not less).
     The terms are added in the order of k, each by one fused multiply-add where the CPU has it.
-    adds ≠ 0 adds what stands in `residual` where the sums do in theirs, before the floor;
-    otherwise `residual` is not looked at.
+    bias: of each map. residual: laid out as `sums`; not looked at unless it is added.
     """
     rows = _panel(lanes, heights)
 
-    def body(  # type: ignore[no-untyped-def]
-        sums, at, apart, data, p, offsets, o, weights, w, span, count, maps, left, bias, b, fresh,
-        floor, residual, adds,
-    ):  # fmt: skip
-        rows(
-            left, maps, simd.at(sums, at), apart, simd.at(data, p), simd.at(offsets, o),
-            simd.at(weights, w), span, count, simd.at(bias, b), fresh, floor,
-            simd.at(residual, at), adds,
-        )  # fmt: skip
+    def body(sums, data, places, weights, bias, residual, shape):  # type: ignore[no-untyped-def]
+        rows(0, sums, data, places, weights, bias, residual, shape)
 
-    kinds = "f32* i64 i64 f32* i64 i64* i64 f32* i64 i64 i64 i64 i64 f32* i64 i64 f32 f32* i64"
-    return f"disjoint {kinds}", body
+    return "disjoint f32* f32* i64* f32* f32* f32* Panel", body
 
 
 def _panel(lanes: int, heights: Heights) -> Helper:
-    """A helper that sums all maps of `left` pixels, by as few vectors as hold them."""
+    """A helper that sums all maps from map m on, by as few vectors as hold the pixels."""
     fewer = (len(heights) - 1) * lanes
     rows = _strips(lanes, len(heights), heights[-1])
     narrower = _panel(lanes, heights[:-1]) if fewer else None
 
-    def panel(  # type: ignore[no-untyped-def]
-        left, maps, sums, apart, data, places, weights, span, count, bias, fresh, floor, residual,
-        adds,
-    ):  # fmt: skip
-        if left > fewer:
-            rows(
-                0, maps, sums, apart, data, places, weights, span, count, bias, fresh, floor,
-                residual, adds,
-            )  # fmt: skip
+    def panel(m, sums, data, places, weights, bias, residual, shape):  # type: ignore[no-untyped-def]
+        if shape.width > fewer:
+            rows(m, sums, data, places, weights, bias, residual, shape)
         elif narrower is not None:
-            narrower(
-                left, maps, sums, apart, data, places, weights, span, count, bias, fresh, floor,
-                residual, adds,
-            )  # fmt: skip
+            narrower(m, sums, data, places, weights, bias, residual, shape)
 
     return Helper(panel)
 
@@ -98,18 +99,9 @@ def _strips(lanes: int, vectors: int, heights: tuple[int, ...]) -> Helper:
         return strips
     lower = _strips(lanes, vectors, heights[1:])
 
-    def rows(  # type: ignore[no-untyped-def]
-        m, maps, sums, apart, data, places, weights, span, count, bias, fresh, floor, residual,
-        adds,
-    ):  # fmt: skip
-        m = strips(
-            m, maps, sums, apart, data, places, weights, span, count, bias, fresh, floor, residual,
-            adds,
-        )  # fmt: skip
-        return lower(
-            m, maps, sums, apart, data, places, weights, span, count, bias, fresh, floor, residual,
-            adds,
-        )  # fmt: skip
+    def rows(m, sums, data, places, weights, bias, residual, shape):  # type: ignore[no-untyped-def]
+        m = strips(m, sums, data, places, weights, bias, residual, shape)
+        return lower(m, sums, data, places, weights, bias, residual, shape)
 
     return Helper(rows)
 
@@ -119,19 +111,17 @@ def _strip(lanes: int, vectors: int, rows: int) -> Helper:
     block, line = simd.Tile(rows, vectors, lanes), simd.Tile(1, vectors, lanes)
     width = vectors * lanes
 
-    def strip(  # type: ignore[no-untyped-def]
-        m, maps, sums, apart, data, places, weights, span, count, bias, fresh, floor, residual,
-        adds,
-    ):  # fmt: skip
-        while m + rows <= maps:
+    def strip(m, sums, data, places, weights, bias, residual, shape):  # type: ignore[no-untyped-def]
+        apart, span = shape.apart, shape.span
+        while m + rows <= shape.maps:
             out = simd.at(sums, m * apart)
             other = simd.at(residual, m * apart)
             filters = simd.at(weights, m * span)
-            if fresh:
+            if shape.fresh:
                 total = simd.splat_rows(block, bias, m, 1)
             else:
                 total = simd.load_rows(block, out, 0, apart)
-            for k in range(count):
+            for k in range(shape.terms):
                 if k & 15 == 0:
                     # Short rows far apart begin too often for a CPU's own prefetching: the next
                     # strip's weights are asked for a cache line ahead of their use, and so are the
@@ -141,13 +131,13 @@ def _strip(lanes: int, vectors: int, rows: int) -> Helper:
                     simd.prefetch(block, filters, k + rows * span, span)
                     ahead = width + (k >> 4 & 3) * lanes
                     simd.prefetch_write(block, out, ahead, apart)
-                    if adds:
+                    if shape.adds:
                         simd.prefetch_near(block, other, ahead, apart)
                 pixels = simd.load(line, data, places[k])
                 total = simd.outer_fma(total, filters, k, span, pixels)
-            if adds:
+            if shape.adds:
                 total = total + simd.load_rows(block, other, 0, apart)
-            simd.store_rows(out, 0, apart, simd.clamp_min(total, floor))
+            simd.store_rows(out, 0, apart, simd.clamp_min(total, shape.floor))
             m += rows
         return m
 

@@ -9,29 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit.parallel import num_threads
-from imgconv.ops.algorithms import tiles
+from imgconv.jit.record import array
+from imgconv.ops.algorithms.gemm_geometry import GemmGeometry, GemmPhase, GemmTask
 from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.algorithms.tiles import round_up
 from imgconv.ops.microkernels import copy
-
-# Places in the loop's `layout` array; the geometry of `tiles` stands before them.
-(
-    CHANNELS,
-    STEP,  # channels a block
-    TAPS,  # of one channel
-    PHASES,
-    ROWS,  # rows of one plane of a tile
-    SHARED,  # columns at a row's end that are the next row's first
-    CHUNK,  # maps whose weights for one block of channels stay in the cache
-    PLAIN,  # 1 where a row of a tile is fill, source and fill; 2 where it is a row of the source
-    DIRECT,  # whether whole panels may be summed where the output stands
-    JOINED,  # units whose columns stand in a tile
-    APART,  # columns from one of them to the next
-    OWN,  # columns of one unit's row
-    ROWWISE,  # whether every row of outputs has panels of its own
-    LYING,  # whether panels of whole vectors read the source where it lies
-    LAYOUT,
-) = range(tiles.FIELDS, tiles.FIELDS + 15)
 
 
 def _second_level() -> int:
@@ -90,24 +72,24 @@ class Layout:
     """How a job is cut: see the module's text.
 
     units, tall, maps: units, output rows and maps a task. computed: pixels summed for one image.
-    phases: `_rows_of` each plane. offsets: place in a tile of each tap of a block.
+    phases: `_rows_of` each plane (`GemmPhase`). offsets: place in a tile of each tap of a block.
     """
 
     units: int
     tall: int
     maps: int
-    phases: npt.NDArray[np.int64]
+    phases: npt.NDArray[np.void]
     offsets: npt.NDArray[np.int64]
-    geometry: npt.NDArray[np.int64]
+    geometry: GemmGeometry
     tile_size: int
     sums_size: int
     runs_size: int
     computed: int
 
-    def tasks(self, units: int, height: int, maps: int) -> list[tuple[int, ...]]:
-        """(first unit, last, first row, last, first map, last) of every task."""
+    def tasks(self, units: int, height: int, maps: int) -> list[GemmTask]:
+        """Every task."""
         return [
-            (unit, min(unit + self.units, units), top, min(top + self.tall, height), low,
+            GemmTask(unit, min(unit + self.units, units), top, min(top + self.tall, height), low,
              min(low + self.maps, maps))
             for unit in range(0, units, self.units)
             for top in range(0, height, self.tall)
@@ -161,37 +143,35 @@ def layout_of(shape: Shape) -> Layout:
         # quarter longer.
         chunk = SPREAD
     kept = task.maps if step < channels else min(chunk, task.maps)
-    geometry = np.zeros(LAYOUT, np.int64)
-    for place, value in {
-        tiles.ROW_STRIDE: shape.row_stride,
-        tiles.PIXEL_STRIDE: shape.pixel_stride,
-        tiles.RUN: 1,
-        tiles.MAPS: shape.maps,
-        tiles.OUT_WIDTH: shape.out_size[1],
-        tiles.OUT_MAP: shape.out_map,
-        tiles.STRIDE_Y: sy,
-        tiles.STEP: sx,
-        tiles.NEAR: shape.near,
-        tiles.WIDTH: shape.width,
-        tiles.PITCH: pitch,
-        tiles.PLANE: plane,
-        tiles.PADDED: shape.padded,
-        CHANNELS: channels,
-        STEP: step,
-        TAPS: taps,
-        PHASES: len(phases),
-        ROWS: below + 1,
-        SHARED: planes.shared,
-        PLAIN: planes.plain,
-        JOINED: joined,
-        APART: apart,
-        OWN: planes.own,
-        CHUNK: chunk,
-        DIRECT: joined == 1 and (planes.rowwise or pitch == shape.out_size[1]),
-        ROWWISE: planes.rowwise,
-        LYING: lying,
-    }.items():
-        geometry[place] = value
+    geometry = GemmGeometry(
+        row_stride=shape.row_stride,
+        pixel_stride=shape.pixel_stride,
+        run=1,
+        step=sx,
+        near=shape.near,
+        width=shape.width,
+        padded=shape.padded,
+        stride_y=sy,
+        maps=shape.maps,
+        out_width=shape.out_size[1],
+        out_map=shape.out_map,
+        channels=channels,
+        block=step,
+        taps=taps,
+        phases=len(phases),
+        pitch=pitch,
+        plane=plane,
+        rows=below + 1,
+        own=planes.own,
+        shared=planes.shared,
+        joined=joined,
+        apart=apart,
+        chunk=chunk,
+        plain=planes.plain,
+        direct=joined == 1 and (planes.rowwise or pitch == shape.out_size[1]),
+        rowwise=planes.rowwise,
+        lying=lying,
+    )
     places = [planes.place(shape, ky, kx) for ky in range(kh) for kx in range(kw)]
     offsets = [
         (c * len(phases) + number) * plane + row * pitch + column
@@ -202,7 +182,7 @@ def layout_of(shape: Shape) -> Layout:
         np.array(offsets + [c * shape.channel_stride for c in range(step)], np.int64), geometry,
         step * len(phases) * plane + columns + below * pitch + planes.beyond + shape.lanes,
         kept * columns,
-        5 * (columns // shape.panel + joined * task.tall) + 1,
+        columns // shape.panel + joined * task.tall,
         computed,
     )  # fmt: skip
 
@@ -211,9 +191,9 @@ class Planes(NamedTuple):
     """How rows of the padded input stand in a tile.
 
     phases: (row phase, first column) of each plane. own: columns of a unit's row. below, beyond:
-    rows and columns that a pixel's taps reach. plain: what PLAIN says.
+    rows and columns that a pixel's taps reach. plain, rowwise, lying: as in `GemmGeometry`.
     shared: columns at a row's end that are the next row's first. joined: units a tile, `beside`
-    each other row by row, or one after the other. rowwise, lying: what ROWWISE and LYING say.
+    each other row by row, or one after the other.
     """
 
     phases: list[tuple[int, int]]
@@ -281,7 +261,7 @@ def _shared(columns: npt.NDArray[np.int64], beyond: int) -> int:
 
 
 def _plainness(shape: Shape, columns: npt.NDArray[np.int64], across: int, pitch: int) -> int:
-    """What PLAIN says: how much of the general way of filling a tile can be left out.
+    """`GemmGeometry.plain`: how much of the general way of filling a tile can be left out.
 
     across: the last phase.
     """
@@ -295,17 +275,15 @@ def _plainness(shape: Shape, columns: npt.NDArray[np.int64], across: int, pitch:
     return 2 if whole and pitch == shape.width == shape.row_stride else 1
 
 
-def _rows_of(shape: Shape, planes: Planes) -> npt.NDArray[np.int64]:
-    """(row phase, first column, columns of fill, columns of the source) of each plane's rows.
-
-    No columns of the source where a row is not fill, source and fill.
-    """
-    step, found = shape.stride[1], []
+def _rows_of(shape: Shape, planes: Planes) -> npt.NDArray[np.void]:
+    """What each plane's rows are of."""
+    step, phases = shape.stride[1], []
     for down, across in planes.phases:
         before = min(max(-((across - shape.near) // step), 0), planes.own)
         end = min(-((across - shape.near - shape.width) // step), planes.own)
-        found += [down, across, before, max(end - before, 0) if planes.plain else 0]
-    return np.array(found, np.int64)
+        inside = max(end - before, 0) if planes.plain else 0
+        phases.append(GemmPhase(down, across, before, inside))
+    return array(*phases)
 
 
 def _joined(shape: Shape) -> int:

@@ -210,7 +210,7 @@ def turn_kernels(lanes: int) -> Built:
 
 @loop
 def winograd_rows(lanes: int, heights: gemm.Heights, activation: str, kept: bool) -> Built:
-    """Tile rows top…bottom − 1 of a unit.
+    """Tile rows top…bottom − 1 of unit `number`.
 
     kept: whether `scratch` has the transformed kernels of all maps, as
     `turn_kernels` leaves them.
@@ -222,9 +222,9 @@ def winograd_rows(lanes: int, heights: gemm.Heights, activation: str, kept: bool
     sum_tiles = winograd_outliers.sum_tiles(activation)
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, weights, bias, tables, unit, geometry, scratch, top, bottom
+        out, source, weights, bias, tables, units, geometry, scratch, number, top, bottom
     ):
-        held = (bottom - top) * geometry.across
+        unit, held = units[number], (bottom - top) * geometry.across
         pixels(source, unit.source, scratch, geometry, tables, top, bottom)
         marks = ((bottom - top) * SIDE + 4) * geometry.pitch
         marked = mark_tiles(scratch.marks, marks, geometry, top, bottom)
@@ -253,7 +253,7 @@ def winograd_rows(lanes: int, heights: gemm.Heights, activation: str, kept: bool
 
     return (
         "disjoint f32* f32* f32* f32* WinogradTables WinogradUnit* WinogradGeometry* "
-        "WinogradScratch i64 i64",
+        "WinogradScratch i64 i64 i64",
         body,
     )
 
@@ -293,7 +293,7 @@ class Product:
             kept = copies.copy_of(weights, ("transformed",), lambda: self._transformed(weights))
         layout = self._layout
         rows_loop = winograd_rows(*self._constants, kept is not None).fix(
-            out, source, weights, np.ascontiguousarray(bias, np.float32), layout.tables
+            out, source, weights, np.ascontiguousarray(bias, np.float32), *layout.addresses
         )
 
         def work(first: int, last: int) -> None:
@@ -304,8 +304,8 @@ class Product:
                     for name, size in layout.sizes.items()
                 )
             )  # fmt: skip
-            for unit, top, bottom in layout.tasks[first:last]:
-                rows_loop(layout.units[unit:], layout.geometry, buffers, top, bottom)
+            for task in layout.tasks[first:last]:
+                rows_loop(buffers, *task)
 
         over_bands(len(layout.tasks), 1, work)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.jit import loop as jit
 from imgconv.jit.parallel import num_threads
 from imgconv.jit.record import array, record
 from imgconv.ops.algorithms.problem import ConvProblem
@@ -101,6 +102,10 @@ class Layout:
     tables: WinogradTables
     sizes: dict[str, int]
     tasks: list[tuple[int, int, int]]
+
+    def __post_init__(self) -> None:
+        tables = WinogradTables(*map(jit.address, self.tables))  # a microsecond each
+        self.addresses = tables, jit.address(self.units), jit.address(self.geometry)
 
     @classmethod
     def of(cls, problem: ConvProblem, lanes: int, panel: int) -> "Layout":

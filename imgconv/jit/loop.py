@@ -143,7 +143,7 @@ class Function:
         if noted is None:
             self._function(*values)
         else:
-            noted.call(self._address, self._kinds, values, arguments)
+            noted.call(self._address, self._kinds, values, _owners(arguments))
 
     def fix(self, *leading: Any) -> Callable[..., None]:
         """The function of the other arguments: an array's address takes a microsecond to get."""
@@ -157,7 +157,7 @@ class Function:
             if noted is None:
                 function(*every)
             else:
-                noted.call(self._address, self._kinds, every, (*leading, *rest))
+                noted.call(self._address, self._kinds, every, _owners((*leading, *rest)))
 
         call.arrays = leading  # type: ignore[attr-defined]
         return call
@@ -178,11 +178,23 @@ def c_function(address: int, kinds: Sequence[str]) -> Callable[..., None]:
 
 
 def _expected(word: str) -> Any:
-    """The dtype of an argument that is an array, None of a number; a list of them of a record."""
+    """The dtype of an argument that is an array, None of a number.
+
+    Of a record a list of these, empty where it has numbers alone.
+    """
     cls = record.named(word)
     if word.endswith("*"):
         return record.dtype_of(cls) if cls else DTYPES[word[:-1]]
-    return [_expected(kind) for kind in record.kinds(cls)] if cls else None
+    fields = [_expected(kind) for kind in record.kinds(cls)] if cls else None
+    if fields and all(field is None for field in fields):
+        return []
+    return fields
+
+
+def _owners(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What has to live as long as a recorded call: arguments and records' fields."""
+    fields = (each if isinstance(each, tuple) else (each,) for each in arguments)
+    return tuple(owner for owners in fields for owner in owners)
 
 
 def _numbers(expected: list[Any], arguments: tuple[Any, ...]) -> list[Any]:
@@ -191,7 +203,8 @@ def _numbers(expected: list[Any], arguments: tuple[Any, ...]) -> list[Any]:
         if dtype is None or argument is None or type(argument) is int:
             values.append(argument)
         elif type(dtype) is list:
-            values += _numbers(dtype, argument)
+            # A record; most have numbers alone.
+            values += _numbers(dtype, argument) if dtype else argument
         elif argument.dtype is not dtype and argument.dtype != dtype:  # a record's takes long
             raise TypeError(f"loop expects {dtype}*, got an array of {argument.dtype}")
         else:

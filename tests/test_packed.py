@@ -8,7 +8,7 @@ import pytest
 from imgconv.jit import cache, capture
 from imgconv.jit.replay import Program, Region
 from imgconv.ops import plans
-from imgconv.ops.algorithms import copies, packed, select
+from imgconv.ops.algorithms import copies, packed, packed_layout, select
 from imgconv.ops.conv import conv2d
 from tests.running import num_threads
 
@@ -111,7 +111,7 @@ def test_other_layers_are_left_to_the_other_module(
 ):
     x, weight = drawn(1, channels, 14, 14), drawn(maps, channels, 3, 3)
     conv2d(x, weight, padding=1, padding_mode=mode)
-    assert packed.applies(compute.jobs[-1], computed) is expected
+    assert packed_layout.applies(compute.jobs[-1], computed) is expected
 
 
 def test_copies_are_shared_while_a_tape_holds_one():

@@ -27,7 +27,7 @@ from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.record import array, dtype_of
 from imgconv.ops import epilogue
-from imgconv.ops.algorithms import copies, gemm_tile, packed, tiles
+from imgconv.ops.algorithms import copies, gemm_tile, packed, packed_layout, tiles
 from imgconv.ops.algorithms.gemm_geometry import (
     GemmArrays,
     GemmRun,
@@ -304,7 +304,9 @@ class Product:
         *tables, units, geometry = map(jit.address, self._arrays)  # a microsecond each
         self._records = GemmTables(*tables), units, geometry
         self._tasks = self.layout.tasks(len(job.starts_in), job.out_size[0], maps)
-        self._packed = packed.Product(job) if packed.applies(job, self.layout.computed) else None
+        self._packed = (
+            packed.Product(job) if packed_layout.applies(job, self.layout.computed) else None
+        )
 
     def __call__(
         self,

@@ -12,160 +12,177 @@ same; and a task may take other images or maps than there.
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.jit import cache, scratch
+from imgconv.jit import cache, scratch, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Built, Helper, loop
-from imgconv.jit.parallel import num_threads, over_bands
+from imgconv.jit.parallel import over_bands
 from imgconv.ops import epilogue
-from imgconv.ops.algorithms import copies, tiles
+from imgconv.ops.algorithms import copies
+from imgconv.ops.algorithms.gemm_geometry import GemmArrays
+from imgconv.ops.algorithms.packed_layout import Layout, PackedScratch, PackedTables
 from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.algorithms.tiles import even_rows, round_up
 from imgconv.ops.microkernels import copy
 from imgconv.ops.microkernels import packed as packed_kernel
 from imgconv.ops.microkernels.gemm import Heights
 
-# Places in the loop's geometry, after those of `tiles`.
-CHANNELS, STEP, TAPS, UNIT, LYING, FIELDS = range(tiles.FIELDS, tiles.FIELDS + 6)
 
-STEPS = 96  # taps of a block: with 64 maps their weights are 24 kB of the L1
-PIXELS = 400  # a task, of several images where one has fewer
-SUMS = 110_000  # floats of sums kept between blocks of taps
-WASTE = 1.05  # pixels that `matmul` computes for each output, from which on this is better
-
-
-def _fill(lanes: int) -> Helper:
-    """A helper that puts channels first…last − 1 of a unit into a tile, from place `at` on.
-
-    Of the padded rows it takes `rows` from row `top` on.
-    """
+def _filler(lanes: int) -> Helper:
+    """A helper that fills a unit's tile: a block's channels, `rows` padded rows from `top` on."""
     fill_rows = copy.fill_rows(lanes)
 
-    def fill(  # type: ignore[no-untyped-def]
-        tile, at, source, start, row_map, geometry, channels, filling, first, last, top, rows
-    ):
-        pitch = geometry[tiles.PITCH]
-        near = min(geometry[tiles.NEAR], pitch)
-        inside = min(geometry[tiles.WIDTH], pitch - near)
-        upper, lower = even_rows(row_map, top, 1, rows, top + rows)
-        for c in range(first, last):
-            place = at + (c - first) * geometry[tiles.PLANE]
-            origin = start + channels[c]
+    def fill(tile, source, start, tables, geometry, first, top, rows):  # type: ignore[no-untyped-def]
+        pitch, apart = geometry.pitch, geometry.row_stride
+        near = min(geometry.near, pitch)
+        inside = min(geometry.width, pitch - near)
+        upper, lower = even_rows(tables.row_map, top, 1, rows, top + rows)
+        for c in range(first, min(first + geometry.block, geometry.channels)):
+            plane = simd.at(tile, (c - first) * geometry.plane)
+            origin = start + tables.channels[c]
             if upper < lower:
                 beyond = np.int64(0)
-                if c + copy.AHEAD < geometry[CHANNELS]:
-                    beyond = channels[c + copy.AHEAD] - channels[c]
+                if c + copy.AHEAD < geometry.channels:
+                    beyond = tables.channels[c + copy.AHEAD] - tables.channels[c]
                 fill_rows(
-                    tile, place + upper * pitch, pitch, source,
-                    origin + row_map[top + upper] * geometry[tiles.ROW_STRIDE],
-                    geometry[tiles.ROW_STRIDE], lower - upper, near, inside,
-                    pitch - near - inside, 1, beyond, filling,
+                    plane, upper * pitch, pitch, source,
+                    origin + tables.row_map[top + upper] * apart, apart, lower - upper, near,
+                    inside, pitch - near - inside, 1, beyond, geometry.fill,
                 )  # fmt: skip
             for side in range(2):
                 for j in range(lower if side else 0, rows if side else upper):
-                    line = row_map[top + j]
-                    at_row = origin + line * geometry[tiles.ROW_STRIDE] - near
+                    line = tables.row_map[top + j]
+                    at_row = origin + line * apart - near
                     for i in range(pitch):
                         seen = line >= 0 and near <= i < near + inside
-                        tile[place + j * pitch + i] = source[at_row + i] if seen else filling
+                        plane[j * pitch + i] = source[at_row + i] if seen else geometry.fill
 
     return Helper(fill)
 
 
-@loop
-def packed_rows(lanes: int, heights: Heights, activation: str, more: bool) -> Built:
-    """Output rows top…bottom − 1 of maps low…high − 1 of units first…last − 1.
+def _list_spots(spots, units, geometry, task):  # type: ignore[no-untyped-def]
+    """List where the first tap of each of a task's pixels is."""
+    across, stride = geometry.out_width, geometry.stride_y
+    pitch = geometry.row_stride if geometry.lying else geometry.pitch
+    area = (task.bottom - task.top) * across
+    for unit in range(task.first, task.last):
+        begin = (unit - task.first) * geometry.unit
+        if geometry.lying:
+            begin = units[unit].source + task.top * stride * pitch
+        for p in range(area):
+            y = p // across
+            place = begin + y * stride * pitch + (p - y * across) * geometry.step
+            spots[(unit - task.first) * area + p] = place
 
-    low is where a block of maps begins.
 
-    more: whether `residual`, laid out as out, is added before the activation.
+list_spots = Helper(_list_spots)
+
+
+def _writer(lanes: int, activation: str, more: bool) -> Helper:
+    """A helper that stores `maps` maps of a unit, `area` pixels each, whose sums are done.
+
+    sums: (pixel, map), `width` from pixel to pixel.
     """
-    wide = lanes * len(heights)
-    block_of_sums = packed_kernel.panel(lanes, heights)
     square = packed_kernel.turn(lanes, more)
-    fill = _fill(lanes)
     activate = epilogue.activate_run(activation)
 
-    def body(  # type: ignore[no-untyped-def]
-        out, source, weights, bias, residual, values, row_map, channels, offsets, starts, geometry,
-        tile, sums, spots, first, last, top, bottom, low, high,
-    ):  # fmt: skip
-        across = geometry[tiles.OUT_WIDTH]
-        out_map = geometry[tiles.OUT_MAP]
-        area = (bottom - top) * across
-        taps = geometry[TAPS]
-        span = geometry[CHANNELS] * taps
-        step = geometry[STEP]
-        lying = geometry[LYING]
-        pixels = (last - first) * area
-        maps = geometry[tiles.MAPS]
-        lowest = np.float32(-np.inf)
-        floor = values[epilogue.OFFSET]
-        pitch = geometry[tiles.ROW_STRIDE] if lying else geometry[tiles.PITCH]
-        for unit in range(first, last):
-            begin = (unit - first) * geometry[UNIT]
-            if lying:
-                begin = starts[2 * unit] + top * geometry[tiles.STRIDE_Y] * pitch
-            for p in range(area):
-                y = p // across
-                spots[(unit - first) * area + p] = (
-                    begin + y * geometry[tiles.STRIDE_Y] * pitch
-                    + (p - y * across) * geometry[tiles.STEP]
+    def write(out, residual, sums, maps, area, width, geometry):  # type: ignore[no-untyped-def]
+        out_map, floor = geometry.out_map, geometry.floor
+        for v in range((maps + lanes - 1) // lanes):
+            first = v * lanes
+            if area < lanes or maps - first < lanes:
+                for k in range(first, min(first + lanes, maps)):
+                    for p in range(area):
+                        total = sums[p * width + k]
+                        if more:
+                            total += residual[k * out_map + p]
+                        out[k * out_map + p] = floor if total < floor else total
+                continue
+            for number in range((area + lanes - 1) // lanes):
+                p = min(number * lanes, area - lanes)
+                place = first * out_map + p
+                square(
+                    simd.at(out, place), out_map, simd.at(sums, p * width + first), width,
+                    simd.at(residual, place), floor,
                 )  # fmt: skip
-        blocks = (geometry[CHANNELS] + step - 1) // step
-        for block in range(blocks):
-            c = block * step
-            end = min(c + step, geometry[CHANNELS])
-            count = (end - c) * taps
-            closing = block == blocks - 1
-            for unit in range(last if lying else first, last):
-                fill(
-                    tile, (unit - first) * geometry[UNIT], source, starts[2 * unit], row_map,
-                    geometry, channels, values[epilogue.FILL], c, end,
-                    top * geometry[tiles.STRIDE_Y],
-                    (bottom - top - 1) * geometry[tiles.STRIDE_Y] + geometry[tiles.EXTENT],
-                )  # fmt: skip
-            for m in range(low, high, wide):
-                vectors = (min(wide, maps - m) + lanes - 1) // lanes
-                width = vectors * lanes
-                at = (m - low) * pixels
-                w = m * span + c * taps * width
-                further = m + wide
-                ahead = w
-                if further < high:
-                    ahead = further * span + c * taps * min(wide, maps - further)
-                elif not closing:
-                    ahead = low * span + end * taps * min(wide, maps - low)
-                block_of_sums(
-                    sums, at, source if lying else tile, channels[c] if lying else 0, spots, 0,
-                    pixels, offsets, weights, w, count, vectors, ahead, bias, m, block == 0,
-                    floor if closing and not more else lowest,
-                )  # fmt: skip
-                if not closing:
-                    continue
-                for unit in range(first, last):
-                    base = starts[2 * unit + 1] + m * out_map + top * across
-                    held = at + (unit - first) * area * width
-                    for v in range(vectors):
-                        left = min(maps - m - v * lanes, lanes)
-                        if area < lanes or left < lanes:
-                            for k in range(v * lanes, v * lanes + left):
-                                for p in range(area):
-                                    total = sums[held + p * width + k]
-                                    place = base + k * out_map + p
-                                    if more:
-                                        total += residual[place]
-                                    out[place] = floor if total < floor else total
-                            continue
-                        for number in range((area + lanes - 1) // lanes):
-                            p = min(number * lanes, area - lanes)
-                            square(
-                                out, base + v * lanes * out_map + p, out_map, sums,
-                                held + p * width + v * lanes, width, residual, values,
-                            )  # fmt: skip
-                    for k in range(min(wide, maps - m)):
-                        activate(out, base + k * out_map, area)
+        for k in range(maps):
+            activate(out, k * out_map, area)
 
-    return "disjoint " + "f32* " * 6 + "i64* " * 5 + "f32* f32* i64* " + "i64 " * 6, body
+    return Helper(write)
+
+
+def _multiplier(lanes: int, heights: Heights, more: bool) -> Helper:
+    """A helper that adds the products of a block of channels from c on to a block of maps' sums."""
+    wide = lanes * len(heights)
+    panel = packed_kernel.panel(lanes, heights)
+
+    def multiply(arrays, tables, scratch, geometry, task, m, c, pixels):  # type: ignore[no-untyped-def]
+        taps, maps = geometry.taps, geometry.maps
+        span = geometry.channels * taps
+        end = min(c + geometry.block, geometry.channels)
+        closing = end == geometry.channels
+        vectors = (min(wide, maps - m) + lanes - 1) // lanes
+        weights = m * span + c * taps * vectors * lanes
+        following, ahead = m + wide, weights
+        if following < task.high:
+            ahead = following * span + c * taps * min(wide, maps - following)
+        elif not closing:
+            ahead = task.low * span + end * taps * min(wide, maps - task.low)
+        panel(
+            simd.at(scratch.sums, (m - task.low) * pixels),
+            simd.at(arrays.source, tables.channels[c]) if geometry.lying else scratch.tile,
+            scratch.spots, tables.offsets, simd.at(arrays.weights, weights),
+            simd.at(arrays.bias, m),
+            packed_kernel.PackedPanel(
+                pixels, vectors, (end - c) * taps, ahead - weights, c == 0,
+                geometry.floor if closing and not more else -np.inf,
+            ),
+        )  # fmt: skip
+
+    return Helper(multiply)
+
+
+@loop
+def packed_rows(lanes: int, heights: Heights, activation: str, more: bool) -> Built:
+    """A task: for each block of channels its tiles, and for each block of maps their sums.
+
+    task.low is where a block of maps begins. more: whether the residual is added before the
+    activation.
+    """
+    wide = lanes * len(heights)
+    fill, multiply = _filler(lanes), _multiplier(lanes, heights, more)
+    write = _writer(lanes, activation, more)
+
+    def body(arrays, tables, units, geometry, scratch, task):  # type: ignore[no-untyped-def]
+        top, stride = task.top, geometry.stride_y
+        area = (task.bottom - top) * geometry.out_width
+        pixels = (task.last - task.first) * area
+        rows = (task.bottom - top - 1) * stride + geometry.extent
+        list_spots(scratch.spots, units, geometry, task)
+        for block in range((geometry.channels + geometry.block - 1) // geometry.block):
+            c = block * geometry.block
+            for unit in range(task.last if geometry.lying else task.first, task.last):
+                tile = simd.at(scratch.tile, (unit - task.first) * geometry.unit)
+                start = units[unit].source
+                fill(tile, arrays.source, start, tables, geometry, c, top * stride, rows)
+            for m in range(task.low, task.high, wide):
+                multiply(arrays, tables, scratch, geometry, task, m, c, pixels)
+                if c + geometry.block < geometry.channels:
+                    continue
+                maps = min(wide, geometry.maps - m)
+                width = (maps + lanes - 1) // lanes * lanes
+                sums = (m - task.low) * pixels
+                for unit in range(task.first, task.last):
+                    place = units[unit].out + m * geometry.out_map + top * geometry.out_width
+                    write(
+                        simd.at(arrays.out, place), simd.at(arrays.residual, place),
+                        simd.at(scratch.sums, sums + (unit - task.first) * area * width), maps,
+                        area, width, geometry,
+                    )  # fmt: skip
+
+    return (
+        "disjoint GemmArrays PackedTables PackedUnit* PackedGeometry* PackedScratch GemmTask",
+        body,
+    )
 
 
 @loop
@@ -182,8 +199,8 @@ def pack_rows(lanes: int, wide: int) -> Built:
                     for number in range((span + lanes - 1) // lanes):
                         k = min(number * lanes, span - lanes)
                         square(
-                            target, m * span + k * width + v, width, weights, (m + v) * span + k,
-                            span, target, target,
+                            simd.at(target, m * span + k * width + v), width,
+                            simd.at(weights, (m + v) * span + k), span, target, 0.0,
                         )  # fmt: skip
                 else:
                     for k in range(span):
@@ -204,101 +221,17 @@ def pack(weights: npt.NDArray[np.float32], lanes: int, wide: int) -> npt.NDArray
     return target
 
 
-def applies(job: ConvProblem, computed: float) -> bool:
-    """Whether maps in the lanes are better, where `matmul` computes so many pixels an image."""
-    groups, maps, channels, kh, kw = job.weights.shape
-    area = job.out_size[0] * job.out_size[1]
-    if groups > 1 or maps < 32 or channels * kh * kw < 64 or computed < WASTE * area:
-        return False
-    needed = (job.out_size[1] - 1) * job.stride[1] + job.extent[1]
-    seen = job.col_map[:needed]
-    places = np.arange(-job.near, len(seen) - job.near)
-    places[(places < 0) | (places >= job.width)] = -1
-    lies = job.pixel_stride == 1 and job.near >= 0
-    return lies and area > 1 and bool((seen == places).all())
-
-
-def _cut(
-    groups: int, together: int, maps: int, wide: int, job: ConvProblem, lying: bool
-) -> tuple[int, int]:
-    """How many maps and rows a task has, where threads share `groups` of `together` images.
-
-    192 maps are three blocks: two threads then wait for each other, unless rows are divided.
-    """
-    height, width = job.out_size
-    span, threads = job.weights[0, 0].size, num_threads()
-    found = []
-    for parts in range(1, -(-maps // wide) + 1):
-        share = round_up(-(-maps // parts), wide)
-        for bands in range(1, min(height, 2 * threads) + 1):
-            high = -(-height // bands)
-            pixels = high * width * together
-            if share * pixels > SUMS and (share > wide or bands < min(height, 2 * threads)):
-                continue
-            tasks = groups * -(-maps // share) * -(-height // high)
-            # In cycles: sums, a tile's pixels, and weights from the third level.
-            work = span * (min(share, maps) * pixels / 32 + share * 0.4)
-            work += 0 if lying else span * pixels * 0.1
-            found.append((-(-tasks // threads) * work + 500 * tasks, share, high))
-    return min(found)[1:]
-
-
 class Product:
-    """All that a job says beside its numbers: as `matmul.Product`."""
+    """All that a problem says beside its numbers: as `gemm.Product`."""
 
     def __init__(self, job: ConvProblem) -> None:
-        _, maps, channels, kh, kw = job.weights.shape
         self._lanes, tall = cache.vectors()[0], packed_kernel.blocks()
         self._wide = self._lanes * len(tall)
-        floor, activation = (0.0, "") if job.activation == "relu" else (-np.inf, job.activation)
+        activation = "" if job.activation == "relu" else job.activation
         self._constants = self._lanes, tall, activation, job.residual is not None
-        (height, width), (sy, sx), (dy, dx) = job.out_size, job.stride, job.dilation
-        area, taps = height * width, kh * kw
-        rows = (height - 1) * sy + job.extent[0]
-        pitch = (width - 1) * sx + job.extent[1]
-        inside = job.near == 0 and pitch <= job.width
-        apart = job.channels[1] - job.channels[0] if channels > 1 else 0
-        lying = (
-            inside and np.array_equal(job.row_map[:rows], np.arange(rows))
-            and job.channels == [job.channels[0] + c * apart for c in range(channels)]
-        )  # fmt: skip
-        step = min(channels, max(1, STEPS // taps))
-        units = len(job.starts_in)
-        together = min(units, max(1, PIXELS // area))
-        share, high = _cut(-(-units // together), together, maps, self._wide, job, lying)
-        seen = (high - 1) * sy + job.extent[0]
-        plane = seen * pitch
-        self._tasks = [
-            (unit, min(unit + together, units), top, min(top + high, height), low,
-             min(low + share, maps))
-            for unit in range(0, units, together) for top in range(0, height, high)
-            for low in range(0, maps, share)
-        ]  # fmt: skip
-        geometry = np.zeros(FIELDS, np.int64)
-        for place, value in {
-            tiles.ROW_STRIDE: job.row_stride, tiles.MAPS: maps, tiles.OUT_WIDTH: width,
-            tiles.OUT_MAP: job.out_map, tiles.STRIDE_Y: sy, tiles.STEP: sx, tiles.NEAR: job.near,
-            tiles.WIDTH: job.width, tiles.EXTENT: job.extent[0], tiles.PITCH: pitch,
-            tiles.PLANE: plane, CHANNELS: channels, STEP: step, TAPS: taps, UNIT: step * plane,
-            LYING: lying,
-        }.items():  # fmt: skip
-            geometry[place] = value
-        far, line = (apart, job.row_stride) if lying else (plane, pitch)
-        offsets = [
-            c * far + ky * dy * line + kx * dx
-            for c in range(step) for ky in range(kh) for kx in range(kw)
-        ]  # fmt: skip
-        starts = np.array([job.starts_in, job.starts_out], np.int64).T.copy()
-        self._arrays = (
-            epilogue.make_values("f32", job.fill, 1.0, floor, 1.0), job.row_map,
-            np.array(job.channels, np.int64), np.array(offsets, np.int64), starts, geometry,
-        )  # fmt: skip
-        self._addresses = [jit.address(array) for array in self._arrays]
-        self._sizes = {
-            "tile": together * step * plane,
-            "sums": round_up(share, self._lanes) * high * width * together,
-        }
-        self._pixels = together * high * width
+        self._layout = Layout.of(job, self._lanes, self._wide)
+        *tables, units, geometry = map(jit.address, self._layout.arrays)
+        self._records = PackedTables(*tables), units, geometry
 
     def __call__(
         self,
@@ -314,17 +247,17 @@ class Product:
         packed = copies.copy_of(rows, ("packed", *form), lambda: pack(rows, *form))
         biases = np.zeros(round_up(maps, self._lanes), np.float32)
         biases[:maps] = bias.reshape(-1)
-        rows_loop = packed_rows(*self._constants).fix(
-            out, source, packed, biases, out if residual is None else residual,
-            *self._addresses,
-        )  # fmt: skip
+        layout = self._layout
+        arrays = GemmArrays(out, source, packed, biases, out if residual is None else residual)
+        rows_loop = packed_rows(*self._constants).fix(arrays, *self._records)
 
         def work(first: int, last: int) -> None:
-            buffers = (
-                *(scratch.address(name, size) for name, size in self._sizes.items()),
-                scratch.address("spots", self._pixels, np.int64),
+            buffers = PackedScratch(
+                scratch.address("tile", layout.tile),
+                scratch.address("sums", layout.sums),
+                scratch.address("spots", layout.pixels, np.int64),
             )
-            for task in self._tasks[first:last]:
-                rows_loop(*buffers, *task)
+            for task in layout.tasks[first:last]:
+                rows_loop(buffers, task)
 
-        over_bands(len(self._tasks), 1, work)
+        over_bands(len(layout.tasks), 1, work)

@@ -1,8 +1,10 @@
 """The innermost loops of products with maps in the lanes: pixels that meet vectors of maps."""
 
+from typing import NamedTuple
+
 from imgconv.jit import cache, simd
 from imgconv.jit.loop import Built, Helper, Part, loop
-from imgconv.ops import epilogue
+from imgconv.jit.record import record
 from imgconv.ops.microkernels.gemm import Heights
 
 LINE = 16  # floats of a cache line
@@ -20,49 +22,48 @@ def panel(lanes: int, heights: Heights) -> Part:
     return panel_rows.part(lanes, heights)
 
 
+@record
+class PackedPanel(NamedTuple):
+    """Which sums a panel has, and what they begin and end with.
+
+    vectors: of maps. terms: of each sum. ahead: from these weights to those needed next. fresh:
+    whether sums begin with the bias, not with what they were. floor: what is less at the end
+    becomes that (NaN is not less).
+    """
+
+    pixels: int
+    vectors: int
+    terms: int
+    ahead: int
+    fresh: int
+    floor: float
+
+
 @loop
 def panel_rows(lanes: int, heights: Heights) -> Built:
-    """sums[at + i·width + j] += Σₖ weights[w + k·width + j] · data[place + offsets[k]]
+    """sums[i·width + j] += Σₖ weights[k·width + j] · data[spots[i] + offsets[k]]
 
-    where place = d + spots[s + i], for i < pixels and j < width = vectors · lanes. fresh ≠ 0 starts
-    with bias[b + j]; what is less than `floor` becomes `floor`. ahead: where the weights begin that
-    will be needed next.
+    for i < pixels and j < width = vectors · lanes. bias: of each map.
     """
     rows = _panel(lanes, heights)
 
-    def body(  # type: ignore[no-untyped-def]
-        sums, at, data, d, spots, s, pixels, offsets, weights, w, count, vectors, ahead, bias, b,
-        fresh, floor,
-    ):  # fmt: skip
-        rows(
-            vectors, pixels, simd.at(sums, at), simd.at(data, d), simd.at(spots, s), offsets,
-            simd.at(weights, w), ahead - w, count, simd.at(bias, b), fresh, floor,
-        )  # fmt: skip
+    def body(sums, data, spots, offsets, weights, bias, shape):  # type: ignore[no-untyped-def]
+        rows(0, sums, data, spots, offsets, weights, bias, shape)
 
-    return (
-        "disjoint f32* i64 f32* i64 i64* i64 i64 i64* f32* i64 i64 i64 i64 f32* i64 i64 f32",
-        body,
-    )
+    return "disjoint f32* f32* i64* i64* f32* f32* PackedPanel", body
 
 
 def _panel(lanes: int, heights: Heights) -> Helper:
-    """A helper that sums all pixels by `vectors` vectors each."""
+    """A helper that sums all pixels from pixel i on by as many vectors as there are."""
     wide = len(heights)
     rows = _groups(lanes, wide, heights[-1], True)
     narrower = _panel(lanes, heights[:-1]) if wide > 1 else None
 
-    def panel(  # type: ignore[no-untyped-def]
-        vectors, pixels, sums, data, spots, offsets, weights, ahead, count, bias, fresh, floor
-    ):
-        if vectors == wide:
-            rows(
-                0, pixels, sums, data, spots, offsets, weights, ahead, count, bias, fresh, floor
-            )  # fmt: skip
+    def panel(i, sums, data, spots, offsets, weights, bias, shape):  # type: ignore[no-untyped-def]
+        if shape.vectors == wide:
+            rows(i, sums, data, spots, offsets, weights, bias, shape)
         elif narrower is not None:
-            narrower(
-                vectors, pixels, sums, data, spots, offsets, weights, ahead, count, bias, fresh,
-                floor,
-            )  # fmt: skip
+            narrower(i, sums, data, spots, offsets, weights, bias, shape)
 
     return Helper(panel)
 
@@ -77,15 +78,9 @@ def _groups(lanes: int, vectors: int, heights: tuple[int, ...], first: bool) -> 
         return groups
     smaller = _groups(lanes, vectors, heights[1:], False)
 
-    def rows(  # type: ignore[no-untyped-def]
-        i, pixels, sums, data, spots, offsets, weights, ahead, count, bias, fresh, floor
-    ):
-        i = groups(
-            i, pixels, sums, data, spots, offsets, weights, ahead, count, bias, fresh, floor
-        )  # fmt: skip
-        return smaller(
-            i, pixels, sums, data, spots, offsets, weights, ahead, count, bias, fresh, floor
-        )  # fmt: skip
+    def rows(i, sums, data, spots, offsets, weights, bias, shape):  # type: ignore[no-untyped-def]
+        i = groups(i, sums, data, spots, offsets, weights, bias, shape)
+        return smaller(i, sums, data, spots, offsets, weights, bias, shape)
 
     return Helper(rows)
 
@@ -95,22 +90,21 @@ def _group(lanes: int, vectors: int, rows: int, first: bool) -> Helper:
     block, line = simd.Tile(rows, vectors, lanes), simd.Tile(1, vectors, lanes)
     width = vectors * lanes
 
-    def group(  # type: ignore[no-untyped-def]
-        i, pixels, sums, data, spots, offsets, weights, ahead, count, bias, fresh, floor
-    ):
-        while i + rows <= pixels:
+    def group(i, sums, data, spots, offsets, weights, bias, shape):  # type: ignore[no-untyped-def]
+        terms = shape.terms
+        while i + rows <= shape.pixels:
             out = simd.at(sums, i * width)
             places = simd.offsets(block, spots, i)
-            total = simd.load_rows(block, bias, 0, 0) if fresh else simd.load(block, out, 0)
+            total = simd.load_rows(block, bias, 0, 0) if shape.fresh else simd.load(block, out, 0)
             # The first groups ask for the next block's weights, a line for each tap.
-            asked = i // rows * count * LINE
-            asked = ahead + asked if asked < count * width else 0
-            for k in range(count):
+            asked = i // rows * terms * LINE
+            asked = shape.ahead + asked if asked < terms * width else 0
+            for k in range(terms):
                 if first:
                     simd.prefetch(line, weights, asked + k * LINE, 0)
                 maps = simd.load(line, weights, k * width)
                 total = simd.outer_fma(total, data, offsets[k], places, maps)
-            simd.store(out, 0, simd.clamp_min(total, floor))
+            simd.store(out, 0, simd.clamp_min(total, shape.floor))
             i += rows
         return i
 
@@ -118,18 +112,18 @@ def _group(lanes: int, vectors: int, rows: int, first: bool) -> Helper:
 
 
 def turn(lanes: int, more: bool) -> Helper:
-    """A square of `lanes` pixels by as many maps, turned.
+    """A helper (out, apart, sums, width, residual, floor): `lanes` pixels by as many maps, turned.
 
-    turn(out, to, apart, sums, at, width, residual, values): more adds what stands at the same place
-    of `residual`, and what is then less than values[epilogue.OFFSET] becomes that.
+    more: whether the residual, laid out as out, is added, and what is then less than `floor`
+    becomes that.
     """
     square = simd.Tile(lanes, 1, lanes)
 
-    def turned(out, to, apart, sums, at, width, residual, values):  # type: ignore[no-untyped-def]
-        maps = simd.transpose(simd.load_rows(square, sums, at, width))
+    def turned(out, apart, sums, width, residual, floor):  # type: ignore[no-untyped-def]
+        maps = simd.transpose(simd.load_rows(square, sums, 0, width))
         if more:
-            maps = maps + simd.load_rows(square, residual, to, apart)
-            maps = simd.clamp_min(maps, values[epilogue.OFFSET])
-        simd.store_rows(out, to, apart, maps)
+            maps = maps + simd.load_rows(square, residual, 0, apart)
+            maps = simd.clamp_min(maps, floor)
+        simd.store_rows(out, 0, apart, maps)
 
     return Helper(turned)

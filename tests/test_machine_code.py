@@ -73,7 +73,7 @@ def filtered(rows=40, width=300):
     [
         (compiling, "_STOPS_AT_IR", False),
         (compiling, "_IDLE", frozenset()),
-        (loader, "flatten", lambda code, symbol: None),
+        (loader, "ENABLED", False),
     ],
 )
 def test_results_do_not_need_what_only_saves_time(module, name, value, monkeypatch, tmp_path):
@@ -173,3 +173,19 @@ def test_after_a_warmup_the_usual_filters_compile_nothing(tmp_path):
     assert imgconv("warmup").startswith("0 loops compiled")
     for kernel in ("sobel", "gaussian:sigma=2", "sharpen", "box-3"):
         assert "compiling" not in imgconv("apply", "-k", kernel, "a.png", "-o", f"{kernel[:3]}.png")
+
+
+def test_what_cannot_be_mapped_is_stored_as_an_object_file(tmp_path, monkeypatch):
+    """A system that refuses to make memory executable finds, the next time, what LLVM can link."""
+
+    def refused(flat, find):  # mprotect's EACCES
+        raise OSError("memory cannot be made executable")
+
+    monkeypatch.setenv("IMGCONV_STORE", str(tmp_path))
+    monkeypatch.setattr(loader, "load", refused)
+    monkeypatch.setattr(cache, "_loaded", {})
+    out = np.zeros(3, np.float32)
+    jit.Loop(doubled.builder)()(out, np.array([0, 1, 2], np.float32), 3)
+    assert out.tolist() == [0, 2, 4]
+    (entry,) = tmp_path.glob("*.o")
+    assert cache._OBJECT + b"\n\x7fELF" in entry.read_bytes()

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from imgconv.jit import memory
+from imgconv.jit import memory, scratch
 from imgconv.ops.filter import filter_image
 
 SHAPE = (1024, 1024, 2)  # 8 MB of float32
@@ -86,3 +86,14 @@ def test_threads_never_share_memory():
     for thread in threads:
         thread.join()
     assert not failures
+
+
+@pytest.mark.parametrize("module", [memory, scratch])
+def test_results_are_the_same_where_no_memory_is_used_again(module, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3)).astype(np.uint8)
+    usual = filter_image(image, np.ones((1, 1, 3, 3)))
+    monkeypatch.setattr(module, "ENABLED", False)
+    for _ in range(2):
+        np.testing.assert_array_equal(filter_image(image, np.ones((1, 1, 3, 3))), usual)
+    if module is memory:
+        assert memory.empty(SHAPE, np.float32).base is None

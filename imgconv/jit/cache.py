@@ -1,5 +1,10 @@
 """The store of compiled loops: one file of machine code per loop and machine, for all processes.
 
+What it buys: a warm `apply` neither compiles for two seconds nor imports Numba, whose own cache
+needs that and a quarter of a second more. Without it (`IMGCONV_STORE=`, or no folder that can be
+written) every process compiles its loops, with the same results. It is on everywhere; LLVM's
+target machine and object files are known here and nowhere else.
+
 An entry's name is a digest of what it was made from: the source of `imgconv/ops` and
 `imgconv/jit`, the versions of Numba and llvmlite, the CPU and its features, and the loop's
 identity. So an edited source, an upgrade or another CPU never meets a stale entry. An entry starts
@@ -213,15 +218,15 @@ def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
         made, calls = _make_object(*compile_ir(), named)
         flat = loader.flatten(made, named)
         whole = _OBJECT + " ".join(calls).encode() + b"\n" + made
-        code = _FLAT + flat if flat else whole
         path = _placed(identity)[1]
-        if path:
-            _write(path, code)
-        address = _link(code, named) or _link(whole, named)
-        if not address:
-            raise RuntimeError(f"compiled loop has no symbol {named}")
-        _loaded[named] = address
-        return address
+        for code in ([_FLAT + flat] if flat else []) + [whole]:
+            address = _link(code, named)
+            if address:
+                if path:
+                    _write(path, code)
+                _loaded[named] = address
+                return address
+        raise RuntimeError(f"compiled loop has no symbol {named}")
 
 
 def _find(named: str) -> int:

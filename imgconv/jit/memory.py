@@ -1,14 +1,16 @@
 """Memory of large results, used again once a result is gone.
 
-The system clears every page before it hands it out: of the 45 ms of one core that a 3×3 kernel
-takes over 12 MP of RGB float32, 20 are that. NumPy gives the memory of a dead array back at once;
-here up to KEPT bytes wait for the next result. They are marked as free, so the system takes them
-where it runs short of memory.
+What it buys: the system clears every page before it hands it out, which is 6 of the 22 ms of one
+core that a 3×3 kernel takes over 12 MP of RGB float32, the next time. NumPy gives the memory of a
+dead array back at once; here up to KEPT bytes wait for the next result. They are marked as free,
+so the system takes them where it runs short of memory. Without it results are NumPy's own arrays:
+where the system has no anonymous maps or no madvise (Windows), or under `IMGCONV_WITHOUT=memory`.
 """
 
 import contextlib
 import math
 import mmap
+import os
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,18 @@ import numpy.typing as npt
 LEAST = 1 << 22  # bytes from which on a result gets memory of its own
 KEPT = 1 << 28  # bytes that wait at most
 _waiting: list[mmap.mmap] = []  # longest first; its methods need no lock
-_HAS = hasattr(mmap, "MAP_ANONYMOUS") and hasattr(mmap.mmap, "madvise")
+ENABLED = (
+    hasattr(mmap, "MAP_ANONYMOUS")
+    and hasattr(mmap.mmap, "madvise")
+    and "memory" not in os.environ.get("IMGCONV_WITHOUT", "").split(",")
+)
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An array like numpy.empty's."""
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    if size < LEAST or not _HAS:
+    if size < LEAST or not ENABLED:
         return np.empty(shape, kind)
     return np.asarray(_Lease(_taken(size) or _mapped(size), shape, kind))
 

@@ -1,5 +1,10 @@
-"""Memory that each thread keeps: new memory for each task costs more than a small task."""
+"""Memory that each thread keeps from task to task, for sums and tiles.
 
+What it buys: 2 to 5% of a small convolution's call, and that large tiles are not cleared by the
+system again and again. Under `IMGCONV_WITHOUT=scratch` each task gets new memory.
+"""
+
+import os
 import threading
 from typing import Any
 
@@ -9,6 +14,7 @@ import numpy.typing as npt
 from imgconv.jit import capture
 from imgconv.jit import loop as jit
 
+ENABLED = "scratch" not in os.environ.get("IMGCONV_WITHOUT", "").split(",")
 LINE = 64  # bytes
 
 
@@ -25,7 +31,7 @@ def address(name: str, size: int, dtype: Any = np.float32) -> int:
     noted = capture.current()
     if noted is not None:
         return noted.room(name, size * np.dtype(dtype).itemsize)
-    found = _scratch.buffers.get(name)
+    found = _scratch.buffers.get(name) if ENABLED else None
     if found is None or found[0].nbytes < size * np.dtype(dtype).itemsize + LINE:
         # NumPy aligns to 16 bytes; at a cache line's start no vector of sums lies across two.
         room = np.empty(size * np.dtype(dtype).itemsize + LINE, np.uint8)

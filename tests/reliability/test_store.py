@@ -162,6 +162,20 @@ def test_row_24_a_store_that_is_not_ours_alone_is_neither_read_nor_written(store
     assert [path.stat().st_mtime_ns for path in entries(folder)] == stamps
 
 
+def test_row_24_layers_that_save_time_can_be_left_out(store):
+    """Objects are linked by LLVM, memory is always new, one core compiles: the same pixels."""
+    folder, expected = store
+    without = {"IMGCONV_STORE": str(folder / "other"), "IMGCONV_NUM_THREADS": "1"}
+    environment = {**os.environ, **without, "IMGCONV_WITHOUT": "loader,memory,scratch"}
+    for said in (1, 0):
+        result = imgconv(*APPLY, cwd=folder, env=environment)
+        assert (result.returncode, result.stdout) == (0, expected)
+        assert result.stderr.count(b"compiling loops") == said
+    del environment["IMGCONV_WITHOUT"]
+    again = imgconv(*APPLY, cwd=folder, env=environment)
+    assert (again.stdout, again.stderr) == (expected, b"")
+
+
 # Row 25
 
 

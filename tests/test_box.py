@@ -23,13 +23,37 @@ def only_box(monkeypatch):
 def test_boxes_of_every_shape_are_exact_for_integers():
     generator = np.random.default_rng(3)
     sizes = ((1, 1), (1, 7), (6, 1), (3, 3), (9, 4), (31, 21))
-    for (kh, kw), channels, dtype in itertools.product(sizes, (1, 3), (np.uint8, np.uint16)):
-        pixels = draw(generator, (37, 43, channels), dtype)
+    dtypes = (np.uint8, np.int16, np.uint32)
+    for (kh, kw), channels, dtype in itertools.product(sizes, (1, 3), dtypes):
+        pixels = draw(generator, (37, 43, 2 * channels), dtype)[..., ::2]
         ones = np.ones((1, 1, kh, kw))
         for mode in ("reflect", "zeros", "circular"):
             got = filter_image(pixels, ones / ones.size, padding_mode=mode)
             want = maps_by_definition(pixels, ones, mode=mode) / ones.size
             np.testing.assert_array_equal(got, want.astype(np.float32))
+
+
+def test_means_of_16_bits_are_rounded_once_from_exact_sums():
+    """Sums pass 2²³, where float32's quotients are no longer right for every divisor."""
+    generator = np.random.default_rng(5)
+    pixels = generator.integers(65500, 65536, (60, 70, 1), np.uint16)
+    pixels[30:] = draw(generator, (30, 70, 1), np.uint16)
+    for size, real in ((15, "f32"), (17, "f64")):
+        ones = np.ones((1, 1, size, size))
+        assert filter.make_job(pixels, ones / ones.size, out_dtype=np.uint16).real == real
+        got = filter_image(pixels, ones / ones.size, out_dtype=np.uint16)
+        want = np.rint(maps_by_definition(pixels, ones) / ones.size)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_view_with_gaps_and_sums_beyond_32_bits_are_exact():
+    pixels = draw(np.random.default_rng(6), (280, 290, 6), np.uint16)[..., ::2] | np.uint16(0xF000)
+    ones = np.ones((1, 1, 251, 263))
+    got = filter_image(pixels[:, :, 1:], ones, out_dtype=np.float64, padding_mode="zeros")
+    sums = np.pad(pixels[:, :, 1:].astype(np.int64), ((126, 125), (132, 131), (0, 0)))
+    sums = sums.cumsum(0).cumsum(1)
+    want = sums[251:, 263:] - sums[:-251, 263:] - sums[251:, :-263] + sums[:-251, :-263]
+    np.testing.assert_array_equal(got[0], want)
 
 
 def test_strips_bands_and_threads_do_not_change_a_bit(monkeypatch):

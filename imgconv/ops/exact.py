@@ -111,7 +111,7 @@ def sums_type(
     float64 where float32 could not hold every sum exactly, or where a result rounded to float32
     could be rounded once more to another integer than the exact one: a quotient s/d is at least
     1/(2d) from half an integer if it is not there, and float32 errs by s/d · 2⁻²⁴, so s < 2²³ is
-    safe.
+    safe, and more where what is known of s/d says so (15×15 means of 16 bits).
 
     combine, gain, offset: as in `filter_image`. later: gain and offset that results get
     afterwards, before they are rounded to integers.
@@ -140,6 +140,10 @@ def sums_type(
     if not whole or (gain != 1.0 and math.frexp(abs(gain))[0] != 0.5):
         return "f64"
     exact = EXACT["f32"] if divisor == 1.0 and combine in ("none", "max", "sum") else SAFE
+    # Of quotients below 2ᵉ float32 errs by at most 2ᵉ⁻²⁵: less than 1/(2d) for d < 2²⁴⁻ᵉ.
+    digits = 24 - math.frexp(most / abs(divisor))[1]
+    if combine == "none" and parts == 1.0 and abs(divisor) < 2.0**digits:
+        exact = EXACT["f32"]
     for factor, shift in ((gain, offset), later):
         if factor != 1.0 or shift != 0.0:
             from fractions import Fraction  # it imports decimal: 2 ms of every start

@@ -23,7 +23,9 @@ from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 Array = npt.NDArray[Any]
 
 CONTENT = 4096  # numbers of a kernel and a bias that are looked at in each call
-RECORDED = frozenset({"direct", "sparse"})  # all that they read and write are given or scratch
+RECORDED = frozenset(
+    {"box", "direct", "sparse"}
+)  # all that they read and write are given or scratch
 store = Plans(1024)
 
 

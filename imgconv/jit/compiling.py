@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
+from llvmlite import ir
 from numba import types as nb
 from numba.core.ccallback import CFunc
 from numba.core.codegen import CPUCodeLibrary
@@ -72,7 +73,7 @@ def compile_ir(
             return inlined[id(value)]
         if isinstance(value, Part):
             if id(value) not in inlined:
-                inlined[id(value)] = _intrinsic(value.emitter())
+                inlined[id(value)] = _intrinsic(_calling(value))
             return inlined[id(value)]
         if not isinstance(value, Helper):
             return value
@@ -127,6 +128,19 @@ def _uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def _calling(part: Part) -> Emitter:
+    """The call of another loop."""
+    words, symbol = part.compiled()
+    cache.define(symbol)
+
+    def emit(builder: Any, *values: Any) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        known = builder.module.globals.get(symbol)
+        builder.call(known or ir.Function(builder.module, kind, symbol), values)
+
+    return Emitter(words, emit)
 
 
 def _intrinsic(emitter: Emitter) -> Any:

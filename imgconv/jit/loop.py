@@ -109,21 +109,12 @@ class Part:
     def __call__(self, *arguments: Any) -> Any:
         raise TypeError(f"{self.loop.name}: a part can only be called from a loop's body")
 
-    def emitter(self) -> Emitter:
-        """The call as instructions; the loop is compiled if it is not yet."""
+    def compiled(self) -> tuple[str, str]:
+        """Compile it if it is not yet; return (the arguments' types, its name for LLVM)."""
         signature = self.loop.builder(*self.constants)[0]
-        symbol = cache.symbol(self.loop._identity(self.constants, signature))
         self.loop(*self.constants)
-        cache.define(symbol)
-
-        def emit(builder: Any, *values: Any) -> None:
-            from llvmlite import ir
-
-            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-            known = builder.module.globals.get(symbol)
-            builder.call(known or ir.Function(builder.module, kind, symbol), values)
-
-        return Emitter(signature.removeprefix(DISJOINT), emit)
+        symbol = cache.symbol(self.loop._identity(self.constants, signature))
+        return signature.removeprefix(DISJOINT), symbol
 
 
 class Function:

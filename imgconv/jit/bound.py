@@ -45,12 +45,10 @@ class Bound:
             [calls[first:end] for first, end in tape.tasks[begin:stop]]
             for begin, stop in tape.stages
         ]
-        owners = (
-            one for owner in tape.kept for one in (owner if type(owner) is tuple else (owner,))
-        )
         self._kept = [
-            one for one in owners if isinstance(one, np.ndarray) and address(one) not in given
-        ]
+            owner for owner in tape.kept
+            if isinstance(owner, np.ndarray) and address(owner) not in given
+        ]  # fmt: skip
 
     def __call__(self, bases: Sequence[int]) -> None:
         """Make the calls; bases: where the arrays begin that the caller keeps meanwhile."""

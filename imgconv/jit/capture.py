@@ -47,7 +47,15 @@ class Tape:
             self.bands(1, 1, lambda first, last: self.call(address, kinds, values, owners))
             return
         self.calls.append(Call(address, kinds, values))
-        self.kept.append(owners)
+        self.keep(owners)
+
+    def keep(self, owner: Any) -> None:
+        """Note what has to live as long as the addresses; of tuples (records), their parts."""
+        if isinstance(owner, tuple):
+            for part in owner:
+                self.keep(part)
+        else:
+            self.kept.append(owner)
 
     def bands(self, rows: int, band: int, work: Callable[[int, int], Any]) -> None:
         """A stage of a task for each band of rows; within a task, a part of it."""
@@ -109,7 +117,7 @@ def suspended() -> Iterator[None]:
 def keep(owner: Any) -> None:
     """Keep what owns memory that recorded calls know by address alone."""
     if _recording.tape is not None:
-        _recording.tape.kept.append(owner)
+        _recording.tape.keep(owner)
 
 
 def refuse() -> None:

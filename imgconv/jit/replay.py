@@ -144,10 +144,7 @@ class Program:
 
         images: how many images the first task is played for, if it is one for each.
         """
-        owners = {
-            id(owner): owner for kept in tape.kept
-            for owner in (kept if isinstance(kept, tuple) else (kept,))
-        }  # fmt: skip
+        owners = {id(owner): owner for owner in tape.kept}
         self._kept = [owner for owner in owners.values() if not _within(owner, regions)]
         stages = [(tape.tasks[first:end]) for first, end in tape.stages if end > first]
         every = stages.pop(0)[0] if images else (0, 0)

@@ -16,8 +16,8 @@ import numpy as np
 from imgconv.jit import loop as jit
 from imgconv.jit import scratch, simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
+from imgconv.jit.record import array
 from imgconv.ops import epilogue, exact
-from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import Layout, band_rows, over_tasks
 from imgconv.ops.microkernels import sums as microkernel
@@ -38,14 +38,14 @@ def _slide(whole: str) -> Helper:
     def slide(  # type: ignore[no-untyped-def]
         columns, source, row, top, start, x, first, end, seen, kh, row_map, col_map, geometry, fill
     ):
-        run = geometry[tiles.RUN]
-        pixel = geometry[tiles.PIXEL_STRIDE]
+        run = geometry.run
+        pixel = geometry.pixel_stride
         new, full = row_map[row], row >= top + kh
         old = row_map[row - kh] if full else np.int64(-1)
         gone = fill if full else fill - fill
-        here = start + new * geometry[tiles.ROW_STRIDE]
-        there = start + old * geometry[tiles.ROW_STRIDE]
-        inside = (x + first - geometry[tiles.NEAR]) * pixel
+        here = start + new * geometry.row_stride
+        there = start + old * geometry.row_stride
+        inside = (x + first - geometry.near) * pixel
         at, count = first * run, (end - first) * run
         if new >= 0 and old >= 0:
             for i in range(count):
@@ -94,13 +94,13 @@ def box_rows(
         out, source, columns, parts, sums, row_map, col_map, bias, values, geometry, weight,
         kh, kw, inner, start_in, start_out, top, bottom, x, pixels,
     ):  # fmt: skip
-        run = geometry[tiles.RUN]
+        run = geometry.run
         seen = pixels + kw - 1
         outer = kw // inner
-        near = geometry[tiles.NEAR]
-        level = geometry[tiles.PIXEL_STRIDE] == run
+        near = geometry.near
+        level = geometry.pixel_stride == run
         first = min(max(near - x, 0), seen) if level else seen
-        end = min(max(near + geometry[tiles.WIDTH] - x, first), seen) if level else seen
+        end = min(max(near + geometry.width - x, first), seen) if level else seen
         fill = number(values[epilogue.FILL])
         for i in range(seen * run):
             columns[i] = zero
@@ -124,11 +124,11 @@ def box_rows(
                     total = total + simd.load(block, columns, i + k * run)
                 scaled = simd.convert(finished, total) * simd.splat(finished, weight)
                 simd.store(sums, i, scaled)
-            place = start_out + (row - kh + 1) * geometry[tiles.OUT_ROW] + x * run
+            place = start_out + (row - kh + 1) * geometry.out_row + x * run
             store(out, place, sums, np.int64(0), pixels * run, bias[0], values)
 
     arguments = (
-        f"disjoint {element}* {source}* {whole}* {whole}* {real}* i64* i64* {real}* {real}* i64* "
+        f"disjoint {element}* {source}* {whole}* {whole}* {real}* i64* i64* {real}* {real}* Geometry* "
         f"{real} i64 i64 i64 i64 i64 i64 i64 i64 i64"
     )
     return arguments, body
@@ -173,7 +173,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     height, width = job.out_size
     strips = max(1, -(-width * job.run // max(STRIP, 2 * kw * job.run)))
     wide = -(-width // strips)
-    geometry = Layout.of(job).geometry(job, wide, 1)
+    geometry = array(Layout.of(job).geometry(job, wide, 1))
     bias = np.ascontiguousarray(job.bias, real)
     values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
     rows_loop = loops(job, choice)[0].load()

@@ -13,7 +13,7 @@ Small kernels read the image where it lies, in its own type; only borders go thr
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,14 @@ import numpy.typing as npt
 from imgconv.jit import cache, scratch, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Built, Helper, Wanted, loop
+from imgconv.jit.record import array, record
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import (
     ROWS,
+    Band,
+    Geometry,
     Layout,
     band_rows,
     fill_tile,
@@ -183,17 +186,41 @@ class Passes(NamedTuple):
     one: bool
 
 
+@record
+class DirectTables(NamedTuple):
+    """cuts: the columns at which blocks begin. columns: offsets of columns of taps in a tile.
+
+    passes: (first column, first row, first weight) of each of `many` passes, of which the first
+    `full` are of the greater height; or none for `full` columns of `many` taps in one pass. span:
+    weights a map has.
+    """
+
+    cuts: Annotated[Any, "i64*"]
+    columns: Annotated[Any, "i64*"]
+    passes: Annotated[Any, "i64*"]
+    full: int
+    many: int
+    span: int
+
+
+@record
+class Blocks(NamedTuple):
+    """Blocks first…end − 1 of columns."""
+
+    first: int
+    end: int
+
+
 @loop
 def direct_rows(
     source: str, data: str, element: str, real: str,
     height: int, second: int, across: int, one: bool, stride: int, dilation: int,
     combine: str, divided: bool, activation: str,
 ) -> Built:  # fmt: skip
-    """Output rows top…bottom − 1, column blocks cuts[block]…, of one unit.
+    """Output rows of a band, some blocks of columns, of one unit.
 
-    data: the type of a tile; the source's own where the loop may read the source in place.
-    passes: (first column, first row, first weight) of each pass; the first `full` are of `height`
-    taps a column, the others of `second`. span: weights a map has.
+    data: the type of a tile; the source's own where the loop may read the source in place. height,
+    second, across, one: as in `Passes`.
     """
     combined = combine != "none"
     fold = epilogue.fold(combine, real, divided)
@@ -209,41 +236,41 @@ def direct_rows(
     )
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, tile, sums, row_map, col_map, planes, cuts, columns, passes, weights, bias,
-        values, geometry, start_in, start_out, top, bottom, block, blocks, full, count_passes, span,
-    ):  # fmt: skip
-        run = geometry[tiles.RUN]
-        maps = geometry[tiles.MAPS]
-        length = geometry[tiles.SUMS]
+        out, source, tile, sums, weights, bias, values, index, tables, geometry, band, blocks
+    ):
+        run = geometry.run
+        maps = geometry.maps
+        length = geometry.sums
         new = 4 * length
-        tall = geometry[tiles.TILE_ROWS]
-        seen = (tall - 1) * stride + geometry[tiles.EXTENT]
-        for down in range((bottom - top + tall - 1) // tall):
-            y = top + down * tall
-            rows = min(tall, bottom - y)
+        tall = geometry.tile_rows
+        seen = (tall - 1) * stride + geometry.extent
+        for down in range((band.bottom - band.top + tall - 1) // tall):
+            y = band.top + down * tall
+            rows = min(tall, band.bottom - y)
             first = y * stride
-            line = row_map[first]
-            exist = min(seen, geometry[tiles.PADDED] - first)
+            line = index.rows[first]
+            exist = min(seen, geometry.padded - first)
             # Rows of the source that follow each other: no step of a map is longer than one.
-            level = exist == seen and line >= 0 and row_map[first + seen - 1] == line + seen - 1
-            for b in range(block, blocks):
-                x = cuts[b]
-                pixels = cuts[b + 1] - x
+            level = exist == seen and line >= 0 and index.rows[first + seen - 1] == line + seen - 1
+            for b in range(blocks.first, blocks.end):
+                x = tables.cuts[b]
+                pixels = tables.cuts[b + 1] - x
                 plain = (
                     in_place
                     and level
-                    and x >= geometry[tiles.PLAIN_FROM]
-                    and x + pixels <= geometry[tiles.PLAIN_TO]
+                    and x >= geometry.plain_from
+                    and x + pixels <= geometry.plain_to
                 )
                 if plain:
-                    pitch = geometry[tiles.ROW_STRIDE]
-                    base = start_in + planes[0] + line * pitch + (x - geometry[tiles.NEAR]) * run
+                    pitch = geometry.row_stride
+                    base = band.start_in + index.planes[0] + line * pitch
+                    base += (x - geometry.near) * run
                 else:
-                    pitch = geometry[tiles.PITCH]
+                    pitch = geometry.pitch
                     base = np.int64(0)
                     fill_tile(
-                        tile, source, start_in, row_map, col_map, planes, geometry,
-                        values[epilogue.FILL], first, exist, x, pixels + geometry[tiles.SHIFT],
+                        tile, source, band.start_in, index, geometry, values[epilogue.FILL], first,
+                        exist, x, pixels + geometry.shift,
                     )  # fmt: skip
                 data = pick(source, tile, plain)
                 elements = pixels * run
@@ -251,14 +278,14 @@ def direct_rows(
                 count = (elements + 15) // 16 * 16
                 for group in range((rows + 3) // 4):
                     at = base + group * 4 * stride * pitch
-                    place = start_out + (y + group * 4) * geometry[tiles.OUT_ROW] + x * run
+                    place = band.start_out + (y + group * 4) * geometry.out_row + x * run
                     for m in range(maps):
                         run_all(
-                            sums, new, length, data, at, pitch, columns, passes, weights,
-                            m * span, count, full, count_passes,
+                            sums, new, length, data, at, pitch, tables.columns, tables.passes,
+                            weights, m * tables.span, count, tables.full, tables.many,
                         )  # fmt: skip
                         for r in range(min(4, rows - group * 4)):
-                            to = place + r * geometry[tiles.OUT_ROW]
+                            to = place + r * geometry.out_row
                             here = new + r * length
                             if combined:
                                 fold(
@@ -266,15 +293,15 @@ def direct_rows(
                                 )  # fmt: skip
                                 here = r * length
                             else:
-                                to += m * geometry[tiles.OUT_MAP]
+                                to += m * geometry.out_map
                             if not combined or m == maps - 1:
                                 add = zero if combined else bias[m]
                                 write(out, to, sums, here, elements, add, values)
         simd.fence()
 
     arguments = (
-        f"disjoint {element}* {source}* {data}* {real}* i64* i64* i64* i64* i64* i64* {real}* "
-        f"{real}* {real}* i64* i64 i64 i64 i64 i64 i64 i64 i64 i64"
+        f"disjoint {element}* {source}* {data}* {real}* {real}* {real}* {real}* Maps DirectTables "
+        "Geometry* Band Blocks"
     )
     return arguments, body
 
@@ -330,31 +357,35 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     tall = ROWS if in_place else _tile_rows(job, layout, wide)
     geometry = layout.geometry(job, wide, tall)
     rows_loop = _wanted(job, taps.passes).load()
-    columns = taps.columns(geometry)
+    shape, index = array(geometry), layout.maps(job)
+    tables = DirectTables(
+        cuts, taps.columns(geometry), taps.starts, taps.full, len(taps.starts) // 3, taps.span
+    )
     real = jit.DTYPES[job.real]
     bias = np.ascontiguousarray(job.bias, real)
     values = epilogue.make_values(
         job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
     )
-    planes = np.array(layout.planes, np.int64).ravel()
-    tile_size = int(geometry[tiles.PLANE]) * len(layout.planes) + 4 * tiles.VECTOR
+    tile_size = geometry.plane * len(layout.planes) + 4 * tiles.VECTOR
     parts = len(strips) - 1
     band = band_rows(job, tall, len(job.starts_in) * parts)
     per_unit = -(-height // band) * parts
 
     def work(first: int, last: int) -> None:
         tile = scratch.address("tile", tile_size, data)
-        sums = scratch.address("sums", 2 * ROWS * int(geometry[tiles.SUMS]), real)
-        for index in range(first, last):
-            unit, rest = divmod(index, per_unit)
+        sums = scratch.address("sums", 2 * ROWS * geometry.sums, real)
+        for number in range(first, last):
+            unit, rest = divmod(number, per_unit)
             turn, strip = divmod(rest, parts)
             group = unit % len(job.weights)
             rows_loop(
-                job.out, job.source, tile, sums, job.row_map, job.col_map, planes, cuts,
-                columns, taps.starts, taps.weights[group], bias[group], values, geometry,
-                job.starts_in[unit], job.starts_out[unit],
-                turn * band, min(height, (turn + 1) * band), strips[strip], strips[strip + 1],
-                taps.full, len(taps.starts) // 3, taps.span,
+                job.out, job.source, tile, sums, taps.weights[group], bias[group], values, index,
+                tables, shape,
+                Band(
+                    job.starts_in[unit], job.starts_out[unit],
+                    turn * band, min(height, (turn + 1) * band),
+                ),
+                Blocks(strips[strip], strips[strip + 1]),
             )  # fmt: skip
 
     over_tasks(job, per_unit * len(job.starts_in), work)
@@ -404,9 +435,9 @@ class _Taps:
         weights = [np.ascontiguousarray(group) for group in flat]
         return cls(passes, places, np.array(starts, np.int64), full, at, weights)
 
-    def columns(self, geometry: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def columns(self, geometry: Geometry) -> npt.NDArray[np.int64]:
         """Offsets of the columns in a tile."""
-        plane = int(geometry[tiles.PLANE])
+        plane = geometry.plane
         return np.array([q * plane + offset for q, offset in self.places], np.int64)
 
 

@@ -20,11 +20,10 @@ from imgconv.jit import loop as jit
 from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
-from imgconv.jit.record import record
+from imgconv.jit.record import array, record
 from imgconv.ops import epilogue, exact
-from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import Layout, aligned, convert_row
+from imgconv.ops.algorithms.tiles import Layout, aligned, fill_row
 from imgconv.ops.algorithms.transform import TransformSteps, transform
 from imgconv.ops.microkernels import fft
 from imgconv.ops.microkernels.fft import LANES, ROW
@@ -90,22 +89,22 @@ def _fill(source: str, real: str) -> Helper:
     def fill(  # type: ignore[no-untyped-def]
         tile, source, spot, row_map, col_map, geometry, shape, value
     ):
-        n, pitch = shape.n, geometry[tiles.PITCH]
+        n, pitch = shape.n, geometry.pitch
         columns = min(n, shape.columns - spot.x)
         bad = 0
         for half in range(2):
             top = spot.y + half * shape.tall
-            rows = max(0, min(n, geometry[tiles.PADDED] - top))
+            rows = max(0, min(n, geometry.padded - top))
             for j in range(n):
                 at = (half * n + j) * pitch
                 filled = 0
                 if j < rows:
                     line = row_map[top + j]
-                    row = spot.start_in + line * geometry[tiles.ROW_STRIDE]
-                    convert_row(
+                    row = spot.start_in + line * geometry.row_stride
+                    fill_row(
                         tile, at, source, line, row, spot.x, columns, col_map, geometry, value
                     )  # fmt: skip
-                    filled = columns * geometry[tiles.RUN]
+                    filled = columns * geometry.run
                     if floats:
                         for i in range(filled):
                             bad += 0 if abs(tile[at + i]) < huge else 1
@@ -157,7 +156,7 @@ def fourier_tiles(
     def body(  # type: ignore[no-untyped-def]
         out, source, room, kernels, table, sums, bias, values, tables, geometry, shape, spot
     ):  # fmt: skip
-        n, run, tall, maps = shape.n, geometry[tiles.RUN], shape.tall, geometry[tiles.MAPS]
+        n, run, tall, maps = shape.n, geometry.run, shape.tall, geometry.maps
         tile, panel = room, simd.at(room, shape.panel)
         turned, kept = simd.at(room, shape.turned), simd.at(room, shape.kept)
         weights = simd.at(kernels, 2 * maps * n * n)
@@ -189,7 +188,7 @@ def fourier_tiles(
                     )  # fmt: skip
                 else:
                     first = tables.ends[m - 1] if m else 0
-                    pitch = geometry[tiles.PITCH]
+                    pitch = geometry.pitch
                     plain_sums(
                         simd.at(tile, p * LANES), n * pitch, pitch, panel, tables.taps, weights,
                         first, tables.ends[m], tall,
@@ -202,19 +201,19 @@ def fourier_tiles(
             if combined:
                 fold(sums, 0, new, lines * length, m, maps, bias, values)
             if not combined or m == maps - 1:
-                place = spot.start_out + spot.y * geometry[tiles.OUT_ROW] + spot.x * run
+                place = spot.start_out + spot.y * geometry.out_row + spot.x * run
                 if not combined:
-                    place += m * geometry[tiles.OUT_MAP]
+                    place += m * geometry.out_map
                 add = zero if combined else bias[m]
                 for j in range(lines):
                     store(
-                        out, place + j * geometry[tiles.OUT_ROW], sums, j * length, elements, add,
+                        out, place + j * geometry.out_row, sums, j * length, elements, add,
                         values,
                     )  # fmt: skip
 
     arguments = (
         f"disjoint {element}* {source}* {real}* {real}* {real}* {sums_type}* {sums_type}* "
-        f"{sums_type}* TileTables i64* TileSizes TilePair"
+        f"{sums_type}* TileTables Geometry* TileSizes TilePair"
     )
     return arguments, body
 
@@ -310,8 +309,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     tall, wide = (n - extent + 1 for extent in job.extent)
     height, width = job.out_size
     pitch = n * job.run + LANES
-    geometry = Layout.of(job).geometry(job, wide, tall)
-    geometry[tiles.PITCH] = pitch
+    geometry = array(Layout.of(job).geometry(job, wide, tall)._replace(pitch=pitch))
     plain = [_taps(job, group, pitch) for group in range(groups)]
     kernels = [
         np.concatenate(

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from imgconv.jit import loop as jit
 from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
+from imgconv.jit.record import array
 from imgconv.ops import epilogue, exact
-from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import NOWHERE, Layout, aligned, band_rows, over_tasks, round_up
 from imgconv.ops.microkernels import sums as microkernel
@@ -48,15 +48,15 @@ def _gather(real: str) -> Helper:
     side, convert = microkernel.lanes(real), microkernel.converted_rows(real, NOWHERE)
 
     def body(block, source, places, rows, e, col_map, geometry, values):  # type: ignore[no-untyped-def]
-        run = geometry[tiles.RUN]
-        first = e - geometry[tiles.NEAR] * run
-        pixel = geometry[tiles.PIXEL_STRIDE]
-        if pixel == run and first >= 0 and first + side <= geometry[tiles.WIDTH] * run:
+        run = geometry.run
+        first = e - geometry.near * run
+        pixel = geometry.pixel_stride
+        if pixel == run and first >= 0 and first + side <= geometry.width * run:
             convert(block, source, places, first, rows, values[epilogue.FILL])
             return
         for i in range(side):
             x = (e + i) // run
-            column = col_map[x] if x < geometry[tiles.SHIFT] else np.int64(-1)
+            column = col_map[x] if x < geometry.shift else np.int64(-1)
             at = column * pixel + (e + i) - x * run
             for j in range(rows):
                 inside = column >= 0 and places[j] != NOWHERE
@@ -87,9 +87,9 @@ def separable_rows(
         out, source, block, turned, sums, row_map, col_map, places, across, down, ends, bias,
         values, geometry, kh, kw, start_in, start_out, top, bottom, x, pixels,
     ):  # fmt: skip
-        run = geometry[tiles.RUN]
-        maps = geometry[tiles.MAPS]
-        far = geometry[tiles.PLANE]
+        run = geometry.run
+        maps = geometry.maps
+        far = geometry.plane
         elements = pixels * run
         seen = kh + side - 1
         squares = (elements + (kw - 1) * run + side - 1) // side
@@ -98,7 +98,7 @@ def separable_rows(
             rows = min(side, bottom - y)
             for j in range(seen):
                 line = row_map[min(y + j, bottom + kh - 2)]
-                place = start_in + line * geometry[tiles.ROW_STRIDE]
+                place = start_in + line * geometry.row_stride
                 places[j] = place if line >= 0 else NOWHERE
             for b in range(squares):
                 gather(
@@ -111,7 +111,7 @@ def separable_rows(
                     )  # fmt: skip
             for c in range((elements + CHUNK - 1) // CHUNK):
                 count = min(CHUNK, elements - c * CHUNK)
-                place = start_out + y * geometry[tiles.OUT_ROW] + x * run + c * CHUNK
+                place = start_out + y * geometry.out_row + x * run + c * CHUNK
                 for m in range(maps):
                     first = ends[m - 1] if m else 0
                     for b in range((count + side - 1) // side):
@@ -125,15 +125,15 @@ def separable_rows(
                         if combined:
                             fold(sums, at, new + at, count, m, maps, bias, values)
                         if not combined or m == maps - 1:
-                            to = place + j * geometry[tiles.OUT_ROW]
+                            to = place + j * geometry.out_row
                             if not combined:
-                                to += m * geometry[tiles.OUT_MAP]
+                                to += m * geometry.out_map
                             write(out, to, sums, at, count, zero if combined else bias[m], values)
         simd.fence()
 
     arguments = (
         f"disjoint {element}* {source}* {real}* {real}* {real}* i64* i64* i64* {real}* {real}* "
-        f"i64* {real}* {real}* i64* i64 i64 i64 i64 i64 i64 i64 i64"
+        f"i64* {real}* {real}* Geometry* i64 i64 i64 i64 i64 i64 i64 i64"
     )
     return arguments, body
 
@@ -257,9 +257,10 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     wide = -(-width // strips)
     strips = -(-width // wide)
     side = microkernel.lanes(job.real)
-    geometry = Layout.of(job).geometry(job, wide, 1)
-    geometry[tiles.SHIFT] = len(job.col_map)
-    far = geometry[tiles.PLANE] = round_up((wide + kw) * job.run + side, CHUNK) * side
+    far = round_up((wide + kw) * job.run + side, CHUNK) * side
+    geometry = array(
+        Layout.of(job).geometry(job, wide, 1)._replace(shift=len(job.col_map), plane=far)
+    )
     values = epilogue.make_values(
         job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
     )
@@ -269,7 +270,7 @@ def run(job: ConvProblem, choice: Candidate) -> None:
 
     def work(first: int, last: int) -> None:
         block = aligned((kh + side) * side, real)
-        turned = aligned(rank * int(far), real)
+        turned = aligned(rank * far, real)
         sums = aligned(2 * side * CHUNK, real)
         places = np.empty(kh + side, np.int64)
         for index in range(first, last):

@@ -6,19 +6,21 @@ stay in registers from the first tap to the last: as many as it takes that none 
 product, and that narrow images fill them too.
 """
 
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import cache, scratch, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Built, Helper, Wanted, loop
+from imgconv.jit.record import array, record
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms import tiles
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import (
     ROWS,
+    Band,
+    Geometry,
     Layout,
     band_rows,
     fill_tile,
@@ -50,11 +52,19 @@ def add_taps(real: str) -> Helper:
     return Helper(body)
 
 
+@record
+class SparseTaps(NamedTuple):
+    """Offsets of taps in a tile; the first tap after each map's."""
+
+    places: Annotated[Any, "i64*"]
+    ends: Annotated[Any, "i64*"]
+
+
 @loop
 def sparse_rows(
     source: str, element: str, real: str, combine: str, divided: bool, activation: str
 ) -> Built:
-    """Output rows top…bottom − 1 of one unit. ends[m] is the first tap after map m's."""
+    """Output rows of a band of one unit."""
     combined = combine != "none"
     fold = epilogue.fold(combine, real, divided)
     store = epilogue.store(element, real, divided, combined, activation)
@@ -62,32 +72,30 @@ def sparse_rows(
     add = add_taps(real)
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, tile, sums, row_map, col_map, planes, taps, ends, weights, bias, values,
-        geometry, start_in, start_out, top, bottom,
-    ):  # fmt: skip
-        width = geometry[tiles.OUT_WIDTH]
-        run = geometry[tiles.RUN]
-        maps = geometry[tiles.MAPS]
-        spare = geometry[tiles.SUMS]
-        stride = geometry[tiles.STRIDE_Y]
-        tall = geometry[tiles.TILE_ROWS]
-        wide = geometry[tiles.TILE_WIDTH]
-        pitch = geometry[tiles.PITCH]
+        out, source, tile, sums, weights, bias, values, index, taps, geometry, band
+    ):
+        width = geometry.out_width
+        run = geometry.run
+        maps = geometry.maps
+        spare = geometry.sums
+        stride = geometry.stride_y
+        tall = geometry.tile_rows
+        wide = geometry.tile_width
+        pitch = geometry.pitch
         length = spare * ROWS
         # Rows without a gap between them are finished as one.
-        joined = geometry[tiles.OUT_ROW] == spare
+        joined = geometry.out_row == spare
         # A range with a variable step may raise, and so would need Numba's runtime.
-        for down in range((bottom - top + tall - 1) // tall):
-            y = top + down * tall
-            rows = min(tall, bottom - y)
+        for down in range((band.bottom - band.top + tall - 1) // tall):
+            y = band.top + down * tall
+            rows = min(tall, band.bottom - y)
             for across in range((width + wide - 1) // wide):
                 x = across * wide
                 pixels = min(wide, width - x)
                 fill_tile(
-                    tile, source, start_in, row_map, col_map, planes, geometry,
-                    values[epilogue.FILL], y * stride,
-                    (rows - 1) * stride + geometry[tiles.EXTENT],
-                    x, pixels + geometry[tiles.SHIFT],
+                    tile, source, band.start_in, index, geometry, values[epilogue.FILL], y * stride,
+                    (rows - 1) * stride + geometry.extent,
+                    x, pixels + geometry.shift,
                 )  # fmt: skip
                 count = pixels * run
                 for j in range(0, rows, ROWS):
@@ -95,29 +103,29 @@ def sparse_rows(
                     left = min(ROWS, rows - j)
                     parts = 1 if joined else left
                     size = left * spare if joined else count
-                    at = start_out + (y + j) * geometry[tiles.OUT_ROW] + x * run
+                    at = band.start_out + (y + j) * geometry.out_row + x * run
                     for m in range(maps):
-                        first = ends[m - 1] if m else 0
+                        first, end = taps.ends[m - 1] if m else 0, taps.ends[m]
                         add(
-                            simd.at(sums, length), spare, seen, stride * pitch, taps, weights,
-                            first, ends[m], count,
+                            simd.at(sums, length), spare, seen, stride * pitch, taps.places,
+                            weights, first, end, count,
                         )  # fmt: skip
                         if combined:
                             fold(sums, 0, length, length, m, maps, bias, values)
                         else:
                             for r in range(parts):
-                                place = at + m * geometry[tiles.OUT_MAP]
-                                place += r * geometry[tiles.OUT_ROW]
+                                place = at + m * geometry.out_map
+                                place += r * geometry.out_row
                                 start = length + r * spare
                                 store(out, place, sums, start, size, bias[m], values)
                     if combined:
                         for r in range(parts):
-                            place = at + r * geometry[tiles.OUT_ROW]
+                            place = at + r * geometry.out_row
                             store(out, place, sums, r * spare, size, zero, values)
 
     arguments = (
-        f"disjoint {element}* {source}* {real}* {real}* i64* i64* i64* i64* i64* {real}* {real}* "
-        f"{real}* i64* i64 i64 i64 i64"
+        f"disjoint {element}* {source}* {real}* {real}* {real}* {real}* {real}* Maps SparseTaps "
+        "Geometry* Band"
     )
     return arguments, body
 
@@ -156,31 +164,33 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     banks = [_taps(job, group, layout, geometry) for group in range(len(job.weights))]
     values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
     rows_loop = loops(job, choice)[0].load()
-    planes = np.array(layout.planes, np.int64).ravel()
+    shape, index = array(geometry), layout.maps(job)
     # Of the last rows, ROWS are summed where fewer are wanted.
-    spare = (ROWS - 1) * job.stride[0] * int(geometry[tiles.PITCH])
-    tile_size = int(geometry[tiles.PLANE]) * len(layout.planes) + spare
-    band = band_rows(job, int(geometry[tiles.TILE_ROWS]), len(job.starts_in))
+    spare = (ROWS - 1) * job.stride[0] * geometry.pitch
+    tile_size = geometry.plane * len(layout.planes) + spare
+    band = band_rows(job, geometry.tile_rows, len(job.starts_in))
     per_unit = -(-height // band)
 
     def work(first: int, last: int) -> None:
         tile = scratch.address("tile", tile_size, real)
-        sums = scratch.address("sums", 2 * ROWS * int(geometry[tiles.SUMS]), real)
-        for index in range(first, last):
-            unit, turn = divmod(index, per_unit)
+        sums = scratch.address("sums", 2 * ROWS * geometry.sums, real)
+        for number in range(first, last):
+            unit, turn = divmod(number, per_unit)
             taps, ends, weights, bias = banks[unit % len(banks)]
             rows_loop(
-                job.out, job.source, tile, sums, job.row_map, job.col_map, planes,
-                taps, ends, weights, bias, values, geometry,
-                job.starts_in[unit], job.starts_out[unit],
-                turn * band, min(height, (turn + 1) * band),
+                job.out, job.source, tile, sums, weights, bias, values, index,
+                SparseTaps(taps, ends), shape,
+                Band(
+                    job.starts_in[unit], job.starts_out[unit],
+                    turn * band, min(height, (turn + 1) * band),
+                ),
             )  # fmt: skip
 
     over_tasks(job, per_unit * len(job.starts_in), work)
 
 
 def _taps(
-    job: ConvProblem, group: int, layout: Layout, geometry: npt.NDArray[np.int64]
+    job: ConvProblem, group: int, layout: Layout, geometry: Geometry
 ) -> tuple[Any, Any, Any, Any]:
     """Tap offsets in a tile, the end of each map's taps, their weights, and the bias."""
     taps, ends, weights = [], [], []
@@ -191,8 +201,8 @@ def _taps(
                 continue
             column, phase = divmod(kx * job.dilation[1], job.stride[1])
             taps.append(
-                layout.where[c, phase] * int(geometry[tiles.PLANE])
-                + ky * job.dilation[0] * int(geometry[tiles.PITCH])
+                layout.where[c, phase] * geometry.plane
+                + ky * job.dilation[0] * geometry.pitch
                 + column * job.run
             )
             weights.append(bank[c, ky, kx])

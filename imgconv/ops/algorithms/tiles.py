@@ -13,41 +13,15 @@ contiguous elements.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit.loop import Helper
 from imgconv.jit.parallel import num_threads, over_bands
+from imgconv.jit.record import record
 from imgconv.ops.algorithms.problem import ConvProblem
-
-# Places in the `geometry` array of a loop; lengths in elements unless said.
-(
-    ROW_STRIDE,  # of the source
-    PIXEL_STRIDE,  # of the source
-    RUN,  # elements a pixel of a plane has
-    PLANES,
-    MAPS,
-    OUT_WIDTH,  # pixels
-    OUT_MAP,  # distance of two output maps
-    OUT_ROW,  # distance of two output rows
-    STRIDE_Y,
-    STEP,  # source pixels from one pixel of a plane to the next (the horizontal stride)
-    NEAR,  # padded columns before the source's first
-    WIDTH,  # source pixels a row has
-    EXTENT,  # padded rows that one output row sees
-    SHIFT,  # pixels that a tile has beyond its outputs
-    TILE_ROWS,  # output rows a tile
-    TILE_WIDTH,  # output pixels a tile
-    PITCH,  # distance of two rows of a tile's plane
-    PLANE,  # distance of two planes of a tile
-    SUMS,  # distance of two rows of sums
-    PADDED,  # padded rows
-    PLAIN_FROM,  # first output pixel whose taps all stand inside the source
-    PLAIN_TO,  # and the end of these pixels
-    FIELDS,
-) = range(23)
 
 # Stands for the offset of a row of padding: no view's own, whatever the signs of its strides.
 NOWHERE = int(np.iinfo(np.int64).min)
@@ -62,14 +36,61 @@ WORTH = 2e6  # multiplications from which on another thread gains more than waki
 VECTOR = 16  # lanes of the widest vector; loops run over multiples of it where they may
 
 
-class Sampling(NamedTuple):
-    """What a row of a plane takes of a source: see the places of those names above."""
+@record
+class Geometry(NamedTuple):
+    """What is read, where tiles stand and where results go; lengths in elements unless said.
 
-    run: int
-    step: int
+    Of the source: row_stride, pixel_stride; step: its pixels from one of a plane to the next (the
+    horizontal stride); near: padded columns before its first; width: pixels a row; padded: padded
+    rows. run: elements a pixel of a plane has. extent: padded rows that one output row sees.
+    Of the output: maps, out_width (pixels), out_map and out_row (from map to map, row to row).
+    plain_from, plain_to: the first output pixel whose taps all stand inside the source, and the end
+    of these.
+    Of a tile: planes; tile_rows and tile_width: its outputs; shift: the pixels beyond them; pitch
+    and plane: from row to row and plane to plane. sums: from row to row of sums.
+    """
+
+    row_stride: int
     pixel_stride: int
+    run: int
+    planes: int
+    maps: int
+    out_width: int
+    out_map: int
+    out_row: int
+    stride_y: int
+    step: int
     near: int
     width: int
+    extent: int
+    shift: int
+    tile_rows: int
+    tile_width: int
+    pitch: int
+    plane: int
+    sums: int
+    padded: int
+    plain_from: int
+    plain_to: int
+
+
+@record
+class Maps(NamedTuple):
+    """Source row and pixel of each padded row and column; (source offset, phase) of each plane."""
+
+    rows: Annotated[Any, "i64*"]
+    columns: Annotated[Any, "i64*"]
+    planes: Annotated[Any, "i64*"]
+
+
+@record
+class Band(NamedTuple):
+    """Output rows top…bottom − 1 of a unit, which begins so far in source and out."""
+
+    start_in: int
+    start_out: int
+    top: int
+    bottom: int
 
 
 def _fill_row(  # type: ignore[no-untyped-def]
@@ -78,7 +99,7 @@ def _fill_row(  # type: ignore[no-untyped-def]
     """Write `count` pixels of one padded row, from padded column `first`, to tile[at…].
 
     line: the source row, or −1 for a row of fill; row: its offset in the source. sampling: a record
-    with the fields of `Sampling`.
+    with the fields run, step, pixel_stride, near and width.
     """
     run, step, pixel = sampling.run, sampling.step, sampling.pixel_stride
     if line < 0:
@@ -112,19 +133,6 @@ def _fill_row(  # type: ignore[no-untyped-def]
 fill_row = Helper(_fill_row)
 
 
-def _convert_row(  # type: ignore[no-untyped-def]
-    tile, at, source, line, row, first, count, col_map, geometry, fill
-):
-    """`fill_row` for a geometry."""
-    sampling = Sampling(
-        geometry[RUN], geometry[STEP], geometry[PIXEL_STRIDE], geometry[NEAR], geometry[WIDTH]
-    )
-    fill_row(tile, at, source, line, row, first, count, col_map, sampling, fill)
-
-
-convert_row = Helper(_convert_row)
-
-
 def _even_rows(row_map, top, step, rows, padded):  # type: ignore[no-untyped-def]
     """Return (first, end) of the rows that stand in the source; (0, 0) if at unequal distances.
 
@@ -150,21 +158,20 @@ even_rows = Helper(_even_rows)
 
 
 def _fill_tile(  # type: ignore[no-untyped-def]
-    tile, source, start, row_map, col_map, planes, geometry, fill, top, rows, left, width
+    tile, source, start, maps, geometry, fill, top, rows, left, width
 ):
     """Fill a tile: padded rows top…top + rows − 1, `width` pixels from output column `left`.
 
-    start: offset of this unit in the source; planes: (offset, phase) of each plane.
+    start: offset of this unit in the source.
     """
-    pitch = geometry[PITCH]
-    for q in range(geometry[PLANES]):
-        first = left * geometry[STEP] + planes[2 * q + 1]
+    for q in range(geometry.planes):
+        first = left * geometry.step + maps.planes[2 * q + 1]
         for j in range(rows):
-            line = row_map[top + j]
-            row = start + planes[2 * q] + line * geometry[ROW_STRIDE]
-            at = q * geometry[PLANE] + j * pitch
-            convert_row(
-                tile, at, source, line, row, first, width, col_map, geometry, fill
+            line = maps.rows[top + j]
+            row = start + maps.planes[2 * q] + line * geometry.row_stride
+            at = q * geometry.plane + j * geometry.pitch
+            fill_row(
+                tile, at, source, line, row, first, width, maps.columns, geometry, fill
             )  # fmt: skip
 
 
@@ -208,38 +215,25 @@ class Layout:
             (kw - 1) * job.dilation[1] // step,
         )
 
-    def geometry(self, job: ConvProblem, width: int, rows: int) -> npt.NDArray[np.int64]:
+    def geometry(self, job: ConvProblem, width: int, rows: int) -> Geometry:
         """The geometry of tiles of `rows` by `width` outputs."""
         seen = (rows - 1) * job.stride[0] + job.extent[0]
         pitch = round_up((width + self.shift) * job.run, VECTOR) + VECTOR
         inside = job.width - job.extent[1] + 1
-        fields = np.zeros(FIELDS, np.int64)
-        for place, value in {
-            ROW_STRIDE: job.row_stride,
-            PIXEL_STRIDE: job.pixel_stride,
-            RUN: job.run,
-            PLANES: len(self.planes),
-            MAPS: job.weights.shape[1],
-            OUT_WIDTH: job.out_size[1],
-            OUT_MAP: job.out_map,
-            OUT_ROW: job.out_row,
-            STRIDE_Y: job.stride[0],
-            STEP: job.stride[1],
-            NEAR: job.near,
-            WIDTH: job.width,
-            EXTENT: job.extent[0],
-            SHIFT: self.shift,
-            TILE_ROWS: rows,
-            TILE_WIDTH: width,
-            PITCH: pitch,
-            PLANE: pitch * seen,
-            SUMS: round_up(width * job.run, VECTOR),
-            PADDED: len(job.row_map),
-            PLAIN_FROM: min(max(job.near, 0), job.out_size[1]),
-            PLAIN_TO: min(max(job.near + inside, 0), job.out_size[1]),
-        }.items():
-            fields[place] = value
-        return fields
+        return Geometry(
+            row_stride=job.row_stride, pixel_stride=job.pixel_stride, run=job.run,
+            planes=len(self.planes), maps=job.weights.shape[1], out_width=job.out_size[1],
+            out_map=job.out_map, out_row=job.out_row, stride_y=job.stride[0], step=job.stride[1],
+            near=job.near, width=job.width, extent=job.extent[0], shift=self.shift, tile_rows=rows,
+            tile_width=width, pitch=pitch, plane=pitch * seen,
+            sums=round_up(width * job.run, VECTOR), padded=len(job.row_map),
+            plain_from=min(max(job.near, 0), job.out_size[1]),
+            plain_to=min(max(job.near + inside, 0), job.out_size[1]),
+        )  # fmt: skip
+
+    def maps(self, job: ConvProblem) -> Maps:
+        """The index maps of a job and the planes, for `fill_tile`."""
+        return Maps(job.row_map, job.col_map, np.array(self.planes, np.int64).ravel())
 
 
 def in_registers(job: ConvProblem) -> bool:

@@ -21,20 +21,6 @@ def lanes(real: str) -> int:
 
 
 @functools.cache
-def along(real: str, vectors: int) -> Helper:
-    """out[i] = Σₜ weights[t] · data[t·step + i] over t < count, for `vectors` vectors."""
-    line = simd.Tile(1, vectors, lanes(real), real)
-
-    def add(out, data, step, count, weights):  # type: ignore[no-untyped-def]
-        total = simd.zeros(line)
-        for t in range(count):
-            total = simd.outer_fma(total, weights, t, 0, simd.load(line, data, t * step))
-        simd.store(out, 0, total)
-
-    return Helper(add)
-
-
-@functools.cache
 def anywhere(real: str, rows: int, vectors: int) -> Helper:
     """out[r·length + i] = Σₜ weights[t] · data[taps[t] + r·apart + i] over first ≤ t < last
 

@@ -128,8 +128,8 @@ def box_rows(
             store(out, place, sums, np.int64(0), pixels * run, bias[0], values)
 
     arguments = (
-        f"disjoint {element}* {source}* {whole}* {whole}* {real}* i64* i64* {real}* {real}* Geometry* "
-        f"{real} i64 i64 i64 i64 i64 i64 i64 i64 i64"
+        f"disjoint {element}* {source}* {whole}* {whole}* {real}* i64* i64* {real}* {real}* "
+        f"Geometry* {real} i64 i64 i64 i64 i64 i64 i64 i64 i64"
     )
     return arguments, body
 

@@ -198,7 +198,7 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
         "AlexNet's first",
         "pointwise, strided, a batch of small maps",
         "strided, medium maps",
-        "strided, a batch of small maps",
+        "transformed in groups",
         "panels of their own for rows",
         "panels of rows, blocks of channels",
         *(name for name in LAYERS if name.startswith("depthwise")),

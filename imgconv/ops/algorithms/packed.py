@@ -5,7 +5,7 @@ borders 14×14 take 14 where 12.25 would do. Maps do, so here V vectors of maps 
 of them one float that is read where it lies. What that needs is weights in the order
 (block of maps, tap, map), a copy that a network makes once it is played again (`replay`).
 
-Each sum is added in the same order as in `matmul`, (c, ky, kx) onto the bias, so its bits are the
+Each sum is added in the same order as in `gemm`, (c, ky, kx) onto the bias, so its bits are the
 same; and a task may take other images or maps than there.
 """
 

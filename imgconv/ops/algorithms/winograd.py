@@ -11,7 +11,7 @@ at the map's corner and channels are summed in order, so results do not depend o
 divided.
 
 Kernels are transformed for each call, so small maps, which would pay for that with too few pixels,
-are left to `matmul`. A network that is played again keeps them in four times the memory of the
+are left to `gemm`. A network that is played again keeps them in four times the memory of the
 weights: 512 to 512 maps at 28×28 then take 7.8 ms instead of 14.
 """
 

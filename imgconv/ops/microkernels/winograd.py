@@ -172,6 +172,21 @@ def _note(lanes: int) -> Helper:
     return Helper(note)
 
 
+def _reader(lanes: int) -> Helper:
+    """A helper (row, at, mask, around, whole) that reads pixels where the mask holds, or `around`.
+
+    whole: whether it holds everywhere; without AVX a masked load takes one number after the other.
+    """
+    line = simd.Vec(lanes)
+
+    def read(row, at, mask, around, whole):  # type: ignore[no-untyped-def]
+        if whole:
+            return simd.load(line, row, at)
+        return simd.load_masked(line, row, at, mask, around)
+
+    return Helper(read)
+
+
 @functools.cache
 def transform_columns(lanes: int) -> Helper:
     """A helper (columns, pitch, six, near, inside, fill, marks, last): Bᵀ of a row of tiles.
@@ -181,19 +196,20 @@ def transform_columns(lanes: int) -> Helper:
     first four rows, which no other row of tiles has as its first four, of all six where `last`.
     """
     line = simd.Vec(lanes)
-    transform, note = _inputs(line), _note(lanes)
+    transform, note, read = _inputs(line), _note(lanes), _reader(lanes)
 
     def run(columns, pitch, seen, six, near, inside, fill, marks, last):  # type: ignore[no-untyped-def]
         around = simd.splat(line, fill)
         for x in range(0, seen, lanes):
             mask = simd.between(line, near - x, near + inside - x)
             at = x - near
-            a = simd.load_masked(line, six[0], at, mask, around)
-            b = simd.load_masked(line, six[1], at, mask, around)
-            c = simd.load_masked(line, six[2], at, mask, around)
-            d = simd.load_masked(line, six[3], at, mask, around)
-            e = simd.load_masked(line, six[4], at, mask, around)
-            f = simd.load_masked(line, six[5], at, mask, around)
+            whole = at >= 0 and at + lanes <= inside
+            a = read(six[0], at, mask, around, whole)
+            b = read(six[1], at, mask, around, whole)
+            c = read(six[2], at, mask, around, whole)
+            d = read(six[3], at, mask, around, whole)
+            e = read(six[4], at, mask, around, whole)
+            f = read(six[5], at, mask, around, whole)
             note(marks, x, a)
             note(marks, pitch + x, b)
             note(marks, 2 * pitch + x, c)

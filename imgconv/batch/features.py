@@ -5,11 +5,12 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgconv.batch.naming import Template, below, component, parent_of, split_source, unique
+from imgconv.batch.network_provenance import NetworkProvenance
 from imgconv.batch.network_settings import NetSettings
 from imgconv.batch.origin import Origin, taken
 from imgconv.batch.plan import Claims, check_against_input
@@ -38,14 +39,6 @@ FIELDS = ("stem", "parent", "index", "frame", "layer", "map")
 _BYTES = 4  # of a float32
 
 
-class Draft(Protocol):
-    """Makes the record of a layer's map, of a layer (no number), or of all (no layer either)."""
-
-    def record(
-        self, origin: Origin, frame: int, form: Format, layer: str | None, number: str | None
-    ) -> dict[str, Any]: ...
-
-
 Note = Callable[[str | None, str | None], dict[str, Any] | None]
 
 
@@ -55,8 +48,8 @@ class Request:
 
     values: names of the network's values. made: the output format: a picture a map (a layer with
     `sheet`), one array (C, H, W) a layer, or one archive an image. weights: what they are, for
-    people. only_report: of the page and the maps only the page. draft: makes the records of
-    outputs.
+    people. only_report: of the page and the maps only the page. provenance: makes the records
+    of outputs.
     """
 
     network: Network
@@ -66,7 +59,7 @@ class Request:
     settings: NetSettings
     sheet: Layout | None = None
     only_report: bool = False
-    draft: "Draft | None" = None
+    provenance: NetworkProvenance | None = None
 
     @property
     def scale(self) -> str:
@@ -235,7 +228,11 @@ class Features:
 
     def _origin(self, source: str, data: Any) -> Origin | None:
         """What the records say of the input, if there are any."""
-        if self.request.draft is None or not self.request.made.note or self.request.only_report:
+        if (
+            self.request.provenance is None
+            or not self.request.made.note
+            or self.request.only_report
+        ):
             return None
         return Origin(source, data if isinstance(data, bytes) else None)
 
@@ -244,9 +241,9 @@ class Features:
         request = self.request
 
         def note(layer: str | None, number: str | None) -> dict[str, Any] | None:
-            if origin is None or request.draft is None:
+            if origin is None or request.provenance is None:
                 return None
-            return request.draft.record(origin, frame, request.made, layer, number)
+            return request.provenance.record(origin, frame, request.made, layer, number)
 
         return note
 
@@ -345,7 +342,7 @@ class Features:
             ))  # fmt: skip
 
     def _wants(self, layer: str | None, number: str | None) -> bool:
-        """Whether an output is to be made, named as `Draft.record` names it."""
+        """Whether an output is to be made, named as `NetworkProvenance.record` names it."""
         return True
 
     def _save(self, path: str, pieces: Any) -> None:

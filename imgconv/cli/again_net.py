@@ -4,11 +4,11 @@ from typing import Any
 
 from imgconv.bank import kernel_without_files
 from imgconv.batch.features import Features, Request
+from imgconv.batch.network_provenance import NetworkProvenance
 from imgconv.batch.network_settings import NetSettings
 from imgconv.batch.origin import Origin
 from imgconv.batch.record import ITS_OWN, Named, Record
 from imgconv.cli.again import parameters
-from imgconv.cli.net_record import NetDraft
 from imgconv.errors import ImageError, UsageError
 from imgconv.images.digest import sha256_of
 from imgconv.images.publish import joined, publish
@@ -35,8 +35,8 @@ def features_again(record: Record, given: dict[str, Any], origin: Origin) -> "Fe
         _check_file(path, record.weights, "--weights")
     found, source = with_weights(found, path, settings.weights.seed)
     known, patterns = record.weights, values["patterns"]
-    draft = NetDraft(settings, patterns, named, (lambda: known) if known else None)
-    request = request_of(found, source, draft, settings, patterns)
+    provenance = NetworkProvenance(settings, patterns, named, (lambda: known) if known else None)
+    request = request_of(found, source, provenance, settings, patterns)
     if record.layer is not None and record.layer not in request.values:
         raise UsageError(f"no layer {record.layer[:40]!r}")
     return FeaturesAgain(request, record, given, origin)

@@ -66,8 +66,8 @@ def request_of(
     inputs: tuple[str, ...], loaded: "tuple[Kernel, ...]", settings: "Settings"
 ) -> "Request":
     """What the options ask for with kernels that are loaded. Raises UsageError."""
-    from imgconv.batch.draft import Draft
     from imgconv.batch.filtering import Recipe
+    from imgconv.batch.provenance import Provenance
     from imgconv.cli.files import layout_of
     from imgconv.cli.outputs import Request
     from imgconv.errors import UsageError
@@ -90,7 +90,7 @@ def request_of(
         settings.show.colormap,
         layout_of(settings.show),
     )  # fmt: skip
-    return Request(inputs, recipe, settings, Draft("apply", settings, loaded))
+    return Request(inputs, recipe, settings, Provenance("apply", settings, loaded))
 
 
 def _teller() -> "Callable[[ConvProblem, Sequence[Candidate]], None]":

@@ -15,7 +15,7 @@ from imgconv.cli.options import options_of
 
 if TYPE_CHECKING:
     from imgconv.batch.features import Request
-    from imgconv.cli.net_record import NetDraft
+    from imgconv.batch.network_provenance import NetworkProvenance
     from imgconv.networks.architectures import Network
     from imgconv.shapes import Pair
 
@@ -130,20 +130,20 @@ def features(
     Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
     """
     from imgconv.batch.features import Features
-    from imgconv.cli.net_record import draft_of
+    from imgconv.batch.network_provenance import provenance_of
     from imgconv.cli.net_run import run_features
 
     found, source = options.ready(network, settings)
-    draft = None
+    provenance = None
     if not settings.write.no_metadata:
-        draft = draft_of(network, source, settings, patterns)
+        provenance = provenance_of(network, source, settings, patterns)
     only_report = options.only_report(settings.maps)
-    request = request_of(found, source, draft, settings, patterns, only_report)
+    request = request_of(found, source, provenance, settings, patterns, only_report)
     return run_features(Features(request), inputs, settings.batch)
 
 
 def request_of(
-    network: "Network", source: str, draft: "NetDraft | None", settings: NetSettings,
+    network: "Network", source: str, provenance: "NetworkProvenance | None", settings: NetSettings,
     patterns: tuple[str, ...], only_report: bool = False,
 ) -> "Request":  # fmt: skip
     """What the options ask of a network with its weights, which source names. Raises UsageError."""
@@ -152,7 +152,7 @@ def request_of(
 
     return Request(
         network, select_values(network.graph, patterns), format_named(settings.maps.format),
-        source, settings, options.layout(settings.maps), only_report, draft,
+        source, settings, options.layout(settings.maps), only_report, provenance,
     )  # fmt: skip
 
 

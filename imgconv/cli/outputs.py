@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgconv.batch.carrying import Result, carried
-from imgconv.batch.draft import Draft
 from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.batch.naming import Part
 from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
+from imgconv.batch.provenance import Provenance
 from imgconv.batch.reporting import Reports
 from imgconv.batch.settings import Settings
 from imgconv.cli.boundary import drop_stdout, reason, say
@@ -36,7 +36,7 @@ class Request:
     inputs: tuple[str, ...]
     recipe: Recipe
     settings: Settings
-    draft: Draft
+    provenance: Provenance
 
 
 def level_of(text: str) -> int | str:
@@ -218,7 +218,7 @@ class Outputs:
         one = None
         if not (self.together(source) or recipe.sheet):
             one = next(found for found in recipe.names if found.name == name)
-        return self.request.draft.record(origin, frame, recipe, one, made)
+        return self.request.provenance.record(origin, frame, recipe, one, made)
 
     def _tell_of(self, image: Image | Streamed) -> None:
         """Print what is to be said of an image that was read.

@@ -43,8 +43,8 @@ def request_of(
     inputs: tuple[str, ...], steps: "list[Step]", keep: tuple[str, ...], settings: "Settings"
 ) -> "Request":
     """What the options ask for with steps that are parsed. Raises UsageError."""
-    from imgconv.batch.draft import Draft
     from imgconv.batch.filtering import ChainRecipe
+    from imgconv.batch.provenance import Provenance
     from imgconv.cli.files import layout_of
     from imgconv.cli.outputs import Request
     from imgconv.errors import UsageError
@@ -62,4 +62,4 @@ def request_of(
         colormap=settings.show.colormap, sheet=layout_of(settings.show), steps=tuple(steps),
         kept=tuple(kept),
     )  # fmt: skip
-    return Request(inputs, recipe, settings, Draft("run", settings))
+    return Request(inputs, recipe, settings, Provenance("run", settings))

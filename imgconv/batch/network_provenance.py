@@ -35,7 +35,7 @@ def named_network(text: str) -> Named:
 
 
 @dataclass(eq=False, repr=False)
-class NetDraft:
+class NetworkProvenance:
     """What the records of all outputs of one `net features` share.
 
     weights: their name and digest, made when they are first asked for; None where none are loaded.
@@ -60,12 +60,14 @@ class NetDraft:
         ).as_dict(form.note)  # fmt: skip
 
 
-def draft_of(
+def provenance_of(
     network: str, source: str, settings: NetSettings, patterns: tuple[str, ...]
-) -> NetDraft:
-    """The draft of a command; source: what `with_weights` says of the weights."""
+) -> NetworkProvenance:
+    """What the outputs of a command record; source: what `with_weights` says of the weights."""
     if source == ITS_OWN or settings.weights.seed is not None:
-        return NetDraft(settings, patterns, named_network(network))
+        return NetworkProvenance(settings, patterns, named_network(network))
     origin = Origin(source)  # beside the work on the first image
     name = ITS_OWN if settings.weights.weights is None else origin.name
-    return NetDraft(settings, patterns, named_network(network), lambda: Named(name, origin.digest))
+    return NetworkProvenance(
+        settings, patterns, named_network(network), lambda: Named(name, origin.digest)
+    )

@@ -12,7 +12,7 @@ from imgconv.images.formats import Format
 
 
 @dataclass(eq=False, repr=False)
-class Draft:
+class Provenance:
     """A command and its options; `record` makes an output's record.
 
     kernels: as they were loaded, before the options that change them, in the recipe's order.

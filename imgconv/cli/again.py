@@ -12,6 +12,7 @@ from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.batch.record import Record, option_words
+from imgconv.batch.repeat_settings import RepeatSettings
 from imgconv.batch.settings import Settings
 from imgconv.cli.files import checked
 from imgconv.cli.outputs import Request
@@ -27,32 +28,28 @@ from imgconv.images.writing import Record as Facts
 
 
 def parameters(
-    command: click.Command, record: Record, given: dict[str, Any], *words: str
+    command: click.Command, record: Record, settings: RepeatSettings, *words: str
 ) -> dict[str, Any]:
-    """A command's parameters as its command line of the record makes them, with ours.
-
-    Quiet: what there was to say of the maps was said when they were first made.
-    """
+    """A command's parameters as its command line of the record makes them, with ours."""
     line = [*option_words(record.options), "--", *words]  # a chain is none, whatever its text
     with command.make_context(record.command, line) as context:
-        ours = {"max_pixels": given["max_pixels"], "overwrite": given["overwrite"], "quiet": True}
-        return context.params | ours
+        return context.params | settings.ours()
 
 
-def maps_again(record: Record, given: dict[str, Any], origin: Origin) -> "MapAgain":
+def maps_again(record: Record, result: str, settings: RepeatSettings, origin: Origin) -> "MapAgain":
     """The work of `apply` or `run`."""
     made = FORMATS[record.options["format"]]
     if record.command == "apply":
         from imgconv.cli import apply
 
-        values = parameters(apply.apply, record, given)
+        values = parameters(apply.apply, record, settings)
         kernels = tuple(map(kernel_without_files, values["kernels"]))
         request = apply.request_of((), kernels, Settings.of(values))
     else:
         from imgconv.cli import run
         from imgconv.networks.chain import parse_chain
 
-        values = parameters(run.run, record, given, record.chain or "")
+        values = parameters(run.run, record, settings, record.chain or "")
         steps = parse_chain(values["chain"], kernel_without_files)
         request = run.request_of((), steps, values["keep"], Settings.of(values))
     # An earlier version recorded labels as they were.
@@ -61,8 +58,8 @@ def maps_again(record: Record, given: dict[str, Any], origin: Origin) -> "MapAga
     checked(request)
     if not names_of(request.recipe):
         raise UsageError(f"no map {record.map!r}")
-    again = MapAgain(request, given["output"], made, record.map is None, origin)
-    again.ome = given["result"].lower().endswith((".ome.tif", ".ome.tiff"))
+    again = MapAgain(request, settings.again.output, made, record.map is None, origin)
+    again.ome = result.lower().endswith((".ome.tif", ".ome.tiff"))
     return again
 
 

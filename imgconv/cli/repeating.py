@@ -13,9 +13,10 @@ from imgconv import __version__
 from imgconv.batch.origin import Origin, taken
 from imgconv.batch.plan import check_against_input, names_folder
 from imgconv.batch.record import Record, parse
+from imgconv.batch.repeat_settings import RepeatSettings
 from imgconv.batch.runner import shares
-from imgconv.cli.again import maps_again
-from imgconv.cli.again_net import features_again
+from imgconv.cli.again import MapAgain, maps_again
+from imgconv.cli.again_net import FeaturesAgain, features_again
 from imgconv.cli.boundary import printable, say
 from imgconv.cli.outputs import check_terminal, to_stdout
 from imgconv.errors import ImageError, UsageError
@@ -25,59 +26,62 @@ from imgconv.images.sameness import Sameness, compared
 from imgconv.images.source import is_zarr, read_stdin
 
 
-def repeat_result(result: str, given: dict[str, Any]) -> int:
+def repeat_result(result: str, settings: RepeatSettings) -> int:
     """Do what the options say; return the exit code. Raises ImageError, UsageError."""
     record = parse(read_note(result), result)
-    if given["show"]:
-        _show(record, given)
+    if settings.again.show:
+        _show(record, settings)
         return 0
-    target = given["output"]
-    _check_target(target, result, record, given)
-    if record.imgconv != __version__ and not given["quiet"]:
+    target = settings.again.output
+    _check_target(target, result, record, settings)
+    if record.imgconv != __version__ and not settings.batch.quiet:
         say(f"imgconv: {result}: made by imgconv {record.imgconv}, this is {__version__}")
-    shares(None, given["threads"], 1)
-    source, data, origin = _found(record, result, given)
+    shares(None, settings.batch.threads, 1)
+    source, data, origin = _found(record, result, settings)
     if target not in (None, "-"):
         check_against_input(target, source, False)
     with blamed(result):
-        work = work_of(record, {**given, "result": result}, origin)
+        work = work_of(record, result, settings, origin)
     content = work(source, data)
     if target == "-":
         to_stdout([content])
-    if target is not None and not given["check"]:
+    if target is not None and not settings.again.check:
         return 0
     same = compared(result, content if target in (None, "-") else target)
-    _tell(result, source, same, target, given)
+    _tell(result, source, same, target, settings)
     return 0 if same.pixels else 1
 
 
-def work_of(record: Record, given: dict[str, Any], origin: Origin) -> Any:
+def work_of(
+    record: Record, result: str, settings: RepeatSettings, origin: Origin
+) -> "FeaturesAgain | MapAgain":
     """What makes the output: called with the input's name and its bytes or path, returns bytes.
 
-    given: the options of `repeat`. Raises UsageError, and click's own, for what the record asks
+    result: the output's name. Raises UsageError, and click's own, for what the record asks
     for wrongly.
     """
-    again = features_again if record.command == "net features" else maps_again
-    return again(record, given, origin)
+    if record.command == "net features":
+        return features_again(record, settings, origin)
+    return maps_again(record, result, settings, origin)
 
 
-def _show(record: Record, given: dict[str, Any]) -> None:
-    words = record.words(given["source"] or record.input.name)
-    if given["as_json"]:
+def _show(record: Record, settings: RepeatSettings) -> None:
+    words = record.words(settings.again.source or record.input.name)
+    if settings.batch.as_json:
         click.echo(json.dumps({"command": words, **record.as_dict()}))
     else:
         click.echo(printable(shlex.join(words)))
 
 
 def _check_target(
-    target: str | None, result: str, record: Record, given: dict[str, Any]
+    target: str | None, result: str, record: Record, settings: RepeatSettings
 ) -> None:  # fmt: skip
     if target is None:
         if is_zarr(result):
             raise UsageError(f"{result}: a Zarr image is a folder, expected -o with a path")
         return
     if target == "-":
-        if given["as_json"]:
+        if settings.batch.as_json:
             raise UsageError("--json and image data both on standard output, expected one of them")
         check_terminal(FORMATS[record.options["format"]])
         return
@@ -90,7 +94,7 @@ def _check_target(
         raise UsageError(f"-o {target}: the result is {wanted}, expected a name of that format")
 
 
-def _found(record: Record, result: str, given: dict[str, Any]) -> tuple[str, Any, Origin]:
+def _found(record: Record, result: str, settings: RepeatSettings) -> tuple[str, Any, Origin]:
     """The input's path, what to read it from, and what is recorded of it.
 
     Raises ImageError where it is not there or has other bytes than were recorded.
@@ -98,7 +102,7 @@ def _found(record: Record, result: str, given: dict[str, Any]) -> tuple[str, Any
     wanted, name = record.input.sha256, record.input.name
     if wanted is None:
         return name, name, Origin(name)
-    explicit = given["source"]
+    explicit = settings.again.source
     if explicit is None:
         folders = dict.fromkeys((os.path.dirname(result), ""))
         places = [os.path.join(folder, name) for folder in folders]
@@ -111,7 +115,7 @@ def _found(record: Record, result: str, given: dict[str, Any]) -> tuple[str, Any
     else:
         places = [explicit]
     for path in places:
-        data = taken(path, given["max_pixels"], read_stdin)
+        data = taken(path, settings.read.max_pixels, read_stdin)
         got = Origin(path, data if isinstance(data, bytes) else None).digest
         if got == wanted:
             return path, data, Origin(name, known=wanted)
@@ -132,9 +136,9 @@ def blamed(result: str) -> Iterator[None]:
 
 
 def _tell(
-    result: str, source: str, same: Sameness, target: str | None, given: dict[str, Any]
+    result: str, source: str, same: Sameness, target: str | None, settings: RepeatSettings
 ) -> None:  # fmt: skip
-    if given["as_json"]:
+    if settings.batch.as_json:
         facts = {"result": result, "input": source, "output": target, **same.as_dict()}
         click.echo(json.dumps({k: printable(v) if isinstance(v, str) else v
                                for k, v in facts.items()}))  # fmt: skip
@@ -142,5 +146,5 @@ def _tell(
     line = f"{printable(result)}: {same.words} from {printable(source)}"
     if target == "-":
         say(line)
-    elif not given["quiet"]:
+    elif not settings.batch.quiet:
         click.echo(line)

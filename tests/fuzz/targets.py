@@ -174,13 +174,14 @@ def record(data: bytes) -> None:
     """The record in an output, as far as the work that it asks for; nothing of it is run."""
     from imgconv.batch.origin import Origin
     from imgconv.batch.record import parse
+    from imgconv.batch.repeat_settings import RepeatSettings
+    from imgconv.batch.settings import ReadSettings
     from imgconv.cli.repeating import blamed, work_of
 
     found = parse(data.decode("utf-8", "surrogateescape"), "fuzz")
     assert found.words("image.png")[0] == "imgconv"
     if found.network:
         return  # whose weights would be drawn: seconds for VGG
-    given = dict.fromkeys(("output", "overwrite", "weights", "network"))
-    given |= {"max_pixels": MAX_PIXELS, "result": "fuzz"}
+    settings = RepeatSettings(read=ReadSettings(max_pixels=MAX_PIXELS))
     with blamed("fuzz"):
-        work_of(found, given, Origin("image.png", known="0" * 64))
+        work_of(found, "fuzz", settings, Origin("image.png", known="0" * 64))

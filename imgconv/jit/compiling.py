@@ -61,7 +61,7 @@ def compile_ir(
 
     signature: its arguments' types. disjoint: whether no two pointers reach the same element.
     """
-    arguments = [type_of(word) for word in signature.split()]
+    arguments = [_apart(type_of(word)) for word in signature.split()]
     # contract allows fused multiply-add and nothing that assumes NaN or Inf away.
     options = {"error_model": "numpy", "fastmath": {"contract"}}
     inlined: dict[int, Any] = {}
@@ -100,6 +100,16 @@ def compile_ir(
     with global_compiler_lock, _uncollected():
         wanted = rebuild(body), (tuple(arguments), nb.void), _pipeline(disjoint), options
         return _stopped_at_ir(*wanted) if _STOPS_AT_IR else _by_cfunc(*wanted)
+
+
+def _apart(kind: Any) -> Any:
+    """A record's type whose fields are arguments of their own wherever they are passed.
+
+    Numba makes an array of a record of equal fields, which 64-bit ARM passes whole: all of it on
+    the stack where not all of it fits in registers. Those who call pass fields.
+    """
+    same = isinstance(kind, nb.NamedUniTuple)
+    return nb.NamedTuple(kind.types, kind.instance_class) if same else kind
 
 
 def _by_cfunc(body: Any, types_: Any, pipeline: Any, options: Any) -> tuple[str, str]:

@@ -43,24 +43,23 @@ from imgconv.ops.microkernels import copy as copying
 from imgconv.ops.microkernels import gemm
 
 
-def _finisher(lanes: int) -> Helper:
-    """A helper that stores those sums that belong to pixels.
+@loop
+def finish_runs(lanes: int) -> Built:
+    """Store those sums that belong to pixels.
 
     `sums` are the panels', `out` is the first map's output. Each map is written from end to end:
     writing panel by panel would touch a page a map, again and again.
     """
     copy = copying.copy(lanes)
 
-    def finish(out, out_map, sums, maps, runs, count):  # type: ignore[no-untyped-def]
+    def body(out, out_map, sums, maps, runs, count):  # type: ignore[no-untyped-def]
         for m in range(maps):
             for number in range(count):
                 run = runs[number]
-                copy(
-                    out, m * out_map + run.place, sums,
-                    run.panel * maps + m * run.width + run.column, run.length,
-                )  # fmt: skip
+                first = run.panel * maps + m * run.width + run.column
+                copy(simd.at(out, m * out_map + run.place), simd.at(sums, first), run.length)
 
-    return Helper(finish)
+    return "disjoint f32* i64 f32* i64 GemmRun* i64", body
 
 
 class Cut(NamedTuple):
@@ -224,7 +223,7 @@ def product_rows(lanes: int, heights: gemm.Heights, activation: str, more: bool)
     cutter, list_runs = _cutter(lanes, len(heights)), _lister(lanes)
     fill = gemm_tile.filler(lanes)
     multiply = _multiplier(lanes, heights, activation, more)
-    finish, join = _finisher(lanes), _joiner(activation)
+    finish, join = finish_runs.part(lanes), _joiner(activation)
 
     def body(arrays, tables, units, geometry, scratch, task):  # type: ignore[no-untyped-def]
         top, out_map, joined = task.top, geometry.out_map, geometry.joined

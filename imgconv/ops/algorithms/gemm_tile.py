@@ -3,7 +3,7 @@
 import numpy as np
 
 from imgconv.jit import simd
-from imgconv.jit.loop import Helper
+from imgconv.jit.loop import Built, Helper, loop
 from imgconv.ops.algorithms.tiles import even_rows, fill_row
 from imgconv.ops.microkernels import copy as copying
 
@@ -39,17 +39,29 @@ def filler(lanes: int) -> Helper:
 
 def _rest(lanes: int) -> Helper:
     """A helper that copies the columns of a 1×1's source that no whole panel covers."""
-    copy = copying.copy(lanes)
+    fill_rows = copying.fill_rows(lanes)
 
     def fill(tile, source, tables, geometry, cut, count):  # type: ignore[no-untyped-def]
-        columns = cut.columns - cut.left
+        beyond = cut.vectors * lanes - cut.columns
+        run = copying.Rows(0, 0, 1, 0, cut.columns - cut.left, beyond, 1, 0)
         for k in range(count):
-            at = k * geometry.plane
-            copy(tile, at, source, tables.offsets[geometry.block + k] + cut.left, columns)
-            for i in range(at + columns, at + cut.vectors * lanes - cut.left):
-                tile[i] = geometry.fill
+            first = tables.offsets[geometry.block + k] + cut.left
+            plane = simd.at(tile, k * geometry.plane)
+            fill_rows(plane, simd.at(source, first), run, geometry.fill)
 
     return Helper(fill)
+
+
+@loop
+def copied_planes(lanes: int) -> Built:
+    """tile[k·plane + i] = source[channels[first + k] + i] for k < count, i < length."""
+    copy = copying.copy(lanes)
+
+    def body(tile, plane, source, channels, first, count, length):  # type: ignore[no-untyped-def]
+        for k in range(count):
+            copy(simd.at(tile, k * plane), simd.at(source, channels[first + k]), length)
+
+    return "disjoint f32* i64 f32* i64* i64 i64 i64", body
 
 
 def _planes(lanes: int) -> Helper:
@@ -57,7 +69,7 @@ def _planes(lanes: int) -> Helper:
 
     tail: the first of the columns to be filled beyond the pixels, or −1.
     """
-    copy = copying.copy(lanes)
+    copy_planes = copied_planes.part(lanes)
     fill_plane = _plane(lanes)
 
     def fill(  # type: ignore[no-untyped-def]
@@ -76,11 +88,8 @@ def _planes(lanes: int) -> Helper:
                 for i in range(lanes if tail >= 0 else 0):
                     plane[tail + i] = geometry.fill
                 if level:
-                    copy(
-                        plane, 0, source, origin + line * geometry.row_stride, rows * geometry.pitch
-                    )
                     continue
-                beyond = np.int64(0)
+                beyond = 0
                 if c + copying.AHEAD < geometry.channels and (
                     number == 0 or tables.phases[number - 1].down != phase.down
                 ):
@@ -88,6 +97,11 @@ def _planes(lanes: int) -> Helper:
                 fill_plane(
                     plane, source, origin, tables, phase, geometry, top, rows, beyond
                 )  # fmt: skip
+        if level:
+            copy_planes(
+                tile, geometry.plane, simd.at(source, start + line * geometry.row_stride),
+                tables.channels, first, count, rows * geometry.pitch,
+            )  # fmt: skip
 
     return Helper(fill)
 
@@ -104,12 +118,12 @@ def _plane(lanes: int) -> Helper:
         )
         if upper < lower:
             above = tables.row_map[top + phase.down + upper * step]
-            first = phase.across + before * geometry.step - geometry.near
-            fill_rows(
-                plane, upper * pitch, pitch, source, origin + above * apart + first, apart * step,
-                lower - upper, before, inside, geometry.own - before - inside, geometry.step,
-                beyond, geometry.fill,
+            first = origin + above * apart + phase.across + before * geometry.step - geometry.near
+            taken = copying.Rows(
+                pitch, apart * step, lower - upper, before, inside,
+                geometry.own - before - inside, geometry.step, beyond,
             )  # fmt: skip
+            fill_rows(simd.at(plane, upper * pitch), simd.at(source, first), taken, geometry.fill)
         for side in range(2):
             for j in range(lower if side else 0, rows if side else upper):
                 padded = top + phase.down + j * step

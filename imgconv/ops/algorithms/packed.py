@@ -40,14 +40,14 @@ def _filler(lanes: int) -> Helper:
             plane = simd.at(tile, (c - first) * geometry.plane)
             origin = start + tables.channels[c]
             if upper < lower:
-                beyond = np.int64(0)
+                beyond = 0
                 if c + copy.AHEAD < geometry.channels:
                     beyond = tables.channels[c + copy.AHEAD] - tables.channels[c]
-                fill_rows(
-                    plane, upper * pitch, pitch, source,
-                    origin + tables.row_map[top + upper] * apart, apart, lower - upper, near,
-                    inside, pitch - near - inside, 1, beyond, geometry.fill,
-                )  # fmt: skip
+                taken = copy.Rows(
+                    pitch, apart, lower - upper, near, inside, pitch - near - inside, 1, beyond
+                )
+                above = simd.at(source, origin + tables.row_map[top + upper] * apart)
+                fill_rows(simd.at(plane, upper * pitch), above, taken, geometry.fill)
             for side in range(2):
                 for j in range(lower if side else 0, rows if side else upper):
                     line = tables.row_map[top + j]

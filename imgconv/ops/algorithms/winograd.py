@@ -174,7 +174,7 @@ def _outputs(lanes: int, most: int, activation: str) -> Helper:
         for y in range(top, bottom):
             for r in range(min(SIDE, geometry.out_height - SIDE * y)):
                 line = r * apart + SIDE * (y - top) * across
-                copy(out, (SIDE * y + r) * width, lines, line, width)
+                copy(simd.at(out, (SIDE * y + r) * width), simd.at(lines, line), width)
 
     return Helper(write)
 

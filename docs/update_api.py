@@ -26,13 +26,13 @@ def entry(name: str) -> str:
     value = getattr(imgconv, name)
     lines = [f"## {name}", ""]
     if inspect.isfunction(value):
-        lines += ["```python", _signature(name, value), "```", ""]
+        lines += ["```text", _signature(name, value), "```", ""]
     lines += _markdown(inspect.getdoc(value) or "")
     for method in ("features", "predict", "effective_weights"):
         if inspect.isclass(value) and method in vars(value):
             found = getattr(value, method)
             lines += ["", f"### {name}.{method}", ""]
-            lines += ["```python", _signature(method, found), "```", ""]
+            lines += ["```text", _signature(method, found), "```", ""]
             lines += _markdown(inspect.getdoc(found) or "")
     return "\n".join([*lines, ""])
 

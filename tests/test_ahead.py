@@ -24,6 +24,7 @@ from imgconv.images.writing import encode_rows, writing_loops
 from imgconv.jit import ahead
 from imgconv.jit.loop import Loop, Wanted
 from imgconv.ops.algorithms import problem, select
+from imgconv.ops.algorithms.transform import transform
 from imgconv.ops.microkernels import png_rows
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
@@ -160,4 +161,6 @@ def test_rows_tell_every_loop_that_they_call(
 
     monkeypatch.setattr(Loop, "__call__", noted)
     list(encode_rows(maps[0], format_))
-    assert called == told
+    # A part is called only while the loop that it belongs to is compiled.
+    assert called <= told
+    assert {wanted.loop for wanted in told - called} <= {transform}

@@ -63,13 +63,14 @@ def _slide(whole: str) -> Helper:
                 columns[at + i] += fill - gone
         for side in range(2):
             for c in range(end if side else 0, seen if side else first):
-                column = col_map[x + c] * pixel
+                column = col_map[x + c]
+                place = column * pixel  # below 0 where columns are read backwards
                 for e in range(run):
                     enters, leaves = fill, gone
                     if new >= 0 and column >= 0:
-                        enters = number(source[here + column + e])
+                        enters = number(source[here + place + e])
                     if old >= 0 and column >= 0:
-                        leaves = number(source[there + column + e])
+                        leaves = number(source[there + place + e])
                     columns[c * run + e] += enters - leaves
 
     return Helper(slide)

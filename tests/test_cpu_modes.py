@@ -39,7 +39,9 @@ MODULES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("mode", "lanes"), [("avx2", 8), ("sse", 4)])
+@pytest.mark.parametrize(
+    ("mode", "lanes"), [pytest.param("avx2", 8, marks=pytest.mark.slow), ("sse", 4)]
+)
 def test_operations_agree_with_the_reference_on_shorter_vectors(mode, lanes):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env={**os.environ, "IMGCONV_CPU": mode},

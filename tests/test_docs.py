@@ -47,7 +47,9 @@ def test_every_page_is_reached_from_the_readme():
 def blocks(path):
     for number, match in enumerate(BLOCK.finditer(path.read_text())):
         if "# not run:" not in match[2]:
-            yield pytest.param(match[1], match[2], id=f"{path.stem}-{number}")
+            # Compiling every loop takes a minute.
+            marks = [pytest.mark.slow] if "imgconv warmup" in match[2] else []
+            yield pytest.param(match[1], match[2], id=f"{path.stem}-{number}", marks=marks)
 
 
 EXAMPLES = [example for path in (ROOT / "README.md", *PAGES) for example in blocks(path)]

@@ -191,7 +191,7 @@ def test_threads_tiles_and_batch_do_not_change_a_bit(name, monkeypatch):
         plans.store.clear()
 
 
-@pytest.mark.parametrize("registers", [(8, 16), (4, 16)])
+@pytest.mark.parametrize("registers", [(8, 16), pytest.param((4, 16), marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name",
     [

@@ -218,7 +218,9 @@ def peak_of(arguments, names, cwd):
     return code, peak, result.stdout
 
 
-@pytest.mark.parametrize(("end", "count"), [(b"\n", 100_000), (b"\0", 2_000)])
+@pytest.mark.parametrize(
+    ("end", "count"), [pytest.param(b"\n", 100_000, marks=pytest.mark.slow), (b"\0", 2_000)]
+)
 def test_row_21_a_hundred_thousand_names_take_bounded_memory(photo, end, count):
     """Names of 400 bytes and more: 100,000 kept in memory would be 98 MB, on disk 4 are taken."""
     deep = os.path.join("d" * 200, "e" * 200)

@@ -1,9 +1,11 @@
 """From a loop's Python to LLVM IR by Numba: imported only where the store misses a loop.
 
 Numba is asked by what it documents: `cfunc`, `njit`, `intrinsic`, a compiler pipeline of one's
-own. One shortcut is private to it: that `CFunc._compile_uncached` returns the code library
-before it makes machine code (`_stopped_at_ir`; Numba 0.61 to 0.68 have it). Without, a first run
-takes an eighth longer, by `_by_cfunc`, and the results are the same.
+own. Two shortcuts build on names that are private to it; Numba 0.61 to 0.68 have them, and without
+them the results are the same. `CFunc._compile_uncached` returns the code library before it makes
+machine code (`_stopped_at_ir`): a first run takes an eighth less than by `_by_cfunc`. The pass that
+merges helpers is told not to copy them (`_MergeHelpers`): a matrix product compiles in half the
+time.
 """
 
 import contextlib
@@ -19,7 +21,9 @@ from numba.core.ccallback import CFunc
 from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import PassManager
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
+from numba.core.untyped_passes import InlineInlinables
 from numba.extending import intrinsic
 
 from imgconv.jit import (
@@ -189,8 +193,64 @@ def _fields(context: Any, builder: Any, value: Any, given: Any, wanted: Any) -> 
     ]
 
 
+class _Merger(InlineWorker):  # type: ignore[misc]
+    """Merges a helper into its caller without copies of it.
+
+    Numba copies a callee twice, to keep what its own caller may still need: half of a compilation
+    of helpers that call helpers. Here it was made for this one call.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._compiler_pipeline = lambda state: _managed(
+            DefaultPassBuilder.define_untyped_pipeline(state)
+        )
+
+    def inline_function(
+        self, caller_ir: Any, block: Any, i: int, function: Any, arg_typs: Any = None
+    ) -> Any:
+        callee = self.run_untyped_passes(function)
+        blocks = list(callee.blocks.values())
+        for own in blocks:
+            own.__deepcopy__ = lambda memo, own=own: own
+        try:
+            return self.inline_ir(
+                caller_ir, block, i, callee, function.__code__.co_freevars, arg_typs=arg_typs
+            )
+        finally:
+            for own in blocks:
+                del own.__deepcopy__
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _MergeHelpers(InlineInlinables):  # type: ignore[misc]
+    """Numba's pass that merges helpers into a loop, by a worker of ours."""
+
+    _name = "merge_helpers"
+
+    def _do_work(
+        self, state: Any, work_list: Any, block: Any, i: int, expr: Any, inline_worker: Any
+    ) -> Any:
+        worker = _Merger(
+            state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags,
+            callee_ir_validator,
+        )  # fmt: skip
+        return super()._do_work(state, work_list, block, i, expr, worker)
+
+
+def _managed(usual: Any) -> PassManager:
+    """Numba's passes without those that find nothing in a loop, and with our merging."""
+    manager = PassManager("loop")
+    for kind, description in usual.passes:
+        if kind.__name__ not in _IDLE:
+            manager.passes.append(
+                (_MergeHelpers if kind is InlineInlinables else kind, description)
+            )
+    return manager
+
+
 def _pipeline(disjoint: bool) -> Any:
-    """Numba's compiler without passes that find nothing in a loop: 7% of its compilation.
+    """Numba's compiler with passes for loops.
 
     disjoint: whether each pointer argument is marked `noalias`.
     """
@@ -198,9 +258,7 @@ def _pipeline(disjoint: bool) -> Any:
     class Pipeline(CompilerBase):  # type: ignore[misc]
         def define_pipelines(self) -> list[Any]:
             self.state.flags.noalias = disjoint
-            passes = DefaultPassBuilder.define_nopython_pipeline(self.state).passes
-            manager = PassManager("loop")
-            manager.passes.extend(one for one in passes if one[0].__name__ not in _IDLE)
+            manager = _managed(DefaultPassBuilder.define_nopython_pipeline(self.state))
             manager.finalize()
             return [manager]
 

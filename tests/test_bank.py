@@ -295,3 +295,13 @@ def test_a_filter_of_a_bank_has_the_name_of_its_label():
     ]
     with pytest.raises(KernelError, match="no preset"):
         bank.get_kernel("kirsch-up")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1" + "e" * 200_000, "k[" + " " * 200_000, "np.array([[1]]" + " " * 200_000 + "x",
+     "[1] / 1" + "e" * 200_000 + "!"],
+)  # fmt: skip
+def test_no_text_takes_minutes_to_refuse(text):
+    with pytest.raises(KernelError):
+        bank.parse_kernel_text(text)

@@ -18,13 +18,15 @@ from imgconv.errors import KernelError
 
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
 _MOST_NESTED = 4
-_NUMBER = r"[-+]?[\d.][\w.]*(?:[eE][-+]?\d+)?(?:/[-+]?[\d.][\w.]*)?"
+# Possessive throughout (`*+`): what has matched is not tried again in parts, for minutes.
+_DIGITS = r"[-+]?[\d.](?:[eE][-+]\d|[\w.])*+"
+_NUMBER = rf"{_DIGITS}(?:/{_DIGITS})?+"
 # `k = `, `const float k[3][3] = `, `kernel: np.ndarray = `
-_DECLARED = re.compile(r"\s*[A-Za-z_][\w\s*:.]*((?:\[\s*\d*\s*\]\s*)*)=\s*")
-_FACTOR = re.compile(rf"\s*(?:\(\s*({_NUMBER})\s*\)|({_NUMBER}))\s*\*\s*")
-_CALL = re.compile(r"\s*[A-Za-z_][\w.]*\s*\((?=\s*[\[({])")
-_END_OF_CALL = re.compile(r"\s*(?:,\s*(?:\w+\s*=\s*)?['\"A-Za-z][\w.:'\"]*\s*)*,?\s*\)")
-_BEHIND = re.compile(rf"\s*(?:([*/])\s*({_NUMBER})|(\.T\b|'))")
+_DECLARED = re.compile(r"\s*+[A-Za-z_][\w\s*:.]*+((?:\[\s*+\d*+\s*+\]\s*+)*+)=\s*+")
+_FACTOR = re.compile(rf"\s*+(?:\(\s*+({_NUMBER})\s*+\)|({_NUMBER}))\s*+\*\s*+")
+_CALL = re.compile(r"\s*+[A-Za-z_][\w.]*+\s*+\((?=\s*+[\[({])")
+_END_OF_CALL = re.compile(r"\s*+(?:,\s*+(?:\w++\s*+=\s*+)?['\"A-Za-z][\w.:'\"]*+\s*+)*+,?\s*+\)")
+_BEHIND = re.compile(rf"\s*+(?:([*/])\s*+({_NUMBER})|(\.T\b|'))")
 _COMMENT = re.compile(r"(?:#|//|%)[^\n]*|\.\.\.[^\n]*\n")
 _TOKEN = re.compile(r"([\[({])|([\])}])|([,;])|(\n)|[^\S\n]+|([^\s,;\[\](){}]+)")
 

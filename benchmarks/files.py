@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.data import photo, photo_file
 from benchmarks.measure import Case
-from imgconv.images import png
+from imgconv.io import png
 
 SCRIPTS = Path(sys.executable).parent
 VIPS_THREE = """

@@ -145,7 +145,7 @@ def _filter(megapixels: str, gray: bool, weights: Any, source: Any, target: Any)
 
 
 def _gaussian(megapixels: str, gray: bool, sigma: int, source: Any, target: Any) -> Call:
-    from imgconv.bank import get_kernel
+    from imgconv.kernels import get_kernel
     from imgconv.ops.filter import filter_image
 
     pixels = _pixels(megapixels, gray, source)
@@ -173,15 +173,15 @@ def _pool(kind: str, size: int) -> Call:
 
 
 def _decode(suffix: str, megapixels: str, dtype: str) -> Call:
-    from imgconv.images.reading import read_images
+    from imgconv.io.reading import read_images
 
     file = b"".join(map(bytes, _encode(suffix, megapixels, dtype)()))
     return lambda: [image.pixels for image in read_images(file)]
 
 
 def _encode(suffix: str, megapixels: str, dtype: str) -> Call:
-    from imgconv.images.formats import format_named
-    from imgconv.images.writing import encode
+    from imgconv.io.formats import format_named
+    from imgconv.io.writing import encode
 
     pixels, made = _pixels(megapixels, False, np.dtype(dtype)), format_named(suffix)
     return lambda: list(encode(pixels, made))
@@ -231,9 +231,9 @@ def _transposed() -> Call:
 
 def _network(name: str, batch: int) -> Call:
     """A network's third run and those after: the first records calls, the second copies weights."""
-    from imgconv.networks.architectures import get_network
-    from imgconv.networks.fusion import FusedGraph
-    from imgconv.networks.weights import draw_weights
+    from imgconv.nn.fusion import FusedGraph
+    from imgconv.nn.models import get_network
+    from imgconv.nn.weights import draw_weights
 
     network = get_network(name)
     fused = FusedGraph(draw_weights(network.graph, 1))

@@ -51,7 +51,7 @@ def filters(megapixels: str, kernels: Sequence[int] = KERNELS) -> Iterator[Case]
 def gaussians(megapixels: str) -> Iterator[Case]:
     import cv2
 
-    from imgconv.bank import get_kernel
+    from imgconv.kernels import get_kernel
 
     image = photo(megapixels)
     for sigma in (1, 2, 5, 10):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.measure import Case
-from imgconv.networks.architectures import get_network
+from imgconv.nn.models import get_network
 from imgconv.ops.conv import conv2d
 from imgconv.ops.linear import linear
 
@@ -151,8 +151,8 @@ def networks(batches: tuple[int, ...] = (1, 8)) -> Iterator[Case]:
     import torch
 
     from benchmarks.translation import by_torch, onnx_model
-    from imgconv.networks.fusion import FusedGraph
-    from imgconv.networks.weights import draw_weights
+    from imgconv.nn.fusion import FusedGraph
+    from imgconv.nn.weights import draw_weights
 
     for name in NETWORKS:
         network = get_network(name)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.networks.graph import Graph, Node
-from imgconv.networks.layers import (
+from imgconv.nn.graph import Graph, Node
+from imgconv.nn.layers import (
     Activation,
     AdaptiveAvgPool2d,
     Add,

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from imgconv.bank import generators, get_kernel, presets
 from imgconv.batch.filtering import ChainRecipe, Recipe, maps_of
-from imgconv.images.formats import FORMATS
-from imgconv.images.reading import read_images
-from imgconv.images.writing import encode
-from imgconv.networks.chain import Window, parse_chain
+from imgconv.io.formats import FORMATS
+from imgconv.io.reading import read_images
+from imgconv.io.writing import encode
+from imgconv.kernels import generators, get_kernel, presets
+from imgconv.nn.chain import Window, parse_chain
 from imgconv.ops.pool_text import parse_pool
-from imgconv.pictures.colormaps import NAMES, colorize
-from imgconv.pictures.direction import hue
-from imgconv.pictures.kernel_plot import draw as plot
-from imgconv.pictures.layout import Layout
-from imgconv.pictures.sheet import Tile, draw
+from imgconv.viz.colormaps import NAMES, colorize
+from imgconv.viz.direction import hue
+from imgconv.viz.kernel_plot import draw as plot
+from imgconv.viz.layout import Layout
+from imgconv.viz.sheet import Tile, draw
 
 DOCS = Path(__file__).parent
 SIZE = 192

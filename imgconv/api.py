@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.bank.kernel import Kernel
 from imgconv.errors import ImgconvError, UsageError
-from imgconv.images.image import Image
-from imgconv.networks.architectures.base import Network
+from imgconv.io.image import Image
+from imgconv.kernels.kernel import Kernel
+from imgconv.nn.models.base import Network
 from imgconv.ops.activation import activate, softmax
 from imgconv.ops.conv import conv2d
 from imgconv.ops.conv_transpose import conv_transpose2d
@@ -88,7 +88,7 @@ def read(
     >>> imgconv.read("sample:chart").pixels.dtype
     dtype('uint8')
     """
-    from imgconv.images.reading import read_images
+    from imgconv.io.reading import read_images
 
     for image in read_images(source, frame=frame, format=format, max_pixels=max_pixels):
         return image
@@ -127,10 +127,10 @@ def write(
     >>> path = os.path.join(tempfile.mkdtemp(), "edges.png")
     >>> imgconv.write(path, imgconv.apply("sample:chart", "sobel"))
     """
-    from imgconv.images.formats import format_of
-    from imgconv.images.publish import publish
-    from imgconv.images.reading import as_image
-    from imgconv.images.writing import encode
+    from imgconv.io.formats import format_of
+    from imgconv.io.publish import publish
+    from imgconv.io.reading import as_image
+    from imgconv.io.writing import encode
 
     name = os.fspath(path)
     found = as_image(image)
@@ -168,8 +168,8 @@ def kernel(spec: KernelLike) -> Kernel:
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    from imgconv.bank import get_kernel
-    from imgconv.bank.text import from_array
+    from imgconv.kernels import get_kernel
+    from imgconv.kernels.text import from_array
 
     if isinstance(spec, Kernel):
         return spec
@@ -287,10 +287,10 @@ def maps(
     >>> list(imgconv.maps("sample:chart", "kirsch", combine="none"))[:3]
     ['e', 'ne', 'n']
     """
-    from imgconv.bank import transform
     from imgconv.batch.filtering import Recipe, maps_of
     from imgconv.batch.settings import ReadSettings
-    from imgconv.images.reading import as_image
+    from imgconv.io.reading import as_image
+    from imgconv.kernels import transform
     from imgconv.ops.activation import parse_activation
     from imgconv.ops.padding import normalize_mode
     from imgconv.ops.pool_text import parse_pool
@@ -354,7 +354,7 @@ def network(
     >>> {name: maps.shape for name, maps in lenet.features("sample:digit", ["c1"]).items()}
     {'c1': (1, 6, 28, 28)}
     """
-    from imgconv.networks.find import find_network, with_weights
+    from imgconv.nn.find import find_network, with_weights
 
     return with_weights(
         find_network(name, size), None if weights is None else os.fspath(weights), seed

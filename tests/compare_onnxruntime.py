@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from imgconv.networks.architectures import get_network
-from imgconv.networks.fusion import fuse
-from imgconv.networks.layers import BatchNorm2d
-from imgconv.networks.onnx import load_onnx, write_onnx
-from imgconv.networks.weights import draw_weights
+from imgconv.nn.fusion import fuse
+from imgconv.nn.layers import BatchNorm2d
+from imgconv.nn.models import get_network
+from imgconv.nn.onnx import load_onnx, write_onnx
+from imgconv.nn.weights import draw_weights
 
 NETWORKS = (
     "lenet5", "alexnet", "vgg11", "vgg16_bn", "googlenet", "googlenet:form=torchvision",

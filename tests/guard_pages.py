@@ -66,9 +66,9 @@ def loops(guarded):
     """Filter, convolve, pool, encode and decode crops of a photo, every type and size."""
     from skimage import data
 
-    from imgconv.bank import get_kernel
-    from imgconv.images import png
+    from imgconv.io import png
     from imgconv.jit import parallel
+    from imgconv.kernels import get_kernel
     from imgconv.ops.conv import conv2d
     from imgconv.ops.filter import filter_image
     from imgconv.ops.pool import avg_pool2d, max_pool2d

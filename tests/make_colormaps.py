@@ -1,4 +1,4 @@
-"""Make imgconv/pictures/colormaps.csv: 256 colours a map, as hexadecimal sRGB.
+"""Make imgconv/viz/colormaps.csv: 256 colours a map, as hexadecimal sRGB.
 
     pip install matplotlib==3.11.2 && python -m tests.make_colormaps
 
@@ -72,7 +72,7 @@ def main() -> None:
         tables[name] = np.rint(colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8)
     tables["coolwarm"] = coolwarm()
     rows = [",".join(bytes(table[i]).hex() for table in tables.values()) for i in range(256)]
-    path = Path(__file__).parents[1] / "imgconv" / "pictures" / "colormaps.csv"
+    path = Path(__file__).parents[1] / "imgconv" / "viz" / "colormaps.csv"
     path.write_text("\n".join([",".join(tables), *rows]) + "\n")
 
 

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.bank import get_kernel
 from imgconv.batch.filtering import Recipe
 from imgconv.batch.streaming import map_rows
-from imgconv.images import png
-from imgconv.images.formats import FORMATS
-from imgconv.images.streamed import Streamed
-from imgconv.images.writing import encode_rows, writing_loops
+from imgconv.io import png
+from imgconv.io.formats import FORMATS
+from imgconv.io.streamed import Streamed
+from imgconv.io.writing import encode_rows, writing_loops
 from imgconv.jit import ahead
 from imgconv.jit.loop import Loop, Wanted
+from imgconv.kernels import get_kernel
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.algorithms.transform import transform
 from imgconv.ops.microkernels import png_rows

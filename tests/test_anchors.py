@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import ndimage, signal
 
-from imgconv import bank
-from imgconv.bank.literal import parse_literal, spelled
+from imgconv import kernels
 from imgconv.batch.carrying import Result, grid_of
 from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.errors import KernelError, ShapeError, UsageError
-from imgconv.networks.chain import graph_of, parse_chain, trace
-from imgconv.networks.receptive import region
+from imgconv.kernels.literal import parse_literal, spelled
+from imgconv.nn.chain import graph_of, parse_chain, trace
+from imgconv.nn.receptive import region
 from imgconv.ops.filter import filter_image
 from imgconv.shapes import Window
 from tests import reference
@@ -75,7 +75,7 @@ def test_defaults_are_those_of_the_table_in_the_docs():
 def test_kernel_texts_have_imagemagicks_origin():
     image = np.array(GOLDENS["image"], np.uint8)
     for case in GOLDENS["cases"]:
-        kernel = bank.transform(bank.get_kernel(case["kernel"]), flip=case["flip"])
+        kernel = kernels.transform(kernels.get_kernel(case["kernel"]), flip=case["flip"])
         options = Window(padding_mode=case["mode"]).options(kernel.size, kernel.anchor)
         found = filter_image(image[..., None], kernel.effective_weights(), **options)
         np.testing.assert_array_equal(found[0, ..., 0], case["result"], case["kernel"])
@@ -107,12 +107,12 @@ def test_an_anchor_turns_with_its_kernel(degrees):
     for size in SIZES:
         x, k = rng.normal(size=(8, 9)), rng.normal(size=size)
         for place in anchors(size):
-            kernel = bank.anchored(bank.parse_kernel_text(json.dumps(k.tolist())), place)
-            turned = bank.transform(kernel, rotate=degrees)
+            kernel = kernels.anchored(kernels.parse_kernel_text(json.dumps(k.tolist())), place)
+            turned = kernels.transform(kernel, rotate=degrees)
             expected = np.rot90(ours(x, k, anchor=place), degrees // 90)
             found = ours(np.rot90(x, degrees // 90), turned.weights[0, 0], anchor=turned.anchor)
             np.testing.assert_allclose(found, expected, atol=1e-12)
-            flipped = bank.transform(kernel, flip=True)
+            flipped = kernels.transform(kernel, flip=True)
             np.testing.assert_array_equal(
                 ours(x, flipped.weights[0, 0], anchor=flipped.anchor),
                 ours(x, k, anchor=place, flip=True),
@@ -120,9 +120,9 @@ def test_an_anchor_turns_with_its_kernel(degrees):
 
 
 def test_eighth_turns_move_an_anchor_round_the_ring():
-    kernel = bank.get_kernel("3x3+2+0: 1 2 3 4 5 6 7 8 9")
+    kernel = kernels.get_kernel("3x3+2+0: 1 2 3 4 5 6 7 8 9")
     for degrees, tap in ((0, (0, 2)), (45, (0, 1)), (90, (0, 0)), (225, (2, 1)), (315, (1, 2))):
-        turned = bank.transform(kernel, rotate=degrees)
+        turned = kernels.transform(kernel, rotate=degrees)
         assert turned.anchor == tap
         assert turned.weights[0, 0][tap] == 3
 
@@ -133,11 +133,11 @@ def test_filters_of_turned_texts_meet_in_one_anchor():
                          ("3x3+0+1@: 1 2 3 4 5 6 7 8 9", range(0, 360, 45)),
                          ("3x1+0+0<: 1 2 3", (0, 180)), ("4x4>: " + "1 2 3 " * 5 + "9",
                                                          range(0, 360, 90))):  # fmt: skip
-        alone = bank.get_kernel("".join(sign for sign in text if sign not in "<>@"))
-        turns = bank.get_kernel(text)
+        alone = kernels.get_kernel("".join(sign for sign in text if sign not in "<>@"))
+        turns = kernels.get_kernel(text)
         assert turns.labels == tuple(map(str, angles))
         for weights, angle in zip(turns.weights, angles, strict=True):
-            one = bank.transform(alone, rotate=angle)
+            one = kernels.transform(alone, rotate=angle)
             expected = ours(x, one.weights[0, 0], anchor=one.anchor)
             np.testing.assert_allclose(
                 ours(x, weights[0], anchor=turns.anchor), expected, atol=1e-12
@@ -145,20 +145,20 @@ def test_filters_of_turned_texts_meet_in_one_anchor():
 
 
 def test_a_kernel_says_its_anchor_in_json_and_toml(tmp_path):
-    kernel = bank.get_kernel("2x3+1+2: 1 2 3 4 5 6")
+    kernel = kernels.get_kernel("2x3+1+2: 1 2 3 4 5 6")
     assert kernel.anchor == (2, 1)
     again = parse_literal(spelled(kernel))
     assert again.anchor == (2, 1)
     np.testing.assert_array_equal(again.weights, kernel.weights)
-    assert "anchor" not in spelled(bank.get_kernel("3x3+1+1: 1 2 3 4 5 6 7 8 9"))
+    assert "anchor" not in spelled(kernels.get_kernel("3x3+1+1: 1 2 3 4 5 6 7 8 9"))
     (tmp_path / "k.toml").write_text(
         '[a]\nmatrix = "1 2; 3 4"\nanchor = [1, 0]\n[b]\nmatrix = "2x2+0+1: 1 2 3 4"\n'
         '[c]\nparts = ["a", "b"]\n[d]\nmatrix = "1 2; 3 4"\nanchor = [2, 0]\n'
     )
     for name in "abc":
-        assert bank.get_kernel(f"{tmp_path / 'k.toml'}:{name}").anchor == (1, 0)
+        assert kernels.get_kernel(f"{tmp_path / 'k.toml'}:{name}").anchor == (1, 0)
     with pytest.raises(KernelError, match=r"d: anchor=2,0 of a 2×2 kernel, expected 0,0 to 1,1"):
-        bank.get_kernel(f"{tmp_path / 'k.toml'}:d")
+        kernels.get_kernel(f"{tmp_path / 'k.toml'}:d")
 
 
 def test_a_chains_step_takes_an_anchor():
@@ -189,7 +189,7 @@ def test_receptive_fields_lie_where_the_taps_do(text, rows):
 def test_a_result_stands_on_its_anchors_pixel():
     """What GeoTIFF's tie points and the like are moved by."""
     for kernel, stride, start in (("5x5+0+4: " + "1 " * 25, 2, 0.0), ("2x2+1+1: 1 1 1 1", 3, 0.0)):
-        recipe = Recipe((bank.get_kernel(kernel),), Window(stride=stride))
+        recipe = Recipe((kernels.get_kernel(kernel),), Window(stride=stride))
         shape = -(-30 // stride), -(-30 // stride), 1
         result = Result(recipe.kernels[0], "", shape, np.dtype(np.uint8), False)
         found = grid_of(recipe, result, (30, 30, 1))
@@ -210,7 +210,7 @@ def test_an_anchor_that_cannot_be_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="anchor= with padding="):
         parse_chain("conv '1 2 3' anchor=0,1 padding=1")
     with pytest.raises(KernelError, match=r"2x2 with origin \+2\+0, expected \+0\+0 to \+1\+1"):
-        bank.get_kernel("2x2+2+0: 1 2 3 4")
+        kernels.get_kernel("2x2+2+0: 1 2 3 4")
     monkeypatch.chdir(tmp_path)
     for options, says in (
         (["--anchor", "1,2,3"], "expected 1 or 2 whole numbers from 0"),

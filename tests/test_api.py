@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 import imgconv
 from imgconv import api
-from imgconv.networks.architectures import base
+from imgconv.nn.models import base
 from tests.running import here
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from imgconv.errors import ModelError
-from imgconv.networks.architectures import get_network, network_names
+from imgconv.nn.models import get_network, network_names
 
 # Parameters and multiply-adds (in units of 10⁹) as torchvision's model tables print them; the
 # paper forms from LeCun et al. 1998 (60,000 trainable) and Caffe's model zoo.

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgconv import bank
-from imgconv.bank import generators
+from imgconv import kernels
 from imgconv.errors import KernelError
+from imgconv.kernels import generators
 
 
 @pytest.mark.parametrize(("name", "order"), [("sobel-x", (1, 0)), ("sobel-y", (0, 1))])
 def test_sobel_is_opencvs(name, order):
     column, row = cv2.getDerivKernels(*order, 3)
-    np.testing.assert_array_equal(bank.get_kernel(name).weights[0, 0], np.outer(row, column))
+    np.testing.assert_array_equal(kernels.get_kernel(name).weights[0, 0], np.outer(row, column))
 
 
-@pytest.mark.parametrize("name", bank.preset_names())
+@pytest.mark.parametrize("name", kernels.preset_names())
 def test_every_preset_is_whole(name):
-    kernel = bank.get_kernel(name)
+    kernel = kernels.get_kernel(name)
     assert kernel.description
     assert kernel.citation
     assert np.isfinite(kernel.effective_weights()).all()
@@ -34,21 +34,25 @@ def test_every_preset_is_whole(name):
 
 @pytest.mark.parametrize("name", ["dct-8x8", "frei-chen-basis", "haar"])
 def test_transform_banks_are_orthonormal(name):
-    flat = bank.get_kernel(name).effective_weights().reshape(-1, bank.get_kernel(name).size[0] ** 2)
+    flat = (
+        kernels.get_kernel(name)
+        .effective_weights()
+        .reshape(-1, kernels.get_kernel(name).size[0] ** 2)
+    )
     np.testing.assert_allclose(flat @ flat.T, np.eye(len(flat)), atol=1e-12)
 
 
 def test_the_gaussian_is_opencvs():
     column = cv2.getGaussianKernel(17, 2, cv2.CV_64F)
     np.testing.assert_allclose(
-        bank.get_kernel("gaussian:sigma=2").weights[0, 0], column @ column.T, atol=1e-12
+        kernels.get_kernel("gaussian:sigma=2").weights[0, 0], column @ column.T, atol=1e-12
     )
 
 
 def test_binomials_are_rows_of_pascals_triangle():
     for size in (3, 5, 7):
-        fixed = bank.get_kernel(f"binomial-{size}").effective_weights()
-        np.testing.assert_allclose(fixed, bank.get_kernel(f"binomial:{size}").weights)
+        fixed = kernels.get_kernel(f"binomial-{size}").effective_weights()
+        np.testing.assert_allclose(fixed, kernels.get_kernel(f"binomial:{size}").weights)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +72,13 @@ def test_binomials_are_rows_of_pascals_triangle():
 )  # fmt: skip
 def test_every_way_to_write_a_matrix_means_the_same(text):
     np.testing.assert_array_equal(
-        bank.get_kernel(text).effective_weights()[0, 0], [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]
+        kernels.get_kernel(text).effective_weights()[0, 0], [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]
     )
 
 
 def test_fractions_and_rotations():
-    assert bank.get_kernel("1/9 2/9").weights[0, 0].tolist() == [[1 / 9, 2 / 9]]
-    turned = bank.get_kernel("3x3>: 1 0 0 0 0 0 0 0 0").weights[:, 0]
+    assert kernels.get_kernel("1/9 2/9").weights[0, 0].tolist() == [[1 / 9, 2 / 9]]
+    turned = kernels.get_kernel("3x3>: 1 0 0 0 0 0 0 0 0").weights[:, 0]
     assert [tuple(np.argwhere(plane)[0]) for plane in turned] == [(0, 0), (2, 0), (2, 2), (0, 2)]
 
 
@@ -88,7 +92,7 @@ def test_fractions_and_rotations():
 )  # fmt: skip
 def test_bad_kernels_say_what_was_expected(text, says):
     with pytest.raises(KernelError, match=says):
-        bank.get_kernel(text)
+        kernels.get_kernel(text)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_bad_kernels_say_what_was_expected(text, says):
 )
 def test_what_could_be_misread_is_refused(text, says):
     with pytest.raises(KernelError) as caught:
-        bank.get_kernel(text)
+        kernels.get_kernel(text)
     assert says in str(caught.value)
 
 
@@ -136,26 +140,26 @@ def test_commas_with_and_without_blanks_part_numbers():
         ("[1 2 1]'", (3, 1)),
         ("0, 5", (1, 2)),
     ):
-        assert bank.get_kernel(text).size == shape
-    assert bank.get_kernel("1,0; 0,1").size == (2, 2)  # not each row has a 0 before the comma
+        assert kernels.get_kernel(text).size == shape
+    assert kernels.get_kernel("1,0; 0,1").size == (2, 2)  # not each row has a 0 before the comma
     for text in ("1,2,3;4,5,6", "1, 2 ,3,; 4,\t5,6 ;", "1 2 3\n4 5 6"):
-        assert bank.get_kernel(text).weights[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert bank.get_kernel("3x1: 1 - nan").weights.ravel().tolist() == [1, 0, 0]
-    assert bank.get_kernel("5x2: 1 2 3 4\n5 6 7 8\n9 10").size == (2, 5)  # lines as they come
+        assert kernels.get_kernel(text).weights[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert kernels.get_kernel("3x1: 1 - nan").weights.ravel().tolist() == [1, 0, 0]
+    assert kernels.get_kernel("5x2: 1 2 3 4\n5 6 7 8\n9 10").size == (2, 5)  # lines as they come
 
 
 def test_a_mask_files_header_is_one_only_where_it_cannot_be_a_row(tmp_path):
     square = "3 2 1; 1 2 3; 4 5 6"  # may be a mask of 3×2 with a scale of 1
-    assert bank.get_kernel(square).weights[0, 0].tolist() == [[3, 2, 1], [1, 2, 3], [4, 5, 6]]
+    assert kernels.get_kernel(square).weights[0, 0].tolist() == [[3, 2, 1], [1, 2, 3], [4, 5, 6]]
     path = tmp_path / "k.mat"
     path.write_text(square.replace(";", "\n"))
-    assert bank.get_kernel(str(path)).weights[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert kernels.get_kernel(str(path)).weights[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
     path.write_text("2 1\n3, 4")
-    assert bank.get_kernel(str(path)).weights[0, 0].tolist() == [[3, 4]]
+    assert kernels.get_kernel(str(path)).weights[0, 0].tolist() == [[3, 4]]
     for text in ("1 2 1\n2 4 2\n1 2 1", "4 3 9 0\n1 1 1 1\n2 2 2 2", "1 2"):
         path.write_text(text)
         with pytest.raises(KernelError, match="expected the width and height of the rows below"):
-            bank.get_kernel(str(path))
+            kernels.get_kernel(str(path))
 
 
 def test_a_spreadsheets_semicolons_are_refused(tmp_path):
@@ -163,22 +167,22 @@ def test_a_spreadsheets_semicolons_are_refused(tmp_path):
     for text in ("0,5;0,5\n0,25;0,25", "0.5;0.5\n0.25;0.25"):
         path.write_text(text)
         with pytest.raises(KernelError, match=r"k.csv: line 1: semicolons between numbers"):
-            bank.get_kernel(str(path))
+            kernels.get_kernel(str(path))
     path.write_text("1,2;\n3,4;\n")
-    assert bank.get_kernel(str(path)).weights[0, 0].tolist() == [[1, 2], [3, 4]]
+    assert kernels.get_kernel(str(path)).weights[0, 0].tolist() == [[1, 2], [3, 4]]
 
 
 def test_arrays_that_would_be_ignored_are_refused(tmp_path):
     path = tmp_path / "k.npz"
     np.savez(path, weight=np.ones((1, 1, 2, 2)), scale=np.ones(1))
     with pytest.raises(KernelError, match="arrays weight, scale, expected weight and bias"):
-        bank.get_kernel(str(path))
+        kernels.get_kernel(str(path))
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_kernel_or_a_kernel_error(text):
     try:
-        kernel = bank.parse_kernel_text(text)
+        kernel = kernels.parse_kernel_text(text)
     except KernelError:
         return
     assert np.isfinite(kernel.weights).all()
@@ -199,7 +203,7 @@ def test_pickles_are_refused_unread(tmp_path):
     (tmp_path / "legacy.pth").write_bytes(pickle.dumps(Canary(), 2))
     for name in ("evil.npy", "evil.npz", "raw.npy", "torch.pth", "legacy.pth"):
         with pytest.raises(KernelError, match=f"{name}.*pickled Python objects"):
-            bank.load_kernel_file(tmp_path / name)
+            kernels.load_kernel_file(tmp_path / name)
 
 
 def test_the_marks_in_a_file_go_before_its_name(tmp_path):
@@ -208,10 +212,13 @@ def test_the_marks_in_a_file_go_before_its_name(tmp_path):
         path = tmp_path / ("k.safetensors" if length % 2 else "k.txt")
         data = np.array([5.0, 7.0]).tobytes()
         path.write_bytes(length.to_bytes(8, "little") + text.ljust(length) + data)
-        assert bank.get_kernel(str(path)).weights.ravel().tolist() == [5, 7], length
+        assert kernels.get_kernel(str(path)).weights.ravel().tolist() == [5, 7], length
     np.save(tmp_path / "k.npy", np.eye(2))
     (tmp_path / "k.npy").rename(tmp_path / "weights.txt")
-    assert bank.get_kernel(str(tmp_path / "weights.txt")).weights[0, 0].tolist() == [[1, 0], [0, 1]]
+    assert kernels.get_kernel(str(tmp_path / "weights.txt")).weights[0, 0].tolist() == [
+        [1, 0],
+        [0, 1],
+    ]
 
 
 def test_files_of_every_kind_hold_the_same_bank(tmp_path):
@@ -228,15 +235,15 @@ def test_files_of_every_kind_hold_the_same_bank(tmp_path):
 
     write_safetensors(tmp_path / "k.safetensors", {"weight": weights, "bias": bias})
     for suffix in ("npy", "npz", "json", "toml", "safetensors"):
-        kernel = bank.load_kernel_file(tmp_path / f"k.{suffix}")
+        kernel = kernels.load_kernel_file(tmp_path / f"k.{suffix}")
         np.testing.assert_array_equal(kernel.weights, weights)
         assert suffix == "npy" or kernel.bias.tolist() == [1, -2]
 
 
 def test_normalising_a_zero_sum_points_to_abs():
     with pytest.raises(KernelError, match="--normalize abs"):
-        bank.transform(bank.get_kernel("sobel-x"), normalize="sum")
-    assert bank.transform(bank.get_kernel("sobel-x"), normalize="abs").divisor == 8
+        kernels.transform(kernels.get_kernel("sobel-x"), normalize="sum")
+    assert kernels.transform(kernels.get_kernel("sobel-x"), normalize="abs").divisor == 8
 
 
 def test_generators_take_positional_and_named_parameters():
@@ -253,12 +260,12 @@ def test_generators_take_positional_and_named_parameters():
         "unsharp",
     }
     np.testing.assert_array_equal(
-        bank.get_kernel("gaussian:2").weights, bank.get_kernel("Gaussian:sigma=2").weights
+        kernels.get_kernel("gaussian:2").weights, kernels.get_kernel("Gaussian:sigma=2").weights
     )
-    assert bank.get_kernel("box:size=9x3").size == (3, 9)  # width × height, as others write it
+    assert kernels.get_kernel("box:size=9x3").size == (3, 9)  # width × height, as others write it
     for text in ("box:3,9", "box:size=3,9", "box:size=9,height=3"):
-        assert bank.get_kernel(text).size == (3, 9)  # a pair, the vertical one first
-    assert bank.get_kernel("unsharp:sigma=1,amount=2").weights.sum() == pytest.approx(1)
+        assert kernels.get_kernel(text).size == (3, 9)  # a pair, the vertical one first
+    assert kernels.get_kernel("unsharp:sigma=1,amount=2").weights.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -277,24 +284,24 @@ def test_generators_take_positional_and_named_parameters():
 )
 def test_parameters_that_are_not_understood_are_refused(spec, says):
     with pytest.raises(KernelError) as caught:
-        bank.get_kernel(spec)
+        kernels.get_kernel(spec)
     assert says in str(caught.value)
 
 
 def test_a_filter_of_a_bank_has_the_name_of_its_label():
     for name in ("kirsch", "robinson", "sobel-compass", "prewitt-compass", "dct-8x8"):
-        whole = bank.get_kernel(name)
+        whole = kernels.get_kernel(name)
         for number, label in enumerate(whole.labels):
-            one = bank.get_kernel(f"{name}-{label}")
+            one = kernels.get_kernel(f"{name}-{label}")
             np.testing.assert_array_equal(one.weights, whole.weights[number : number + 1])
             assert (one.combine, one.labels) == ("none", ())
-    assert bank.get_kernel("robinson-n").weights[0, 0].tolist() == [
+    assert kernels.get_kernel("robinson-n").weights[0, 0].tolist() == [
         [1, 2, 1],
         [0, 0, 0],
         [-1, -2, -1],
     ]
     with pytest.raises(KernelError, match="no preset"):
-        bank.get_kernel("kirsch-up")
+        kernels.get_kernel("kirsch-up")
 
 
 @pytest.mark.parametrize(
@@ -304,4 +311,4 @@ def test_a_filter_of_a_bank_has_the_name_of_its_label():
 )  # fmt: skip
 def test_no_text_takes_minutes_to_refuse(text):
     with pytest.raises(KernelError):
-        bank.parse_kernel_text(text)
+        kernels.parse_kernel_text(text)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from skimage import data
 
-from imgconv.bank import get_kernel
 from imgconv.errors import KernelError, UsageError
-from imgconv.networks.chain import parse_chain, trace
-from imgconv.networks.steps import parse_step
+from imgconv.kernels import get_kernel
+from imgconv.nn.chain import parse_chain, trace
+from imgconv.nn.steps import parse_step
 from imgconv.ops.filter import filter_image
 from imgconv.ops.pool import adaptive_avg_pool2d, max_pool2d
 

@@ -219,7 +219,7 @@ def test_an_input_that_kills_its_worker_is_given_up_alone(batch, cluster):
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import os\n"
-        "from imgconv.images.source import Source\n"
+        "from imgconv.io.source import Source\n"
         "old = Source.__init__\n"
         "def read(self, origin, *rest):\n"
         "    if str(origin).endswith('/13.png'): os._exit(9)\n"

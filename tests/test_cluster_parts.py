@@ -12,7 +12,7 @@ from skimage import data
 
 from imgconv.batch.division import Divided
 from imgconv.batch.runner import Outcome
-from imgconv.images.scaling import Lost
+from imgconv.io.scaling import Lost
 from imgconv.ops.rows import ArrayRows
 from tests import test_cluster
 from tests.running import here

@@ -10,8 +10,8 @@ from skimage.filters import gaussian
 
 from imgconv.cli import main
 from imgconv.cli.boundary import run
-from imgconv.pictures.colormaps import table
-from imgconv.pictures.compare import compare
+from imgconv.viz.colormaps import table
+from imgconv.viz.compare import compare
 
 PHOTO = data.astronaut()[:160, 100:300]
 

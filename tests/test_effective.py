@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from imgconv.errors import ModelError
-from imgconv.networks.architectures import get_network
-from imgconv.networks.builder import Builder
-from imgconv.networks.effective import effective_field
-from imgconv.networks.layers import (
+from imgconv.nn.builder import Builder
+from imgconv.nn.effective import effective_field
+from imgconv.nn.layers import (
     Activation,
     Add,
     AvgPool2d,
@@ -18,13 +17,14 @@ from imgconv.networks.layers import (
     MaxPool2d,
     Mul,
 )
-from imgconv.networks.layers.functions import Reduce
-from imgconv.networks.layers.tensors import Slice
-from imgconv.networks.layers.wrappers import Bound
-from imgconv.networks.receptive import region
-from imgconv.networks.weights import draw_weights
-from imgconv.pictures.receptive import draw_fields, spread_of
-from imgconv.pictures.sheet import GUTTER
+from imgconv.nn.layers.functions import Reduce
+from imgconv.nn.layers.tensors import Slice
+from imgconv.nn.layers.wrappers import Bound
+from imgconv.nn.models import get_network
+from imgconv.nn.receptive import region
+from imgconv.nn.weights import draw_weights
+from imgconv.viz.receptive import draw_fields, spread_of
+from imgconv.viz.sheet import GUTTER
 
 
 def small_network():

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgconv.errors import ValueRangeError
-from imgconv.images.color import to_gray
-from imgconv.images.reading import read_images
-from imgconv.images.scaling import gain_of, scale_map
+from imgconv.io.color import to_gray
+from imgconv.io.reading import read_images
+from imgconv.io.scaling import gain_of, scale_map
 from imgconv.ops import plans, pool
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.conv import conv2d

@@ -11,10 +11,10 @@ from scipy import signal
 from imgconv.cli import main
 from imgconv.cli.boundary import run
 from imgconv.ops.pool_text import parse_pool
-from imgconv.pictures.explain import explain_conv, explain_pool
-from imgconv.pictures.explain_frames import CELL, MARGIN, TITLE, WINDOW, frames
-from imgconv.pictures.explain_text import as_text, formula
 from imgconv.shapes import Sides
+from imgconv.viz.explain import explain_conv, explain_pool
+from imgconv.viz.explain_frames import CELL, MARGIN, TITLE, WINDOW, frames
+from imgconv.viz.explain_text import as_text, formula
 
 LECTURE = "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1"
 

@@ -8,11 +8,11 @@ from PIL import Image
 from skimage import data
 
 from imgconv.errors import OutputError
-from imgconv.images.formats import FORMATS
-from imgconv.images.frames import Frame, alike, encode_frames
-from imgconv.images.image import Image as Read
-from imgconv.images.publish import joined, publish
-from imgconv.images.reading import read_images
+from imgconv.io.formats import FORMATS
+from imgconv.io.frames import Frame, alike, encode_frames
+from imgconv.io.image import Image as Read
+from imgconv.io.publish import joined, publish
+from imgconv.io.reading import read_images
 from tests.running import here
 
 PHOTO = data.astronaut()[:60, :80]

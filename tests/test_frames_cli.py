@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.images.reading import read_images
+from imgconv.io.reading import read_images
 from tests.running import here, peak
 
 PHOTO = data.astronaut()[100:148, 150:214]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from imgconv.networks import layers
-from imgconv.networks.fusion import fuse
-from imgconv.networks.graph import Graph, Node
-from imgconv.networks.layers.wrappers import Bound
-from imgconv.networks.weights import draw_weights
+from imgconv.nn import layers
+from imgconv.nn.fusion import fuse
+from imgconv.nn.graph import Graph, Node
+from imgconv.nn.layers.wrappers import Bound
+from imgconv.nn.weights import draw_weights
 
 X = np.random.default_rng(0).normal(size=(2, 4, 9, 9)).astype(np.float32)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from imgconv.bank import generators, presets
+from imgconv.kernels import generators, presets
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "gallery.md").read_text()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from imgconv.errors import ModelError, ShapeError
-from imgconv.networks.graph import Graph, Node
-from imgconv.networks.layers import (
+from imgconv.nn.graph import Graph, Node
+from imgconv.nn.layers import (
     Activation,
     Add,
     BatchNorm2d,

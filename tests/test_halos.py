@@ -9,9 +9,9 @@ from skimage import data
 
 from imgconv.batch.chain_rows import chain_rows
 from imgconv.errors import ImgconvError
-from imgconv.images import tiff_rows
-from imgconv.images.streamed import open_rows
-from imgconv.networks.chain import parse_chain, trace
+from imgconv.io import tiff_rows
+from imgconv.io.streamed import open_rows
+from imgconv.nn.chain import parse_chain, trace
 from imgconv.ops import rows as rows_module
 from imgconv.ops.rows import read_rows, start_at
 

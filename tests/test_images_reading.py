@@ -17,9 +17,9 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
-from imgconv.images import tiff_samples
-from imgconv.images.limits import MAX_PIXELS
-from imgconv.images.reading import oriented, read_images
+from imgconv.io import tiff_samples
+from imgconv.io.limits import MAX_PIXELS
+from imgconv.io.reading import oriented, read_images
 
 CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 RANDOM = np.random.default_rng(20)

@@ -14,11 +14,11 @@ from PIL import Image
 from skimage import data
 
 from imgconv.errors import OutputError, UsageError
-from imgconv.images import tiff_writer
-from imgconv.images.formats import FORMATS
-from imgconv.images.publish import Patch, publish
-from imgconv.images.reading import read_images
-from imgconv.images.writing import encode
+from imgconv.io import tiff_writer
+from imgconv.io.formats import FORMATS
+from imgconv.io.publish import Patch, publish
+from imgconv.io.reading import read_images
+from imgconv.io.writing import encode
 from tests.samples import draw
 
 NOTE = {"kernels": ["sobel"], "text": "é"}

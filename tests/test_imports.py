@@ -15,10 +15,10 @@ LEVELS = (
     ("__main__", ""),
     ("cli", "api"),
     ("batch",),
-    ("pictures",),
-    ("networks",),
-    ("bank",),
-    ("images",),
+    ("viz",),
+    ("nn",),
+    ("kernels",),
+    ("io",),
     ("npy", "safetensors"),
     ("ops",),
     ("jit",),
@@ -28,7 +28,7 @@ LEVELS = (
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 EXCEPTIONS = {
     # How a kernel shows itself in a notebook.
-    ("imgconv.bank.kernel", "imgconv.pictures.kernel_plot"),
+    ("imgconv.kernels.kernel", "imgconv.viz.kernel_plot"),
     # A loop compiles what it calls, and missing samples are pooled as pools are read.
     ("imgconv.jit.loop", "imgconv.jit.compiling"),
     ("imgconv.ops.pool_text", "imgconv.ops.missing"),

@@ -10,11 +10,11 @@ from skimage import data
 from imgconv.batch import filtering
 from imgconv.batch.chain_rows import chain_rows
 from imgconv.errors import ImageError
-from imgconv.images import reading, streamed, tiff_rows, tiff_writer
-from imgconv.images.publish import joined
-from imgconv.images.reading import read_images
-from imgconv.images.streamed import open_rows
-from imgconv.networks.chain import parse_chain, trace
+from imgconv.io import reading, streamed, tiff_rows, tiff_writer
+from imgconv.io.publish import joined
+from imgconv.io.reading import read_images
+from imgconv.io.streamed import open_rows
+from imgconv.nn.chain import parse_chain, trace
 from imgconv.ops import rows as rows_module
 from imgconv.ops.filter import filter_image
 from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows

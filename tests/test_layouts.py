@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.images.color import LUMA, from_linear, to_gray, to_linear
-from imgconv.images.scaling import scale_map
-from imgconv.networks.layers.resize import Resize
+from imgconv.io.color import LUMA, from_linear, to_gray, to_linear
+from imgconv.io.scaling import scale_map
+from imgconv.nn.layers.resize import Resize
 from imgconv.ops import arithmetic, norm, plans, pool
 from imgconv.ops.activation import activate, softmax
 from imgconv.ops.algorithms import problem, select

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from imgconv.images.sample import sample
-from imgconv.networks.find import find_network, with_weights
+from imgconv.io.sample import sample
+from imgconv.nn.find import find_network, with_weights
 from tests.digits import split
 
 

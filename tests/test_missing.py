@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.bank import get_kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe, maps_of
 from imgconv.batch.settings import ReadSettings
 from imgconv.batch.streaming import map_rows
-from imgconv.images.image import Image
-from imgconv.images.streamed import Streamed
-from imgconv.networks.chain import parse_chain
+from imgconv.io.image import Image
+from imgconv.io.streamed import Streamed
+from imgconv.kernels import get_kernel
+from imgconv.nn.chain import parse_chain
 from imgconv.ops import rows
 from imgconv.ops.filter import filter_image
 from imgconv.ops.missing import pool_masked

@@ -19,7 +19,7 @@ from skimage import data
 from imgconv.batch.inputs import Scan, Spooled
 from imgconv.batch.naming import Template, below, component, split_source, unique
 from imgconv.errors import ImageError, UsageError
-from imgconv.images.reading import count_frames, read_images
+from imgconv.io.reading import count_frames, read_images
 from tests.running import here
 
 PHOTO = data.astronaut()[:24, 100:132]

@@ -12,13 +12,13 @@ from imgconv.batch.prediction import Prediction
 from imgconv.cli import main
 from imgconv.cli.boundary import run
 from imgconv.errors import ModelError, UsageError
-from imgconv.images.reading import read_images
-from imgconv.networks.chain import parse_chain
-from imgconv.networks.chain import trace as trace_chain
-from imgconv.networks.find import find_network, with_weights
-from imgconv.networks.preprocess import Preprocess, imagenet
-from imgconv.networks.user import chain_network, file_network
-from imgconv.networks.weights import draw_weights
+from imgconv.io.reading import read_images
+from imgconv.nn.chain import parse_chain
+from imgconv.nn.chain import trace as trace_chain
+from imgconv.nn.find import find_network, with_weights
+from imgconv.nn.preprocess import Preprocess, imagenet
+from imgconv.nn.user import chain_network, file_network
+from imgconv.nn.weights import draw_weights
 from imgconv.safetensors import read_metadata, read_safetensors
 
 NET = "conv2d 4 3 padding=1 | relu | maxpool 2 | conv2d 6 3 | flatten | linear 3"

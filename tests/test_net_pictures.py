@@ -12,11 +12,11 @@ from skimage import data
 
 from imgconv.cli import main
 from imgconv.cli.boundary import run
-from imgconv.networks.architectures import get_network
-from imgconv.networks.find import find_network
-from imgconv.networks.preprocess import Preprocess
-from imgconv.networks.receptive import region
-from imgconv.pictures.sheet import GUTTER
+from imgconv.nn.find import find_network
+from imgconv.nn.models import get_network
+from imgconv.nn.preprocess import Preprocess
+from imgconv.nn.receptive import region
+from imgconv.viz.sheet import GUTTER
 
 NET = "conv2d 5 3 padding=1 | relu | maxpool 2 | conv2d 20 3 | relu"
 
@@ -184,4 +184,4 @@ def test_a_page_does_not_tell_where_the_weights_lay(net, tmp_path):
     assert net("features", "lenet5", "sample:digit", "--layer", "*", "--report", "p.html")[0] == 0
     page = (tmp_path / "p.html").read_text()
     assert "lenet5.safetensors" in page
-    assert "networks/" not in page
+    assert "nn/data" not in page

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgconv.networks.architectures import get_network
-from imgconv.networks.graph import Graph, Node
-from imgconv.networks.layers import Activation, Add
-from imgconv.pictures.layered import arrange
-from imgconv.pictures.network_drawing import draw_network
+from imgconv.nn.graph import Graph, Node
+from imgconv.nn.layers import Activation, Add
+from imgconv.nn.models import get_network
+from imgconv.viz.layered import arrange
+from imgconv.viz.network_drawing import draw_network
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgconv.networks.architectures import get_network
-from imgconv.networks.fusion import fuse
+from imgconv.nn.fusion import fuse
+from imgconv.nn.models import get_network
 from tests.network_samples import CLASSES, SIZES, golden_network_input, golden_parameters
 
 GOLDENS = np.load(Path(__file__).with_name("network_goldens.npz"))

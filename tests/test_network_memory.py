@@ -10,8 +10,8 @@ from tests.running import peak
 
 DRAW = """
 import sys
-from imgconv.networks.architectures import get_network
-from imgconv.networks.weights import draw_weights, loaded
+from imgconv.nn.models import get_network
+from imgconv.nn.weights import draw_weights, loaded
 from imgconv.safetensors import write_safetensors
 write_safetensors(sys.argv[1], loaded(draw_weights(get_network("vgg16").graph, 1)))
 """

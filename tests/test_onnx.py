@@ -18,10 +18,9 @@ with warnings.catch_warnings():
     from onnx import TensorProto, helper, numpy_helper
 
 from imgconv.errors import ModelError, ShapeError
-from imgconv.networks.architectures import Network, get_network
-from imgconv.networks.fusion import fuse
-from imgconv.networks.graph import Graph, Node
-from imgconv.networks.layers import (
+from imgconv.nn.fusion import fuse
+from imgconv.nn.graph import Graph, Node
+from imgconv.nn.layers import (
     Activation,
     AdaptiveAvgPool2d,
     Add,
@@ -38,10 +37,11 @@ from imgconv.networks.layers import (
     Mul,
     Softmax,
 )
-from imgconv.networks.onnx import OPERATORS, load_onnx, onnx_network, write_onnx
-from imgconv.networks.preprocess import Preprocess
-from imgconv.networks.summary import summarize
-from imgconv.networks.weights import draw_weights, load_weights, loaded
+from imgconv.nn.models import Network, get_network
+from imgconv.nn.onnx import OPERATORS, load_onnx, onnx_network, write_onnx
+from imgconv.nn.preprocess import Preprocess
+from imgconv.nn.summary import summarize
+from imgconv.nn.weights import draw_weights, load_weights, loaded
 
 FREE = ["N", 3, "H", "W"]
 
@@ -389,10 +389,7 @@ def test_labels_and_preprocessing_come_from_the_files_metadata(tmp_path):
 
 
 def test_onnx_is_imported_only_for_a_file_of_it():
-    code = (
-        "import sys, imgconv.networks.onnx, imgconv.networks.weights;"
-        "sys.exit('onnx' in sys.modules)"
-    )
+    code = "import sys, imgconv.nn.onnx, imgconv.nn.weights;sys.exit('onnx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     from onnx.backend.test.loader import load_model_tests
 
 from imgconv.errors import ImgconvError
-from imgconv.networks.onnx import FIXED, OPERATORS, OnnxGraph, model_of
+from imgconv.nn.onnx import FIXED, OPERATORS, OnnxGraph, model_of
 
 NUMBERS = ("FLOAT", "DOUBLE", "BOOL", "INT32", "INT64", "UINT8", "INT8", "INT16", "UINT16",
            "UINT32", "UINT64")  # fmt: skip

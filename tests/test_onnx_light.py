@@ -11,7 +11,7 @@ with warnings.catch_warnings():
     import onnx
     from onnx import numpy_helper
 
-from imgconv.networks.onnx import load_onnx
+from imgconv.nn.onnx import load_onnx
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 NAMES = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet",

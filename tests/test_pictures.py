@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 from skimage import color, data
 
-from imgconv.bank import get_kernel
 from imgconv.cli import main
 from imgconv.cli.boundary import run
-from imgconv.pictures.colormaps import NAMES, table
-from imgconv.pictures.direction import direction
-from imgconv.pictures.layout import Layout
-from imgconv.pictures.sheet import GUTTER, Shown, Tile, draw, draw_maps
+from imgconv.kernels import get_kernel
+from imgconv.viz.colormaps import NAMES, table
+from imgconv.viz.direction import direction
+from imgconv.viz.layout import Layout
+from imgconv.viz.sheet import GUTTER, Shown, Tile, draw, draw_maps
 
 PHOTO = data.astronaut()[100:196, 180:308]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imgconv.bank import get_kernel
+from imgconv.kernels import get_kernel
 from imgconv.ops import filter
 from imgconv.ops.algorithms import select
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image as Pillow
 
 from imgconv.errors import ImageError
-from imgconv.images import png
-from imgconv.images.png_chunks import Damaged
-from imgconv.images.reading import read_images
+from imgconv.io import png
+from imgconv.io.png_chunks import Damaged
+from imgconv.io.reading import read_images
 from tests import png_maker as maker
 
 RNG = np.random.default_rng(21)

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
 from imgconv.errors import ImageError, LimitError
-from imgconv.images import png, png_chunks, png_inflate
+from imgconv.io import png, png_chunks, png_inflate
 from tests import png_maker as maker
 from tests.running import num_threads
 

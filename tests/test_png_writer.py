@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image as Pillow
 
 from imgconv.errors import OutputError
-from imgconv.images import png, png_chunks, png_writer
+from imgconv.io import png, png_chunks, png_writer
 from tests import png_maker as maker
 
 RNG = np.random.default_rng(22)

@@ -10,11 +10,11 @@ from PIL import Image as Pillow
 from skimage import data
 
 from imgconv import __version__
-from imgconv.images import tiff_writer
-from imgconv.images.publish import joined
-from imgconv.images.pyramid import Cascade, level_sizes
-from imgconv.images.reading import read_images
-from imgconv.images.streamed import open_rows
+from imgconv.io import tiff_writer
+from imgconv.io.publish import joined
+from imgconv.io.pyramid import Cascade, level_sizes
+from imgconv.io.reading import read_images
+from imgconv.io.streamed import open_rows
 from tests.running import here
 from tests.test_large_images import photo, read
 from tests.test_streaming import Trickle

@@ -8,9 +8,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from imgconv.errors import ModelError, ShapeError
-from imgconv.networks.architectures import get_network
-from imgconv.networks.builder import Builder
-from imgconv.networks.layers import (
+from imgconv.nn.builder import Builder
+from imgconv.nn.layers import (
     Activation,
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
@@ -24,11 +23,12 @@ from imgconv.networks.layers import (
     Mul,
     Softmax,
 )
-from imgconv.networks.layers.functions import LogSoftmax
-from imgconv.networks.layers.normalization import LayerNorm
-from imgconv.networks.layers.resize import COORDINATES, NEAREST, Resize
-from imgconv.networks.layers.tensors import Pad, Slice, Tile, Transpose
-from imgconv.networks.receptive import fields, region
+from imgconv.nn.layers.functions import LogSoftmax
+from imgconv.nn.layers.normalization import LayerNorm
+from imgconv.nn.layers.resize import COORDINATES, NEAREST, Resize
+from imgconv.nn.layers.tensors import Pad, Slice, Tile, Transpose
+from imgconv.nn.models import get_network
+from imgconv.nn.receptive import fields, region
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from PIL import Image, PngImagePlugin
 from skimage import data
 
 from imgconv.cli import boundary, main
-from imgconv.images import digest
-from imgconv.images.notes import read_note
-from imgconv.images.reading import read_images
+from imgconv.io import digest
+from imgconv.io.notes import read_note
+from imgconv.io.reading import read_images
 
 FORMATS = ("png", "tif", "jpg", "webp", "gif", "npz", "safetensors")
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from imgconv.errors import ModelError, ShapeError
 from imgconv.jit.parallel import set_num_threads
-from imgconv.networks import layers, replay
-from imgconv.networks.architectures import get_network
-from imgconv.networks.fusion import FusedGraph
-from imgconv.networks.graph import Graph, Node
-from imgconv.networks.layers.tensors import Reshape, Transpose
-from imgconv.networks.replay import Replayed, _Block, place
-from imgconv.networks.weights import draw_weights
+from imgconv.nn import layers, replay
+from imgconv.nn.fusion import FusedGraph
+from imgconv.nn.graph import Graph, Node
+from imgconv.nn.layers.tensors import Reshape, Transpose
+from imgconv.nn.models import get_network
+from imgconv.nn.replay import Replayed, _Block, place
+from imgconv.nn.weights import draw_weights
 
 SIZES = {
     "lenet5": (1, 32), "resnet18": (3, 64), "googlenet": (3, 64), "efficientnet_b0": (3, 64),

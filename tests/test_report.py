@@ -16,10 +16,10 @@ from skimage import data
 
 from imgconv.cli import main
 from imgconv.cli.boundary import run
-from imgconv.networks.receptive import Field
-from imgconv.pictures.report.page import Page, render
-from imgconv.pictures.report.sections import BUDGET, MOST_MAPS, section, statistics
+from imgconv.nn.receptive import Field
 from imgconv.shapes import ReceptiveField
+from imgconv.viz.report.page import Page, render
+from imgconv.viz.report.sections import BUDGET, MOST_MAPS, section, statistics
 from tests.browser import browser
 
 PHOTO = data.astronaut()[:120, 160:320]

@@ -5,10 +5,10 @@ import pytest
 
 from imgconv.errors import ShapeError
 from imgconv.jit.parallel import set_num_threads
-from imgconv.networks import layers
-from imgconv.networks.fusion import fuse
-from imgconv.networks.graph import Graph, Node
-from imgconv.networks.weights import draw_weights
+from imgconv.nn import layers
+from imgconv.nn.fusion import fuse
+from imgconv.nn.graph import Graph, Node
+from imgconv.nn.weights import draw_weights
 from imgconv.ops.conv import conv2d
 
 

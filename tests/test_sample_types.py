@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from imgconv.images.formats import FORMATS
-from imgconv.images.reading import read_images
-from imgconv.images.writing import encode
+from imgconv.io.formats import FORMATS
+from imgconv.io.reading import read_images
+from imgconv.io.writing import encode
 from tests.running import here
 from tests.samples import draw
 

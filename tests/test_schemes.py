@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 
 from imgconv.errors import UsageError
-from imgconv.images import remote
+from imgconv.io import remote
 from tests.running import here
 
 PHOTO = data.astronaut()[:32, :48]

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from imgconv.bank import get_kernel
+from imgconv.kernels import get_kernel
 from imgconv.ops import filter, plans
 from imgconv.ops.algorithms import problem, select, separable
 from imgconv.ops.filter import filter_image

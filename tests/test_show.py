@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.pictures.preview import Named, show
-from imgconv.pictures.terminal import Terminal, answered
+from imgconv.viz.preview import Named, show
+from imgconv.viz.terminal import Terminal, answered
 
 PHOTO = data.astronaut()[:120, 200:360]
 WIDE = np.concatenate([PHOTO, np.full_like(PHOTO[..., :1], 255)], axis=2)

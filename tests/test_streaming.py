@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from skimage import data
 
-from imgconv.bank import get_kernel
 from imgconv.batch.filtering import Recipe, maps_of
 from imgconv.batch.settings import ReadSettings
 from imgconv.batch.shared_rows import shared
 from imgconv.batch.streaming import map_rows
-from imgconv.images.image import Image
-from imgconv.images.streamed import Streamed, open_rows, rows_of
+from imgconv.io.image import Image
+from imgconv.io.streamed import Streamed, open_rows, rows_of
 from imgconv.jit import parallel
+from imgconv.kernels import get_kernel
 from imgconv.ops import rows
 from imgconv.ops.filter import filter_image
 from imgconv.ops.pool_text import parse_pool

@@ -10,9 +10,9 @@ import tifffile
 from PIL import Image as Pillow
 
 from imgconv.errors import ImageError, LimitError
-from imgconv.images import tiff_samples
-from imgconv.images.reading import read_images
-from imgconv.images.streamed import open_rows
+from imgconv.io import tiff_samples
+from imgconv.io.reading import read_images
+from imgconv.io.streamed import open_rows
 from imgconv.ops.rows import read_rows
 
 RANDOM = np.random.default_rng(15)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from imgconv.errors import ModelError
-from imgconv.networks.architectures import get_network
-from imgconv.networks.builder import Builder
-from imgconv.networks.fusion import fuse
-from imgconv.networks.layers import (
+from imgconv.nn.builder import Builder
+from imgconv.nn.fusion import fuse
+from imgconv.nn.layers import (
     Activation,
     Add,
     BatchNorm2d,
@@ -21,7 +20,8 @@ from imgconv.networks.layers import (
     Flatten,
     Linear,
 )
-from imgconv.networks.weights import draw_weights, fits, load_weights, loaded
+from imgconv.nn.models import get_network
+from imgconv.nn.weights import draw_weights, fits, load_weights, loaded
 from imgconv.safetensors import read_safetensors, write_safetensors
 
 CLASSES = 3

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image as Pillow
 from skimage import data
 
-from imgconv.images.formats import FORMATS
-from imgconv.images.publish import publish
-from imgconv.images.reading import read_images
-from imgconv.images.streamed import open_rows
-from imgconv.images.writing import encode
+from imgconv.io.formats import FORMATS
+from imgconv.io.publish import publish
+from imgconv.io.reading import read_images
+from imgconv.io.streamed import open_rows
+from imgconv.io.writing import encode
 from imgconv.ops.rows import read_rows
 from tests.test_cli_apply import imgconv
 

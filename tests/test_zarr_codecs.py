@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from imgconv.errors import ImageError, LimitError
-from imgconv.images.reading import read_images
-from imgconv.images.zarr_arrays import ZarrRows
-from imgconv.images.zarr_metadata import read_node
+from imgconv.io.reading import read_images
+from imgconv.io.zarr_arrays import ZarrRows
+from imgconv.io.zarr_metadata import read_node
 from tests.running import here
 
 zarr = pytest.importorskip("zarr")

@@ -8,8 +8,8 @@ from PIL import Image
 from skimage import data
 
 from imgconv.errors import LimitError
-from imgconv.images.reading import read_images
-from imgconv.images.zarr_arrays import ZarrRows
+from imgconv.io.reading import read_images
+from imgconv.io.zarr_arrays import ZarrRows
 from imgconv.ops.rows import read_rows, start_at
 from tests import test_cluster
 from tests.running import here

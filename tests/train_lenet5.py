@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import imgconv.networks
-from imgconv.networks.architectures import get_network
+import imgconv.nn
+from imgconv.nn.models import get_network
 from imgconv.safetensors import write_safetensors
 from tests.digits import split
 
-TARGET = Path(imgconv.networks.__file__).parent / "data" / "lenet5.safetensors"
+TARGET = Path(imgconv.nn.__file__).parent / "data" / "lenet5.safetensors"
 EPOCHS, BATCH, RATE, SEED = 150, 64, 3e-3, 1998
 
 

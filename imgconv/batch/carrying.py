@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Recipe
-from imgconv.images.image import Image
-from imgconv.images.streamed import Streamed
-from imgconv.images.writing import EncodeOptions
+from imgconv.io.image import Image
+from imgconv.io.streamed import Streamed
+from imgconv.io.writing import EncodeOptions
+from imgconv.kernels import Kernel
 from imgconv.shapes import ReceptiveField
 from imgconv.typing import Dtype
 
 if TYPE_CHECKING:
-    from imgconv.images.metadata import Grid
+    from imgconv.io.metadata import Grid
 
 Axes = tuple[ReceptiveField, ReceptiveField]
 
@@ -50,7 +50,7 @@ def carried(
     options: EncodeOptions = {"icc": image.icc if colors else None}
     if metadata is None:
         return options
-    from imgconv.images.metadata import Change, Metadata, adjusted
+    from imgconv.io.metadata import Change, Metadata, adjusted
 
     if bare:
         return options | {"metadata": Metadata(jpeg=metadata.jpeg)}
@@ -66,7 +66,7 @@ def grid_of(recipe: Recipe, result: Result, shape: tuple[int, int, int]) -> "Gri
     A result of the image's size has its grid, also under an even kernel, which is then as near as
     `same` padding goes.
     """
-    from imgconv.images.metadata import Grid
+    from imgconv.io.metadata import Grid
 
     if recipe.sheet:
         return None
@@ -100,9 +100,9 @@ def _window(recipe: Recipe, result: Result, shape: tuple[int, ...]) -> Axes:
 
 def _chain(recipe: ChainRecipe, result: Result, shape: tuple[int, ...]) -> Axes:
     """What a map of a chain's step stands for: its field, with anchors in place of kernels."""
-    from imgconv.networks.chain import graph_of
-    from imgconv.networks.layers.image import KernelFilter
-    from imgconv.networks.receptive import fields
+    from imgconv.nn.chain import graph_of
+    from imgconv.nn.layers.image import KernelFilter
+    from imgconv.nn.receptive import fields
 
     height, width, channels = shape
     steps = [

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from imgconv.jit.loop import Wanted
-from imgconv.networks import layers
-from imgconv.networks.chain import Step
-from imgconv.networks.layers.base import Layer
-from imgconv.networks.layers.image import Gray, KernelFilter, interleaved, planar
+from imgconv.nn import layers
+from imgconv.nn.chain import Step
+from imgconv.nn.layers.base import Layer
+from imgconv.nn.layers.image import Gray, KernelFilter, interleaved, planar
 from imgconv.ops.pool_text import Pool
 from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, read_rows, start_at
 from imgconv.shapes import extent
@@ -74,7 +74,7 @@ def _computed(layer: Layer, pixels: Array, missing: str | None) -> Array:
     """A layer's output for rows; with `missing` both have channels for what is missing."""
     if missing is None:
         return interleaved(layer.forward(planar(pixels))[0])
-    from imgconv.networks.missing import forward_masked
+    from imgconv.nn.missing import forward_masked
 
     colors = pixels.shape[2] // 2
     values, mask = np.ascontiguousarray(pixels[..., :colors]), pixels[..., colors:] != 0

@@ -31,7 +31,7 @@ from imgconv.batch.ledger import Finished, Taken
 from imgconv.batch.resuming import Recorder, skipped
 from imgconv.batch.runner import Outcome, attempt, failed, naming
 from imgconv.errors import ImageError, ImgconvError, UsageError
-from imgconv.images.remote import is_url
+from imgconv.io.remote import is_url
 from imgconv.jit import parallel
 
 # A task costs the scheduler 3.4 ms and the client 2.6, whatever it does, so groups begin with

@@ -8,7 +8,7 @@ import numpy as np
 
 from imgconv.batch.division import Division
 from imgconv.errors import ImageError, ImgconvError
-from imgconv.images.scaling import Lost
+from imgconv.io.scaling import Lost
 from imgconv.ops.rows import ArrayRows
 from imgconv.typing import Array
 

@@ -12,7 +12,7 @@ from imgconv.batch.division import Divided, Division
 from imgconv.batch.resuming import Work
 from imgconv.batch.runner import naming
 from imgconv.errors import ImgconvError
-from imgconv.images import remote
+from imgconv.io import remote
 from imgconv.jit import parallel
 
 NAME = "imgconv"

@@ -9,10 +9,10 @@ written by the workers themselves. A part has no state and may be made again by 
 from dataclasses import dataclass
 from typing import Any
 
-from imgconv.images.formats import Format
-from imgconv.images.scaling import Lost, Scaling
-from imgconv.images.streamed import MEMORY, Streamed
-from imgconv.images.writing import EncodeOptions
+from imgconv.io.formats import Format
+from imgconv.io.scaling import Lost, Scaling
+from imgconv.io.streamed import MEMORY, Streamed
+from imgconv.io.writing import EncodeOptions
 from imgconv.ops.rows import RowSource
 from imgconv.typing import Dtype
 
@@ -72,7 +72,7 @@ def rows_of_part(image: Streamed, samples: RowSource, made: Format, memory: int 
     row = max(_size(samples), _size(rows)) // max(1, samples.height)
     found = max(1, min(_PART, memory // 8) // max(1, row))
     if made.name == "zarr":
-        from imgconv.images.zarr_arrays import CHUNK
+        from imgconv.io.zarr_arrays import CHUNK
 
         found = -(-found // CHUNK) * CHUNK
     return found if found < samples.height else 0

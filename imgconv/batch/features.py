@@ -16,24 +16,24 @@ from imgconv.batch.origin import Origin, taken
 from imgconv.batch.plan import Claims, check_against_input
 from imgconv.batch.reporting import Reports
 from imgconv.errors import ModelError, OutputError
-from imgconv.images import scaling
-from imgconv.images.complete import is_complete
-from imgconv.images.formats import Format
-from imgconv.images.image import Image
-from imgconv.images.publish import EXISTS, exists, publish
-from imgconv.images.reading import count_frames, read_images
-from imgconv.images.source import is_special, read_stdin
-from imgconv.images.writing import encode, encode_archive
-from imgconv.networks.architectures import Network
-from imgconv.networks.fusion import FusedGraph
-from imgconv.networks.graph import Graph
-from imgconv.networks.layers import Shape
-from imgconv.pictures.colormaps import default_rule
-from imgconv.pictures.layout import Layout
+from imgconv.io import scaling
+from imgconv.io.complete import is_complete
+from imgconv.io.formats import Format
+from imgconv.io.image import Image
+from imgconv.io.publish import EXISTS, exists, publish
+from imgconv.io.reading import count_frames, read_images
+from imgconv.io.source import is_special, read_stdin
+from imgconv.io.writing import encode, encode_archive
+from imgconv.nn.fusion import FusedGraph
+from imgconv.nn.graph import Graph
+from imgconv.nn.layers import Shape
+from imgconv.nn.models import Network
 from imgconv.typing import Array
+from imgconv.viz.colormaps import default_rule
+from imgconv.viz.layout import Layout
 
 if TYPE_CHECKING:
-    from imgconv.pictures.report.sections import Section
+    from imgconv.viz.report.sections import Section
 
 FIELDS = ("stem", "parent", "index", "frame", "layer", "map")
 _BYTES = 4  # of a float32
@@ -350,10 +350,10 @@ class Features:
 
     def _sections(self, shape: Shape) -> Callable[[str, Array], "Section"]:
         """(layer, maps) → its section of the report."""
-        from imgconv.networks.layers import Conv2d
-        from imgconv.networks.receptive import fields
-        from imgconv.pictures.network_drawing import does
-        from imgconv.pictures.report.sections import section
+        from imgconv.nn.layers import Conv2d
+        from imgconv.nn.receptive import fields
+        from imgconv.viz.network_drawing import does
+        from imgconv.viz.report.sections import section
 
         graph = self.request.network.graph.at({self.fused.input: shape})
         seen = fields(graph, graph.shapes({self.fused.input: shape}))
@@ -370,7 +370,7 @@ class Features:
         return make
 
     def _page(self, image: Image, sections: list["Section"]) -> bytes:
-        from imgconv.pictures.report.page import Page, render
+        from imgconv.viz.report.page import Page, render
 
         network = self.request.network
         view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
@@ -386,7 +386,7 @@ class Features:
         return self.request.settings.write.overwrite or self.request.settings.write.skip_existing
 
     def _pictures(self, maps: Array) -> Iterator[Array]:
-        from imgconv.pictures.colormaps import colorize
+        from imgconv.viz.colormaps import colorize
 
         rule, shown = self.request.scale, self.request.settings.maps
         deep = shown.depth == "16" and shown.colormap is None
@@ -397,7 +397,7 @@ class Features:
             yield colorize(samples, shown.colormap) if shown.colormap else samples
 
     def _sheet(self, layer: str, maps: Array) -> Array:
-        from imgconv.pictures.sheet import Shown, draw_maps
+        from imgconv.viz.sheet import Shown, draw_maps
 
         request = self.request
         assert request.sheet is not None

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from imgconv.bank import Kernel
 from imgconv.batch.naming import Part, component, spelled, unique
 from imgconv.batch.settings import ReadSettings
 from imgconv.errors import LimitError, UsageError
-from imgconv.images import color, scaling
-from imgconv.images.image import Image
-from imgconv.images.limits import MAX_PIXELS
-from imgconv.images.scaling import Missing
-from imgconv.networks.chain import Step, sizes_of, trace
+from imgconv.io import color, scaling
+from imgconv.io.image import Image
+from imgconv.io.limits import MAX_PIXELS
+from imgconv.io.scaling import Missing
+from imgconv.kernels import Kernel
+from imgconv.nn.chain import Step, sizes_of, trace
 from imgconv.ops.filter import filter_banks, filter_masked
-from imgconv.pictures.colormaps import default_rule
-from imgconv.pictures.layout import Layout
 from imgconv.shapes import ReceptiveField, Window, output_size, pair
 from imgconv.typing import Array, Dtype
+from imgconv.viz.colormaps import default_rule
+from imgconv.viz.layout import Layout
 
 if TYPE_CHECKING:
     from imgconv.ops.missing import Mask
@@ -236,7 +236,7 @@ def _traced(
     if absent is None:
         yield from ((maps, None) for _, maps in trace(pixels, list(recipe.steps)))
         return
-    from imgconv.networks.missing import trace_masked
+    from imgconv.nn.missing import trace_masked
 
     yield from trace_masked(pixels, absent.mask, list(recipe.steps), recipe.read.missing_fill)
 
@@ -282,7 +282,7 @@ def _direction(
     recipe: Recipe, dtype: Dtype, raw: bool,
 ) -> Map:  # fmt: skip
     """The direction as hue and the scaled magnitude as value; (degrees, magnitude) when raw."""
-    from imgconv.pictures.direction import direction
+    from imgconv.viz.direction import direction
 
     for option, given in (("--activation", recipe.activation), ("--pool", recipe.pool)):
         if given:
@@ -423,7 +423,7 @@ def _finished(
         if missing:
             missing.mark.put(response, missing.mask)
     if degrees is not None:
-        from imgconv.pictures.direction import hue
+        from imgconv.viz.direction import hue
 
         colors = hue(degrees, response[..., 0])
         # Without a direction there is no colour: NaN becomes black, as it does in gray.

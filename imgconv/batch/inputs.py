@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from imgconv.errors import ImageError, ImgconvError, UsageError
-from imgconv.images import remote
-from imgconv.images.formats import SCANNED_SUFFIXES
-from imgconv.images.remote import is_url
-from imgconv.images.source import ZARR_MARKS, is_zarr
+from imgconv.io import remote
+from imgconv.io.formats import SCANNED_SUFFIXES
+from imgconv.io.remote import is_url
+from imgconv.io.source import ZARR_MARKS, is_zarr
 
 STDIN = "-"
 SAMPLE = "sample:"

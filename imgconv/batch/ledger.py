@@ -31,9 +31,9 @@ from imgconv import __version__
 from imgconv.batch.ledger_file import CLAIMED, DONE, FAILED, Locks, connect
 from imgconv.batch.settings import Table
 from imgconv.errors import OutputError
-from imgconv.images import remote
-from imgconv.images.publish import exists
-from imgconv.images.remote import is_url
+from imgconv.io import remote
+from imgconv.io.publish import exists
+from imgconv.io.remote import is_url
 
 _PIECE = 1 << 20
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgconv.errors import ImageError
-from imgconv.images import color
-from imgconv.images.image import Image
-from imgconv.images.scaling import Mark
-from imgconv.images.streamed import Streamed
+from imgconv.io import color
+from imgconv.io.image import Image
+from imgconv.io.scaling import Mark
+from imgconv.io.streamed import Streamed
 from imgconv.ops.missing import Mask, held_by, mask_of, without
 
 if TYPE_CHECKING:

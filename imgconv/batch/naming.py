@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from imgconv.errors import UsageError
-from imgconv.images.remote import is_url
+from imgconv.io.remote import is_url
 
 _LONGEST = 120  # bytes: a file's name, which has further parts, ends at 255
 _FORBIDDEN = frozenset('<>:"/\\|?*')  # in names on Windows; / everywhere

@@ -15,8 +15,8 @@ from imgconv.batch.record import (
     options_of_output,
     unrepeatable,
 )
-from imgconv.images.digest import sha256_of
-from imgconv.images.formats import Format
+from imgconv.io.digest import sha256_of
+from imgconv.io.formats import Format
 
 
 def named_network(text: str) -> Named:
@@ -28,7 +28,7 @@ def named_network(text: str) -> Named:
         return Named(os.path.basename(text), sha256_of(text))
     if "|" not in text and " " not in text.strip():
         return Named(text)
-    from imgconv.networks.steps import literal, parse_step
+    from imgconv.nn.steps import literal, parse_step
 
     steps = (parse_step(part, number) for number, part in enumerate(text.split("|"), 1))
     return Named(" | ".join(literal(step.text, step.loaded) for step in steps))

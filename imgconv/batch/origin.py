@@ -4,10 +4,10 @@ import os
 import threading
 from typing import Any
 
-from imgconv.images.digest import SMALL, sha256, sha256_of
-from imgconv.images.limits import MAX_PIXELS, file_limit
-from imgconv.images.remote import fetch, is_url
-from imgconv.images.source import Source, is_zarr
+from imgconv.io.digest import SMALL, sha256, sha256_of
+from imgconv.io.limits import MAX_PIXELS, file_limit
+from imgconv.io.remote import fetch, is_url
+from imgconv.io.source import Source, is_zarr
 
 
 class Origin:

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Map, MapName, Recipe, maps_of
 from imgconv.batch.naming import Part
 from imgconv.errors import UsageError
-from imgconv.images import color, scaling
-from imgconv.images.image import Image
+from imgconv.io import color, scaling
+from imgconv.io.image import Image
+from imgconv.kernels import Kernel
 from imgconv.typing import Array, Dtype
 
 
@@ -53,7 +53,7 @@ def _wide(image: Image) -> Dtype:
 
 
 def _colored(found: Map, white: float, recipe: Recipe) -> Map:
-    from imgconv.pictures.colormaps import colorize
+    from imgconv.viz.colormaps import colorize
 
     values, opacity = found.samples, None
     if found.alpha:
@@ -72,7 +72,7 @@ def _colored(found: Map, white: float, recipe: Recipe) -> Map:
 
 
 def _sheet(image: Image, recipe: Recipe) -> Map:
-    from imgconv.pictures.sheet import Shown, Tile, draw_maps
+    from imgconv.viz.sheet import Shown, Tile, draw_maps
 
     assert recipe.sheet is not None
     shown, white = [], _white(image, recipe)
@@ -93,7 +93,7 @@ def _sheet(image: Image, recipe: Recipe) -> Map:
 
 def _hued(both: Array, rule: str, white: float) -> Array:
     """Colours (H, W, 3) of (degrees, magnitude) in units of white."""
-    from imgconv.pictures.direction import hue
+    from imgconv.viz.direction import hue
 
     value, _ = scaling.scale_map(both[..., 1], rule, white, both.dtype)
     return hue(both[..., 0], np.clip(value, 0, white))

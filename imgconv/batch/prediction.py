@@ -10,12 +10,12 @@ import numpy as np
 
 from imgconv.batch.runner import Outcome, failed, in_order, naming
 from imgconv.errors import ImageError, ImgconvError, UsageError
-from imgconv.images.reading import read_images
-from imgconv.images.source import read_stdin
+from imgconv.io.reading import read_images
+from imgconv.io.source import read_stdin
 from imgconv.jit.parallel import num_threads
-from imgconv.networks.architectures import Network
-from imgconv.networks.fusion import FusedGraph
-from imgconv.networks.layers import Shape
+from imgconv.nn.fusion import FusedGraph
+from imgconv.nn.layers import Shape
+from imgconv.nn.models import Network
 
 
 class Prediction:

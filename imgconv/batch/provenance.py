@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, MapName, Recipe
 from imgconv.batch.origin import Origin
 from imgconv.batch.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
 from imgconv.batch.settings import Settings
-from imgconv.images.formats import Format
+from imgconv.io.formats import Format
+from imgconv.kernels import Kernel
 
 
 @dataclass(eq=False, repr=False)
@@ -56,7 +56,7 @@ def _of_chain(made: Record, recipe: ChainRecipe, name: str | None) -> Record:
     kept = [numbers[recipe.steps[index].name] for index in recipe.kept]
     if name is not None:
         kept = [numbers[name]] if name else []
-    from imgconv.networks.steps import literal
+    from imgconv.nn.steps import literal
 
     chain = " | ".join(literal(step.text, step.loaded) for step in recipe.steps)
     options = {"keep": kept} | dict(made.options) if kept else made.options
@@ -66,6 +66,6 @@ def _of_chain(made: Record, recipe: ChainRecipe, name: str | None) -> Record:
 def _text(kernel: Kernel) -> str:
     if kernel.named:
         return kernel.source
-    from imgconv.bank.literal import spelled
+    from imgconv.kernels.literal import spelled
 
     return spelled(kernel)

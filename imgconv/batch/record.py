@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from imgconv import __version__
 from imgconv.batch.settings import Row, recorded, tables_of
 from imgconv.errors import ImageError
-from imgconv.images.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
+from imgconv.io.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
 
 VERSION = 1
 # What a command records beside the options of its tables.

@@ -6,7 +6,7 @@ from typing import Any
 from imgconv.batch.naming import Part
 from imgconv.batch.plan import Plan, check_against_input
 from imgconv.errors import UsageError
-from imgconv.images.publish import publish
+from imgconv.io.publish import publish
 
 _PAGE = Part("report", "", "report")
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.bank import Kernel
 from imgconv.batch.filtering import ChainRecipe, Map, Recipe, maps_of
 from imgconv.batch.pictured import bytes_of
-from imgconv.images import color
-from imgconv.images.image import Image
-from imgconv.networks.chain import graph_of
-from imgconv.networks.receptive import Field, fields
-from imgconv.pictures.report.page import Page, render
-from imgconv.pictures.report.sections import Section, section
+from imgconv.io import color
+from imgconv.io.image import Image
+from imgconv.kernels import Kernel
+from imgconv.nn.chain import graph_of
+from imgconv.nn.receptive import Field, fields
 from imgconv.shapes import ReceptiveField
 from imgconv.typing import Array
+from imgconv.viz.report.page import Page, render
+from imgconv.viz.report.sections import Section, section
 
 _COLORS = ("red", "green", "blue")
 

@@ -11,7 +11,7 @@ from imgconv.batch.division import Division
 from imgconv.batch.ledger import Claim, Finished, Ledger, Taken
 from imgconv.batch.runner import Outcome
 from imgconv.errors import ImageError, ImgconvError
-from imgconv.images.scaling import Lost
+from imgconv.io.scaling import Lost
 from imgconv.ops.rows import RowSource
 
 _ASIDE = 256

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from imgconv.errors import ImageError, ImgconvError
-from imgconv.images.publish import while_waiting
-from imgconv.images.source import stopping
+from imgconv.io.publish import while_waiting
+from imgconv.io.source import stopping
 from imgconv.jit import parallel
 
 _WAITING = 6  # files that may wait for the disk while others are worked on

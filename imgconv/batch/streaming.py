@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imgconv.bank import Kernel
 from imgconv.batch.filtering import (
     ChainRecipe,
     Recipe,
@@ -19,10 +18,11 @@ from imgconv.batch.filtering import (
     rule_of,
 )
 from imgconv.batch.shared_rows import shared
-from imgconv.images import color, scaling
-from imgconv.images.image import Image
-from imgconv.images.streamed import Streamed
+from imgconv.io import color, scaling
+from imgconv.io.image import Image
+from imgconv.io.streamed import Streamed
 from imgconv.jit.loop import Wanted
+from imgconv.kernels import Kernel
 from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, start_at
 from imgconv.typing import Array, Dtype
 

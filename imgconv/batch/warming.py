@@ -28,11 +28,11 @@ def _kernel(name: str, channels: int, dtype: Any) -> Callable[[], None]:
     """As `apply` does it, on a small image and on one that is worth a loop of its own."""
 
     def run() -> None:
-        from imgconv.bank import get_kernel
         from imgconv.batch.filtering import Recipe, maps_of
-        from imgconv.images.formats import FORMATS
-        from imgconv.images.image import Image
-        from imgconv.images.writing import encode
+        from imgconv.io.formats import FORMATS
+        from imgconv.io.image import Image
+        from imgconv.io.writing import encode
+        from imgconv.kernels import get_kernel
 
         recipe = Recipe((get_kernel(name),))
         for side in (64, 1500):
@@ -44,7 +44,7 @@ def _kernel(name: str, channels: int, dtype: Any) -> Callable[[], None]:
 
 
 def _codec() -> None:
-    from imgconv.images import png
+    from imgconv.io import png
 
     for channels, dtype in itertools.product((1, 2, 3, 4), (np.uint8, np.uint16)):
         pixels = np.random.default_rng(0).integers(0, 255, (64, 64, channels)).astype(dtype)
@@ -54,7 +54,7 @@ def _codec() -> None:
 
 def _others() -> None:
     """Gray, pools, activations and float images."""
-    from imgconv.images.color import to_gray
+    from imgconv.io.color import to_gray
     from imgconv.ops.activation import activate, parse_activation
     from imgconv.ops.filter import filter_image
     from imgconv.ops.pool_text import parse_pool
@@ -72,9 +72,9 @@ def _others() -> None:
 
 def _networks(name: str) -> Callable[[], None]:
     def run() -> None:
-        from imgconv.networks.architectures import get_network
-        from imgconv.networks.fusion import FusedGraph
-        from imgconv.networks.weights import draw_weights
+        from imgconv.nn.fusion import FusedGraph
+        from imgconv.nn.models import get_network
+        from imgconv.nn.weights import draw_weights
 
         network = get_network(name)
         x = np.zeros((1, *network.input_shape[1:]), np.float32)

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from imgconv.batch.runner import Outcome
 from imgconv.errors import ImageError
-from imgconv.images.publish import while_waiting
-from imgconv.images.source import is_special
+from imgconv.io.publish import while_waiting
+from imgconv.io.source import is_special
 from imgconv.jit import parallel
 
 _SMALL = 4 << 20  # bytes of a file beyond which little of its work is Python

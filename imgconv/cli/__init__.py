@@ -1,7 +1,6 @@
-"""The command line: one module a command, shared options in `options`."""
+"""The command line: one module per command in `commands`, shared options in `options`."""
 
 import importlib
-import os
 
 import click
 
@@ -24,20 +23,17 @@ COMMANDS = {
 }
 
 
-_HERE = os.path.dirname(__file__)
-
-
 class LazyGroup(click.Group):
     """Imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if os.path.exists(os.path.join(_HERE, f"{name}.py"))]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(
-            importlib.import_module(f"imgconv.cli.{cmd_name}"), cmd_name
+            importlib.import_module(f"imgconv.cli.commands.{cmd_name}"), cmd_name
         )
         return command
 

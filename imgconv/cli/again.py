@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from imgconv.bank import kernel_without_files
 from imgconv.batch.carrying import Result
 from imgconv.batch.naming import Part, component
 from imgconv.batch.origin import Origin
@@ -18,13 +17,14 @@ from imgconv.cli.files import checked
 from imgconv.cli.outputs import Request
 from imgconv.cli.work import Work
 from imgconv.errors import UsageError
-from imgconv.images.formats import FORMATS, Format
-from imgconv.images.image import Image
-from imgconv.images.publish import joined
-from imgconv.images.reading import Frames
-from imgconv.images.streamed import Streamed
-from imgconv.images.writing import EncodeOptions
-from imgconv.images.writing import Record as Facts
+from imgconv.io.formats import FORMATS, Format
+from imgconv.io.image import Image
+from imgconv.io.publish import joined
+from imgconv.io.reading import Frames
+from imgconv.io.streamed import Streamed
+from imgconv.io.writing import EncodeOptions
+from imgconv.io.writing import Record as Facts
+from imgconv.kernels import kernel_without_files
 
 
 def parameters(
@@ -40,14 +40,14 @@ def maps_again(record: Record, result: str, settings: RepeatSettings, origin: Or
     """The work of `apply` or `run`."""
     made = FORMATS[record.options["format"]]
     if record.command == "apply":
-        from imgconv.cli import apply
+        from imgconv.cli.commands import apply
 
         values = parameters(apply.apply, record, settings)
         kernels = tuple(map(kernel_without_files, values["kernels"]))
         request = apply.request_of((), kernels, Settings.of(values))
     else:
-        from imgconv.cli import run
-        from imgconv.networks.chain import parse_chain
+        from imgconv.cli.commands import run
+        from imgconv.nn.chain import parse_chain
 
         values = parameters(run.run, record, settings, record.chain or "")
         steps = parse_chain(values["chain"], kernel_without_files)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from imgconv.bank import kernel_without_files
 from imgconv.batch.features import Features, Request
 from imgconv.batch.network_provenance import NetworkProvenance
 from imgconv.batch.network_settings import NetSettings
@@ -11,15 +10,16 @@ from imgconv.batch.record import ITS_OWN, Named, Record
 from imgconv.batch.repeat_settings import RepeatSettings
 from imgconv.cli.again import parameters
 from imgconv.errors import ImageError, UsageError
-from imgconv.images.digest import sha256_of
-from imgconv.images.publish import joined, publish
+from imgconv.io.digest import sha256_of
+from imgconv.io.publish import joined, publish
+from imgconv.kernels import kernel_without_files
 
 
 def features_again(record: Record, settings: RepeatSettings, origin: Origin) -> "FeaturesAgain":
     """The work of `net features`. Raises UsageError, ImageError, click's exceptions."""
     from imgconv.cli import net_options
-    from imgconv.cli.net import features, request_of
-    from imgconv.networks.find import with_weights
+    from imgconv.cli.commands.net import features, request_of
+    from imgconv.nn.find import with_weights
 
     named = record.network or Named("")
     values = parameters(features, record, settings, named.name)

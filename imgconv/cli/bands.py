@@ -14,13 +14,13 @@ from imgconv.batch.pictured import names_of
 from imgconv.batch.streaming import MapRows, map_rows
 from imgconv.cli.outputs import Outputs
 from imgconv.errors import ImageError
-from imgconv.images import formats
-from imgconv.images.publish import Output, leads_to_a_stream, publish_together
-from imgconv.images.remote import is_url
-from imgconv.images.scaling import Lost
-from imgconv.images.source import is_zarr
-from imgconv.images.streamed import Streamed, open_rows
-from imgconv.images.writing import EncodeOptions, encode_rows, writing_loops
+from imgconv.io import formats
+from imgconv.io.publish import Output, leads_to_a_stream, publish_together
+from imgconv.io.remote import is_url
+from imgconv.io.scaling import Lost
+from imgconv.io.source import is_zarr
+from imgconv.io.streamed import Streamed, open_rows
+from imgconv.io.writing import EncodeOptions, encode_rows, writing_loops
 from imgconv.jit import ahead
 from imgconv.ops.rows import WatchedRows, read_rows
 
@@ -49,7 +49,7 @@ class InBands(Outputs):
         self, source: str, index: int, replace: bool, origin: Origin | None
     ) -> list[dict[str, Any]] | None:
         """The results of a file whose rows are read while others are written, where that goes."""
-        from imgconv.images.png_chunks import Unusual
+        from imgconv.io.png_chunks import Unusual
 
         if self.together(source):
             return None
@@ -172,7 +172,7 @@ class InBands(Outputs):
             rows = maps[0].rows
             rows.start_at(start)
             if folder is not None:
-                from imgconv.images import zarr_arrays
+                from imgconv.io import zarr_arrays
 
                 zarr_arrays.write_rows(folder, rows, start, stop)
                 return None, rows.lost

@@ -20,11 +20,11 @@ from imgconv.cli.boundary import printable, say
 from imgconv.cli.outputs import Request, check_terminal, level_of
 from imgconv.cli.work import Work
 from imgconv.errors import UsageError
-from imgconv.images import formats, scaling
-from imgconv.images.reading import parse_frame
-from imgconv.images.writing import check_pyramid
-from imgconv.pictures.colormaps import check_colormap
-from imgconv.pictures.layout import Layout
+from imgconv.io import formats, scaling
+from imgconv.io.reading import parse_frame
+from imgconv.io.writing import check_pyramid
+from imgconv.viz.colormaps import check_colormap
+from imgconv.viz.layout import Layout
 
 
 def layout_of(show: ShowSettings) -> Layout | None:

@@ -11,14 +11,14 @@ from imgconv.batch.origin import Origin
 from imgconv.batch.pictured import names_of, results_of
 from imgconv.cli.bands import InBands, skipped
 from imgconv.errors import LimitError
-from imgconv.images import frames as encoding
-from imgconv.images.formats import Format
-from imgconv.images.frames import Frame, encode_frames
-from imgconv.images.image import Image
-from imgconv.images.limits import MAX_PIXELS, file_limit
-from imgconv.images.publish import Output, joined, leads_to_a_stream, publish_together
-from imgconv.images.reading import read_images
-from imgconv.images.writing import encode_archive
+from imgconv.io import frames as encoding
+from imgconv.io.formats import Format
+from imgconv.io.frames import Frame, encode_frames
+from imgconv.io.image import Image
+from imgconv.io.limits import MAX_PIXELS, file_limit
+from imgconv.io.publish import Output, joined, leads_to_a_stream, publish_together
+from imgconv.io.reading import read_images
+from imgconv.io.writing import encode_archive
 
 
 class InFrames(InBands):

@@ -20,14 +20,14 @@ from imgconv.cli.options import KINDS, Names, gathered, options_of
 from imgconv.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
-    from imgconv.bank import Kernel
     from imgconv.batch.inputs import Scan
-    from imgconv.networks.architectures import Network
-    from imgconv.pictures.layout import Layout
+    from imgconv.kernels import Kernel
+    from imgconv.nn.models import Network
+    from imgconv.viz.layout import Layout
 
 
 def _networks() -> list[str]:
-    from imgconv.networks.architectures import network_names
+    from imgconv.nn.models import network_names
 
     return network_names()
 
@@ -124,7 +124,7 @@ def only_report(maps: MapSettings) -> bool:
 
 def layout(maps: MapSettings) -> "Layout | None":
     """The contact sheet that the options ask for. Raises UsageError for its options alone."""
-    from imgconv.pictures.layout import Layout
+    from imgconv.viz.layout import Layout
 
     if maps.sheet:
         return Layout(maps.columns, maps.tile, maps.share_scale)
@@ -141,7 +141,7 @@ def settled(
 
     find: what makes a chain's kernels of their texts, where no file is to be opened.
     """
-    from imgconv.networks.find import find_network
+    from imgconv.nn.find import find_network
 
     found = find_network(name, wanted.size, find)
     options = {
@@ -165,7 +165,7 @@ def settled(
 def ready(name: str, settings: NetSettings) -> "tuple[Network, str]":
     """The network with its weights, and what these are; says on stderr where they are drawn."""
     from imgconv.cli.boundary import say
-    from imgconv.networks.find import with_weights
+    from imgconv.nn.find import with_weights
 
     if settings.batch.threads:
         from imgconv.jit import parallel

@@ -11,9 +11,9 @@ from imgconv.batch.network_settings import NetSettings, PreprocessSettings, Weig
 from imgconv.cli import net_options as options
 
 if TYPE_CHECKING:
-    from imgconv.images.image import Image
-    from imgconv.networks.architectures import Network
-    from imgconv.networks.layers import Shape
+    from imgconv.io.image import Image
+    from imgconv.nn.layers import Shape
+    from imgconv.nn.models import Network
     from imgconv.shapes import Pair
     from imgconv.typing import Array
 
@@ -42,9 +42,9 @@ def draw(network: str, size: "Pair | None", output: str | None, overwrite: bool)
     """
     from imgconv.batch.naming import spelled
     from imgconv.errors import UsageError
-    from imgconv.images.publish import publish
-    from imgconv.networks.find import find_network
-    from imgconv.pictures.network_drawing import draw_network
+    from imgconv.io.publish import publish
+    from imgconv.nn.find import find_network
+    from imgconv.viz.network_drawing import draw_network
 
     found = find_network(network, size)
     text = draw_network(found.graph, found.name)
@@ -102,7 +102,7 @@ def receptive(
     """
     from imgconv.batch.features import select_values
     from imgconv.errors import UsageError
-    from imgconv.networks.receptive import fields, region
+    from imgconv.nn.receptive import fields, region
 
     if picture and not image:
         raise UsageError("--output: expected an image to draw on")
@@ -137,7 +137,7 @@ def receptive(
         "rows": list(box[:2]), "columns": list(box[2:]), "size": [axis.size for axis in field.axes],
     }  # fmt: skip
     if weights is not None:
-        from imgconv.pictures.receptive import spread_of
+        from imgconv.viz.receptive import spread_of
 
         inner = spread_of(weights).region((shape[2], shape[3]))
         facts["effective"] = {"rows": list(inner[:2]), "columns": list(inner[2:])}
@@ -192,8 +192,8 @@ def _said(facts: dict[str, Any], everywhere: bool) -> str:
 
 
 def _read(image: str, wanted: PreprocessSettings) -> "Image":
-    from imgconv.images.reading import read_images
-    from imgconv.images.source import read_stdin
+    from imgconv.io.reading import read_images
+    from imgconv.io.source import read_stdin
 
     data: str | bytes = read_stdin() if image == "-" else image
     name = "standard input" if image == "-" else ""
@@ -206,8 +206,8 @@ def _effective(
     """The weights of the field's pixels; None without weights, or where a layer has none."""
     from imgconv.cli.boundary import say
     from imgconv.errors import ModelError
-    from imgconv.networks.effective import effective_field
-    from imgconv.networks.find import with_weights
+    from imgconv.nn.effective import effective_field
+    from imgconv.nn.find import with_weights
 
     asked = wanted.weights is not None or wanted.seed is not None
     nodes = network.graph.nodes
@@ -235,10 +235,10 @@ def _drawn(
     """Write the picture; return its path."""
     from imgconv.batch.naming import split_source
     from imgconv.batch.plan import check_against_input
-    from imgconv.images.formats import format_of
-    from imgconv.images.publish import publish
-    from imgconv.images.writing import encode
-    from imgconv.pictures.receptive import draw_fields
+    from imgconv.io.formats import format_of
+    from imgconv.io.publish import publish
+    from imgconv.io.writing import encode
+    from imgconv.viz.receptive import draw_fields
 
     view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
     stem = "stdin" if image.name == "standard input" else split_source(image.name)[0]

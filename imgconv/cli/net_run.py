@@ -14,7 +14,7 @@ from imgconv.errors import ImageError, ImgconvError, ModelError, UsageError
 if TYPE_CHECKING:
     from imgconv.batch.features import Features
     from imgconv.batch.prediction import Prediction
-    from imgconv.networks.architectures import Network
+    from imgconv.nn.models import Network
 
 
 def run_features(work: "Features", inputs: tuple[str, ...], batch: BatchSettings) -> int:
@@ -134,13 +134,13 @@ def convert_weights(network: "Network", source: str, output: str, overwrite: boo
 
     Raises UsageError, OutputError, and ModelError for what ONNX cannot say.
     """
-    from imgconv.images.formats import format_of
-    from imgconv.images.publish import publish
-    from imgconv.images.writing import encode_archive
-    from imgconv.networks.weights import loaded
+    from imgconv.io.formats import format_of
+    from imgconv.io.publish import publish
+    from imgconv.io.writing import encode_archive
+    from imgconv.nn.weights import loaded
 
     if output.lower().endswith(".onnx"):
-        from imgconv.networks.onnx import to_onnx
+        from imgconv.nn.onnx import to_onnx
 
         return publish(output, [to_onnx(network).SerializeToString()], overwrite)
     made = format_of(output)

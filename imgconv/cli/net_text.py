@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from imgconv.networks.architectures import Network
-from imgconv.networks.receptive import Field
-from imgconv.networks.summary import Summary
+from imgconv.nn.models import Network
+from imgconv.nn.receptive import Field
+from imgconv.nn.summary import Summary
 
 HEADS = (
     "layer",

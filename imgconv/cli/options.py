@@ -88,7 +88,7 @@ class ImagePath(click.Path):
         super().__init__(path_type=str)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from imgconv.images import remote
+        from imgconv.io import remote
 
         if isinstance(value, str) and remote.is_url(value):
             remote.check(value)
@@ -132,7 +132,7 @@ class Names(click.ParamType):  # type: ignore[type-arg]
 
 
 def _kernels() -> list[str]:
-    from imgconv.bank import preset_names
+    from imgconv.kernels import preset_names
 
     return preset_names()
 
@@ -144,13 +144,13 @@ def _modes() -> tuple[str, ...]:
 
 
 def _formats() -> list[str]:
-    from imgconv.images.formats import FORMATS
+    from imgconv.io.formats import FORMATS
 
     return list(FORMATS)
 
 
 def _colormaps() -> tuple[str, ...]:
-    from imgconv.pictures.colormaps import NAMES
+    from imgconv.viz.colormaps import NAMES
 
     return NAMES
 
@@ -226,7 +226,7 @@ def together(options: Sequence[Decorator]) -> Decorator:
 
 
 def _allow(_: click.Context, __: click.Parameter, schemes: tuple[str, ...]) -> None:
-    from imgconv.images import remote
+    from imgconv.io import remote
 
     remote.allow(schemes)
 

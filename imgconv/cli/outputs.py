@@ -18,15 +18,15 @@ from imgconv.batch.reporting import Reports
 from imgconv.batch.settings import Settings
 from imgconv.cli.boundary import drop_stdout, reason, say
 from imgconv.errors import ImgconvError, OutputError, UsageError
-from imgconv.images import formats
-from imgconv.images.complete import is_complete
-from imgconv.images.image import Image, white_of
-from imgconv.images.publish import EXISTS, Patch, Piece, exists, leads_to_a_stream, publish
-from imgconv.images.reading import Frames, count_frames
-from imgconv.images.remote import is_url
-from imgconv.images.source import is_special, read_stdin
-from imgconv.images.streamed import Streamed
-from imgconv.images.writing import EncodeOptions, Record
+from imgconv.io import formats
+from imgconv.io.complete import is_complete
+from imgconv.io.image import Image, white_of
+from imgconv.io.publish import EXISTS, Patch, Piece, exists, leads_to_a_stream, publish
+from imgconv.io.reading import Frames, count_frames
+from imgconv.io.remote import is_url
+from imgconv.io.source import is_special, read_stdin
+from imgconv.io.streamed import Streamed
+from imgconv.io.writing import EncodeOptions, Record
 
 
 @dataclass(eq=False, repr=False)

@@ -20,10 +20,10 @@ from imgconv.cli.again_net import FeaturesAgain, features_again
 from imgconv.cli.boundary import printable, say
 from imgconv.cli.outputs import check_terminal, to_stdout
 from imgconv.errors import ImageError, UsageError
-from imgconv.images.formats import FORMATS, format_of
-from imgconv.images.notes import read_note
-from imgconv.images.sameness import Sameness, compared
-from imgconv.images.source import is_zarr, read_stdin
+from imgconv.io.formats import FORMATS, format_of
+from imgconv.io.notes import read_note
+from imgconv.io.sameness import Sameness, compared
+from imgconv.io.source import is_zarr, read_stdin
 
 
 def repeat_result(result: str, settings: RepeatSettings) -> int:

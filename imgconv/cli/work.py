@@ -13,12 +13,12 @@ from imgconv.cli.bands import in_files, skipped
 from imgconv.cli.frames import InFrames
 from imgconv.cli.outputs import Planned, level_of
 from imgconv.errors import ImgconvError, OutputError
-from imgconv.images import formats
-from imgconv.images.image import Image
-from imgconv.images.publish import held
-from imgconv.images.reading import count_frames
-from imgconv.images.streamed import rows_of
-from imgconv.images.writing import encode, encode_archive
+from imgconv.io import formats
+from imgconv.io.image import Image
+from imgconv.io.publish import held
+from imgconv.io.reading import count_frames
+from imgconv.io.streamed import rows_of
+from imgconv.io.writing import encode, encode_archive
 
 
 class Work(InFrames):

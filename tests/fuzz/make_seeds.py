@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imgconv.images import netpbm, png
+from imgconv.io import netpbm, png
 from imgconv.npy import encode_npz
 from imgconv.safetensors import write_safetensors
 from tests import png_maker

@@ -24,20 +24,20 @@ import imgconv.ops
 for module in pkgutil.walk_packages(imgconv.ops.__path__, "imgconv.ops."):
     importlib.import_module(module.name)
 with atheris.instrument_imports(include=["imgconv"]):
-    import imgconv.bank.files
     import imgconv.batch.origin
     import imgconv.batch.record
     import imgconv.cli.again
     import imgconv.cli.repeating
-    import imgconv.images.netpbm
-    import imgconv.images.pillow
-    import imgconv.images.png
-    import imgconv.images.reading
-    import imgconv.images.tiff_pages
-    import imgconv.images.tiff_reader
-    import imgconv.networks.chain
-    import imgconv.networks.onnx
-    import imgconv.networks.user
+    import imgconv.io.netpbm
+    import imgconv.io.pillow
+    import imgconv.io.png
+    import imgconv.io.reading
+    import imgconv.io.tiff_pages
+    import imgconv.io.tiff_reader
+    import imgconv.kernels.files
+    import imgconv.nn.chain
+    import imgconv.nn.onnx
+    import imgconv.nn.user
     import imgconv.npy
     import imgconv.safetensors
     from tests.fuzz.targets import TARGETS

@@ -56,7 +56,7 @@ def file_of(data: bytes, suffix: str) -> Iterator[str]:
 @target
 def png(data: bytes) -> None:
     """Our own PNG reader, with checksums made right so that mutations reach behind them."""
-    from imgconv.images import png as codec
+    from imgconv.io import png as codec
 
     for candidate in (data, with_right_checksums(data)):
         with contextlib.suppress(ImgconvError):
@@ -82,7 +82,7 @@ def with_right_checksums(data: bytes) -> bytes:
 @target
 def image(data: bytes) -> None:
     """Everything that `read_images` sniffs, every frame up to the fourth."""
-    from imgconv.images.reading import read_images
+    from imgconv.io.reading import read_images
 
     for number, _ in enumerate(read_images(data, frame="all", max_pixels=MAX_PIXELS)):
         if number == 3:
@@ -92,7 +92,7 @@ def image(data: bytes) -> None:
 @target
 def kernel(data: bytes) -> None:
     """What stands after -k, and what is read from standard input."""
-    from imgconv.bank import get_kernel, parse_kernel_text
+    from imgconv.kernels import get_kernel, parse_kernel_text
 
     text = data.decode("utf-8", "surrogateescape")
     with contextlib.suppress(ImgconvError):
@@ -104,7 +104,7 @@ def kernel(data: bytes) -> None:
 @target
 def kernel_file(data: bytes) -> None:
     """The first byte picks the kind of file."""
-    from imgconv.bank import load_kernel_file
+    from imgconv.kernels import load_kernel_file
 
     suffixes = (".toml", ".json", ".csv", ".txt", ".npy", ".npz", ".safetensors", ".mat")
     with file_of(data[1:], suffixes[data[0] % len(suffixes)] if data else ".txt") as path:
@@ -116,7 +116,7 @@ def chain(data: bytes) -> None:
     """The chain of `imgconv run`, and its run on a tiny image when it parses."""
     import numpy as np
 
-    from imgconv.networks.chain import parse_chain, trace
+    from imgconv.nn.chain import parse_chain, trace
 
     text = data.decode("utf-8", "surrogateescape")
     if "/" in text or text.endswith(".toml"):
@@ -141,7 +141,7 @@ def safetensors(data: bytes) -> None:
 @target
 def arrays(data: bytes) -> None:
     """NPY and NPZ images, whatever their first bytes say."""
-    from imgconv.images.reading import read_images
+    from imgconv.io.reading import read_images
 
     kind = "npz" if data[:2] == b"PK" else "npy"
     for number, _ in enumerate(
@@ -154,7 +154,7 @@ def arrays(data: bytes) -> None:
 @target
 def network(data: bytes) -> None:
     """A network described in TOML, as far as its shapes."""
-    from imgconv.networks.user import file_network
+    from imgconv.nn.user import file_network
 
     with file_of(data, ".toml") as path:
         file_network(path).graph.shapes()
@@ -163,7 +163,7 @@ def network(data: bytes) -> None:
 @target
 def onnx(data: bytes) -> None:
     """An ONNX model, as far as its shapes."""
-    from imgconv.networks.onnx import load_onnx
+    from imgconv.nn.onnx import load_onnx
 
     with file_of(data, ".onnx") as path:
         load_onnx(path).shapes()

@@ -65,9 +65,10 @@ def serve():
     """Answer requests on standard input."""
     import tifffile  # noqa: F401 - once, not in every child
 
-    from imgconv.cli import apply, main
+    from imgconv.cli import main
     from imgconv.cli.boundary import run
-    from imgconv.images import pillow, tiff_reader  # noqa: F401
+    from imgconv.cli.commands import apply
+    from imgconv.io import pillow, tiff_reader  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

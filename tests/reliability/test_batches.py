@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.images import formats
-from imgconv.images.complete import is_complete
-from imgconv.images.writing import encode
+from imgconv.io import formats
+from imgconv.io.complete import is_complete
+from imgconv.io.writing import encode
 from tests.reliability.support import COMMAND, imgconv, one_line, pixels, save_photo, temporaries
 
 COUNT = 24

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data
 
-from imgconv.bank import get_kernel
 from imgconv.cli import main
 from imgconv.cli.boundary import run
-from imgconv.images import tiff_rows
+from imgconv.io import tiff_rows
+from imgconv.kernels import get_kernel
 from imgconv.ops import activation as pointwise
 from imgconv.ops import arithmetic, epilogue, linear, plans, rows, scaling
 from imgconv.ops import norm as normalization

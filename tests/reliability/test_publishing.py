@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from imgconv.errors import OutputError
-from imgconv.images import publish as publishing
-from imgconv.images.publish import publish
+from imgconv.io import publish as publishing
+from imgconv.io.publish import publish
 from tests.reliability.support import (
     COMMAND,
     NOBODY,

@@ -224,7 +224,7 @@ def test_row_27_threads_jobs_and_order_leave_every_bit_alone(tmp_path, kernel):
 
 def test_row_27_a_piece_of_any_size_is_filtered_as_in_the_whole():
     """A pixel never knows where its tile began: what padding adds at a piece's edges aside."""
-    from imgconv.bank import get_kernel
+    from imgconv.kernels import get_kernel
     from imgconv.ops.filter import filter_image
 
     image = data.astronaut()[:200, :230].astype(np.float32) / 7

@@ -1,0 +1,123 @@
+"""`imgconv kernels`: what the bank holds, how a kernel looks, whether a file can be used."""
+
+import json
+from typing import Any
+
+import click
+
+from imgconv.cli.options import IMAGE, KERNEL
+
+
+@click.group()
+def kernels() -> None:
+    """List, show, plot and check kernels.
+
+    \b
+    imgconv kernels list
+    imgconv kernels show sobel
+    imgconv kernels plot gabor-bank -o gabor.png
+    imgconv kernels check mine.toml
+    """
+
+
+@kernels.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a kernel.")
+def list_(as_json: bool) -> None:
+    """List presets and parametric kernels by family."""
+    from imgconv.kernels import generators, get_kernel, presets
+
+    groups = [*presets.families(), ("parametric", list(generators.GENERATORS))]
+    for family, names in groups:
+        if not as_json:
+            click.echo(f"{family}:")
+        for name in names:
+            kernel = get_kernel(name)
+            height, width = kernel.size
+            count = len(kernel.weights)
+            if as_json:
+                click.echo(json.dumps({
+                    "name": name, "family": family, "size": [height, width], "filters": count,
+                    "combine": kernel.combine, "description": kernel.description,
+                }))  # fmt: skip
+                continue
+            shape = f"{height}×{width}" + (f" ×{count}" if count > 1 else "")
+            example = generators.GENERATORS[name].example if family == "parametric" else ""
+            hint = f" ({example})" if example else ""
+            click.echo(f"  {name:18} {shape:10} {kernel.description}{hint}")
+
+
+@kernels.command()
+@click.argument("name", type=KERNEL)
+@click.option("--json", "as_json", is_flag=True, help="The kernel as one JSON object.")
+def show(name: str, as_json: bool) -> None:
+    """Show a kernel's matrix, divisor and origin. NAME is whatever `apply -k` takes."""
+    from imgconv.kernels import get_kernel
+
+    kernel = get_kernel(name)
+    if as_json:
+        click.echo(json.dumps(_facts(kernel)))
+        return
+    click.echo(f"{kernel.name}: {kernel.description}" if kernel.description else kernel.name)
+    if kernel.citation:
+        click.echo(f"source: {kernel.citation}")
+    click.echo(
+        f"divisor {kernel.divisor:g}, combine {kernel.combine}, default scale {kernel.scale}, "
+        f"sum {float(kernel.effective_weights().sum()):g}"
+        + (f", anchor {kernel.anchor[0]},{kernel.anchor[1]}" if kernel.anchor else "")
+    )
+    for number, bank in enumerate(kernel.weights):
+        if kernel.labels:
+            click.echo(f"\n{kernel.labels[number]}:")
+        else:
+            click.echo("")
+        for plane in bank:
+            texts = [[f"{value:.4g}" for value in row] for row in plane]
+            width = max(len(text) for row in texts for text in row)
+            for row in texts:
+                click.echo(" ".join(text.rjust(width) for text in row))
+
+
+@kernels.command()
+@click.argument("name", type=KERNEL)
+@click.option("-o", "--output", type=IMAGE, required=True, metavar="PATH", help="Picture to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def plot(name: str, output: str, overwrite: bool) -> None:
+    """Draw a kernel as a heat map: blue negative, light gray zero, red positive."""
+    from imgconv.io.formats import format_of
+    from imgconv.io.publish import publish
+    from imgconv.io.writing import encode
+    from imgconv.kernels import get_kernel
+    from imgconv.viz.kernel_plot import draw
+
+    publish(output, encode(draw(get_kernel(name)), format_of(output)), overwrite)
+
+
+@kernels.command()
+@click.argument("file", type=click.Path(exists=False))
+def check(file: str) -> None:
+    """Say whether a kernel file can be used, and what it holds."""
+    from imgconv.kernels import load_kernel_file
+
+    kernel = load_kernel_file(file)
+    count, channels, height, width = kernel.weights.shape
+    click.echo(
+        f"{file}: ok: {count} filter{'s' * (count > 1)} of {height}×{width}, {channels} input "
+        f"channel{'s' * (channels > 1)}, sum {float(kernel.effective_weights().sum()):g}"
+        + (", with bias" if kernel.bias is not None else "")
+    )
+
+
+def _facts(kernel: Any) -> dict[str, Any]:
+    return {
+        "name": kernel.name,
+        "weights": kernel.weights.tolist(),
+        "bias": None if kernel.bias is None else kernel.bias.tolist(),
+        "divisor": kernel.divisor,
+        "combine": kernel.combine,
+        "scale": kernel.scale,
+        "labels": list(kernel.labels),
+        "anchor": None if kernel.anchor is None else list(kernel.anchor),
+        "description": kernel.description,
+        "citation": kernel.citation,
+        "parameters": kernel.parameters,
+    }

@@ -1,0 +1,241 @@
+"""`imgconv net`: published networks, ONNX models and one's own, on images."""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from imgconv.batch.network_settings import MapSettings, NetSettings, WeightSettings
+from imgconv.batch.settings import BatchSettings, WriteSettings
+from imgconv.cli import net_options as options
+from imgconv.cli.net_pictures import draw, receptive
+from imgconv.cli.options import options_of
+
+if TYPE_CHECKING:
+    from imgconv.batch.features import Request
+    from imgconv.batch.network_provenance import NetworkProvenance
+    from imgconv.nn.models import Network
+    from imgconv.shapes import Pair
+
+
+@click.group()
+def net() -> None:
+    """Run CNNs and write the feature maps of any layer.
+
+    \b
+    imgconv net list
+    imgconv net summary resnet50
+    imgconv net draw resnet50 -o resnet50.svg
+    imgconv net predict lenet5 sample:digit
+    imgconv net features lenet5 sample:digit --layer 'c*' -o maps/
+    imgconv net features vgg16 photo.jpg --seed 1 --layer features.2 --sheet -o maps/
+
+    A network is a published name (`net list`), name:option=value, a TOML or ONNX file, or a chain
+    such as 'gray | conv sobel | relu | maxpool 2'.
+    """
+
+
+@net.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a network.")
+def list_(as_json: bool) -> None:
+    """List the published networks with their forms."""
+    from imgconv.nn.models import families, get_network
+    from imgconv.nn.summary import summarize
+
+    for family in families():
+        if not as_json:
+            forms = ", ".join(
+                f"{key}={'|'.join(str(c).lower() for c in choices) or default}"
+                for key, (default, choices) in family.options.items()
+            )
+            click.echo(f"{family.title}: {family.citation}\n  options: {forms}")
+        for name in family.names:
+            network = get_network(name)
+            summary = summarize(network.graph)
+            row = {
+                "name": name, "family": family.title, "input": list(summary.input_shape[1:]),
+                "parameters": summary.parameters, "multiply_adds": summary.multiply_adds,
+                "variant": network.variant, "citation": network.citation,
+                "weights": network.weights is not None,
+            }  # fmt: skip
+            if as_json:
+                click.echo(json.dumps(row))
+                continue
+            shipped = " (weights included)" if network.weights else ""
+            click.echo(
+                f"  {name:16} {_times(summary.input_shape[1:]):10} "
+                f"{summary.parameters:>11,} parameters  "
+                f"{_short(summary.multiply_adds):>7} multiply-adds  {network.variant}{shipped}"
+            )
+
+
+@net.command()
+@options.network
+@options.size
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for the network.")
+def summary(network: str, size: "Pair | None", as_json: bool) -> None:
+    """Show each layer's shape, parameters, work, receptive field and memory; no weights needed.
+
+    \b
+    imgconv net summary vgg16
+    imgconv net summary resnet50:form=v1 --size 320x480
+    imgconv net summary 'conv2d 8 3 padding=1 | relu | maxpool 2 | flatten | linear 10'
+    """
+    from imgconv.nn.find import find_network
+    from imgconv.nn.summary import summarize
+
+    found = find_network(network, size)
+    result = summarize(found.graph)
+    if as_json:
+        from imgconv.cli.net_text import as_json as facts
+
+        click.echo(json.dumps(facts(found, result)))
+        return
+    from imgconv.cli.net_text import table
+
+    click.echo(table(found, result))
+
+
+net.add_command(draw)
+net.add_command(receptive)
+
+
+@net.command()
+@options.network
+@options.inputs
+@options.weights
+@click.option(
+    "--layer", "patterns", multiple=True, required=True, metavar="GLOB",
+    help="Layers whose maps are written: 'layer2.*', '*'; repeatable.",
+)  # fmt: skip
+@options.preprocess
+@options_of(MapSettings)
+@options.many
+@options_of(WriteSettings, "no_metadata", "overwrite", "skip_existing")
+@options.settings
+def features(
+    network: str, inputs: tuple[str, ...], patterns: tuple[str, ...], settings: NetSettings
+) -> int:
+    """Write the feature maps of a network's layers.
+
+    \b
+    imgconv net features lenet5 sample:digit --layer 'c*' -o maps/
+    imgconv net features resnet50 photos/*.jpg --weights resnet50.safetensors \\
+        --layer layer2 --format npz -o maps/
+    imgconv net features vgg16 photo.jpg --seed 1 --layer '*' --dry-run
+    imgconv net features vgg16 photo.jpg --seed 1 --layer 'features.*' --report vgg16.html
+
+    Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
+    """
+    from imgconv.batch.features import Features
+    from imgconv.batch.network_provenance import provenance_of
+    from imgconv.cli.net_run import run_features
+
+    found, source = options.ready(network, settings)
+    provenance = None
+    if not settings.write.no_metadata:
+        provenance = provenance_of(network, source, settings, patterns)
+    only_report = options.only_report(settings.maps)
+    request = request_of(found, source, provenance, settings, patterns, only_report)
+    return run_features(Features(request), inputs, settings.batch)
+
+
+def request_of(
+    network: "Network", source: str, provenance: "NetworkProvenance | None", settings: NetSettings,
+    patterns: tuple[str, ...], only_report: bool = False,
+) -> "Request":  # fmt: skip
+    """What the options ask of a network with its weights, which source names. Raises UsageError."""
+    from imgconv.batch.features import Request, select_values
+    from imgconv.io.formats import format_named
+
+    return Request(
+        network, select_values(network.graph, patterns), format_named(settings.maps.format),
+        source, settings, options.layout(settings.maps), only_report, provenance,
+    )  # fmt: skip
+
+
+@net.command()
+@options.network
+@options.inputs
+@options.weights
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to name."
+)
+@click.option("--labels", metavar="FILE", help="Names of the classes, one a line.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True,
+    help="Images in one walk through the network.",
+)  # fmt: skip
+@options.preprocess
+@options.many
+@options.settings
+def predict(
+    network: str, inputs: tuple[str, ...], top: int, labels: str | None, batch: int,
+    settings: NetSettings,
+) -> int:  # fmt: skip
+    """Say what images show: the likeliest classes with their probability.
+
+    \b
+    imgconv net predict lenet5 sample:digit
+    imgconv net predict resnet50 photo.jpg --weights resnet50.safetensors --labels imagenet.txt
+    """
+    from dataclasses import replace
+
+    from imgconv.batch.prediction import Prediction
+    from imgconv.cli.net_run import read_labels, run_predictions
+
+    found, _ = options.ready(network, settings)
+    if labels:
+        found = replace(found, labels=read_labels(labels))
+    read = settings.preprocess
+    work = Prediction(found, top, read.frame, read.max_pixels, batch)
+    return run_predictions(work, options.sources_of(inputs, settings.batch), settings.batch)
+
+
+@net.command()
+@options.network
+@options.weights
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="A .safetensors, .npz or .onnx file to write.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+def convert(
+    network: str, weights: str | None, seed: int | None, output: str, overwrite: bool, quiet: bool
+) -> None:
+    """Write a network's weights in another format, once names and shapes are right.
+
+    An .onnx file holds the whole network with its preprocessing and labels.
+
+    \b
+    imgconv net convert resnet50 --weights resnet50.npz -o resnet50.safetensors
+    imgconv net convert lenet5 -o lenet5.onnx
+    """
+    from imgconv.cli.net_run import convert_weights
+
+    settings = NetSettings(
+        WeightSettings(weights=weights, seed=seed), batch=BatchSettings(quiet=quiet)
+    )
+    found, source = options.ready(network, settings)
+    size = convert_weights(found, source, output, overwrite)
+    count = sum(math.prod(p.shape) for p in found.graph.counted().values())
+    if not quiet:
+        click.echo(f"{output}: {found.name}, {count:,} numbers, {size:,} bytes", err=True)
+
+
+def _times(numbers: Iterable[int]) -> str:
+    return "×".join(map(str, numbers))
+
+
+def _short(number: int) -> str:
+    """1.8 G, 385 M, 4.1 k."""
+    for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= factor:
+            return f"{number / factor:.3g} {letter}"
+    return str(number)

@@ -1,0 +1,434 @@
+"""Publishing a file: whole or not at all.
+
+The bytes go to a temporary in the destination's folder, which is synchronised, takes the mode
+and owner of a file that it replaces, and is renamed; then the folder is synchronised. A symlink
+stays and the file that it leads to is replaced. Devices and pipes have nothing to keep and
+cannot be renamed over: they are written to.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any, NamedTuple
+
+from imgconv.errors import OutputError, UsageError
+from imgconv.io import remote
+from imgconv.io.remote import is_url
+from imgconv.io.same import same_file, same_folder
+
+EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
+TEMPORARY = ".imgconv-"
+_thread = threading.local()
+# What link() says where a file system (FAT, some FUSE and network ones) has no hard links.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+
+
+class Patch(NamedTuple):
+    """A piece that belongs at `offset` instead of the end: a header known last."""
+
+    offset: int
+    content: bytes
+
+
+# Of a file: its next bytes, or such as belong elsewhere.
+Piece = bytes | bytearray | memoryview | Patch
+
+
+class Folder:
+    """An output that is a folder: `write` fills a new one, at a path or URL. It has no pieces."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.write = write
+
+    def __iter__(self) -> Iterator[Piece]:
+        raise UsageError("a Zarr image is a folder, expected -o with a path or URL")
+
+
+def joined(pieces: Iterable[Piece]) -> bytes:
+    """The whole of a file's pieces."""
+    buffer = io.BytesIO()
+    for piece in pieces:
+        _put(buffer, piece)
+    return buffer.getvalue()
+
+
+def _put(file: IO[bytes], piece: Piece) -> None:
+    if isinstance(piece, Patch):
+        file.seek(piece.offset)
+        file.write(piece.content)
+        file.seek(0, os.SEEK_END)
+    else:
+        file.write(piece)
+
+
+def publish(
+    path: str, pieces: Iterable[Piece], overwrite: bool = False, or_same: bool = False
+) -> int:
+    """Write pieces of bytes to a file by rename; return its size.
+
+    On any exception the temporary is removed and an older file stays whole; only where the
+    folder cannot be synchronised after the rename is the new file, whole, already in place.
+    A URL is one PUT to its store. or_same: an output that exists and is the same is as good as
+    written, so that a task may run twice, one after the other or at once, and no other file is
+    lost; then it is published at once. Raises OutputError naming the file.
+    """
+    local = remote.on_disk(path) if is_url(path) else path
+    if isinstance(pieces, Folder):
+        if local is None:
+            return _publish_prefix(path, pieces, overwrite, or_same)
+        return _publish_folder(local, pieces, overwrite, or_same)
+    if local is None:
+        return _publish_object(path, pieces, overwrite, or_same)
+    try:
+        old = _status(local)
+        if old and not stat.S_ISREG(old.st_mode):
+            return _write_into(local, old, pieces)
+        staged = _Staged(local, old, overwrite, or_same)
+        with staged.being_written():
+            for piece in pieces:
+                staged.put(piece)
+            staged.end()
+        waiting: list[_Staged] | None = getattr(_thread, "staged", None)
+        if waiting is None or or_same:
+            staged.publish()
+        else:
+            waiting.append(staged)
+        return staged.size
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from None
+
+
+class Output(NamedTuple):
+    """One of several files that are written side by side; done: how far its pieces have come."""
+
+    path: str
+    pieces: Iterable[Piece]
+    done: Callable[[], int]
+
+
+def publish_together(outputs: Sequence[Output], overwrite: bool = False) -> list[int]:
+    """As `publish` of each, which are files on this machine, but none far ahead of the others.
+
+    The next piece is always made of the one that has come least far. Where one fails before all
+    are whole, none is published. Returns their sizes.
+    """
+    if getattr(_thread, "staged", None) is None:
+        with held():
+            return publish_together(outputs, overwrite)
+    staged: list[_Staged] = []
+    at = 0
+    try:
+        with contextlib.ExitStack() as stack:
+            for at, output in enumerate(outputs):
+                staged.append(_Staged(output.path, _status(output.path), overwrite))
+                stack.enter_context(staged[at].being_written())
+            left = {place: iter(output.pieces) for place, output in enumerate(outputs)}
+            while left:
+                at = min(left, key=lambda place: outputs[place].done())
+                for piece in left[at]:
+                    staged[at].put(piece)
+                    break
+                else:
+                    staged[at].end()
+                    del left[at]
+    except OSError as error:
+        raise OutputError(f"{outputs[at].path}: {error.strerror or error}") from None
+    _thread.staged.extend(staged)
+    return [one.size for one in staged]
+
+
+def _publish_folder(path: str, made: Folder, overwrite: bool, or_same: bool) -> int:
+    """Write a folder whole, then rename it; return the size of its files."""
+    target = os.path.realpath(path)
+    temporary = os.path.join(os.path.dirname(target), f"{TEMPORARY}{os.urandom(8).hex()}")
+    old = f"{temporary}-old"
+    try:
+        if os.path.lexists(target) and not (overwrite or or_same):
+            raise FileExistsError(errno.EEXIST, EXISTS)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        made.write(temporary)
+        size = 0
+        for place, _, names in os.walk(temporary):
+            for name in names:
+                with open(os.path.join(place, name), "rb") as file:
+                    size += os.fstat(file.fileno()).st_size
+                    os.fsync(file.fileno())
+            _synchronise(place)
+        # Folders do not replace each other: for a moment there is neither, never half of one.
+        if os.path.lexists(target):
+            if not overwrite:
+                if same_folder(temporary, target):
+                    return size
+                raise FileExistsError(errno.EEXIST, EXISTS)
+            os.rename(target, old)
+        os.rename(temporary, target)
+        _synchronise(os.path.dirname(target))
+        return size
+    except OSError as error:
+        if os.path.lexists(old) and not os.path.lexists(target):
+            os.rename(old, target)
+        if or_same and os.path.isdir(temporary) and same_folder(temporary, target):
+            return size  # another run of the task was quicker by a moment
+        raise OutputError(f"{path}: {error.strerror or error}") from None
+    finally:
+        import shutil  # with its archivers 2 ms of a start
+
+        shutil.rmtree(temporary, ignore_errors=True)
+        if os.path.isdir(old):
+            shutil.rmtree(old, ignore_errors=True)
+        elif os.path.lexists(old):
+            os.unlink(old)
+
+
+def _publish_prefix(url: str, made: Folder, overwrite: bool, or_same: bool) -> int:
+    """Write a folder as objects; what makes an image of them comes last."""
+    place = url.rstrip("/")
+    there = remote.exists(place)
+    if there and not (overwrite or or_same):
+        raise OutputError(f"{url}: {EXISTS}")
+    written = place
+    if there and not overwrite:  # to compare with
+        parent, _, name = place.rpartition("/")
+        written = f"{parent}/{TEMPORARY}{os.urandom(8).hex()}-{name}"
+    if there and overwrite:
+        remote.remove_tree(place)
+    try:
+        with remote.reported(url, OutputError):
+            made.write(written)
+        found = remote.tree(written)
+        if written != place:
+            same = found == remote.tree(place) and all(
+                remote.fetch(f"{written}/{name}", size) == remote.fetch(f"{place}/{name}", size)
+                for name, size in found.items()
+            )
+            if not same:
+                raise OutputError(f"{url}: {EXISTS}")
+    except BaseException:
+        if not there or overwrite:
+            with contextlib.suppress(Exception):
+                remote.remove_tree(place)
+        raise
+    finally:
+        if written != place:
+            remote.remove_tree(written)
+    return sum(found.values())
+
+
+def _publish_object(url: str, pieces: Iterable[Piece], overwrite: bool, or_same: bool) -> int:
+    """Write an object from a temporary file, since its size is not known before."""
+    there = not overwrite and remote.exists(url)
+    if there and not or_same:
+        raise OutputError(f"{url}: {EXISTS}")
+    import tempfile  # with what it imports 10 ms of a start
+
+    try:
+        with tempfile.NamedTemporaryFile(prefix=TEMPORARY) as file:
+            for piece in pieces:
+                _put(file, piece)
+            file.flush()
+            size = file.tell()
+            if not there:
+                remote.publish(url, file, size)
+                return size
+            with tempfile.NamedTemporaryFile(prefix=TEMPORARY) as other:
+                remote.fetch_file(url, other.name)
+                if not same_file(file.name, other.name):
+                    raise OutputError(f"{url}: {EXISTS}")
+            return size
+    except OSError as error:
+        raise OutputError(f"{url}: {error.strerror or error}") from None
+
+
+def exists(path: str) -> bool:
+    """Whether a file or object is there, or a broken symlink."""
+    return remote.exists(path) if is_url(path) else os.path.lexists(path)
+
+
+def leads_to_a_stream(path: str) -> bool:
+    """Whether `path` is a device or pipe: nothing in it is replaced, and any number may be sent."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode))
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _write_into(path: str, status: os.stat_result, pieces: Iterable[Piece]) -> int:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISBLK(status.st_mode):
+        raise OSError(errno.EINVAL, "is a block device, expected a file")
+    size = 0
+    with open(path, "wb") as file:
+        for piece in pieces:
+            assert not isinstance(piece, Patch)  # a pipe takes nothing back
+            size += file.write(piece)
+    return size
+
+
+class _Staged:
+    """A temporary beside its target, not yet published."""
+
+    def __init__(
+        self, path: str, old: os.stat_result | None, overwrite: bool, or_same: bool = False
+    ) -> None:
+        if old and not (overwrite or or_same):
+            raise FileExistsError(errno.EEXIST, EXISTS)
+        self._path, self._old = path, old if overwrite else None
+        self._overwrite, self._or_same = overwrite, or_same
+        self._target = os.path.realpath(path)
+        self._folder = os.path.dirname(self._target)
+        os.makedirs(self._folder, exist_ok=True)
+        self._temporary = os.path.join(self._folder, f"{TEMPORARY}{os.urandom(8).hex()}")
+        self.size = 0
+        self._file: IO[bytes] | None = None
+
+    @contextlib.contextmanager
+    def being_written(self) -> Iterator[None]:
+        """The temporary is there from now on, and goes if the body fails."""
+        # Not mkstemp: it ignores the umask and a folder's default access list.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            self._file = os.fdopen(os.open(self._temporary, flags, 0o666), "wb")
+            yield
+        except BaseException:
+            self.discard()
+            raise
+
+    def put(self, piece: Any) -> None:
+        """Write a piece."""
+        assert self._file is not None
+        _put(self._file, piece)
+
+    def end(self) -> None:
+        """All pieces are there."""
+        assert self._file is not None
+        self.size = self._file.tell()
+        self._file.flush()
+        if self._old:
+            _take_over(self._file.fileno(), self._old)
+
+    def publish(self) -> None:
+        """Synchronise the temporary, rename it and synchronise the folder."""
+        try:
+            assert self._file is not None
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if self._overwrite:
+                os.replace(self._temporary, self._target)
+            else:
+                _rename_to_new(self._temporary, self._target)
+        except BaseException as error:
+            same = (
+                self._or_same
+                and isinstance(error, FileExistsError)
+                and same_file(self._temporary, self._target)
+            )
+            self.discard()
+            if same:
+                return
+            if isinstance(error, OSError):
+                raise self._failed(error) from None
+            raise
+        try:
+            _synchronise(self._folder)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def discard(self) -> None:
+        """Remove the temporary."""
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._temporary)
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._path}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Publish the files of this thread at the end of the block, when its images are gone.
+
+    Waiting for the disk takes as long as filtering a photo; meanwhile `during` lets others work.
+    Files that were whole when the block failed are published all the same, none if it was
+    interrupted.
+    """
+    staged: list[_Staged] = []
+    _thread.staged = staged
+    interrupted = True
+    try:
+        try:
+            yield
+        except Exception:
+            interrupted = False
+            raise
+        interrupted = False
+    finally:
+        _thread.staged = None
+        with getattr(_thread, "during", contextlib.nullcontext)():
+            while staged:
+                one = staged.pop(0)
+                if interrupted:
+                    one.discard()
+                    continue
+                try:
+                    one.publish()
+                except BaseException:
+                    interrupted = True
+                    for other in staged:
+                        other.discard()
+                    raise
+
+
+def while_waiting(during: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+    """Let this thread enter `during()` while `held` waits for the disk."""
+    _thread.during = during
+
+
+def _take_over(descriptor: int, old: os.stat_result) -> None:
+    """Give a new file the old one's owner, as far as we may, and its mode."""
+    new = os.fstat(descriptor)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+def _rename_to_new(temporary: str, target: str) -> None:
+    """Rename, but never over an output that appeared since the plan was made: link refuses."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, EXISTS) from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, EXISTS) from None
+        os.rename(temporary, target)
+    else:
+        os.unlink(temporary)
+
+
+def _synchronise(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""What a command line calls a network: a published name, a file, or a chain of steps."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from imgconv.errors import ModelError
+from imgconv.nn.models import Network, family_of, get_network
+from imgconv.nn.weights import draw_weights, fits, load_weights, opened
+from imgconv.shapes import Pair
+
+if TYPE_CHECKING:
+    from imgconv.kernels import Kernel
+
+
+def find_network(
+    text: str, size: Pair | None = None, find: "Callable[[str], Kernel] | None" = None
+) -> Network:
+    """Return the network of `resnet50`, `vgg16:classes=10`, a file, or `conv sobel | relu`.
+
+    Files are `mine.toml` and `model.onnx`. size: height and width of its input, for another than
+    the usual; crop and resize follow it. find: what makes a chain's kernels of their texts; no
+    file is opened then. Raises ModelError with a suggestion for a name that is not known,
+    ShapeError where a layer does not fit the size.
+    """
+    if find:
+        from imgconv.nn.user import chain_network
+
+        chain = "|" in text or " " in text.strip()
+        return chain_network(text, size, find) if chain else _sized(get_network(text), size)
+    if text.endswith(".toml"):
+        from imgconv.nn.user import file_network
+
+        return file_network(text, size)
+    if text.endswith(".onnx"):
+        from imgconv.nn.onnx import onnx_network
+
+        return _sized(onnx_network(text), size)
+    if "|" in text or " " in text.strip():
+        from imgconv.nn.user import chain_network
+
+        return chain_network(text, size)
+    return _sized(get_network(text), size)
+
+
+def _sized(network: Network, size: Pair | None) -> Network:
+    if size is None:
+        return network
+    settings, graph = network.preprocess, network.graph
+    if settings.crop is None:
+        settings = replace(settings, resize=size)
+    else:
+        short = max(min(size), settings.resize) if isinstance(settings.resize, int) else size
+        settings = replace(settings, crop=size, resize=short)
+    shape = (*network.input_shape[:2], *size)
+    sized = graph.sized({next(iter(graph.inputs)): shape})
+    return replace(network, preprocess=settings, graph=sized)
+
+
+def with_weights(network: Network, path: str | None, seed: int | None) -> tuple[Network, str]:
+    """Return the network ready to run, and what its weights are, for people.
+
+    path: a weights file; by default the one that ships or is named with the network. seed: draw
+    untrained weights instead. A network without parameters needs neither. Raises ModelError.
+    """
+    graph = network.graph
+    if path is not None and seed is not None:
+        raise ModelError("--weights and --seed, expected one of them")
+    if seed is not None:
+        return replace(network, graph=draw_weights(graph, seed)), f"untrained, seed {seed}"
+    missing = any(
+        node.layer.parameter_shapes().keys() - node.layer.parameters.keys() for node in graph.nodes
+    )
+    if path is None and not missing:
+        return network, "its own"
+    path = path or network.weights
+    if path is None:
+        raise ModelError(
+            f"{network.name}: no weights, expected --weights FILE, or --seed N for untrained ones"
+        )
+    try:
+        graph = load_weights(graph, path, network.name)
+    except ModelError as error:
+        better = _better_form(network, path)
+        hint = f"; they are those of {better}" if better else ""
+        raise ModelError(f"{error}{hint}") from None
+    return replace(network, graph=graph), str(path)
+
+
+def _better_form(network: Network, path: str) -> str | None:
+    """Another form of the network whose weights the file has."""
+    name = network.name.partition(":")[0]
+    try:
+        options = family_of(name).options
+        with opened(path) as stored:
+            shapes = {key: entry.shape for key, entry in stored.items()}
+    except ModelError:
+        return None
+    forms: list[list[str]] = [[]]
+    for key, (_, choices) in options.items():
+        if choices:
+            forms = [[*form, f"{key}={str(c).lower()}"] for form in forms for c in choices]
+    for form in forms:
+        text = f"{name}:{','.join(form)}" if form else name
+        if fits(get_network(text).graph, shapes):
+            return text
+    return None

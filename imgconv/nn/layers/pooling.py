@@ -1,0 +1,136 @@
+"""Pooling layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from imgconv import shapes
+from imgconv.nn.layers.base import NOWHERE, Ints, Layer, Places, Reach, Shape, image_shape
+from imgconv.typing import Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Pool(Layer):
+    """A pooling window; stride is kernel_size by default."""
+
+    kernel_size: Ints
+    stride: Ints | None = None
+    padding: int | Sequence[int] = 0
+    ceil_mode: bool = False
+    dilation: Ints = 1
+
+    @property
+    def window(self) -> tuple[shapes.Pair, shapes.Pair, shapes.Sides, shapes.Pair]:
+        """Kernel size, stride, pads and dilation."""
+        kernel = shapes.pair(self.kernel_size, "kernel_size")
+        stride = kernel if self.stride is None else shapes.pair(self.stride, "stride")
+        dilation = shapes.pair(self.dilation, "dilation")
+        return kernel, stride, shapes.pool_sides(self.padding, kernel, dilation), dilation
+
+    def output_shape(self, *given: Shape) -> Shape:
+        count, channels, size = image_shape(given[0], None, self.kind)
+        return (count, channels, *shapes.output_size(size, *self.window, self.ceil_mode))
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        kernel, stride, sides, dilation = self.window
+        return Reach(kernel[axis], stride[axis], sides[2 * axis], dilation[axis])
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding,
+            "ceil_mode": self.ceil_mode, "dilation": self.dilation,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2d(_Pool):
+    """torch.nn.MaxPool2d; padding also takes (top, bottom, left, right)."""
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.pool import max_pool2d
+
+        result: Array = max_pool2d(inputs[0], **self._options())
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool2d(_Pool):
+    """torch.nn.AvgPool2d; padding also takes (top, bottom, left, right)."""
+
+    count_include_pad: bool = True
+    divisor_override: int | None = None
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.pool import avg_pool2d
+
+        return avg_pool2d(
+            inputs[0], **self._options(), count_include_pad=self.count_include_pad,
+            divisor_override=self.divisor_override,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class MinPool2d(_Pool):
+    """The smallest element of every window."""
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.pool import min_pool2d
+
+        return min_pool2d(inputs[0], **self._options())
+
+
+@dataclass(frozen=True, eq=False)
+class LPPool2d(_Pool):
+    """torch.nn.LPPool2d with norm_type p."""
+
+    norm_type: float = 2.0
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.pool import lp_pool2d
+
+        return lp_pool2d(inputs[0], self.norm_type, **self._options())
+
+
+@dataclass(frozen=True, eq=False)
+class _AdaptivePool(Layer):
+    output_size: Ints
+
+    def output_shape(self, *given: Shape) -> Shape:
+        count, channels, _ = image_shape(given[0], None, self.kind)
+        return (count, channels, *shapes.pair(self.output_size, "output_size"))
+
+    def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
+        return Fraction(before[2 + axis], after[2 + axis])
+
+    def taps(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
+        size, made = before[2 + axis], after[2 + axis]
+        starts, ends = units * size // made, -(-(units + 1) * size // made)
+        places = starts[:, None] + np.arange(int((ends - starts).max(initial=0)))
+        return np.where(places < ends[:, None], places, NOWHERE)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveAvgPool2d(_AdaptivePool):
+    """torch.nn.AdaptiveAvgPool2d; 1 is the global mean."""
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.pool import adaptive_avg_pool2d
+
+        if inputs[0].shape[-2:] == shapes.pair(self.output_size, "output_size"):
+            return inputs[0]
+        size: Any = self.output_size
+        return adaptive_avg_pool2d(inputs[0], size)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveMaxPool2d(_AdaptivePool):
+    """torch.nn.AdaptiveMaxPool2d; 1 is the global maximum."""
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.pool import adaptive_max_pool2d
+
+        size: Any = self.output_size
+        return adaptive_max_pool2d(inputs[0], size)

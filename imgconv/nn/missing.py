@@ -1,0 +1,66 @@
+"""Chains of layers over images with missing samples: each step says which of its are missing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from imgconv.nn import layers
+from imgconv.nn.chain import Step, graph_of
+from imgconv.nn.graph import named
+from imgconv.nn.layers.base import Layer
+from imgconv.nn.layers.image import Gray, KernelFilter, interleaved, planar
+from imgconv.ops.missing import Mask, pool_masked
+from imgconv.typing import Array
+
+_POINTWISE = (layers.Activation, layers.Identity, layers.Dropout)
+_POOLS: dict[type[Layer], str] = {
+    layers.MaxPool2d: "max", layers.MinPool2d: "min", layers.AvgPool2d: "avg",
+    layers.LPPool2d: "lp", layers.AdaptiveMaxPool2d: "adaptive-max",
+    layers.AdaptiveAvgPool2d: "adaptive-avg",
+}  # fmt: skip
+
+
+def trace_masked(
+    pixels: Array, mask: Mask, steps: list[Step], fill: str
+) -> Iterator[tuple[Array, Mask]]:
+    """Yield each step's maps (H, W, C), and which of their samples are missing."""
+    x, absent = planar(pixels), planar(mask)
+    for node in graph_of(steps, x.shape).nodes:
+        with named(node):
+            x, absent = forward_masked(node.layer, x, absent, fill)
+        yield interleaved(x[0]), interleaved(absent[0])
+
+
+def forward_masked(layer: Layer, x: Array, mask: Mask, fill: str) -> tuple[Array, Mask]:
+    """A layer's output (1, C, H, W) for an input whose samples are missing where `mask` says so.
+
+    Return it, 0 where it is missing, and where that is. Kernels and pools leave missing samples
+    out; any other layer has no result where it uses one.
+    """
+    if not mask.any():
+        out = layer.forward(x)
+        return out, np.zeros(out.shape, bool)
+    if isinstance(layer, KernelFilter):
+        maps, gone = layer.filtered(interleaved(x[0]), interleaved(mask[0]), fill)
+        out, absent = planar(maps), planar(gone)
+    elif type(layer) in _POOLS:
+        out, absent = pool_masked(x, mask, _POOLS[type(layer)], options_of(layer), fill)
+    elif isinstance(layer, _POINTWISE):
+        out, absent = layer.forward(x), mask
+    elif isinstance(layer, Gray):
+        out = layer.forward(x)
+        absent = mask if out.shape == x.shape else np.logical_or.reduce(mask, 1, keepdims=True)
+    else:
+        out = layer.forward(x)
+        real = x if x.dtype.kind == "f" else x.astype(np.float32)
+        absent = np.isnan(layer.forward(np.where(mask, real.dtype.type(np.nan), real)))
+        absent &= ~np.isnan(out)
+    return np.where(absent, out.dtype.type(0), out), absent
+
+
+def options_of(layer: Any) -> dict[str, Any]:
+    """A pool's options, as its function takes them."""
+    names = ("output_size", "kernel_size", "stride", "padding", "ceil_mode", "dilation",
+             "count_include_pad", "divisor_override", "norm_type")  # fmt: skip
+    return {name: getattr(layer, name) for name in names if hasattr(layer, name)}

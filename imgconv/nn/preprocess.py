@@ -1,0 +1,203 @@
+"""From an image to a network's input: resize, crop, channel order, mean and deviation."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from imgconv.errors import ModelError, UsageError
+from imgconv.shapes import Pair
+from imgconv.typing import Array
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What happens to an image, in this order.
+
+    channels: gray (Rec. 601 luma), rgb or bgr. resize: the shorter side, or (height, width), or
+    None to leave the size. crop: (height, width) from the middle, or None. Samples are then
+    divided by the image's white and multiplied by `scale`; mean is subtracted and the result
+    divided by std, both a number a channel, in the order of `channels`. invert: white is 0.
+
+    Resizing and cropping are those of torchvision on Pillow images, bit for bit for 8-bit images:
+    the filter is widened when it shrinks, and the result is rounded to 8 bits.
+    """
+
+    channels: str = "rgb"
+    resize: int | Pair | None = 256
+    crop: Pair | None = (224, 224)
+    interpolation: str = "bilinear"
+    scale: float = 1.0
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels not in ("gray", "rgb", "bgr"):
+            raise ModelError(f"channels {self.channels!r}, expected gray, rgb or bgr")
+        if self.interpolation not in INTERPOLATIONS:
+            expected = ", ".join(INTERPOLATIONS)
+            raise ModelError(f"interpolation {self.interpolation!r}, expected one of {expected}")
+        count = 1 if self.channels == "gray" else 3
+        for name in ("mean", "std"):
+            numbers = getattr(self, name)
+            if len(numbers) not in (1, count):
+                raise ModelError(
+                    f"{name}={numbers}: {len(numbers)} numbers for {count} channels, expected "
+                    f"{' or '.join(map(str, sorted({1, count})))}"
+                )
+        if 0 in self.std:
+            raise ModelError(f"std={self.std}: expected numbers other than 0")
+
+    def __call__(self, pixels: Array, white: float, alpha: bool = False) -> Array:
+        """Return (1, C, H, W) float32 of an image (H, W, C) whose white is `white`.
+
+        Opacity is dropped. Raises UsageError for a crop larger than the image.
+        """
+        colors = self._channels(pixels[..., :-1] if alpha else pixels)
+        colors = self._cropped(self._resized(colors))
+        values = colors.astype(np.float32) / np.float32(white)
+        if self.invert:
+            values = 1 - values
+        mean, std = (np.asarray(v, np.float32) for v in (self.mean, self.std))
+        values = (values * np.float32(self.scale) - mean) / std
+        return np.ascontiguousarray(values.transpose(2, 0, 1))[None]
+
+    def view(self, pixels: Array, white: float, alpha: bool = False) -> Array:
+        """The part of an image that the network is given, as bytes (H, W, 1 or 3), red first.
+
+        Raises UsageError as a call does.
+        """
+        colors = self._channels(pixels[..., :-1] if alpha else pixels)
+        colors = self._cropped(self._resized(colors))
+        values = np.clip(np.rint(colors.astype(np.float32) * np.float32(255 / white)), 0, 255)
+        ordered = values[..., ::-1] if self.channels == "bgr" else values
+        return np.ascontiguousarray(ordered.astype(np.uint8))
+
+    def size_of(self, height: int, width: int) -> Pair:
+        """(height, width) of what comes out of an image of this size."""
+        size = self._target(height, width)
+        return self.crop or size
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def _channels(self, pixels: Array) -> Array:
+        from imgconv.io.color import to_gray
+
+        count = pixels.shape[2]
+        if count not in (1, 3):
+            raise UsageError(f"an image of {count} channels, expected 1 or 3; choose some first")
+        if self.channels == "gray":
+            return to_gray(pixels) if count == 3 else pixels
+        colors = np.repeat(pixels, 3, axis=2) if count == 1 else pixels
+        return colors[..., ::-1] if self.channels == "bgr" else colors
+
+    def _target(self, height: int, width: int) -> Pair:
+        if self.resize is None:
+            return height, width
+        if not isinstance(self.resize, int):
+            return self.resize
+        short, long = min(height, width), max(height, width)
+        other = max(1, int(self.resize * long / short))
+        return (self.resize, other) if height <= width else (other, self.resize)
+
+    def _resized(self, pixels: Array) -> Array:
+        height, width = self._target(*pixels.shape[:2])
+        if (height, width) == pixels.shape[:2]:
+            return pixels
+        from PIL import Image
+
+        method = Image.Resampling[self.interpolation.upper()]
+        planes = []
+        for plane in np.moveaxis(pixels, 2, 0):
+            # Pillow filters 8-bit planes with rounding, and everything else as floats.
+            exact = plane if plane.dtype == np.uint8 else plane.astype(np.float32)
+            picture = Image.fromarray(np.ascontiguousarray(exact))
+            planes.append(np.asarray(picture.resize((width, height), method)))
+        return np.stack(planes, axis=2)
+
+    def _cropped(self, pixels: Array) -> Array:
+        if self.crop is None:
+            return pixels
+        tops = []
+        for size, wanted, name in zip(pixels.shape, self.crop, ("height", "width"), strict=False):
+            if wanted > size:
+                raise UsageError(
+                    f"crop of {name} {wanted} from an image resized to {size}, expected at most "
+                    "that; choose another resize"
+                )
+            # Python's rounding, half to even, as in torchvision's center_crop.
+            tops.append(round((size - wanted) / 2.0))
+        return pixels[tops[0] : tops[0] + self.crop[0], tops[1] : tops[1] + self.crop[1]]
+
+
+def preprocess_of(table: Any, usual: Preprocess, source: str) -> Preprocess:
+    """`usual` with the settings of a TOML table changed. Raises ModelError naming the setting."""
+    known = sorted(_EXPECTED)
+    changed: dict[str, Any] = {}
+    for key, value in table.items() if isinstance(table, dict) else [("preprocess", table)]:
+        if key not in known:
+            raise ModelError(f"{source}: {key!r}, expected one of {', '.join(known)}")
+        try:
+            changed[key] = _setting(key, value)
+        except ValueError:
+            shown = repr(value)[:60]
+            raise ModelError(f"{source}: {key} = {shown}, expected {_EXPECTED[key]}") from None
+    if "channels" in changed and "mean" not in changed:
+        changed |= {"mean": (0.0,), "std": (1.0,)} if len(usual.mean) > 1 else {}
+    try:
+        return replace(usual, **changed)
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from None
+
+
+_EXPECTED = {
+    "resize": "a whole number from 1, [height, width], or 0 for none",
+    "crop": "a whole number from 1, [height, width], or 0 for none",
+    "channels": "gray, rgb or bgr", "interpolation": f"one of {', '.join(INTERPOLATIONS)}",
+    "scale": "a number", "mean": "a number, or a list of one a channel",
+    "std": "a number, or a list of one a channel", "invert": "true or false",
+}  # fmt: skip
+
+
+def _setting(key: str, value: Any) -> Any:
+    """A setting as `Preprocess` holds it. Raises ValueError for another type or count."""
+    several = isinstance(value, list | tuple)
+    items = tuple(value) if several else (value,)
+    if key in ("resize", "crop"):
+        if value is None or value is False or value == 0:
+            return None
+        sizes = all(type(item) is int and 1 <= item <= 65536 for item in items)
+        if not sizes or (several and len(items) != 2):
+            raise ValueError
+        return items if several else (value, value) if key == "crop" else value
+    kinds = {"channels": (str,), "interpolation": (str,), "invert": (bool,)}.get(key, (int, float))
+    if not items or any(type(item) not in kinds for item in items):
+        raise ValueError
+    if key in ("mean", "std"):
+        return items
+    if several:
+        raise ValueError
+    return value
+
+
+def imagenet(size: int = 224, resize: int = 256, interpolation: str = "bilinear") -> Preprocess:
+    """What torchvision's ImageNet weights expect."""
+    return Preprocess(resize=resize, crop=(size, size), interpolation=interpolation)
+
+
+# Caffe's: blue first, 0…255, the mean colour of ImageNet subtracted.
+CAFFE_MEAN = (104.0, 117.0, 123.0)
+
+
+def caffe(size: int) -> Preprocess:
+    """What networks of Caffe's time expect: BGR, 0…255, the mean colour subtracted."""
+    return Preprocess(
+        channels="bgr", crop=(size, size), scale=255.0, mean=CAFFE_MEAN, std=(1.0, 1.0, 1.0)
+    )

@@ -1,0 +1,173 @@
+"""Weights: read from safetensors (memory-mapped), NPZ or ONNX initialisers, compared, or drawn.
+
+Nothing is ever unpickled. Only headers are read before names and shapes have been compared, so a
+file cannot make more be allocated than its network needs.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from imgconv import npy
+from imgconv.errors import ModelError
+from imgconv.marks import PICKLED, PREFIX, kind_of
+from imgconv.nn.graph import Graph
+from imgconv.nn.layers import BatchNorm2d, InstanceNorm2d, Shape
+from imgconv.typing import Array, Dtype
+
+# PyTorch keeps how many batches made the statistics; evaluation has no use for it.
+_IGNORED = ("*num_batches_tracked",)
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array in a file: its shape and type, and how to get it."""
+
+    shape: Shape
+    dtype: Dtype
+    load: Callable[[], Array]
+
+
+def load_weights(graph: Graph, path: str | Path, name: str = "the network") -> Graph:
+    """Return the graph with the weights of a safetensors or NPZ file, as float32.
+
+    Arrays stored as float32 in safetensors stay memory-mapped. Raises ModelError for a file that
+    is neither or broken, and for names or shapes that differ, listing the differences.
+    """
+    arrays = {}
+    with opened(path) as stored:
+        compare(graph, {key: entry.shape for key, entry in stored.items()}, str(path), name)
+        for key in graph.parameters():
+            entry = stored[key]
+            if entry.dtype.kind not in "fiu":
+                raise ModelError(f"{path}: {key}: {entry.dtype}, expected numbers")
+            arrays[key] = entry.load().astype(np.float32, copy=False)
+    return graph.with_parameters(arrays)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[dict[str, Stored]]:
+    """The arrays of a weights file by name, each loaded when asked for. Raises ModelError."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+            kind = kind_of(file.read(PREFIX))
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror or error}") from None
+        if kind == "npz":
+            stack.enter_context(npy.reported_as(ModelError))
+            yield _npz_index(file, path)
+            return
+        if kind == "pickle":
+            raise ModelError(f"{path}: {PICKLED}")
+        if kind == "npy":
+            what = "one NPY array, expected safetensors or NPZ with named arrays"
+            raise ModelError(f"{path}: {what}")
+        if kind != "safetensors" and str(path).endswith(".onnx"):
+            from imgconv.nn.onnx import read_initializers
+
+            arrays = read_initializers(path)
+        else:
+            from imgconv.safetensors import read_safetensors
+
+            arrays = read_safetensors(path)
+        yield {
+            key: Stored(array.shape, array.dtype, lambda array=array: array)  # type: ignore[misc]
+            for key, array in arrays.items()
+        }
+
+
+def _npz_index(file: IO[bytes], path: str | Path) -> dict[str, Stored]:
+    members = npy.open_npz(file, str(path), "imgconv")
+    return {
+        member.name: Stored(member.declared.shape, member.declared.dtype, member.load)
+        for member in members
+    }
+
+
+def compare(graph: Graph, shapes: Mapping[str, Shape], source: str, name: str) -> None:
+    """Raise ModelError, listing the differences, unless names and shapes are the graph's."""
+    expected = graph.parameters()
+    ignored = (*graph.optional, *_IGNORED)
+    missing = [key for key in expected if key not in shapes]
+    unexpected = [
+        key for key in shapes
+        if key not in expected and not any(fnmatchcase(key, pattern) for pattern in ignored)
+    ]  # fmt: skip
+    other = [
+        f"{key} is {_times(shapes[key])}, expected {_times(parameter.shape)}"
+        for key, parameter in expected.items()
+        if key in shapes and tuple(shapes[key]) != parameter.shape
+    ]
+    parts = [
+        f"{len(keys)} {what} ({_some(keys, mark)})"
+        for keys, what, mark in (
+            (missing, "missing", ", "),
+            (unexpected, "unexpected", ", "),
+            (other, "of another shape", "; "),
+        )
+        if keys
+    ]
+    if parts:
+        raise ModelError(f"{source}: these weights are not {name}'s: {', '.join(parts)}")
+
+
+def fits(graph: Graph, shapes: Mapping[str, Shape]) -> bool:
+    """Whether `compare` would let these names and shapes pass."""
+    try:
+        compare(graph, shapes, "", "")
+    except ModelError:
+        return False
+    return True
+
+
+def _times(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape)) or "one number"
+
+
+def _some(names: list[str], mark: str) -> str:
+    shown = mark.join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def draw_weights(graph: Graph, seed: int) -> Graph:
+    """Return the graph with weights drawn from a seed: untrained, for shapes and first looks.
+
+    Weights are uniform within ±√(6 / fan_in), which keeps the variance through ReLU layers (K. He
+    et al., arXiv:1502.01852); biases and running means are 0, scales and running variances 1. A
+    parameter's numbers depend on the seed and its name alone.
+    """
+    arrays = {}
+    for node in graph.nodes:
+        normed = isinstance(node.layer, (BatchNorm2d, InstanceNorm2d))
+        for key, shape in node.layer.parameter_shapes().items():
+            name = f"{node.name}.{key}"
+            if key in ("bias", "running_mean"):
+                arrays[name] = np.zeros(shape, np.float32)
+            elif normed or key == "running_var":
+                arrays[name] = np.ones(shape, np.float32)
+            else:
+                generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+                bound = math.sqrt(6 / max(1, math.prod(shape[1:])))
+                values = generator.random(shape, np.float32)
+                values -= np.float32(0.5)
+                values *= np.float32(2 * bound)
+                arrays[name] = values
+    return graph.with_parameters(arrays)
+
+
+def loaded(graph: Graph) -> dict[str, Array]:
+    """All arrays of a graph by full name."""
+    return {
+        f"{node.name}.{key}": node.layer.parameters[key]
+        for node in graph.nodes
+        for key in node.layer.parameter_shapes()
+    }

@@ -1,0 +1,139 @@
+"""What a report shows of each layer, small enough to keep for every layer of a network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from imgconv.nn.receptive import Field
+from imgconv.typing import Array
+
+# Bytes of all maps before compression: encoded as text they stay below 5 MB whatever they show.
+BUDGET = 3_300_000
+MOST_MAPS = 16
+MOST_KERNELS = 16
+LARGEST_TILE = 480
+BINS = 48
+
+Grid = Array
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One map in 8 bits: `low` and `high` are the values of 0 and 255; shown: (h, w)."""
+
+    label: str
+    pixels: npt.NDArray[np.uint8]
+    low: float
+    high: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of all values of a layer; counts: of BINS equal intervals from low to high."""
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    zeros: float
+    odd: int
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A layer: its name, what it does, (H, W) of its maps, how many there are, those shown.
+
+    field: what its units see of the input, or None where that is not known. kernels: heat maps
+    (kH, kW) or colours (kH, kW, 3) of some of its filters, with labels.
+    """
+
+    name: str
+    what: str
+    size: tuple[int, int]
+    total: int
+    tiles: tuple[Tile, ...]
+    statistics: Statistics
+    field: Field | None = None
+    kernels: tuple[tuple[str, Grid], ...] = ()
+
+
+def section(
+    name: str,
+    what: str,
+    maps: Grid,
+    labels: Sequence[str],
+    layers: int,
+    field: Field | None = None,
+    kernels: Sequence[tuple[str, Grid]] = (),
+    weights: Grid | None = None,
+) -> Section:
+    """Summarise maps (C, H, W); the report has `layers` of them, which share the space.
+
+    Of more than MOST_MAPS maps those of the largest standard deviation are shown, in their order.
+    weights: (C, C_in, kH, kW), whose filters are shown for the maps that are.
+    """
+    maps = maps.astype(np.float64 if maps.dtype == np.float64 else np.float32, copy=False)
+    chosen = np.arange(len(maps))
+    if len(maps) > MOST_MAPS:
+        with np.errstate(invalid="ignore", over="ignore"):
+            spread = np.nan_to_num(maps.std(axis=(1, 2)), nan=0, posinf=0)
+        chosen = np.sort(np.argsort(-spread, kind="stable")[:MOST_MAPS])
+    room = BUDGET / max(1, layers) / max(1, len(chosen))
+    side = int(np.clip(np.sqrt(room), 16, LARGEST_TILE))
+    indices = chosen.tolist()
+    tiles = tuple(_tile(labels[index], maps[index], side) for index in indices)
+    if weights is not None and weights.shape[2:] != (1, 1):
+        kernels = [(labels[index], _picture(weights[index])) for index in indices]
+    return Section(
+        name, what, (maps.shape[1], maps.shape[2]), len(maps), tiles, statistics(maps), field,
+        tuple(kernels)[:MOST_KERNELS],
+    )  # fmt: skip
+
+
+def statistics(values: Grid) -> Statistics:
+    """Statistics of an array; NaN and infinities are counted as odd and otherwise left out."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Statistics(0.0, 0.0, 0.0, 0.0, 0.0, int(values.size), (0,) * BINS)
+    low, high = float(finite.min()), float(finite.max())
+    wide = finite.astype(np.float64)
+    counts, _ = np.histogram(wide, BINS, (low, high) if high > low else (low - 0.5, low + 0.5))
+    return Statistics(
+        low, high, float(wide.mean()), float(wide.std()), float(np.mean(finite == 0)),
+        int(values.size - finite.size), tuple(int(count) for count in counts),
+    )  # fmt: skip
+
+
+def _picture(bank: Grid) -> Grid:
+    """A filter (C, kH, kW) as colours for C = 3, else its mean over channels."""
+    if len(bank) != 3:
+        return np.asarray(bank.mean(axis=0))
+    largest = float(np.abs(bank).max()) or 1.0
+    return np.asarray((bank / largest * 0.5 + 0.5).transpose(1, 2, 0))
+
+
+def _tile(label: str, plane: Grid, side: int) -> Tile:
+    finite = plane[np.isfinite(plane)]
+    mean = float(finite.mean(dtype=np.float64)) if finite.size else 0.0
+    small = _shrunken(np.nan_to_num(plane, posinf=0, neginf=0), side)
+    low, high = (float(small.min()), float(small.max())) if small.size else (0.0, 0.0)
+    scale = 255 / (high - low) if high > low else 0.0
+    pixels = np.rint((small - low) * scale).astype(np.uint8)
+    return Tile(label, pixels, low, high, mean)
+
+
+def _shrunken(plane: Grid, side: int) -> Grid:
+    """The plane, with blocks of k×k averaged where a side is longer than `side`."""
+    block = -(-max(plane.shape) // side)
+    if block <= 1:
+        return plane
+    edges = [np.arange(0, length, block) for length in plane.shape]
+    sums = np.add.reduceat(np.add.reduceat(plane.astype(np.float64), edges[0], 0), edges[1], 1)
+    spans = [
+        np.diff(np.append(edge, length)) for edge, length in zip(edges, plane.shape, strict=True)
+    ]
+    return np.asarray(sums / np.outer(*spans))

@@ -28,7 +28,7 @@ def golden_weights(groups, dtype):
 
 
 def pool_input(case):
-    """The map of a case of pool_goldens.npz: `dtype` numbers of `shape`, `odd` values in some."""
+    """The map of a case of goldens/pool.npz: `dtype` numbers of `shape`, `odd` values in some."""
     rng = np.random.default_rng(case["seed"])
     x = (rng.normal(size=case["shape"]) * 30).astype(case["dtype"])
     x = np.abs(x) if case["op"] == "lp" else x

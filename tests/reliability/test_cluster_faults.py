@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("distributed")
 
-from tests.test_cluster import (
+from tests.batch.test_cluster import (
     INVERT,
     assert_inverted,
     batch,

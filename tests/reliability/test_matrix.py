@@ -104,7 +104,7 @@ def test_row_16_data_outside_the_models_folder_are_not_read(tmp_path):
 
 @pytest.mark.cluster
 def test_row_26_a_bad_input_is_listed_and_the_rest_is_made_once(tmp_path):
-    """Workers killed, schedulers lost and inputs that kill are in tests/test_cluster.py."""
+    """Workers killed, schedulers lost and inputs that kill are in tests/batch/test_cluster.py."""
     pytest.importorskip("distributed")
     for number in range(6):
         save_photo(tmp_path / f"{number}.png", 40 + number)

@@ -1,0 +1,1 @@
+"""Many files, large files, clusters."""

@@ -1,0 +1,1 @@
+"""Presets, generators, kernel text and files."""

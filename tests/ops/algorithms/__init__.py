@@ -1,0 +1,1 @@
+"""The ways of one convolution, and the choice between them."""

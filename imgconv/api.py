@@ -34,7 +34,7 @@ from imgconv.ops.pool import (
 from imgconv.shapes import Window
 
 if TYPE_CHECKING:
-    from imgconv.batch.filtering import Recipe
+    from imgconv.pipeline.filtering import Recipe
 
 __all__ = [  # noqa: RUF022 - what one does first comes first
     "read", "write", "apply", "maps", "kernel", "network", "Image", "Kernel", "Network",
@@ -287,13 +287,13 @@ def maps(
     >>> list(imgconv.maps("sample:chart", "kirsch", combine="none"))[:3]
     ['e', 'ne', 'n']
     """
-    from imgconv.batch.filtering import Recipe, maps_of
-    from imgconv.batch.settings import ReadSettings
     from imgconv.io.reading import as_image
     from imgconv.kernels import transform
     from imgconv.ops.activation import parse_activation
     from imgconv.ops.padding import normalize_mode
     from imgconv.ops.pool_text import parse_pool
+    from imgconv.pipeline.filtering import Recipe, maps_of
+    from imgconv.pipeline.settings import ReadSettings
 
     if not kernels:
         raise UsageError("maps: no kernel, expected at least one")

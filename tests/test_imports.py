@@ -15,6 +15,7 @@ LEVELS = (
     ("__main__", ""),
     ("cli", "api"),
     ("batch",),
+    ("pipeline",),
     ("viz",),
     ("nn",),
     ("kernels",),

@@ -29,11 +29,11 @@ import numpy as np
 
 from imgconv import __version__
 from imgconv.batch.ledger_file import CLAIMED, DONE, FAILED, Locks, connect
-from imgconv.batch.settings import Table
 from imgconv.errors import OutputError
 from imgconv.io import remote
 from imgconv.io.publish import exists
 from imgconv.io.remote import is_url
+from imgconv.pipeline.settings import Table
 
 _PIECE = 1 << 20
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from imgconv.batch import runner
-from imgconv.batch.division import Division
 from imgconv.batch.ledger import Claim, Finished, Ledger, Taken
 from imgconv.batch.runner import Outcome
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.io.scaling import Lost
 from imgconv.ops.rows import RowSource
+from imgconv.pipeline.division import Division
 
 _ASIDE = 256
 _POLL_SECONDS = 0.05

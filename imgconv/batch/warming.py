@@ -28,11 +28,11 @@ def _kernel(name: str, channels: int, dtype: Any) -> Callable[[], None]:
     """As `apply` does it, on a small image and on one that is worth a loop of its own."""
 
     def run() -> None:
-        from imgconv.batch.filtering import Recipe, maps_of
         from imgconv.io.formats import FORMATS
         from imgconv.io.image import Image
         from imgconv.io.writing import encode
         from imgconv.kernels import get_kernel
+        from imgconv.pipeline.filtering import Recipe, maps_of
 
         recipe = Recipe((get_kernel(name),))
         for side in (64, 1500):

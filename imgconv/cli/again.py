@@ -5,14 +5,6 @@ from typing import Any
 
 import click
 
-from imgconv.batch.carrying import Result
-from imgconv.batch.naming import Part, component
-from imgconv.batch.origin import Origin
-from imgconv.batch.pictured import names_of
-from imgconv.batch.plan import Plan, check_against_input
-from imgconv.batch.record import Record, option_words
-from imgconv.batch.repeat_settings import RepeatSettings
-from imgconv.batch.settings import Settings
 from imgconv.cli.files import checked
 from imgconv.cli.outputs import Request
 from imgconv.cli.work import Work
@@ -25,6 +17,14 @@ from imgconv.io.streamed import Streamed
 from imgconv.io.writing import EncodeOptions
 from imgconv.io.writing import Record as Facts
 from imgconv.kernels import kernel_without_files
+from imgconv.pipeline.carrying import Result
+from imgconv.pipeline.naming import Part, component
+from imgconv.pipeline.origin import Origin
+from imgconv.pipeline.pictured import names_of
+from imgconv.pipeline.plan import Plan, check_against_input
+from imgconv.pipeline.record import Record, option_words
+from imgconv.pipeline.repeat_settings import RepeatSettings
+from imgconv.pipeline.settings import Settings
 
 
 def parameters(

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from imgconv.batch.features import Features, Request
-from imgconv.batch.network_provenance import NetworkProvenance
-from imgconv.batch.network_settings import NetSettings
-from imgconv.batch.origin import Origin
-from imgconv.batch.record import ITS_OWN, Named, Record
-from imgconv.batch.repeat_settings import RepeatSettings
 from imgconv.cli.again import parameters
 from imgconv.errors import ImageError, UsageError
 from imgconv.io.digest import sha256_of
 from imgconv.io.publish import joined, publish
 from imgconv.kernels import kernel_without_files
+from imgconv.pipeline.features import Features, Request
+from imgconv.pipeline.network_provenance import NetworkProvenance
+from imgconv.pipeline.network_settings import NetSettings
+from imgconv.pipeline.origin import Origin
+from imgconv.pipeline.record import ITS_OWN, Named, Record
+from imgconv.pipeline.repeat_settings import RepeatSettings
 
 
 def features_again(record: Record, settings: RepeatSettings, origin: Origin) -> "FeaturesAgain":

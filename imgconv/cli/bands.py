@@ -7,11 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imgconv.batch.carrying import Result
-from imgconv.batch.division import Divided, Division, rows_of_part
-from imgconv.batch.origin import Origin
-from imgconv.batch.pictured import names_of
-from imgconv.batch.streaming import MapRows, map_rows
 from imgconv.cli.outputs import Outputs
 from imgconv.errors import ImageError
 from imgconv.io import formats
@@ -23,6 +18,11 @@ from imgconv.io.streamed import Streamed, open_rows
 from imgconv.io.writing import EncodeOptions, encode_rows, writing_loops
 from imgconv.jit import ahead
 from imgconv.ops.rows import WatchedRows, read_rows
+from imgconv.pipeline.carrying import Result
+from imgconv.pipeline.division import Divided, Division, rows_of_part
+from imgconv.pipeline.origin import Origin
+from imgconv.pipeline.pictured import names_of
+from imgconv.pipeline.streaming import MapRows, map_rows
 
 
 class _Output(NamedTuple):

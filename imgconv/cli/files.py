@@ -8,13 +8,7 @@ from dataclasses import replace as replaced
 from typing import Any
 
 from imgconv.batch import runner
-from imgconv.batch.filtering import rule_of
 from imgconv.batch.inputs import Scan, Spooled, failure
-from imgconv.batch.naming import Template
-from imgconv.batch.pictured import names_of
-from imgconv.batch.plan import FIELDS, Claims, Kept, Plan, folder_of, names_folder
-from imgconv.batch.reporting import Reports
-from imgconv.batch.settings import BatchSettings, ShowSettings, WriteSettings
 from imgconv.cli import recording
 from imgconv.cli.boundary import printable, say
 from imgconv.cli.outputs import Request, check_terminal, level_of
@@ -23,6 +17,12 @@ from imgconv.errors import UsageError
 from imgconv.io import formats, scaling
 from imgconv.io.reading import parse_frame
 from imgconv.io.writing import check_pyramid
+from imgconv.pipeline.filtering import rule_of
+from imgconv.pipeline.naming import Template
+from imgconv.pipeline.pictured import names_of
+from imgconv.pipeline.plan import FIELDS, Claims, Kept, Plan, folder_of, names_folder
+from imgconv.pipeline.reporting import Reports
+from imgconv.pipeline.settings import BatchSettings, ShowSettings, WriteSettings
 from imgconv.viz.colormaps import check_colormap
 from imgconv.viz.layout import Layout
 

@@ -6,9 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from imgconv.batch.carrying import Result
-from imgconv.batch.origin import Origin
-from imgconv.batch.pictured import names_of, results_of
 from imgconv.cli.bands import InBands, skipped
 from imgconv.errors import LimitError
 from imgconv.io import frames as encoding
@@ -19,6 +16,9 @@ from imgconv.io.limits import MAX_PIXELS, file_limit
 from imgconv.io.publish import Output, joined, leads_to_a_stream, publish_together
 from imgconv.io.reading import read_images
 from imgconv.io.writing import encode_archive
+from imgconv.pipeline.carrying import Result
+from imgconv.pipeline.origin import Origin
+from imgconv.pipeline.pictured import names_of, results_of
 
 
 class InFrames(InBands):

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgconv.arguments import whole_numbers
-from imgconv.batch.network_settings import (
+from imgconv.cli import options
+from imgconv.cli.options import IMAGE as IMAGE
+from imgconv.cli.options import KINDS, Names, gathered, options_of
+from imgconv.errors import ImageError, UsageError
+from imgconv.pipeline.network_settings import (
     MapSettings,
     NetSettings,
     PreprocessSettings,
     WeightSettings,
 )
-from imgconv.batch.settings import BatchSettings
-from imgconv.cli import options
-from imgconv.cli.options import IMAGE as IMAGE
-from imgconv.cli.options import KINDS, Names, gathered, options_of
-from imgconv.errors import ImageError, UsageError
+from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
     from imgconv.batch.inputs import Scan

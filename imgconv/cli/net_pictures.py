@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgconv.batch.network_settings import NetSettings, PreprocessSettings, WeightSettings
 from imgconv.cli import net_options as options
+from imgconv.pipeline.network_settings import NetSettings, PreprocessSettings, WeightSettings
 
 if TYPE_CHECKING:
     from imgconv.io.image import Image
@@ -40,10 +40,10 @@ def draw(network: str, size: "Pair | None", output: str | None, overwrite: bool)
     Normalisation and activations stand in the box of the layer that they follow. No weights are
     needed.
     """
-    from imgconv.batch.naming import spelled
     from imgconv.errors import UsageError
     from imgconv.io.publish import publish
     from imgconv.nn.find import find_network
+    from imgconv.pipeline.naming import spelled
     from imgconv.viz.network_drawing import draw_network
 
     found = find_network(network, size)
@@ -100,9 +100,9 @@ def receptive(
     much each pixel weighs, the root of the gradient's expected square if the weights' signs were
     independent.
     """
-    from imgconv.batch.features import select_values
     from imgconv.errors import UsageError
     from imgconv.nn.receptive import fields, region
+    from imgconv.pipeline.features import select_values
 
     if picture and not image:
         raise UsageError("--output: expected an image to draw on")
@@ -233,11 +233,11 @@ def _drawn(
     overwrite: bool,
 ) -> str:
     """Write the picture; return its path."""
-    from imgconv.batch.naming import split_source
-    from imgconv.batch.plan import check_against_input
     from imgconv.io.formats import format_of
     from imgconv.io.publish import publish
     from imgconv.io.writing import encode
+    from imgconv.pipeline.naming import split_source
+    from imgconv.pipeline.plan import check_against_input
     from imgconv.viz.receptive import draw_fields
 
     view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)

@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterable, Sized
 from typing import TYPE_CHECKING
 
 from imgconv.batch.runner import Outcome, Progress, run
-from imgconv.batch.settings import BatchSettings
 from imgconv.cli.boundary import printable, say
 from imgconv.errors import ImageError, ImgconvError, ModelError, UsageError
+from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
-    from imgconv.batch.features import Features
     from imgconv.batch.prediction import Prediction
     from imgconv.nn.models import Network
+    from imgconv.pipeline.features import Features
 
 
 def run_features(work: "Features", inputs: tuple[str, ...], batch: BatchSettings) -> int:
     """Write every image's maps; return the exit code. Raises UsageError before any work."""
     from imgconv.batch.inputs import Scan, Spooled
-    from imgconv.batch.plan import Claims, folder_of
     from imgconv.cli.net_options import sources_of
+    from imgconv.pipeline.plan import Claims, folder_of
 
     takes = None if work.request.only_report else folder_of(work.request.settings.maps.output)
     scan = Scan(batch.recursive, without=takes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
-from imgconv.batch.settings import Range, Row, Settings, Table, flag_of, tables_of
+from imgconv.pipeline.settings import Range, Row, Settings, Table, flag_of, tables_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

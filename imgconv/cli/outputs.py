@@ -7,15 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imgconv.batch.carrying import Result, carried
-from imgconv.batch.filtering import ChainRecipe, Recipe
-from imgconv.batch.naming import Part
-from imgconv.batch.origin import Origin
-from imgconv.batch.pictured import names_of
-from imgconv.batch.plan import Plan, check_against_input
-from imgconv.batch.provenance import Provenance
-from imgconv.batch.reporting import Reports
-from imgconv.batch.settings import Settings
 from imgconv.cli.boundary import drop_stdout, reason, say
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.io import formats
@@ -27,6 +18,15 @@ from imgconv.io.remote import is_url
 from imgconv.io.source import is_special, read_stdin
 from imgconv.io.streamed import Streamed
 from imgconv.io.writing import EncodeOptions, Record
+from imgconv.pipeline.carrying import Result, carried
+from imgconv.pipeline.filtering import ChainRecipe, Recipe
+from imgconv.pipeline.naming import Part
+from imgconv.pipeline.origin import Origin
+from imgconv.pipeline.pictured import names_of
+from imgconv.pipeline.plan import Plan, check_against_input
+from imgconv.pipeline.provenance import Provenance
+from imgconv.pipeline.reporting import Reports
+from imgconv.pipeline.settings import Settings
 
 
 @dataclass(eq=False, repr=False)
@@ -229,7 +229,7 @@ class Outputs:
         if image.metadata is not None and not self.request.settings.write.no_metadata:
             self._tell(image.metadata.notes)
         if self.request.recipe.read.missing is not None:
-            from imgconv.batch.missing import missing_notes
+            from imgconv.pipeline.missing import missing_notes
 
             self._tell(missing_notes(self.request.recipe, image))
 

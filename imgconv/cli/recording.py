@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgconv.batch import runner
-from imgconv.batch.filtering import Recipe
-from imgconv.batch.settings import BatchSettings, Settings
 from imgconv.errors import ImageError
 from imgconv.ops.algorithms import select
+from imgconv.pipeline.filtering import Recipe
+from imgconv.pipeline.settings import BatchSettings, Settings
 
 if TYPE_CHECKING:
     from imgconv.batch.resuming import Work
@@ -49,7 +49,7 @@ def run(
     completed = False
     try:
         if batch.cluster:
-            from imgconv.batch import cluster
+            from imgconv.batch.cluster import client as cluster
 
             yield from cluster.run(sources, batch.cluster, recorder, total, batch.threads)
         else:

@@ -10,10 +10,6 @@ from typing import Any
 import click
 
 from imgconv import __version__
-from imgconv.batch.origin import Origin, taken
-from imgconv.batch.plan import check_against_input, names_folder
-from imgconv.batch.record import Record, parse
-from imgconv.batch.repeat_settings import RepeatSettings
 from imgconv.batch.runner import shares
 from imgconv.cli.again import MapAgain, maps_again
 from imgconv.cli.again_net import FeaturesAgain, features_again
@@ -24,6 +20,10 @@ from imgconv.io.formats import FORMATS, format_of
 from imgconv.io.notes import read_note
 from imgconv.io.sameness import Sameness, compared
 from imgconv.io.source import is_zarr, read_stdin
+from imgconv.pipeline.origin import Origin, taken
+from imgconv.pipeline.plan import check_against_input, names_folder
+from imgconv.pipeline.record import Record, parse
+from imgconv.pipeline.repeat_settings import RepeatSettings
 
 
 def repeat_result(result: str, settings: RepeatSettings) -> int:

@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.batch.carrying import Result
-from imgconv.batch.origin import Origin, taken
-from imgconv.batch.pictured import names_of, results_of
 from imgconv.cli.bands import in_files, skipped
 from imgconv.cli.frames import InFrames
 from imgconv.cli.outputs import Planned, level_of
@@ -19,6 +16,9 @@ from imgconv.io.publish import held
 from imgconv.io.reading import count_frames
 from imgconv.io.streamed import rows_of
 from imgconv.io.writing import encode, encode_archive
+from imgconv.pipeline.carrying import Result
+from imgconv.pipeline.origin import Origin, taken
+from imgconv.pipeline.pictured import names_of, results_of
 
 
 class Work(InFrames):
@@ -81,7 +81,7 @@ class Work(InFrames):
             if not whole:
                 results += self._write(source, index, image, frame == "all", replace, origin)
             if self.reports:
-                from imgconv.batch.reports import report_of
+                from imgconv.pipeline.reports import report_of
 
                 path = self.reports.path(source, index, image.frame * (frame == "all"))
                 made = report_of(image, recipe)

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.batch.division import Divided
 from imgconv.batch.runner import Outcome
 from imgconv.io.scaling import Lost
 from imgconv.ops.rows import ArrayRows
+from imgconv.pipeline.division import Divided
 from tests.batch import test_cluster
 from tests.batch.test_cluster import imgconv, rows, start, until
 from tests.running import here

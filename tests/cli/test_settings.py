@@ -9,11 +9,11 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from imgconv.batch import settings
 from imgconv.batch.ledger import digest_of
-from imgconv.batch.record import Named, Record, option_words, options_of, parse
-from imgconv.batch.settings import Range, ReadSettings, Settings, WriteSettings, local, option
 from imgconv.cli.options import settings_of
+from imgconv.pipeline import settings
+from imgconv.pipeline.record import Named, Record, option_words, options_of, parse
+from imgconv.pipeline.settings import Range, ReadSettings, Settings, WriteSettings, local, option
 
 
 class Read(ReadSettings):

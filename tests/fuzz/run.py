@@ -24,8 +24,6 @@ import imgconv.ops
 for module in pkgutil.walk_packages(imgconv.ops.__path__, "imgconv.ops."):
     importlib.import_module(module.name)
 with atheris.instrument_imports(include=["imgconv"]):
-    import imgconv.batch.origin
-    import imgconv.batch.record
     import imgconv.cli.again
     import imgconv.cli.repeating
     import imgconv.io.netpbm
@@ -39,6 +37,8 @@ with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.nn.onnx
     import imgconv.nn.user
     import imgconv.npy
+    import imgconv.pipeline.origin
+    import imgconv.pipeline.record
     import imgconv.safetensors
     from tests.fuzz.targets import TARGETS
 

@@ -172,11 +172,11 @@ def onnx(data: bytes) -> None:
 @target
 def record(data: bytes) -> None:
     """The record in an output, as far as the work that it asks for; nothing of it is run."""
-    from imgconv.batch.origin import Origin
-    from imgconv.batch.record import parse
-    from imgconv.batch.repeat_settings import RepeatSettings
-    from imgconv.batch.settings import ReadSettings
     from imgconv.cli.repeating import blamed, work_of
+    from imgconv.pipeline.origin import Origin
+    from imgconv.pipeline.record import parse
+    from imgconv.pipeline.repeat_settings import RepeatSettings
+    from imgconv.pipeline.settings import ReadSettings
 
     found = parse(data.decode("utf-8", "surrogateescape"), "fuzz")
     assert found.words("image.png")[0] == "imgconv"

@@ -15,8 +15,8 @@ from imgconv.io.publish import joined
 from imgconv.io.pyramid import Cascade, level_sizes
 from imgconv.io.reading import read_images
 from imgconv.io.streamed import open_rows
-from tests.batch.test_large_images import photo, read
-from tests.batch.test_streaming import Trickle
+from tests.pipeline.test_large_images import photo, read
+from tests.pipeline.test_streaming import Trickle
 from tests.running import here
 
 tifffile = pytest.importorskip("tifffile")

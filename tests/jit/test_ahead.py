@@ -14,8 +14,6 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.batch.filtering import Recipe
-from imgconv.batch.streaming import map_rows
 from imgconv.io import png
 from imgconv.io.formats import FORMATS
 from imgconv.io.streamed import Streamed
@@ -26,6 +24,8 @@ from imgconv.kernels import get_kernel
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.algorithms.transform import transform
 from imgconv.ops.microkernels import png_rows
+from imgconv.pipeline.filtering import Recipe
+from imgconv.pipeline.streaming import map_rows
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 

@@ -9,13 +9,13 @@ import pytest
 from scipy import ndimage, signal
 
 from imgconv import kernels
-from imgconv.batch.carrying import Result, grid_of
-from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.errors import KernelError, ShapeError, UsageError
 from imgconv.kernels.literal import parse_literal, spelled
 from imgconv.nn.chain import graph_of, parse_chain, trace
 from imgconv.nn.receptive import region
 from imgconv.ops.filter import filter_image
+from imgconv.pipeline.carrying import Result, grid_of
+from imgconv.pipeline.filtering import ChainRecipe, Recipe
 from imgconv.shapes import Window
 from tests import reference
 from tests.goldens import load

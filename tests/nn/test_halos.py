@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from skimage import data
 
-from imgconv.batch.chain_rows import chain_rows
 from imgconv.errors import ImgconvError
 from imgconv.io import tiff_rows
 from imgconv.io.streamed import open_rows
 from imgconv.nn.chain import parse_chain, trace
 from imgconv.ops import rows as rows_module
 from imgconv.ops.rows import read_rows, start_at
+from imgconv.pipeline.chain_rows import chain_rows
 
 tifffile = pytest.importorskip("tifffile")
 zarr = pytest.importorskip("zarr")

@@ -7,9 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgconv.batch.filtering import ChainRecipe, Recipe, maps_of
-from imgconv.batch.settings import ReadSettings
-from imgconv.batch.streaming import map_rows
 from imgconv.io.image import Image
 from imgconv.io.streamed import Streamed
 from imgconv.kernels import get_kernel
@@ -19,10 +16,13 @@ from imgconv.ops.filter import filter_image
 from imgconv.ops.missing import pool_masked
 from imgconv.ops.pool_text import KINDS, parse_pool
 from imgconv.ops.rows import read_rows
+from imgconv.pipeline.filtering import ChainRecipe, Recipe, maps_of
+from imgconv.pipeline.settings import ReadSettings
+from imgconv.pipeline.streaming import map_rows
 from imgconv.shapes import Window
 from tests import reference
-from tests.batch.test_streaming import Trickle
 from tests.goldens import load
+from tests.pipeline.test_streaming import Trickle
 from tests.running import bytes_by_threads, here
 from tests.samples import draw
 

@@ -9,11 +9,11 @@ import click
 from imgconv.cli import options
 
 if TYPE_CHECKING:
-    from imgconv.batch.settings import LayerSettings, Settings
     from imgconv.cli.outputs import Request
     from imgconv.kernels import Kernel
     from imgconv.ops.algorithms.problem import Candidate, ConvProblem
     from imgconv.ops.pool_text import Pool
+    from imgconv.pipeline.settings import LayerSettings, Settings
 
 
 @click.command(cls=options.Command)
@@ -66,12 +66,12 @@ def request_of(
     inputs: tuple[str, ...], loaded: "tuple[Kernel, ...]", settings: "Settings"
 ) -> "Request":
     """What the options ask for with kernels that are loaded. Raises UsageError."""
-    from imgconv.batch.filtering import Recipe
-    from imgconv.batch.provenance import Provenance
     from imgconv.cli.files import layout_of
     from imgconv.cli.outputs import Request
     from imgconv.errors import UsageError
     from imgconv.ops.padding import normalize_mode
+    from imgconv.pipeline.filtering import Recipe
+    from imgconv.pipeline.provenance import Provenance
     from imgconv.shapes import Window
 
     layer = settings.layer

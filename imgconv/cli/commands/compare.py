@@ -64,7 +64,7 @@ def _compared(first: str, second: str, given: dict[str, Any]) -> int:
     if first == second == "-":
         raise UsageError("standard input is named twice, expected once")
     for name in (first, second) if given["output"] else ():
-        from imgconv.batch.plan import check_against_input
+        from imgconv.pipeline.plan import check_against_input
 
         check_against_input(given["output"], name, False, "expected another name")
     a, b = _read(first), _read(second)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from imgconv.batch.settings import LayerSettings
 from imgconv.cli import options
+from imgconv.pipeline.settings import LayerSettings
 
 # The worked example of the lecture: 5×5 input, 3×3 kernel.
 LECTURE_INPUT = "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1"

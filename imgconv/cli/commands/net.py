@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgconv.batch.network_settings import MapSettings, NetSettings, WeightSettings
-from imgconv.batch.settings import BatchSettings, WriteSettings
 from imgconv.cli import net_options as options
 from imgconv.cli.net_pictures import draw, receptive
 from imgconv.cli.options import options_of
+from imgconv.pipeline.network_settings import MapSettings, NetSettings, WeightSettings
+from imgconv.pipeline.settings import BatchSettings, WriteSettings
 
 if TYPE_CHECKING:
-    from imgconv.batch.features import Request
-    from imgconv.batch.network_provenance import NetworkProvenance
     from imgconv.nn.models import Network
+    from imgconv.pipeline.features import Request
+    from imgconv.pipeline.network_provenance import NetworkProvenance
     from imgconv.shapes import Pair
 
 
@@ -129,9 +129,9 @@ def features(
 
     Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
     """
-    from imgconv.batch.features import Features
-    from imgconv.batch.network_provenance import provenance_of
     from imgconv.cli.net_run import run_features
+    from imgconv.pipeline.features import Features
+    from imgconv.pipeline.network_provenance import provenance_of
 
     found, source = options.ready(network, settings)
     provenance = None
@@ -147,8 +147,8 @@ def request_of(
     patterns: tuple[str, ...], only_report: bool = False,
 ) -> "Request":  # fmt: skip
     """What the options ask of a network with its weights, which source names. Raises UsageError."""
-    from imgconv.batch.features import Request, select_values
     from imgconv.io.formats import format_named
+    from imgconv.pipeline.features import Request, select_values
 
     return Request(
         network, select_values(network.graph, patterns), format_named(settings.maps.format),

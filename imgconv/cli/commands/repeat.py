@@ -2,9 +2,9 @@
 
 import click
 
-from imgconv.batch.repeat_settings import AgainSettings, RepeatSettings
-from imgconv.batch.settings import BatchSettings, ReadSettings, WriteSettings
 from imgconv.cli import options
+from imgconv.pipeline.repeat_settings import AgainSettings, RepeatSettings
+from imgconv.pipeline.settings import BatchSettings, ReadSettings, WriteSettings
 
 
 @click.command()

@@ -8,9 +8,9 @@ import click
 from imgconv.cli import options
 
 if TYPE_CHECKING:
-    from imgconv.batch.settings import Settings
     from imgconv.cli.outputs import Request
     from imgconv.nn.chain import Step
+    from imgconv.pipeline.settings import Settings
 
 
 @click.command(cls=options.Command)
@@ -43,11 +43,11 @@ def request_of(
     inputs: tuple[str, ...], steps: "list[Step]", keep: tuple[str, ...], settings: "Settings"
 ) -> "Request":
     """What the options ask for with steps that are parsed. Raises UsageError."""
-    from imgconv.batch.filtering import ChainRecipe
-    from imgconv.batch.provenance import Provenance
     from imgconv.cli.files import layout_of
     from imgconv.cli.outputs import Request
     from imgconv.errors import UsageError
+    from imgconv.pipeline.filtering import ChainRecipe
+    from imgconv.pipeline.provenance import Provenance
 
     kept = []
     for index, step in enumerate(steps[:-1]):

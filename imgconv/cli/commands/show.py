@@ -45,14 +45,14 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> Non
     """
     import numpy as np
 
-    from imgconv.batch.filtering import Recipe, rule_of
-    from imgconv.batch.pictured import bytes_of, results_of
-    from imgconv.batch.settings import ReadSettings
     from imgconv.errors import UsageError
     from imgconv.io.reading import read_images
     from imgconv.io.scaling import check_rule
     from imgconv.io.source import read_stdin
     from imgconv.kernels import get_kernel
+    from imgconv.pipeline.filtering import Recipe, rule_of
+    from imgconv.pipeline.pictured import bytes_of, results_of
+    from imgconv.pipeline.settings import ReadSettings
     from imgconv.viz.colormaps import check_colormap
     from imgconv.viz.preview import Named
     from imgconv.viz.preview import show as preview

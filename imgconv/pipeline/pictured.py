@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.batch.filtering import ChainRecipe, Map, MapName, Recipe, maps_of
-from imgconv.batch.naming import Part
 from imgconv.errors import UsageError
 from imgconv.io import color, scaling
 from imgconv.io.image import Image
 from imgconv.kernels import Kernel
+from imgconv.pipeline.filtering import ChainRecipe, Map, MapName, Recipe, maps_of
+from imgconv.pipeline.naming import Part
 from imgconv.typing import Array, Dtype
 
 

@@ -9,12 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imgconv.batch.naming import Template, below, component, parent_of, split_source, unique
-from imgconv.batch.network_provenance import NetworkProvenance
-from imgconv.batch.network_settings import NetSettings
-from imgconv.batch.origin import Origin, taken
-from imgconv.batch.plan import Claims, check_against_input
-from imgconv.batch.reporting import Reports
 from imgconv.errors import ModelError, OutputError
 from imgconv.io import scaling
 from imgconv.io.complete import is_complete
@@ -28,6 +22,12 @@ from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
+from imgconv.pipeline.naming import Template, below, component, parent_of, split_source, unique
+from imgconv.pipeline.network_provenance import NetworkProvenance
+from imgconv.pipeline.network_settings import NetSettings
+from imgconv.pipeline.origin import Origin, taken
+from imgconv.pipeline.plan import Claims, check_against_input
+from imgconv.pipeline.reporting import Reports
 from imgconv.typing import Array
 from imgconv.viz.colormaps import default_rule
 from imgconv.viz.layout import Layout

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from imgconv.batch.filtering import ChainRecipe, Recipe
 from imgconv.io.image import Image
 from imgconv.io.streamed import Streamed
 from imgconv.io.writing import EncodeOptions
 from imgconv.kernels import Kernel
+from imgconv.pipeline.filtering import ChainRecipe, Recipe
 from imgconv.shapes import ReceptiveField
 from imgconv.typing import Dtype
 

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from imgconv.batch.network_settings import NetSettings
-from imgconv.batch.origin import Origin
-from imgconv.batch.record import (
+from imgconv.io.digest import sha256_of
+from imgconv.io.formats import Format
+from imgconv.pipeline.network_settings import NetSettings
+from imgconv.pipeline.origin import Origin
+from imgconv.pipeline.record import (
     ITS_OWN,
     NO_BYTES,
     Named,
@@ -15,8 +17,6 @@ from imgconv.batch.record import (
     options_of_output,
     unrepeatable,
 )
-from imgconv.io.digest import sha256_of
-from imgconv.io.formats import Format
 
 
 def named_network(text: str) -> Named:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
-from imgconv.batch.settings import (
+from imgconv.pipeline.settings import (
     BatchSettings,
     Range,
     Table,

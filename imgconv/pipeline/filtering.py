@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from imgconv.batch.naming import Part, component, spelled, unique
-from imgconv.batch.settings import ReadSettings
 from imgconv.errors import LimitError, UsageError
 from imgconv.io import color, scaling
 from imgconv.io.image import Image
@@ -18,6 +16,8 @@ from imgconv.io.scaling import Missing
 from imgconv.kernels import Kernel
 from imgconv.nn.chain import Step, sizes_of, trace
 from imgconv.ops.filter import filter_banks, filter_masked
+from imgconv.pipeline.naming import Part, component, spelled, unique
+from imgconv.pipeline.settings import ReadSettings
 from imgconv.shapes import ReceptiveField, Window, output_size, pair
 from imgconv.typing import Array, Dtype
 from imgconv.viz.colormaps import default_rule
@@ -259,7 +259,7 @@ def _prepared(image: Image, recipe: Recipe) -> tuple[Image, Missing | None]:
         "gray": recipe.needs_gray(), "channels": recipe.read.channels, "linear": recipe.read.linear
     }  # fmt: skip
     if recipe.read.missing is not None:
-        from imgconv.batch import missing
+        from imgconv.pipeline import missing
 
         value = missing.missing_value(recipe, image)
         if value is not None:

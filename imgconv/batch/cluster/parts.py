@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imgconv.batch.division import Division
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.io.scaling import Lost
 from imgconv.ops.rows import ArrayRows
+from imgconv.pipeline.division import Division
 from imgconv.typing import Array
 
 if TYPE_CHECKING:
-    from imgconv.batch.cluster import Cluster, Item
+    from imgconv.batch.cluster.client import Cluster, Item
 
 # Parts under way for each thread: finished ones wait on their workers until their turn comes.
 AHEAD = 3
@@ -94,7 +94,7 @@ class PartRows:
         self._wait(futures, SLOW_SECONDS, "ALL_COMPLETED")
 
     def _submitted(self, part: int, places: list[str] | None = None) -> Any:
-        from imgconv.batch.cluster_worker import do_part
+        from imgconv.batch.cluster.worker import do_part
 
         start, stop = self._division.bounds(part)
         return self._cluster.client.submit(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imgconv.batch.naming import Part, Template, below, parent_of, split_source
 from imgconv.errors import UsageError
 from imgconv.io.formats import Format, format_of, kept_suffix, sniff
 from imgconv.io.publish import leads_to_a_stream
 from imgconv.io.remote import is_url
 from imgconv.io.source import is_zarr, read_stdin
+from imgconv.pipeline.naming import Part, Template, below, parent_of, split_source
 
 if TYPE_CHECKING:
     from imgconv.batch.names import SpilledNames

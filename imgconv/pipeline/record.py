@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from imgconv import __version__
-from imgconv.batch.settings import Row, recorded, tables_of
 from imgconv.errors import ImageError
 from imgconv.io.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
+from imgconv.pipeline.settings import Row, recorded, tables_of
 
 VERSION = 1
 # What a command records beside the options of its tables.
@@ -111,7 +111,7 @@ def rows_of(command: str) -> dict[str, tuple[str, Row | None]]:
     for name in _OWN[command]:
         rows[name] = name.replace("-", "_"), None
     if command == "net features":
-        from imgconv.batch.network_settings import RECORDED
+        from imgconv.pipeline.network_settings import RECORDED
 
         return rows | recorded(RECORDED)
     return rows | recorded(tables_of(command))

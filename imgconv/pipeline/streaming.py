@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imgconv.batch.filtering import (
+from imgconv.io import color, scaling
+from imgconv.io.image import Image
+from imgconv.io.streamed import Streamed
+from imgconv.jit.loop import Wanted
+from imgconv.kernels import Kernel
+from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, start_at
+from imgconv.pipeline.filtering import (
     ChainRecipe,
     Recipe,
     check_chain,
@@ -17,17 +23,11 @@ from imgconv.batch.filtering import (
     later_of,
     rule_of,
 )
-from imgconv.batch.shared_rows import shared
-from imgconv.io import color, scaling
-from imgconv.io.image import Image
-from imgconv.io.streamed import Streamed
-from imgconv.jit.loop import Wanted
-from imgconv.kernels import Kernel
-from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, start_at
+from imgconv.pipeline.shared_rows import shared
 from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
-    from imgconv.batch.chain_rows import Wide
+    from imgconv.pipeline.chain_rows import Wide
 
 
 def map_rows(
@@ -89,14 +89,14 @@ def _filtered(
     )  # fmt: skip
     if pool is None:
         return filtered
-    from imgconv.batch.chain_rows import Wide, pooled
+    from imgconv.pipeline.chain_rows import Wide, pooled
 
     rows = pooled(filtered, pool, missing)
     return None if rows is None else Wide(rows)
 
 
 def _chain(image: Streamed, recipe: ChainRecipe, dtype: Dtype, raw: bool) -> "list[MapRows] | None":
-    from imgconv.batch.chain_rows import Wide, chain_rows
+    from imgconv.pipeline.chain_rows import Wide, chain_rows
 
     rule = recipe.scale or "clip"
     if recipe.kept or recipe.only or recipe.sheet or recipe.colormap or image.alpha:
@@ -149,7 +149,7 @@ def _missing(image: Streamed, recipe: Recipe) -> tuple[float | None, scaling.Mar
     """The value of missing samples, and what they are written as."""
     if recipe.read.missing is None:
         return None, None
-    from imgconv.batch.missing import mark_of, missing_value
+    from imgconv.pipeline.missing import mark_of, missing_value
 
     value = missing_value(recipe, image)
     return value, None if value is None else mark_of(recipe, image, value)
@@ -197,7 +197,7 @@ class _Prepared:
         if self._value is None:
             out[:got] = color.prepare(image, **self._options).pixels
         else:
-            from imgconv.batch.missing import prepared
+            from imgconv.pipeline.missing import prepared
 
             done, mask = prepared(image, self._value, **self._options)
             out[:got, :, : done.pixels.shape[2]] = done.pixels

@@ -3,10 +3,10 @@
 import os
 from typing import Any
 
-from imgconv.batch.naming import Part
-from imgconv.batch.plan import Plan, check_against_input
 from imgconv.errors import UsageError
 from imgconv.io.publish import publish
+from imgconv.pipeline.naming import Part
+from imgconv.pipeline.plan import Plan, check_against_input
 
 _PAGE = Part("report", "", "report")
 

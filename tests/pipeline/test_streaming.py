@@ -9,10 +9,6 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from skimage import data
 
-from imgconv.batch.filtering import Recipe, maps_of
-from imgconv.batch.settings import ReadSettings
-from imgconv.batch.shared_rows import shared
-from imgconv.batch.streaming import map_rows
 from imgconv.io.image import Image
 from imgconv.io.streamed import Streamed, open_rows, rows_of
 from imgconv.jit import parallel
@@ -21,6 +17,10 @@ from imgconv.ops import rows
 from imgconv.ops.filter import filter_image
 from imgconv.ops.pool_text import parse_pool
 from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
+from imgconv.pipeline.filtering import Recipe, maps_of
+from imgconv.pipeline.settings import ReadSettings
+from imgconv.pipeline.shared_rows import shared
+from imgconv.pipeline.streaming import map_rows
 from imgconv.shapes import Window
 from tests.cli.test_apply import imgconv
 

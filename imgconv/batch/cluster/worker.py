@@ -8,12 +8,12 @@ from typing import Any
 from distributed import Worker, WorkerPlugin, get_worker
 
 from imgconv import __version__
-from imgconv.batch.division import Divided, Division
 from imgconv.batch.resuming import Work
 from imgconv.batch.runner import naming
 from imgconv.errors import ImgconvError
 from imgconv.io import remote
 from imgconv.jit import parallel
+from imgconv.pipeline.division import Divided, Division
 
 NAME = "imgconv"
 # One input's results or how it is divided, or its error's message and exit code.

@@ -17,9 +17,9 @@ from PIL import Image
 from skimage import data
 
 from imgconv.batch.inputs import Scan, Spooled
-from imgconv.batch.naming import Template, below, component, split_source, unique
 from imgconv.errors import ImageError, UsageError
 from imgconv.io.reading import count_frames, read_images
+from imgconv.pipeline.naming import Template, below, component, split_source, unique
 from tests.running import here
 
 PHOTO = data.astronaut()[:24, 100:132]

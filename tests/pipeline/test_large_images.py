@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from skimage import data
 
-from imgconv.batch import filtering
-from imgconv.batch.chain_rows import chain_rows
 from imgconv.errors import ImageError
 from imgconv.io import reading, streamed, tiff_rows, tiff_writer
 from imgconv.io.publish import joined
@@ -18,7 +16,9 @@ from imgconv.nn.chain import parse_chain, trace
 from imgconv.ops import rows as rows_module
 from imgconv.ops.filter import filter_image
 from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
-from tests.batch.test_streaming import Trickle
+from imgconv.pipeline import filtering
+from imgconv.pipeline.chain_rows import chain_rows
+from tests.pipeline.test_streaming import Trickle
 from tests.running import here, peak
 
 tifffile = pytest.importorskip("tifffile")

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.batch.filtering import ChainRecipe, Map, Recipe, maps_of
-from imgconv.batch.pictured import bytes_of
 from imgconv.io import color
 from imgconv.io.image import Image
 from imgconv.kernels import Kernel
 from imgconv.nn.chain import graph_of
 from imgconv.nn.receptive import Field, fields
+from imgconv.pipeline.filtering import ChainRecipe, Map, Recipe, maps_of
+from imgconv.pipeline.pictured import bytes_of
 from imgconv.shapes import ReceptiveField
 from imgconv.typing import Array
 from imgconv.viz.report.page import Page, render

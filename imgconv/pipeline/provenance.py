@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from imgconv.batch.filtering import ChainRecipe, MapName, Recipe
-from imgconv.batch.origin import Origin
-from imgconv.batch.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
-from imgconv.batch.settings import Settings
 from imgconv.io.formats import Format
 from imgconv.kernels import Kernel
+from imgconv.pipeline.filtering import ChainRecipe, MapName, Recipe
+from imgconv.pipeline.origin import Origin
+from imgconv.pipeline.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
+from imgconv.pipeline.settings import Settings
 
 
 @dataclass(eq=False, repr=False)

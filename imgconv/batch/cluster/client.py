@@ -25,14 +25,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgconv.batch.cluster_parts import PartRows
-from imgconv.batch.division import Division
+from imgconv.batch.cluster.parts import PartRows
 from imgconv.batch.ledger import Finished, Taken
 from imgconv.batch.resuming import Recorder, skipped
 from imgconv.batch.runner import Outcome, attempt, failed, naming
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.io.remote import is_url
 from imgconv.jit import parallel
+from imgconv.pipeline.division import Division
 
 # A task costs the scheduler 3.4 ms and the client 2.6, whatever it does, so groups begin with
 # GROUP inputs and grow to as many as take GROUP_SECONDS: 1,000 workers then finish 200 a second.
@@ -135,7 +135,7 @@ class Cluster:
         from distributed import Client
         from distributed.security import Security
 
-        from imgconv.batch.cluster_worker import Plugin
+        from imgconv.batch.cluster.worker import Plugin
 
         if str(scheduler).startswith("tls://") and not Security().tls_client_cert:
             raise UsageError(
@@ -325,7 +325,7 @@ class _Batch:
 
     def _submit(self, group: Group, places: set[str] | None = None) -> None:
         """Hand a group to the scheduler, for these workers while they live."""
-        from imgconv.batch.cluster_worker import do
+        from imgconv.batch.cluster.worker import do
 
         if not group.futures:
             group.started = time.monotonic()

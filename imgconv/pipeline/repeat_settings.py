@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from imgconv.batch.settings import (
+from imgconv.pipeline.settings import (
     BatchSettings,
     ReadSettings,
     Table,

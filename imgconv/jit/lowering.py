@@ -8,7 +8,7 @@ It appends instructions and returns what the table says: the list of a tile's ve
 import functools
 import operator
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -250,17 +250,23 @@ _EMIT: dict[str, Emit] = {
     "load_shared": _load_shared,
     "call": _call_address,
 }  # fmt: skip
-OPERATIONS = {name: simd_types.operation(name, emit) for name, emit in _EMIT.items()}
 
-for _name, _symbol in {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
-}.items():  # fmt: skip
-    simd_types.operator(_symbol, _each(functools.partial(_arithmetic, _name)))
-for _sign, _symbol in {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
-    "!=": operator.ne,
-}.items():  # fmt: skip
-    simd_types.operator(_symbol, _each(functools.partial(_compared, _sign)), "mask")
-simd_types.operator(operator.neg, _each(functools.partial(_arithmetic, "neg")), count=1)
-simd_types.operator(operator.and_, _each(lambda b, x, y: b.and_(x, y)))
-simd_types.operator(operator.or_, _each(lambda b, x, y: b.or_(x, y)))
+
+def declare(table: Mapping[str, tuple[Sequence[str], str]]) -> dict[str, Any]:
+    """Teach Numba the operators, and return what bodies call for each operation of the table.
+
+    table: the names of an operation's arguments, and its result.
+    """
+    for name, symbol in {
+        "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
+    }.items():  # fmt: skip
+        simd_types.operator(symbol, _each(functools.partial(_arithmetic, name)))
+    for sign, symbol in {
+        "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+        "==": operator.eq, "!=": operator.ne,
+    }.items():  # fmt: skip
+        simd_types.operator(symbol, _each(functools.partial(_compared, sign)), "mask")
+    simd_types.operator(operator.neg, _each(functools.partial(_arithmetic, "neg")), count=1)
+    simd_types.operator(operator.and_, _each(lambda b, x, y: b.and_(x, y)))
+    simd_types.operator(operator.or_, _each(lambda b, x, y: b.or_(x, y)))
+    return {name: simd_types.operation(name, _EMIT[name], *row) for name, row in table.items()}

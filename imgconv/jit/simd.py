@@ -24,6 +24,7 @@ nothing else knows it. Numba is imported with that, where a loop compiles, so th
 start nothing.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -147,10 +148,15 @@ class Places:
         return types.TypeRef(PlacesType(self.places))
 
 
-def __getattr__(name: str) -> Any:
-    """The operations."""
+@functools.cache
+def for_numba() -> dict[str, Any]:
+    """The operations as Numba's; it must know them before it begins to compile what calls one."""
     from imgconv.jit import lowering
 
-    if name in lowering.OPERATIONS:
-        return lowering.OPERATIONS[name]
+    return lowering.declare(operations())
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_") and name in for_numba():
+        return for_numba()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,15 +6,13 @@ apart, hence registers.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
-
-from imgconv.jit import simd
 
 Emit = Callable[..., Any]  # of a builder and an operation's arguments; see `lowering`
 
@@ -71,7 +69,6 @@ class Pointer(NamedTuple):
     dtype: types.Type
 
 
-_TABLE = simd.operations()
 # The type of a result by the table's word; for other words that of the argument named so.
 _RESULTS: dict[str, Callable[..., types.Type]] = {
     "": lambda *_: types.void,
@@ -87,9 +84,11 @@ _RESULTS: dict[str, Callable[..., types.Type]] = {
 }
 
 
-def operation(name: str, emit: Emit) -> Callable[..., Any]:
-    """What bodies call for an operation of the table, which `emit` appends."""
-    names, word = _TABLE[name]
+def operation(name: str, emit: Emit, names: Sequence[str], word: str) -> Callable[..., Any]:
+    """What bodies call for an operation that `emit` appends.
+
+    names: its arguments. word: its result, as the table has it.
+    """
 
     def typed(typing: Any, *kinds: types.Type) -> Any:
         seen = [getattr(kind, "instance_type", kind) for kind in kinds]

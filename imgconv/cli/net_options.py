@@ -173,8 +173,9 @@ def ready(name: str, settings: NetSettings) -> "tuple[Network, str]":
         parallel.set_num_threads(settings.batch.threads)
     seed = settings.weights.seed
     network, source = with_weights(
-        settled(name, settings.preprocess), settings.weights.weights, seed
-    )
+        settled(name, settings.preprocess), settings.weights.weights, seed,
+        lambda text: None if settings.batch.quiet else say(f"imgconv: {text}"),
+    )  # fmt: skip
     if seed is not None and not settings.batch.quiet:
         say(f"imgconv: {network.name}: weights are random (seed {seed}), not trained")
     return network, source

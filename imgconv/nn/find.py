@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 from imgconv.errors import ModelError
 from imgconv.nn.models import Network, family_of, get_network
+from imgconv.nn.weight_names import Note, as_named
 from imgconv.nn.weights import draw_weights, fits, load_weights, opened
 from imgconv.shapes import Pair
 
 if TYPE_CHECKING:
     from imgconv.kernels import Kernel
+
+
+_CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".safetensors", ".npz")
 
 
 def find_network(
@@ -40,6 +44,11 @@ def find_network(
         from imgconv.nn.user import chain_network
 
         return chain_network(text, size)
+    if text.lower().endswith(_CHECKPOINTS):
+        raise ModelError(
+            f"{text}: a checkpoint has a network's weights alone, expected the network's name and "
+            f"--weights {text}"
+        )
     return _sized(get_network(text), size)
 
 
@@ -57,11 +66,14 @@ def _sized(network: Network, size: Pair | None) -> Network:
     return replace(network, preprocess=settings, graph=sized)
 
 
-def with_weights(network: Network, path: str | None, seed: int | None) -> tuple[Network, str]:
+def with_weights(
+    network: Network, path: str | None, seed: int | None, note: Note = lambda text: None
+) -> tuple[Network, str]:
     """Return the network ready to run, and what its weights are, for people.
 
     path: a weights file; by default the one that ships or is named with the network. seed: draw
-    untrained weights instead. A network without parameters needs neither. Raises ModelError.
+    untrained weights instead. note: told how a file's names were read. A network without
+    parameters needs neither. Raises ModelError.
     """
     graph = network.graph
     if path is not None and seed is not None:
@@ -79,7 +91,7 @@ def with_weights(network: Network, path: str | None, seed: int | None) -> tuple[
             f"{network.name}: no weights, expected --weights FILE, or --seed N for untrained ones"
         )
     try:
-        graph = load_weights(graph, path, network.name)
+        graph = load_weights(graph, path, network.name, note)
     except ModelError as error:
         better = _better_form(network, path)
         hint = f"; they are those of {better}" if better else ""
@@ -88,20 +100,26 @@ def with_weights(network: Network, path: str | None, seed: int | None) -> tuple[
 
 
 def _better_form(network: Network, path: str) -> str | None:
-    """Another form of the network whose weights the file has."""
+    """Another form of the network, or number of classes, whose weights the file has."""
     name = network.name.partition(":")[0]
     try:
         options = family_of(name).options
         with opened(path) as stored:
-            shapes = {key: entry.shape for key, entry in stored.items()}
+            entries = as_named(network.graph, stored, path, lambda text: None)
+            shapes = {key: entry.shape for key, entry in entries.items()}
     except ModelError:
         return None
     forms: list[list[str]] = [[]]
     for key, (_, choices) in options.items():
         if choices:
             forms = [[*form, f"{key}={str(c).lower()}"] for form in forms for c in choices]
-    for form in forms:
+    last = [key for key in network.graph.parameters() if key.endswith(".weight")][-1:]
+    classes = [f"classes={shapes[key][0]}" for key in last if shapes.get(key)]
+    for form in [*forms, *([*form, *classes] for form in forms)]:
         text = f"{name}:{','.join(form)}" if form else name
-        if fits(get_network(text).graph, shapes):
-            return text
+        try:
+            if fits(get_network(text).graph, shapes):
+                return text
+        except ModelError:  # a million classes and more
+            continue
     return None

@@ -1,14 +1,13 @@
-"""Weights: read from safetensors (memory-mapped), NPZ or ONNX initialisers, compared, or drawn.
+"""Weights: read from safetensors, checkpoints, NPZ or ONNX initialisers, compared, or drawn.
 
-Nothing is ever unpickled. Only headers are read before names and shapes have been compared, so a
-file cannot make more be allocated than its network needs.
+Only headers are read before names and shapes have been compared, so a file cannot make more be
+allocated than its network needs; safetensors and checkpoints are mapped where they lie.
 """
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
@@ -17,33 +16,45 @@ import numpy as np
 
 from imgconv import npy
 from imgconv.errors import ModelError
-from imgconv.marks import PICKLED, PREFIX, kind_of
+from imgconv.marks import PREFIX, kind_of
+from imgconv.nn.checkpoint import is_archive, read_checkpoint
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import BatchNorm2d, InstanceNorm2d, Shape
-from imgconv.typing import Array, Dtype
+from imgconv.nn.stored import Stored
+from imgconv.nn.weight_names import Note, as_named, state_dictionary
+from imgconv.typing import Array
 
 # PyTorch keeps how many batches made the statistics; evaluation has no use for it.
 _IGNORED = ("*num_batches_tracked",)
 _SHOWN = 4
 
 
-@dataclass(frozen=True)
-class Stored:
-    """An array in a file: its shape and type, and how to get it."""
+def load_weights(
+    graph: Graph, path: str | Path, name: str = "the network", note: Note = lambda text: None
+) -> Graph:
+    """Return the graph with the weights of a file, as float32.
 
-    shape: Shape
-    dtype: Dtype
-    load: Callable[[], Array]
+    Arrays stored as float32 in safetensors and checkpoints stay memory-mapped.
 
+    Parameters
+    ----------
+    graph
+        The network.
+    path
+        A safetensors, NPZ or ONNX file, or a PyTorch checkpoint.
+    name
+        What messages call the network.
+    note
+        Told where in the file the weights were and what their names became, in a line.
 
-def load_weights(graph: Graph, path: str | Path, name: str = "the network") -> Graph:
-    """Return the graph with the weights of a safetensors or NPZ file, as float32.
-
-    Arrays stored as float32 in safetensors stay memory-mapped. Raises ModelError for a file that
-    is neither or broken, and for names or shapes that differ, listing the differences.
+    Raises
+    ------
+    ModelError
+        The file is none of these or broken, or its names or shapes differ; lists the differences.
     """
     arrays = {}
-    with opened(path) as stored:
+    with opened(path, note) as stored:
+        stored = as_named(graph, stored, str(path), note)
         compare(graph, {key: entry.shape for key, entry in stored.items()}, str(path), name)
         for key in graph.parameters():
             entry = stored[key]
@@ -54,7 +65,9 @@ def load_weights(graph: Graph, path: str | Path, name: str = "the network") -> G
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[dict[str, Stored]]:
+def opened(
+    path: str | Path, note: Note = lambda text: None
+) -> Iterator[dict[str, Stored]]:  # fmt: skip
     """The arrays of a weights file by name, each loaded when asked for. Raises ModelError."""
     with ExitStack() as stack:
         try:
@@ -62,12 +75,13 @@ def opened(path: str | Path) -> Iterator[dict[str, Stored]]:
             kind = kind_of(file.read(PREFIX))
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror or error}") from None
+        if kind == "pickle" or (kind == "npz" and is_archive(file)):
+            yield state_dictionary(read_checkpoint(file, str(path)), str(path), note)
+            return
         if kind == "npz":
             stack.enter_context(npy.reported_as(ModelError))
             yield _npz_index(file, path)
             return
-        if kind == "pickle":
-            raise ModelError(f"{path}: {PICKLED}")
         if kind == "npy":
             what = "one NPY array, expected safetensors or NPZ with named arrays"
             raise ModelError(f"{path}: {what}")

@@ -21,7 +21,7 @@ class WeightSettings(Table):
     """Which weights a network gets."""
 
     weights: str | None = local(
-        "Weights: safetensors, NPZ or ONNX, named as torchvision names them.",
+        "Weights: safetensors, PyTorch's .pth, NPZ or ONNX; torchvision's or timm's names.",
         default=None,
         metavar="FILE",
     )

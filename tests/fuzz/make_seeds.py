@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from imgconv.safetensors import write_safetensors
 from tests import png_maker
 
 RAMP = np.arange(6 * 7 * 3, dtype=np.uint8).reshape(6, 7, 3)
+CHECKPOINTS = Path(__file__).parents[1] / "goldens" / "checkpoints"
 KERNEL = np.array([[0.0, -1, 0], [-1, 5, -1], [0, -1, 0]])
 
 
@@ -99,6 +101,16 @@ def records():
     yield {"imgconv": "0.1.0", "record": 1, "unrepeatable": "too long"}
 
 
+def checkpoints():
+    """Small files of torch.save, and the pickles within."""
+    for path in sorted(CHECKPOINTS.glob("*.p*")):
+        yield path.read_bytes()
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+                yield from map(archive.read, names)
+
+
 def seeds():
     """Target → inputs."""
     picture = Image.fromarray(RAMP)
@@ -139,6 +151,7 @@ def seeds():
         "kernel_file": files,
         "chain": [text.encode() for text in chains],
         "safetensors": [tensors(), tensors(a=KERNEL, b=RAMP), tensors(c=KERNEL.astype(np.float32))],
+        "checkpoint": list(checkpoints()),
         "network": [text.encode() for text in NETWORKS],
         "onnx": list(models()),
         "record": [json.dumps(one).encode() for one in records()],

@@ -34,8 +34,10 @@ with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.io.tiff_reader
     import imgconv.kernels.files
     import imgconv.nn.chain
+    import imgconv.nn.checkpoint
     import imgconv.nn.onnx
     import imgconv.nn.user
+    import imgconv.nn.weights
     import imgconv.npy
     import imgconv.pipeline.origin
     import imgconv.pipeline.record

@@ -27,17 +27,19 @@ def doctor(as_json: bool) -> None:
 def _machine() -> dict[str, Any]:
     import platform
 
-    from imgconv import __version__
-    from imgconv.jit import cache, parallel
+    import llvmlite.binding as llvm
 
-    name, instructions = cache.cpu()
+    from imgconv import __version__
+    from imgconv.jit import parallel
+
+    instructions = llvm.get_host_cpu_features()
     wide = ("avx2", "fma", "avx512f", "avx512vnni", "neon", "sve")
     return {
         "imgconv": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": name,
-        "instructions": " ".join(each for each in wide if each in instructions) or "plain",
+        "cpu": llvm.get_host_cpu_name(),
+        "instructions": " ".join(name for name in wide if instructions.get(name)) or "plain",
         "cpus": os.cpu_count() or 1,
         "threads": parallel.num_threads(),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imgconv.batch.runner import Outcome, Progress, run
 from imgconv.cli.boundary import printable, say
-from imgconv.errors import ImageError, ImgconvError, ModelError, UsageError
+from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
@@ -118,15 +118,6 @@ def _all(
         progress.end()
         sys.stdout.flush()
     return failed
-
-
-def read_labels(path: str) -> tuple[str, ...]:
-    """Lines of a file. Raises ModelError."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return tuple(line.rstrip("\r\n") for line in file)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def convert_weights(network: "Network", source: str, output: str, overwrite: bool) -> int:

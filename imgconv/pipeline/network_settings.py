@@ -58,6 +58,20 @@ class PreprocessSettings(Table):
     )
 
 
+class PredictSettings(Table):
+    """How many classes `net predict` names, and how."""
+
+    top: int = local("How many classes to name.", default=5, kind=Range(1), shown=True)
+    labels: str | None = local(
+        "Names of the classes, one a line; `imagenet` is the list that ships.",
+        default=None,
+        metavar="FILE",
+    )
+    batch: int = local(
+        "Images in one walk through the network.", default=8, kind=Range(1), shown=True
+    )
+
+
 class MapSettings(Table):
     """Where the maps of `net features` go, and what they are shown as."""
 
@@ -103,6 +117,7 @@ class NetSettings(NamedTuple):
 
     weights: WeightSettings = WeightSettings()
     preprocess: PreprocessSettings = PreprocessSettings()
+    predict: PredictSettings = PredictSettings()
     maps: MapSettings = MapSettings()
     write: WriteSettings = WriteSettings()
     batch: BatchSettings = BatchSettings()
@@ -119,7 +134,8 @@ class NetSettings(NamedTuple):
 
 
 TABLES: dict[str, type[Table]] = {
-    "weights": WeightSettings, "preprocess": PreprocessSettings, "maps": MapSettings,
+    "weights": WeightSettings, "preprocess": PreprocessSettings,
+    "predict": PredictSettings, "maps": MapSettings,
     "write": WriteSettings, "batch": BatchSettings,
 }  # fmt: skip
 RECORDED = (WeightSettings, PreprocessSettings, MapSettings)

@@ -16,6 +16,8 @@ from imgconv.io.reading import read_images
 from imgconv.nn.chain import parse_chain
 from imgconv.nn.chain import trace as trace_chain
 from imgconv.nn.find import find_network, with_weights
+from imgconv.nn.labels import imagenet_labels
+from imgconv.nn.models import get_network
 from imgconv.nn.preprocess import Preprocess, imagenet
 from imgconv.nn.user import chain_network, file_network
 from imgconv.nn.weights import draw_weights
@@ -93,6 +95,29 @@ def test_classes_do_not_depend_on_the_batch_and_a_bad_image_stops_no_other(net, 
     code, _, err = net("predict", "lenet5", photo, "--resize", "none")
     assert code == 2
     assert err.startswith(f"imgconv: {photo}: f6: Linear: input (1, 41400), expected")
+
+
+def test_published_networks_name_imagenets_classes(net, tmp_path):
+    names = imagenet_labels()
+    assert len(names) == len(set(names)) == 1000
+    known = {0: "tench", 207: "golden retriever", 281: "tabby", 971: "bubble", 999: "toilet tissue"}
+    assert {number: names[number] for number in known} == known
+    for network in ("alexnet", "vgg11_bn", "googlenet", "efficientnet_b0"):
+        assert get_network(network).labels == names
+    assert get_network("resnet18:classes=10").labels == ()
+    words = ("predict", "resnet18", "sample:digit", "--seed", "1", "--size", "32", "-q")
+    code, out, _ = net(*words, "--json", "--top", "3")
+    rows = json.loads(out)["top"]
+    assert code == 0
+    assert [row["label"] for row in rows] == [names[row["class"]] for row in rows]
+    (tmp_path / "own.txt").write_text("\n".join(map(str, range(1000))) + "\n")
+    _, out, _ = net(*words, "--labels", "own.txt", "--json", "--top", "3")
+    assert [row["label"] for row in json.loads(out)["top"]] == [str(row["class"]) for row in rows]
+    (tmp_path / "plain.toml").write_text(
+        'input = [1, 2, 500]\nsteps = ["flatten"]\n[preprocess]\nresize = [2, 500]\n'
+    )
+    _, out, _ = net("predict", "plain.toml", "sample:digit", "--labels", "imagenet", "--top", "1")
+    assert out.split(": ")[1].rpartition(" ")[0] in names
 
 
 def test_a_list_names_every_network_once(net):

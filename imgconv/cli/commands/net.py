@@ -10,7 +10,12 @@ import click
 from imgconv.cli import net_options as options
 from imgconv.cli.net_pictures import draw, receptive
 from imgconv.cli.options import options_of
-from imgconv.pipeline.network_settings import MapSettings, NetSettings, WeightSettings
+from imgconv.pipeline.network_settings import (
+    MapSettings,
+    NetSettings,
+    PredictSettings,
+    WeightSettings,
+)
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
 
 if TYPE_CHECKING:
@@ -160,37 +165,31 @@ def request_of(
 @options.network
 @options.inputs
 @options.weights
-@click.option(
-    "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to name."
-)
-@click.option("--labels", metavar="FILE", help="Names of the classes, one a line.")
-@click.option(
-    "--batch", type=click.IntRange(1), default=8, show_default=True,
-    help="Images in one walk through the network.",
-)  # fmt: skip
+@options_of(PredictSettings)
 @options.preprocess
 @options.many
 @options.settings
-def predict(
-    network: str, inputs: tuple[str, ...], top: int, labels: str | None, batch: int,
-    settings: NetSettings,
-) -> int:  # fmt: skip
+def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int:
     """Say what images show: the likeliest classes with their probability.
 
     \b
     imgconv net predict lenet5 sample:digit
-    imgconv net predict resnet50 photo.jpg --weights resnet50.safetensors --labels imagenet.txt
+    imgconv net predict resnet50 photo.jpg --weights resnet50.pth
+    imgconv net predict model.onnx photo.jpg --labels imagenet
+
+    The published networks of 1,000 classes name ImageNet's.
     """
     from dataclasses import replace
 
     from imgconv.batch.prediction import Prediction
-    from imgconv.cli.net_run import read_labels, run_predictions
+    from imgconv.cli.net_run import run_predictions
+    from imgconv.nn.labels import read_labels
 
     found, _ = options.ready(network, settings)
-    if labels:
-        found = replace(found, labels=read_labels(labels))
-    read = settings.preprocess
-    work = Prediction(found, top, read.frame, read.max_pixels, batch)
+    wanted, read = settings.predict, settings.preprocess
+    if wanted.labels:
+        found = replace(found, labels=read_labels(wanted.labels))
+    work = Prediction(found, wanted.top, read.frame, read.max_pixels, wanted.batch)
     return run_predictions(work, options.sources_of(inputs, settings.batch), settings.batch)
 
 

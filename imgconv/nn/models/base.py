@@ -4,7 +4,7 @@ import difflib
 import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imgconv.arguments import flag, one_value, split_arguments, whole_number
@@ -177,7 +177,12 @@ def get_network(text: str) -> Network:
             options[key] = _value(key, one_value(key, values), family.options[key][1])
     except ValueError as error:
         raise ModelError(f"network {text!r}: {error}") from None
-    return family.build(name, **options)
+    network = family.build(name, **options)
+    if options["classes"] == family.options["classes"][0] == 1000:
+        from imgconv.nn.labels import imagenet_labels
+
+        return replace(network, labels=imagenet_labels())
+    return network
 
 
 def _value(key: str, text: str, choices: tuple[Any, ...]) -> Any:

@@ -1,0 +1,25 @@
+"""Names of classes: ImageNet's thousand, which ship with imgconv, and files of one's own."""
+
+import functools
+import os
+
+from imgconv.errors import ModelError
+
+_IMAGENET = os.path.join(os.path.dirname(__file__), "data", "imagenet.txt")
+
+
+@functools.cache
+def imagenet_labels() -> tuple[str, ...]:
+    """Names of ImageNet's 1,000 classes, in the order of the outputs; the file says whence."""
+    return tuple(name for name in read_labels(_IMAGENET) if not name.startswith("#"))
+
+
+def read_labels(path: str) -> tuple[str, ...]:
+    """Lines of a file; `imagenet` is the list that ships. Raises ModelError."""
+    if path == "imagenet":
+        return imagenet_labels()
+    try:
+        with open(path, encoding="utf-8") as file:
+            return tuple(line.rstrip("\r\n") for line in file)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

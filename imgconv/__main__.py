@@ -11,7 +11,7 @@ def entry() -> None:
     # Nothing here is left to OpenBLAS, whose threads wait for work by spinning: 20 ms of a start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from imgconv.cli import main
-    from imgconv.cli.boundary import leave, run
+    from imgconv.cli.exit_codes import leave, run
 
     leave(run(main))
 

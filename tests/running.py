@@ -8,7 +8,7 @@ from io import StringIO
 from types import SimpleNamespace
 
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 from imgconv.jit import parallel
 from imgconv.ops.algorithms import tiles
 

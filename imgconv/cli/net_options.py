@@ -1,7 +1,6 @@
 """Options of the `net` commands that several of them share, and what they make."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,9 +20,7 @@ from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
     from imgconv.batch.inputs import Scan
-    from imgconv.kernels import Kernel
     from imgconv.nn.models import Network
-    from imgconv.viz.layout import Layout
 
 
 def _networks() -> list[str]:
@@ -122,62 +119,19 @@ def only_report(maps: MapSettings) -> bool:
     return maps.report is not None and source is ParameterSource.DEFAULT
 
 
-def layout(maps: MapSettings) -> "Layout | None":
-    """The contact sheet that the options ask for. Raises UsageError for its options alone."""
-    from imgconv.viz.layout import Layout
-
-    if maps.sheet:
-        return Layout(maps.columns, maps.tile, maps.share_scale)
-    for name in ("columns", "tile"):
-        if getattr(maps, name):
-            raise UsageError(f"--{name}: expected --sheet with it")
-    return None
-
-
-def settled(
-    name: str, wanted: PreprocessSettings, find: "Callable[[str], Kernel] | None" = None
-) -> "Network":
-    """The network of a name with the preprocessing that the options ask for.
-
-    find: what makes a chain's kernels of their texts, where no file is to be opened.
-    """
-    from imgconv.nn.find import find_network
-
-    found = find_network(name, wanted.size, find)
-    options = {
-        "interpolation": wanted.interpolation, "channels": wanted.order, "scale": wanted.white,
-        "mean": wanted.mean, "std": wanted.std, "invert": wanted.invert,
-        "resize": wanted.resize, "crop": wanted.crop,
-    }  # fmt: skip
-    changed: dict[str, Any] = {
-        field: None if value == "none" else value
-        for field, value in options.items() if value is not None
-    }  # fmt: skip
-    count = found.input_shape[1]
-    if count not in (1, 3):
-        raise UsageError(f"{found.name} takes {count} channels, expected 1 or 3 for images")
-    usual = found.preprocess
-    if changed.get("channels") == "gray" and len(usual.mean) == 3:
-        changed = {"mean": (0.0,), "std": (1.0,)} | changed
-    return replace(found, preprocess=replace(usual, **changed))
-
-
 def ready(name: str, settings: NetSettings) -> "tuple[Network, str]":
-    """The network with its weights, and what these are; says on stderr where they are drawn."""
-    from imgconv.cli.boundary import say
-    from imgconv.nn.find import with_weights
+    """The network with its weights, and what these are; says so where they are drawn."""
+    from imgconv.console import say
+    from imgconv.pipeline import networks
 
-    if settings.batch.threads:
-        from imgconv.jit import parallel
+    def tell(text: str) -> None:
+        if not settings.batch.quiet:
+            say(f"imgconv: {text}")
 
-        parallel.set_num_threads(settings.batch.threads)
+    network, source = networks.ready(name, settings, tell)
     seed = settings.weights.seed
-    network, source = with_weights(
-        settled(name, settings.preprocess), settings.weights.weights, seed,
-        lambda text: None if settings.batch.quiet else say(f"imgconv: {text}"),
-    )  # fmt: skip
-    if seed is not None and not settings.batch.quiet:
-        say(f"imgconv: {network.name}: weights are random (seed {seed}), not trained")
+    if seed is not None:
+        tell(f"{network.name}: weights are random (seed {seed}), not trained")
     return network, source
 
 

@@ -103,12 +103,13 @@ def receptive(
     from imgconv.errors import UsageError
     from imgconv.nn.receptive import fields, region
     from imgconv.pipeline.features import select_values
+    from imgconv.pipeline.networks import settled
 
     if picture and not image:
         raise UsageError("--output: expected an image to draw on")
     if image and unit is None:
         raise UsageError(f"{image}: expected --at ROW,COLUMN, whose region is to be drawn")
-    found = options.settled(network, settings.preprocess)
+    found = settled(network, settings.preprocess)
     shown = _read(image, settings.preprocess) if image else None
     shape = found.input_shape
     if shown:
@@ -204,7 +205,7 @@ def _effective(
     network: "Network", layer: str, unit: "Pair", inputs: "dict[str, Shape]", wanted: WeightSettings
 ) -> "Array | None":
     """The weights of the field's pixels; None without weights, or where a layer has none."""
-    from imgconv.cli.boundary import say
+    from imgconv.console import say
     from imgconv.errors import ModelError
     from imgconv.nn.effective import effective_field
     from imgconv.nn.find import with_weights

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sized
 from typing import TYPE_CHECKING
 
 from imgconv.batch.runner import Outcome, Progress, run
-from imgconv.cli.boundary import printable, say
+from imgconv.console import printable, say
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.pipeline.settings import BatchSettings
 

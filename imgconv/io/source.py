@@ -53,6 +53,18 @@ def read_stdin() -> bytes:
         return bytes(file.read())  # no file, as in tests
 
 
+class StandardInput:
+    """The bytes of the input `-`, which are read once, when they are first asked for."""
+
+    def __init__(self) -> None:
+        self._content: bytes | None = None
+
+    def __call__(self) -> bytes:
+        if self._content is None:
+            self._content = read_stdin()
+        return self._content
+
+
 class _Patient(io.RawIOBase):
     """A pipe or device that is waited for in short steps.
 

@@ -44,8 +44,10 @@ class Streamed(NamedTuple):
         return white_of(self.sample_type)
 
 
-def rows_of(image: Image) -> Streamed:
-    """An image that is in memory already."""
+def rows_of(image: Image | Streamed) -> Streamed:
+    """An image as rows, also one that is in memory already."""
+    if not isinstance(image, Image):
+        return image
     return Streamed(
         ArrayRows(image.pixels), image.alpha, image.name, image.icc, metadata=image.metadata,
         nodata=image.nodata,

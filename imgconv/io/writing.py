@@ -94,6 +94,8 @@ def encode_rows(
 
     patched: whether a `Patch` may be among the pieces; a large TIFF needs no more either then.
     """
+    if isinstance(source, ArrayRows):
+        return encode(source.pixels, format, **options)
     shape = source.height, source.width, source.channels
     alpha = options.get("alpha", False)
     _check(shape, format, options.get("pyramid", False), alpha)

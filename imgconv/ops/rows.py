@@ -59,6 +59,10 @@ class ArrayRows:
         self._next += count
         return count
 
+    def done(self) -> int:
+        """How many rows were handed out."""
+        return self._next
+
     def start_at(self, row: int) -> None:
         self._next = row
 

@@ -1,6 +1,6 @@
 """What an input's file says beside its pixels, as it describes a map of them."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 Axes = tuple[ReceptiveField, ReceptiveField]
 
 
-class Result(NamedTuple):
-    """A map to write: its kernel and name, shape (H, W, C), dtype, and whether C is opacity."""
+class Result(Protocol):
+    """A map to write; alpha: whether its last channel is opacity."""
 
     kernel: Kernel
     name: str
-    shape: tuple[int, ...]
+    height: int
+    width: int
+    channels: int
     dtype: Dtype
     alpha: bool
 
@@ -44,7 +46,7 @@ def carried(
         return {}
     colors = (
         recipe.keeps_colors()
-        and result.shape[2] - result.alpha == channels - image.alpha
+        and result.channels - result.alpha == channels - image.alpha
         and (result.dtype.kind == image.sample_type.kind or result.dtype.kind in "ui")
     )
     options: EncodeOptions = {"icc": image.icc if colors else None}
@@ -54,7 +56,7 @@ def carried(
 
     if bare:
         return options | {"metadata": Metadata(jpeg=metadata.jpeg)}
-    height, width, count = result.shape
+    height, width, count = result.height, result.width, result.channels
     alike = count == channels and result.dtype == image.sample_type
     grid = grid_of(recipe, result, (size[0], size[1], channels))
     return options | {"metadata": adjusted(metadata, Change(grid, (height, width), colors, alike))}
@@ -74,8 +76,9 @@ def grid_of(recipe: Recipe, result: Result, shape: tuple[int, int, int]) -> "Gri
         recipe, result, shape
     )  # fmt: skip
     start, step = [], []
+    size = result.height, result.width
     for axis in (0, 1):
-        same = result.shape[axis] == shape[axis] and axes[axis].jump == 1
+        same = size[axis] == shape[axis] and axes[axis].jump == 1
         start.append(0.0 if same else float(axes[axis].start))
         step.append(float(axes[axis].jump))
     return Grid((start[0], start[1]), (step[0], step[1]))
@@ -92,7 +95,7 @@ def _window(recipe: Recipe, result: Result, shape: tuple[int, ...]) -> Axes:
         for taps, steps, pads, spread in layers:
             field = field.through(taps[axis], steps[axis], pads[2 * axis], spread[axis])
         if recipe.pool and not recipe.pool.window:  # one that divides a map into equal parts
-            step = shape[axis] / result.shape[axis]
+            step = shape[axis] / (result.height, result.width)[axis]
             field = ReceptiveField(step, step, (step - 1) / 2)
         axes.append(field)
     return axes[0], axes[1]

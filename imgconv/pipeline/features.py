@@ -3,7 +3,7 @@
 import fnmatch
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,11 @@ import numpy as np
 from imgconv.errors import ModelError, OutputError
 from imgconv.io import scaling
 from imgconv.io.complete import is_complete
-from imgconv.io.formats import Format
+from imgconv.io.formats import Format, format_named
 from imgconv.io.image import Image
-from imgconv.io.publish import EXISTS, exists, publish
+from imgconv.io.publish import EXISTS, Piece, exists, publish
 from imgconv.io.reading import count_frames, read_images
-from imgconv.io.source import is_special, read_stdin
+from imgconv.io.source import StandardInput, is_special
 from imgconv.io.writing import encode, encode_archive
 from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.graph import Graph
@@ -26,8 +26,8 @@ from imgconv.pipeline.naming import Template, below, component, parent_of, split
 from imgconv.pipeline.network_provenance import NetworkProvenance
 from imgconv.pipeline.network_settings import NetSettings
 from imgconv.pipeline.origin import Origin, taken
-from imgconv.pipeline.plan import Claims, check_against_input
-from imgconv.pipeline.reporting import Reports
+from imgconv.pipeline.pictured import layout_of
+from imgconv.pipeline.plan import Claims, Reports, check_against_input
 from imgconv.typing import Array
 from imgconv.viz.colormaps import default_rule
 from imgconv.viz.layout import Layout
@@ -71,6 +71,17 @@ class Request:
     def pictures(self) -> bool:
         """Whether maps become pictures, instead of arrays of what was computed."""
         return not self.made.raw
+
+
+def request_of(
+    network: Network, weights: str, provenance: NetworkProvenance | None, settings: NetSettings,
+    patterns: tuple[str, ...], only_report: bool = False,
+) -> Request:  # fmt: skip
+    """What the options ask of a network with its weights. Raises UsageError."""
+    return Request(
+        network, select_values(network.graph, patterns), format_named(settings.maps.format),
+        weights, settings, layout_of(settings.maps), only_report, provenance,
+    )  # fmt: skip
 
 
 def select_values(graph: Graph, patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -141,12 +152,22 @@ _ADVICE = "use a template such as -o 'maps/{parent}-{stem}-{frame}/{layer}/{map}
 
 
 class Features:
-    """Writes the maps of one image after the other; `batch.runner.run` calls it."""
+    """Writes the maps of one image after the other; `batch.runner.run` calls it.
 
-    def __init__(self, request: Request) -> None:
+    origin: what is recorded of the image, where that is known. only: layer and number of the one
+    map that is wanted, as `NetworkProvenance.record` names it. save: takes a file's path and
+    pieces, instead of publishing them.
+    """
+
+    def __init__(
+        self, request: Request, stdin: Callable[[], bytes] | None = None,
+        origin: Origin | None = None, only: tuple[str | None, str | None] | None = None,
+        save: Callable[[str, Iterable[Piece]], None] | None = None,
+    ) -> None:  # fmt: skip
         self.request = request
         self.names = Names(request)
-        self._stdin: bytes | None = None
+        self.stdin = stdin or StandardInput()
+        self._known, self._only, self._save = origin, only, save or self._publish
         self.fused = FusedGraph(request.network.graph, request.values)
         scaling.check_rule(request.scale)
         report = request.settings.maps.report
@@ -220,12 +241,6 @@ class Features:
             results += rows if left is None else left
         return results
 
-    def stdin(self) -> bytes:
-        """The bytes of the input `-`, which are read once."""
-        if self._stdin is None:
-            self._stdin = read_stdin()
-        return self._stdin
-
     def _origin(self, source: str, data: Any) -> Origin | None:
         """What the records say of the input, if there are any."""
         if (
@@ -234,7 +249,7 @@ class Features:
             or self.request.only_report
         ):
             return None
-        return Origin(source, data if isinstance(data, bytes) else None)
+        return self._known or Origin(source, data if isinstance(data, bytes) else None)
 
     def _noting(self, origin: Origin | None, frame: int) -> Note:
         """(layer, map's number) → the record of that output."""
@@ -342,10 +357,10 @@ class Features:
             ))  # fmt: skip
 
     def _wants(self, layer: str | None, number: str | None) -> bool:
-        """Whether an output is to be made, named as `NetworkProvenance.record` names it."""
-        return True
+        """Whether an output is to be made."""
+        return self._only in (None, (layer, number))
 
-    def _save(self, path: str, pieces: Any) -> None:
+    def _publish(self, path: str, pieces: Iterable[Piece]) -> None:
         publish(path, pieces, self._replaces)
 
     def _sections(self, shape: Shape) -> Callable[[str, Array], "Section"]:

@@ -13,9 +13,11 @@ from imgconv.io import color, scaling
 from imgconv.io.image import Image
 from imgconv.io.limits import MAX_PIXELS
 from imgconv.io.scaling import Missing
+from imgconv.jit.loop import Wanted
 from imgconv.kernels import Kernel
 from imgconv.nn.chain import Step, sizes_of, trace
 from imgconv.ops.filter import filter_banks, filter_masked
+from imgconv.ops.rows import ArrayRows
 from imgconv.pipeline.naming import Part, component, spelled, unique
 from imgconv.pipeline.settings import ReadSettings
 from imgconv.shapes import ReceptiveField, Window, output_size, pair
@@ -153,16 +155,38 @@ def _stand_in(name: str) -> Kernel:
     return Kernel(name, np.ones((1, 1, 1, 1)), source=name)
 
 
-@dataclass(eq=False, repr=False)
-class Map:
-    """One result: samples ready to encode."""
+class Map(ArrayRows):
+    """One result that is made whole: its samples, ready to encode, as rows of one band.
 
-    kernel: Kernel
-    name: str
-    samples: Array
-    alpha: bool
-    scale: str
-    warning: str | None = None
+    alpha: whether the last channel is opacity. rule: how they were scaled. note: what to tell of
+    clipped samples.
+    """
+
+    def __init__(
+        self, kernel: Kernel, name: str, samples: Array, alpha: bool, rule: str,
+        note: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(samples)
+        self.kernel, self.name, self.alpha, self.rule, self.note = kernel, name, alpha, rule, note
+
+    @property
+    def samples(self) -> Array:
+        """The samples (H, W, C)."""
+        return self.pixels
+
+    def opaque(self) -> "Map":
+        """The map without its opacity."""
+        if not self.alpha:
+            return self
+        return Map(self.kernel, self.name, self.pixels[..., :-1], False, self.rule, self.note)
+
+    def warning(self) -> str | None:
+        """As of `MapRows`."""
+        return self.note
+
+    def loops(self) -> list[Wanted]:
+        """As of `MapRows`: these samples are there already."""
+        return []
 
 
 def maps_of(image: Image, recipe: Recipe, dtype: Dtype, raw: bool) -> Iterator[Map]:

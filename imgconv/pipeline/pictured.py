@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,24 @@ from imgconv.io.image import Image
 from imgconv.kernels import Kernel
 from imgconv.pipeline.filtering import ChainRecipe, Map, MapName, Recipe, maps_of
 from imgconv.pipeline.naming import Part
+from imgconv.pipeline.settings import ShowSettings
 from imgconv.typing import Array, Dtype
+from imgconv.viz.layout import Layout
+
+if TYPE_CHECKING:
+    from imgconv.pipeline.network_settings import MapSettings
+
+
+def layout_of(show: "ShowSettings | MapSettings") -> Layout | None:
+    """The contact sheet that options ask for. Raises UsageError for its options without it."""
+    if show.sheet:
+        return Layout(show.columns, show.tile, show.share_scale)
+    # The maps of a layer may share their scale in files of their own.
+    names = ("columns", "tile", *(["share_scale"] if isinstance(show, ShowSettings) else []))
+    for name in names:
+        if getattr(show, name):
+            raise UsageError(f"--{name.replace('_', '-')}: expected --sheet with it")
+    return None
 
 
 def names_of(recipe: Recipe) -> list[MapName]:
@@ -63,12 +81,12 @@ def _colored(found: Map, white: float, recipe: Recipe) -> Map:
             f"--colormap: a map of {values.shape[2]} channels, expected one; use --sheet"
         )
     byte = np.dtype(np.uint8)
-    samples, warning = scaling.scale_map(values, found.scale, white, byte)
+    samples, warning = scaling.scale_map(values, found.rule, white, byte)
     colors: Array = colorize(samples, recipe.colormap or "gray")
     if opacity is not None:
         kept, _ = scaling.scale_map(opacity, "clip", white, byte)
         colors = np.concatenate([colors, kept], axis=2)
-    return replace(found, samples=colors, warning=warning)
+    return Map(found.kernel, found.name, colors, found.alpha, found.rule, warning)
 
 
 def _sheet(image: Image, recipe: Recipe) -> Map:
@@ -81,11 +99,11 @@ def _sheet(image: Image, recipe: Recipe) -> Map:
     ):
         values = found.samples
         if found.kernel.combine == "direction":
-            values = _hued(values, found.scale, white)
+            values = _hued(values, found.rule, white)
         elif recipe.read.linear and not recipe.colormap:
             values = color.from_linear(values)
         last = recipe.steps[-1].name if isinstance(recipe, ChainRecipe) else found.kernel.name
-        shown.append(Shown(found.name or last, values, found.scale))
+        shown.append(Shown(found.name or last, values, found.rule))
     tile = Tile("input", bytes_of(replace(image, alpha=False, pixels=_opaque(image))))
     samples = draw_maps(shown, white, recipe.sheet, recipe.colormap, [tile])
     return Map(_SHEET, "", samples, False, "sheet")

@@ -254,7 +254,7 @@ def test_the_work_is_sent_and_made_ready_once_a_worker(batch):
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import os\n"
-        "from imgconv.cli.files import Work\n"
+        "from imgconv.pipeline.filter import Work\n"
         "def note(what):\n"
         "    with open('counts', 'a') as file:\n"
         "        file.write(f'{what} {os.getpid()}\\n')\n"

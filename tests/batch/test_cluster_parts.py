@@ -104,7 +104,7 @@ def test_parts_of_an_image_are_the_image(large, monkeypatch, source, name):
     run = [*command, source, "--memory", "1M", "--json", "-o"]
     alone = here(*run, f"{stem}-alone.{suffix}")
     cluster = Here()
-    monkeypatch.setattr("imgconv.batch.cluster.run", cluster.run)
+    monkeypatch.setattr("imgconv.batch.cluster.client.run", cluster.run)
     divided = here(*run, f"{stem}.{suffix}", "--cluster", "here")
     assert alone.returncode == divided.returncode == 0, alone.stderr + divided.stderr
     assert cluster.parts > (2 if suffix == "zarr" else 8)

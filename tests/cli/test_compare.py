@@ -9,7 +9,7 @@ from skimage import data, metrics
 from skimage.filters import gaussian
 
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 from imgconv.viz.colormaps import table
 from imgconv.viz.compare import compare
 

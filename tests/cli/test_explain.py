@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import signal
 
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 from imgconv.ops.pool_text import parse_pool
 from imgconv.shapes import Sides
 from imgconv.viz.explain import explain_conv, explain_pool

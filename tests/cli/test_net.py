@@ -10,7 +10,7 @@ from skimage import data
 
 from imgconv.batch.prediction import Prediction
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 from imgconv.errors import ModelError, UsageError
 from imgconv.io.reading import read_images
 from imgconv.nn.chain import parse_chain

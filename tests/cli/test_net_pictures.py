@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 from imgconv.nn.find import find_network
 from imgconv.nn.models import get_network
 from imgconv.nn.preprocess import Preprocess

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from skimage import data
 
-from imgconv.cli import boundary, main
+from imgconv.cli import exit_codes, main
 from imgconv.io import digest
 from imgconv.io.notes import read_note
 from imgconv.io.reading import read_images
@@ -34,7 +34,7 @@ def photo(tmp_path, monkeypatch):
 @pytest.fixture
 def imgconv(capfd):
     def run(*arguments):
-        code = boundary.run(main, [str(argument) for argument in arguments])
+        code = exit_codes.run(main, [str(argument) for argument in arguments])
         out, err = capfd.readouterr()
         return code, out, err
 

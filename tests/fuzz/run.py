@@ -24,8 +24,7 @@ import imgconv.ops
 for module in pkgutil.walk_packages(imgconv.ops.__path__, "imgconv.ops."):
     importlib.import_module(module.name)
 with atheris.instrument_imports(include=["imgconv"]):
-    import imgconv.cli.again
-    import imgconv.cli.repeating
+    import imgconv.cli.commands.repeat
     import imgconv.io.netpbm
     import imgconv.io.pillow
     import imgconv.io.png
@@ -41,6 +40,7 @@ with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.npy
     import imgconv.pipeline.origin
     import imgconv.pipeline.record
+    import imgconv.pipeline.rerun
     import imgconv.safetensors
     from tests.fuzz.targets import TARGETS
 

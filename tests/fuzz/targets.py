@@ -200,10 +200,11 @@ def onnx(data: bytes) -> None:
 @target
 def record(data: bytes) -> None:
     """The record in an output, as far as the work that it asks for; nothing of it is run."""
-    from imgconv.cli.repeating import blamed, work_of
+    from imgconv.cli.commands.repeat import blamed, values_of
     from imgconv.pipeline.origin import Origin
     from imgconv.pipeline.record import parse
     from imgconv.pipeline.repeat_settings import RepeatSettings
+    from imgconv.pipeline.rerun import work_of
     from imgconv.pipeline.settings import ReadSettings
 
     found = parse(data.decode("utf-8", "surrogateescape"), "fuzz")
@@ -212,4 +213,5 @@ def record(data: bytes) -> None:
         return  # whose weights would be drawn: seconds for VGG
     settings = RepeatSettings(read=ReadSettings(max_pixels=MAX_PIXELS))
     with blamed("fuzz"):
-        work_of(found, "fuzz", settings, Origin("image.png", known="0" * 64))
+        origin = Origin("image.png", known="0" * 64)
+        work_of(found, "fuzz", settings, origin, values_of(found, settings))

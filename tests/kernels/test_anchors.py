@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from imgconv.kernels.literal import parse_literal, spelled
 from imgconv.nn.chain import graph_of, parse_chain, trace
 from imgconv.nn.receptive import region
 from imgconv.ops.filter import filter_image
-from imgconv.pipeline.carrying import Result, grid_of
+from imgconv.pipeline.carrying import grid_of
 from imgconv.pipeline.filtering import ChainRecipe, Recipe
 from imgconv.shapes import Window
 from tests import reference
@@ -191,11 +192,12 @@ def test_a_result_stands_on_its_anchors_pixel():
     for kernel, stride, start in (("5x5+0+4: " + "1 " * 25, 2, 0.0), ("2x2+1+1: 1 1 1 1", 3, 0.0)):
         recipe = Recipe((kernels.get_kernel(kernel),), Window(stride=stride))
         shape = -(-30 // stride), -(-30 // stride), 1
-        result = Result(recipe.kernels[0], "", shape, np.dtype(np.uint8), False)
+        size = dict(zip(("height", "width", "channels"), shape, strict=True))
+        result = SimpleNamespace(kernel=recipe.kernels[0], name="", **size)
         found = grid_of(recipe, result, (30, 30, 1))
         assert (found.start, found.step) == ((start, start), (stride, stride))
         chain = ChainRecipe((), steps=tuple(parse_chain(f"conv '{kernel}' stride={stride}")))
-        assert grid_of(chain, result._replace(name="1-conv"), (30, 30, 1)) == found
+        assert grid_of(chain, SimpleNamespace(name="1-conv", **size), (30, 30, 1)) == found
 
 
 def test_an_anchor_that_cannot_be_is_refused(tmp_path, monkeypatch):

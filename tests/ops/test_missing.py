@@ -360,7 +360,7 @@ def test_bands_give_the_bits_of_the_whole(
     for out, one, want in zip(found, maps, whole, strict=True):
         np.testing.assert_array_equal(out, want.samples)
         assert out.tobytes() == want.samples.tobytes()
-        assert one.warning() == want.warning
+        assert one.warning() == want.warning()
 
 
 @pytest.mark.parametrize("taps", ["0 0 0; 0 0 0; 0 2 0", "0 2 0; 0 0 0; 0 0 0"])

@@ -154,7 +154,7 @@ def test_a_recipe_in_bands_is_the_recipe_on_the_whole(recipe, monkeypatch):
             got = np.empty((found.height, found.width, found.channels), target)
             read_rows(found, got)
             assert got.tobytes() == whole.samples.tobytes()
-            assert found.warning() == whole.warning
+            assert found.warning() == whole.warning()
 
 
 def test_what_needs_the_whole_map_is_left_to_it():

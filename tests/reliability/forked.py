@@ -66,8 +66,8 @@ def serve():
     import tifffile  # noqa: F401 - once, not in every child
 
     from imgconv.cli import main
-    from imgconv.cli.boundary import run
     from imgconv.cli.commands import apply
+    from imgconv.cli.exit_codes import run
     from imgconv.io import pillow, tiff_reader  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:

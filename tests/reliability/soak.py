@@ -124,7 +124,7 @@ def arguments_of(job, out):
 def worker():
     """Do the jobs whose numbers come on standard input; a line of figures after each round."""
     from imgconv.cli import main
-    from imgconv.cli.boundary import run
+    from imgconv.cli.exit_codes import run
 
     orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     sys.stdout.reconfigure(errors="backslashreplace")

@@ -115,8 +115,8 @@ class Finder:
     def find_spec(*_):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
         try:
-            boundary._stop(signal.SIGTERM, sys._getframe(1))
-        except boundary.Stopped:
+            exit_codes._stop(signal.SIGTERM, sys._getframe(1))
+        except exit_codes.Stopped:
             os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
 sys.meta_path.insert(0, Finder())
@@ -153,7 +153,7 @@ def test_row_19_a_signal_stops_the_run_wherever_it_meets_it(work):
     program = f"""
 import os, signal, sys, tempfile, time, weakref
 import click
-from imgconv.cli import boundary
+from imgconv.cli import exit_codes
 
 @click.command
 def busy():
@@ -162,7 +162,7 @@ def busy():
     time.sleep(30)
 
 sys.argv = ["imgconv"]
-sys.exit(boundary.run(busy))
+sys.exit(exit_codes.run(busy))
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
@@ -199,7 +199,7 @@ def test_row_20_one_bad_file_among_a_thousand_is_listed_and_the_rest_is_done(tmp
 MEMORY_PROGRAM = """
 import sys
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 code = run(main)
 sys.stdout.flush()
 # Not getrusage: its peak is at least what the process that forked this one had in memory.

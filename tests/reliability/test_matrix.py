@@ -143,7 +143,7 @@ def refused(*_, **__):
 socket.socket = socket.create_connection = socket.getaddrinfo = refused
 sys.addaudithook(lambda event, _: refused() if event.startswith("socket.") else None)
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 for words in (
     ["apply", "-q", "-k", "sobel", "a.png", "-o", "b.png", "--report", "page.html"],
     ["run", "-q", "gray | conv sobel | relu", "a.png", "-o", "c.png"],

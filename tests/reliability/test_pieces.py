@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 from imgconv.io import tiff_rows
 from imgconv.kernels import get_kernel
 from imgconv.ops import activation as pointwise

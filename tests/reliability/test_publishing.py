@@ -70,7 +70,7 @@ def test_row_17_a_reader_that_has_gone_is_exit_code_141_in_silence(photo, argume
 def test_row_17_no_output_takes_the_descriptor_of_a_closed_stream(photo):
     """A library's message to descriptor 2 would be in the picture otherwise."""
     probe = (
-        "import os, sys; from imgconv.cli.boundary import run; from imgconv.cli import main;"
+        "import os, sys; from imgconv.cli.exit_codes import run; from imgconv.cli import main;"
         "run(main); fd = os.open('probe', os.O_CREAT | os.O_WRONLY);"
         "os.write(fd, b'%d' % fd)"
     )

@@ -128,7 +128,7 @@ def audit(event, arguments):
         seen.append((event, arguments))
 sys.addaudithook(audit)
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 code = run(main)
 assert not seen, seen
 sys.exit(code)

@@ -6,7 +6,7 @@ from PIL import Image
 from skimage import color, data
 
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 from imgconv.kernels import get_kernel
 from imgconv.viz.colormaps import NAMES, table
 from imgconv.viz.direction import direction

@@ -15,7 +15,7 @@ from scipy import ndimage
 from skimage import data
 
 from imgconv.cli import main
-from imgconv.cli.boundary import run
+from imgconv.cli.exit_codes import run
 from imgconv.nn.receptive import Field
 from imgconv.shapes import ReceptiveField
 from imgconv.viz.report.page import Page, render

@@ -1,5 +1,6 @@
 """`imgconv apply`."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -9,11 +10,9 @@ import click
 from imgconv.cli import options
 
 if TYPE_CHECKING:
-    from imgconv.cli.outputs import Request
     from imgconv.kernels import Kernel
     from imgconv.ops.algorithms.problem import Candidate, ConvProblem
-    from imgconv.ops.pool_text import Pool
-    from imgconv.pipeline.settings import LayerSettings, Settings
+    from imgconv.pipeline.settings import Settings
 
 
 @click.command(cls=options.Command)
@@ -48,54 +47,32 @@ def apply(
     {ext}     the output's extension: the input's, or that of --format
     {index}   the input's number, in four digits; {index:06d}
     """
-    from imgconv.cli.files import write_all
+    from imgconv.batch import files
+    from imgconv.cli.printing import Printer, show_files
+    from imgconv.pipeline.requests import apply_request
 
     loaded = tuple(map(_loaded, kernels))
     if not settings.batch.quiet:
         _tell_flat(loaded)
-    request = request_of(inputs, loaded, settings)
-    if not explain_plan:
-        return write_all(request)
-    from imgconv.ops.algorithms import select
+    request = apply_request(inputs, loaded, settings)
+    with contextlib.ExitStack() as stack:
+        if explain_plan:
+            from imgconv.ops.algorithms import select
 
-    with select.telling(_teller()):
-        return write_all(request)
-
-
-def request_of(
-    inputs: tuple[str, ...], loaded: "tuple[Kernel, ...]", settings: "Settings"
-) -> "Request":
-    """What the options ask for with kernels that are loaded. Raises UsageError."""
-    from imgconv.cli.files import layout_of
-    from imgconv.cli.outputs import Request
-    from imgconv.errors import UsageError
-    from imgconv.ops.padding import normalize_mode
-    from imgconv.pipeline.filtering import Recipe
-    from imgconv.pipeline.provenance import Provenance
-    from imgconv.shapes import Window
-
-    layer = settings.layer
-    if layer.anchor is not None and layer.padding not in (None, "same"):
-        raise UsageError("--anchor with --padding, expected one of them, or --padding same")
-    recipe = Recipe(
-        tuple(_changed(kernel, layer) for kernel in loaded),
-        Window(
-            layer.stride, layer.padding, layer.dilation, layer.groups,
-            normalize_mode(layer.padding_mode), layer.pad_value,
-        ),
-        _activation(layer.activation),
-        _pool(layer.pool),
-        settings.read,
-        settings.write.scale,
-        settings.show.colormap,
-        layout_of(settings.show),
-    )  # fmt: skip
-    return Request(inputs, recipe, settings, Provenance("apply", settings, loaded))
+            stack.enter_context(select.telling(_teller()))
+        batch = stack.enter_context(files.opened(request))
+        printer = stack.enter_context(
+            Printer(batch.total, settings.batch, show_files(settings.batch))
+        )
+        batch.work.watch = printer.progress.rows if batch.total == 1 else None
+        for outcome in batch.outcomes:
+            printer.tell(outcome)
+        return printer.exit_code
 
 
 def _teller() -> "Callable[[ConvProblem, Sequence[Candidate]], None]":
     """A listener that prints each different plan once."""
-    from imgconv.cli.boundary import say
+    from imgconv.console import say
     from imgconv.ops.algorithms import select
 
     seen: set[str] = set()
@@ -110,23 +87,6 @@ def _teller() -> "Callable[[ConvProblem, Sequence[Candidate]], None]":
     return tell
 
 
-def _activation(text: str | None) -> str | None:
-    """The text, once it has been seen to name an activation."""
-    if text not in (None, "softmax"):
-        from imgconv.ops.activation import parse_activation
-
-        parse_activation(text)
-    return text
-
-
-def _pool(text: str | None) -> "Pool | None":
-    if not text:
-        return None
-    from imgconv.ops.pool_text import parse_pool
-
-    return parse_pool(text)
-
-
 def _loaded(spec: str) -> "Kernel":
     from imgconv.kernels import get_kernel, parse_kernel_text
 
@@ -139,7 +99,7 @@ def _loaded(spec: str) -> "Kernel":
 
 def _tell_flat(loaded: "tuple[Kernel, ...]") -> None:
     """Say of nine numbers in a row, which other tools take for a square, what they are here."""
-    from imgconv.cli.boundary import say
+    from imgconv.console import say
 
     for kernel in loaded:
         (height, width), side = kernel.size, math.isqrt(kernel.size[1])
@@ -149,15 +109,3 @@ def _tell_flat(loaded: "tuple[Kernel, ...]") -> None:
                 f"imgconv: {width} numbers in one row are a 1×{width} kernel; of a {side}×{side} "
                 "one each row ends with ;"
             )
-
-
-def _changed(kernel: "Kernel", layer: "LayerSettings") -> "Kernel":
-    from dataclasses import replace
-
-    from imgconv.kernels import anchored, transform
-
-    kernel = transform(
-        anchored(kernel, layer.anchor), layer.normalize, layer.divisor, layer.rotate, layer.flip,
-        layer.bias,
-    )  # fmt: skip
-    return replace(kernel, combine=layer.combine) if layer.combine else kernel

@@ -49,7 +49,7 @@ def _show(path: str, found: dict[str, Any]) -> None:
     from datetime import datetime
 
     from imgconv.batch import ledger_file, ledger_status
-    from imgconv.cli.boundary import say
+    from imgconv.console import say
 
     for name in ("done", "failed", "running", "interrupted"):
         click.echo(f"{name:12} {found[name]}")

@@ -19,9 +19,6 @@ from imgconv.pipeline.network_settings import (
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
 
 if TYPE_CHECKING:
-    from imgconv.nn.models import Network
-    from imgconv.pipeline.features import Request
-    from imgconv.pipeline.network_provenance import NetworkProvenance
     from imgconv.shapes import Pair
 
 
@@ -135,7 +132,7 @@ def features(
     Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
     """
     from imgconv.cli.net_run import run_features
-    from imgconv.pipeline.features import Features
+    from imgconv.pipeline.features import Features, request_of
     from imgconv.pipeline.network_provenance import provenance_of
 
     found, source = options.ready(network, settings)
@@ -145,20 +142,6 @@ def features(
     only_report = options.only_report(settings.maps)
     request = request_of(found, source, provenance, settings, patterns, only_report)
     return run_features(Features(request), inputs, settings.batch)
-
-
-def request_of(
-    network: "Network", source: str, provenance: "NetworkProvenance | None", settings: NetSettings,
-    patterns: tuple[str, ...], only_report: bool = False,
-) -> "Request":  # fmt: skip
-    """What the options ask of a network with its weights, which source names. Raises UsageError."""
-    from imgconv.io.formats import format_named
-    from imgconv.pipeline.features import Request, select_values
-
-    return Request(
-        network, select_values(network.graph, patterns), format_named(settings.maps.format),
-        source, settings, options.layout(settings.maps), only_report, provenance,
-    )  # fmt: skip
 
 
 @net.command()

@@ -1,10 +1,23 @@
 """`imgconv repeat`."""
 
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from imgconv import __version__
 from imgconv.cli import options
+from imgconv.console import printable, say
+from imgconv.errors import ImageError, UsageError
 from imgconv.pipeline.repeat_settings import AgainSettings, RepeatSettings
 from imgconv.pipeline.settings import BatchSettings, ReadSettings, WriteSettings
+
+if TYPE_CHECKING:
+    from imgconv.io.sameness import Sameness
+    from imgconv.pipeline.record import Record
 
 
 @click.command()
@@ -27,6 +40,88 @@ def repeat(result: str, settings: RepeatSettings) -> int:
     The input has to have the SHA-256 that was recorded. PNG, TIFF, JPEG, WebP, GIF, NPZ,
     safetensors and Zarr hold a record, unless they were made with --no-metadata.
     """
-    from imgconv.cli.repeating import repeat_result
+    from imgconv.batch.runner import shares
+    from imgconv.io.notes import read_note
+    from imgconv.io.sameness import compared
+    from imgconv.pipeline import rerun
+    from imgconv.pipeline.outputs import to_stdout
+    from imgconv.pipeline.plan import check_against_input
+    from imgconv.pipeline.record import parse
 
-    return repeat_result(result, settings)
+    record = parse(read_note(result), result)
+    if settings.again.show:
+        _show(record, settings)
+        return 0
+    target = settings.again.output
+    rerun.check_target(target, result, record, settings)
+    if record.imgconv != __version__ and not settings.batch.quiet:
+        say(f"imgconv: {result}: made by imgconv {record.imgconv}, this is {__version__}")
+    shares(None, settings.batch.threads, 1)
+    source, data, origin = rerun.find_input(record, result, settings)
+    if target not in (None, "-"):
+        check_against_input(target, source, False)
+    with blamed(result):
+        work = rerun.work_of(record, result, settings, origin, values_of(record, settings))
+    content = work(source, data)
+    if target == "-":
+        to_stdout([content])
+    if target is not None and not settings.again.check:
+        return 0
+    same = compared(result, content if target in (None, "-") else target)
+    _tell(result, source, same, target, settings)
+    return 0 if same.pixels else 1
+
+
+def values_of(record: "Record", settings: RepeatSettings) -> dict[str, Any]:
+    """The options of the recorded command as its command line makes them, with ours.
+
+    Raises click's exceptions.
+    """
+    from imgconv.cli.commands import apply, net, run
+    from imgconv.pipeline.record import Named, option_words
+
+    command: click.Command
+    words: tuple[str, ...]
+    if record.command == "apply":
+        command, words = apply.apply, ()
+    elif record.command == "run":
+        command, words = run.run, (record.chain or "",)
+    else:
+        command, words = net.features, ((record.network or Named("")).name,)
+    line = [*option_words(record.options), "--", *words]  # a chain is none, whatever its text
+    with command.make_context(record.command, line) as context:
+        return context.params | settings.ours()
+
+
+@contextmanager
+def blamed(result: str) -> Iterator[None]:
+    """Put what a record asks for wrongly down to the record."""
+    try:
+        yield
+    except click.ClickException as error:
+        raise ImageError(f"{result}: its record: {error.format_message()}") from None
+    except UsageError as error:
+        raise ImageError(f"{result}: its record: {error}") from None
+
+
+def _show(record: "Record", settings: RepeatSettings) -> None:
+    words = record.words(settings.again.source or record.input.name)
+    if settings.batch.as_json:
+        click.echo(json.dumps({"command": words, **record.as_dict()}))
+    else:
+        click.echo(printable(shlex.join(words)))
+
+
+def _tell(
+    result: str, source: str, same: "Sameness", target: str | None, settings: RepeatSettings
+) -> None:  # fmt: skip
+    if settings.batch.as_json:
+        facts = {"result": result, "input": source, "output": target, **same.as_dict()}
+        click.echo(json.dumps({k: printable(v) if isinstance(v, str) else v
+                               for k, v in facts.items()}))  # fmt: skip
+        return
+    line = f"{printable(result)}: {same.words} from {printable(source)}"
+    if target == "-":
+        say(line)
+    elif not settings.batch.quiet:
+        click.echo(line)

@@ -1,47 +1,47 @@
-"""What commands share that turn image files into image files."""
+"""A batch of image files: which inputs there are, where their outputs go, who works on them."""
 
 import contextlib
-import json
-import sys
-from collections.abc import Iterator
-from dataclasses import replace as replaced
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, replace
 from typing import Any
 
 from imgconv.batch import runner
 from imgconv.batch.inputs import Scan, Spooled, failure
-from imgconv.cli import recording
-from imgconv.cli.boundary import printable, say
-from imgconv.cli.outputs import Request, check_terminal, level_of
-from imgconv.cli.work import Work
-from imgconv.errors import UsageError
-from imgconv.io import formats, scaling
-from imgconv.io.reading import parse_frame
+from imgconv.errors import ImageError, UsageError
+from imgconv.io import formats
 from imgconv.io.writing import check_pyramid
-from imgconv.pipeline.filtering import rule_of
+from imgconv.ops.algorithms import select
+from imgconv.pipeline import finish
+from imgconv.pipeline.filter import Work
 from imgconv.pipeline.naming import Template
+from imgconv.pipeline.outputs import Outputs, Request, check_terminal
 from imgconv.pipeline.pictured import names_of
-from imgconv.pipeline.plan import FIELDS, Claims, Kept, Plan, folder_of, names_folder
-from imgconv.pipeline.reporting import Reports
-from imgconv.pipeline.settings import BatchSettings, ShowSettings, WriteSettings
-from imgconv.viz.colormaps import check_colormap
-from imgconv.viz.layout import Layout
+from imgconv.pipeline.plan import FIELDS, Claims, Kept, Plan, Reports, folder_of, names_folder
+from imgconv.pipeline.settings import BatchSettings, WriteSettings
+
+_LEAST = 12  # files that repay the start of worker processes
+
+Sources = Iterable[str | ImageError]
 
 
-def layout_of(show: ShowSettings) -> Layout | None:
-    """The contact sheet that the options ask for. Raises UsageError for its options alone."""
-    if show.sheet:
-        return Layout(show.columns, show.tile, show.share_scale)
-    for name in ("columns", "tile", "share_scale"):
-        if getattr(show, name):
-            raise UsageError(f"--{name.replace('_', '-')}: expected --sheet with it")
-    return None
+@dataclass(eq=False, repr=False)
+class Batch:
+    """Inputs whose outputs are named, and what becomes of each, in order.
+
+    total: how many there are, if that is known.
+    """
+
+    outcomes: Iterator[runner.Outcome]
+    total: int | None
+    work: Work
 
 
-def write_all(request: Request) -> int:
-    """Do the work; return the exit code. Raises UsageError before any work."""
+@contextlib.contextmanager
+def opened(request: Request) -> Iterator[Batch]:
+    """The batch that a request asks for. Raises UsageError before any work."""
     settings = request.settings
     _check_inputs(request)
-    checked(request)
+    finish.check(request)
     target, made = _target(settings.write)
     if made:
         check_pyramid(made, settings.write.pyramid)
@@ -49,52 +49,98 @@ def write_all(request: Request) -> int:
     if settings.show.report:
         reports = Reports(settings.show.report, len(request.inputs) > 1)
         if settings.write.output is None and not settings.write.in_place:
-            request.recipe = replaced(request.recipe, only_report=True)
+            request.recipe = replace(request.recipe, only_report=True)
     scan = Scan(settings.batch.recursive, not settings.write.in_place, folder_of(target))
-    sources: Any = scan.expand(request.inputs, settings.batch.files_from, settings.batch.null)
-    sources = recording.recent(sources, settings.batch)
+    sources: Sources = scan.expand(request.inputs, settings.batch.files_from, settings.batch.null)
+    sources = _recent(sources, settings.batch)
     with contextlib.ExitStack() as stack:
         claims = stack.enter_context(contextlib.closing(_claims(settings.batch.files_from)))
         plan = _plan(request, target, made, scan, claims)
         if reports:
             reports.plan.folders, reports.plan.claims = scan.folders, claims
-        work = Work(request, target, made, plan, reports)
+        work = Work(request, Outputs(request, plan, made, reports))
         if settings.batch.stream:
-            return _do(_planned_as_they_come(sources, work), None, work)
-        if settings.batch.files_from is None:
+            sources = _planned_as_they_come(sources, work)
+        elif settings.batch.files_from is None:
             sources = list(sources)
         else:  # a list may have any number of names
             sources = stack.enter_context(contextlib.closing(Spooled(sources)))
-        _plan_ahead(sources, work)
-        if not settings.batch.quiet:
-            _tell_of(scan, len(sources), settings.batch.files_from)
-        return _do(sources, len(sources), work)
+        total = len(sources) if isinstance(sources, Sized) else None
+        if total is not None:
+            _plan_ahead(sources, work)
+            work.tell(_notes_of(scan, total, settings.batch.files_from))
+        jobs = 1  # of a cluster's own choice
+        if not settings.batch.cluster:
+            jobs = runner.shares(settings.batch.jobs, settings.batch.threads, total)
+        yield Batch(_outcomes(sources, work, jobs, total), total, work)
 
 
-def _do(sources: Any, total: int | None, work: Work) -> int:
-    """Work on inputs, and say what becomes of them; return the exit code.
+def _recent(sources: Sources, batch: BatchSettings) -> Sources:
+    """The sources that `--since` leaves. Raises UsageError for what it cannot mean."""
+    if not batch.since:
+        return sources
+    from imgconv.batch.ledger_file import DEFAULT
+    from imgconv.batch.since import changed_since, parse_since
 
-    total: how many there are, if that is known.
-    """
-    settings = work.request.settings
-    jobs = 1  # of a cluster's own choice
-    if not settings.batch.cluster:
-        jobs = runner.shares(settings.batch.jobs, settings.batch.threads, total)
-    progress = runner.Progress(total, settings.batch.quiet or settings.batch.as_json)
-    if total == 1:
-        work.tell = progress.rows
-    failed = 0
+    return changed_since(sources, parse_since(batch.since, batch.ledger or DEFAULT))
+
+
+def _outcomes(
+    sources: Sources, work: Work, jobs: int, total: int | None
+) -> Iterator[runner.Outcome]:
+    """What becomes of every source, by a cluster and recorded where that was asked for."""
+    batch = work.request.settings.batch
+    if batch.dry_run or not (batch.ledger or batch.resume or batch.cluster):
+        return _by_workers(sources, work, jobs, total, runner.run)
+    return _recorded(sources, work, jobs, total)
+
+
+def _recorded(
+    sources: Sources, work: Work, jobs: int, total: int | None
+) -> Iterator[runner.Outcome]:
+    from imgconv.batch import ledger, resuming
+    from imgconv.batch.ledger_file import DEFAULT
+
+    batch, write = work.request.settings.batch, work.request.settings.write
+    opened = None
+    if batch.ledger or batch.resume:
+        opened = ledger.Ledger(
+            batch.ledger or DEFAULT, work.request.recipe, write.deciding(),
+            resume=batch.resume, overwrite=write.overwrite or write.in_place,
+        )  # fmt: skip
+    recorder = resuming.Recorder(work, opened, write.in_place)
+    completed = False
     try:
-        for outcome in recording.run(sources, work, jobs, total, work.request.recipe, settings):
-            progress.step()
-            if outcome.error is not None:
-                progress.end()
-                failed = max(failed, outcome.error.exit_code if total == 1 else 1)
-                say(f"imgconv: {outcome.error}")
-            _print(outcome, settings.batch)
+        if batch.cluster:
+            from imgconv.batch.cluster import client
+
+            yield from client.run(sources, batch.cluster, recorder, total, batch.threads)
+        else:
+            yield from _by_workers(
+                sources, work, jobs, total,
+                lambda some, by, *rest: resuming.run(some, replace(recorder, work=by), *rest),
+            )  # fmt: skip
+            yield from resuming.put_aside(recorder)
+        completed = True
     finally:
-        progress.end()
-    return failed
+        if opened:
+            opened.close(completed)
+
+
+def _by_workers(
+    sources: Sources, work: Work, jobs: int, total: int | None,
+    run: Callable[[Sources, Any, int, int], Iterator[runner.Outcome]],
+) -> Iterator[runner.Outcome]:  # fmt: skip
+    """What `run(sources, work, jobs, 0)` yields, by processes where these are of use."""
+    settings = work.request.settings
+    # A pipe, or a file that has changed, may have frames that are named only when it is read, and
+    # plans are told where the loops run.
+    alone = jobs == 1 or settings.batch.dry_run or settings.read.frame == "all" or select.is_told()
+    if alone or (total is not None and total < _LEAST):
+        return run(sources, work, jobs, 0)
+    from imgconv.batch import workers
+
+    return workers.run(sources, work, jobs, run)
 
 
 def _check_inputs(request: Request) -> None:
@@ -165,16 +211,16 @@ def _plan_one(source: str, index: int, work: Work) -> int:
     if settings.write.in_place:
         if source == "-" or source.startswith("sample:"):
             raise UsageError(f"--in-place: {source} cannot be replaced, expected files")
-    elif work.plan.claims:
-        work.plan.claims.input(source)
-    planned = work.planned(source, index)
-    if settings.write.pyramid and work.made is None:
+    elif work.out.plan.claims:
+        work.out.plan.claims.input(source)
+    planned = work.out.planned(source, index)
+    if settings.write.pyramid and work.out.made is None:
         for one in planned:
-            check_pyramid(work.format(source, one.path), True)
+            check_pyramid(work.out.format(source, one.path), True)
     maps = [one for one in planned if one.path == "-"]
     if maps:
         _check_stdout(source, work)
-    return len({one.frame for one in maps} if work.together(source) else maps)
+    return len({one.frame for one in maps} if work.out.together(source) else maps)
 
 
 def _check_stdout(source: str, work: Work) -> None:
@@ -186,36 +232,15 @@ def _check_stdout(source: str, work: Work) -> None:
         if getattr(settings.batch, option):
             raise UsageError(f"--{option} and standard output, expected -o with files")
     if not settings.batch.dry_run:
-        check_terminal(work.format(source, "-"))
+        check_terminal(work.out.format(source, "-"))
 
 
-def _tell_of(scan: Scan, total: int, files_from: str | None) -> None:
-    """Say what of the inputs was passed over, where one would not expect it."""
+def _notes_of(scan: Scan, total: int, files_from: str | None) -> Iterator[str]:
+    """What of the inputs was passed over, where one would not expect it."""
     for folder in sorted(scan.passed):
-        say(f"imgconv: {folder}: passed over, since the outputs go there")
+        yield f"{folder}: passed over, since the outputs go there"
     if files_from is not None and not total:
-        say(f"imgconv: --files-from {files_from}: no names, nothing to do")
-
-
-def checked(request: Request) -> None:
-    """Raise UsageError for options whose texts mean nothing, or do not go together."""
-    recipe = request.recipe
-    for kernel in recipe.kernels:
-        scaling.check_rule(rule_of(kernel, recipe))
-    if recipe.colormap:
-        check_colormap(recipe.colormap)
-        if any(kernel.combine == "direction" for kernel in recipe.kernels):
-            raise UsageError(
-                f"--colormap {recipe.colormap}: --combine direction is in colours already, "
-                "expected one of them"
-            )
-    if recipe.read.missing is not None and recipe.read.alpha == "filter":
-        raise UsageError(
-            "--missing with --alpha filter, where opacity says what is there; expected --alpha "
-            "keep or drop"
-        )
-    parse_frame(request.settings.read.frame)
-    level_of(request.settings.write.compress)
+        yield f"--files-from {files_from}: no names, nothing to do"
 
 
 def _target(write: WriteSettings) -> tuple[str | None, formats.Format | None]:
@@ -238,30 +263,3 @@ def _target(write: WriteSettings) -> tuple[str | None, formats.Format | None]:
         if not target.endswith(".{ext}"):
             made = formats.format_of(target)
     return target, made
-
-
-def _print(outcome: runner.Outcome, batch: BatchSettings) -> None:
-    """Say what became of an input, where that was asked for."""
-    if batch.as_json:
-        _print_json(outcome)
-    elif batch.dry_run or batch.verbose:
-        stream = sys.stdout if batch.dry_run else sys.stderr
-        # The maps in an archive are one output.
-        rows = {row["output"]: row for row in outcome.results}
-        for path, row in rows.items():
-            if not (batch.dry_run and row.get("skipped")):
-                print(f"{printable(row['input'])} -> {printable(path)}", file=stream)
-
-
-def _print_json(outcome: runner.Outcome) -> None:
-    rows: list[dict[str, Any]] = outcome.results
-    if outcome.error is not None:
-        rows = [{"input": outcome.source, "error": str(outcome.error)}]
-    for row in rows:
-        safe = {k: _in_unicode(v) if isinstance(v, str) else v for k, v in row.items()}
-        print(json.dumps(safe), flush=True)
-
-
-def _in_unicode(text: str) -> str:
-    """Names as they are, except bytes that are not UTF-8, which JSON cannot hold."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import errno
 import io
 import os
 import signal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from imgconv.console import drop_stdout, reason, say
 from imgconv.errors import ImgconvError
 
 if TYPE_CHECKING:
@@ -31,29 +31,6 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         self.number = number
         self.exit_code = 128 + number
-
-
-def say(message: str) -> None:
-    """One line on stderr, printable whatever the names in it; silent when stderr is gone."""
-    line = printable(message)
-    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    try:
-        print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
-    except (OSError, ValueError, AttributeError):
-        return
-
-
-def printable(text: str) -> str:
-    """Text on one line for a terminal: control characters and stray bytes as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
-                   for c in text)  # fmt: skip
-
-
-def reason(error: OSError) -> str:
-    """Why standard output failed; its descriptor is bad when it was closed before the start."""
-    return "closed" if error.errno == errno.EBADF else error.strerror or str(error)
 
 
 def run(group: click.Group, arguments: list[str] | None = None) -> int:
@@ -200,14 +177,3 @@ def _flush() -> int:
     except ValueError:
         return 0
     return 0
-
-
-def drop_stdout() -> int:
-    """Point stdout at nothing, so that the interpreter's own flush at exit stays silent."""
-    try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
-        os.close(nothing)
-    except OSError:
-        pass
-    return 141

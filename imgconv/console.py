@@ -1,0 +1,39 @@
+"""What goes to standard output and standard error, whatever is in it and whoever listens."""
+
+import errno
+import os
+import sys
+
+
+def say(message: str) -> None:
+    """One line on stderr, printable whatever the names in it; silent when stderr is gone."""
+    line = printable(message)
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    try:
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def printable(text: str) -> str:
+    """Text on one line for a terminal: control characters and stray bytes as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+                   for c in text)  # fmt: skip
+
+
+def reason(error: OSError) -> str:
+    """Why standard output failed; its descriptor is bad when it was closed before the start."""
+    return "closed" if error.errno == errno.EBADF else error.strerror or str(error)
+
+
+def drop_stdout() -> int:
+    """Point stdout at nothing, so that the interpreter's own flush at exit stays silent."""
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.close(nothing)
+    except OSError:
+        pass
+    return 141

@@ -1,0 +1,204 @@
+"""Where the results of inputs go: their names and formats, what is there already, publishing."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from imgconv.console import drop_stdout, reason
+from imgconv.errors import ImgconvError, OutputError, UsageError
+from imgconv.io import formats
+from imgconv.io.complete import is_complete
+from imgconv.io.publish import EXISTS, Patch, Piece, exists, leads_to_a_stream, publish
+from imgconv.io.reading import Frames, count_frames
+from imgconv.io.remote import is_url
+from imgconv.io.source import StandardInput, is_special
+from imgconv.pipeline.filtering import Recipe
+from imgconv.pipeline.naming import Part
+from imgconv.pipeline.pictured import names_of
+from imgconv.pipeline.plan import Plan, Reports, check_against_input
+from imgconv.pipeline.provenance import Provenance
+from imgconv.pipeline.settings import Settings
+
+Row = dict[str, Any]  # a line of --json
+
+
+@dataclass(eq=False, repr=False)
+class Request:
+    """What a command line asks for: inputs, the recipe, all options, and what it records."""
+
+    inputs: tuple[str, ...]
+    recipe: Recipe
+    settings: Settings
+    provenance: Provenance
+
+
+class Planned(NamedTuple):
+    """A result before it is made; is_page: it is a page of `--report`."""
+
+    frame: int
+    name: str
+    path: str
+    is_page: bool = False
+
+
+class Recorded(NamedTuple):
+    """What a record says of an output that its name does not.
+
+    together: whether all maps of an image are in it. ome: whether it is an OME-TIFF.
+    """
+
+    together: bool
+    ome: bool
+
+
+@dataclass(eq=False, repr=False)
+class Outputs:
+    """The outputs of a request.
+
+    made: the format of all, None where their names tell. recorded: of an output that is made
+    again. to_stdout: takes the pieces of the output `-`, in place of standard output, and
+    returns their size.
+    """
+
+    request: Request
+    plan: Plan
+    made: formats.Format | None
+    reports: Reports | None = None
+    recorded: Recorded | None = None
+    stdin: Callable[[], bytes] = field(default_factory=StandardInput)
+    to_stdout: Callable[[Iterable[Piece]], int] | None = None
+
+    def __post_init__(self) -> None:
+        self.plan.kept.stdin = self.stdin
+        self.replacing = self.request.settings.write.replaces
+
+    def planned(self, source: str, index: int) -> list[Planned]:
+        """All results of an input, of frame 0 alone where it is not known how many there are.
+
+        Raises UsageError for collisions.
+        """
+        planned = []
+        frames = self.frames(source) or Frames(1)
+        whole = False  # whether the maps of frame 0 hold the others too
+        for frame in range(frames.number):
+            for one in () if whole else names_of(self.request.recipe):
+                path = self.path(source, one.part, index, frame)
+                planned.append(Planned(frame, one.name, path))
+            whole = whole or bool(planned and self.in_one_file(source, planned[0].path, frames))
+            if self.reports:
+                path = self.reports.path(source, index, frame)
+                planned.append(Planned(frame, "report", path, is_page=True))
+        return planned
+
+    def in_one_file(self, source: str, path: str, frames: Frames) -> bool:
+        """Whether the frames of an input go into one file each map."""
+        wanted = self.request.settings.read.frame == "all"
+        if self.recorded or not wanted:
+            return wanted
+        several = frames.number > 1 and "frame" not in self.plan.template.used
+        if not several or not names_of(self.request.recipe):
+            return False
+        return formats.holds_frames(self.format(source, path), path, frames.animated)
+
+    def frames(self, source: str) -> Frames | None:
+        """How many frames of an input are wanted; None where only its work will tell."""
+        settings = self.request.settings
+        if settings.read.frame != "all":
+            return Frames(1)
+        if is_special(source):
+            return None
+        try:
+            data = self.stdin() if source == "-" else source
+            return count_frames(data, settings.read.max_pixels, settings.batch.memory)
+        except ImgconvError:  # said when its turn comes
+            return None
+
+    def together(self, source: str) -> bool:
+        """Whether the maps of an image go into one file."""
+        return self.recorded.together if self.recorded else self.plan.together(source)
+
+    def side_by_side(self, paths: list[str], made: formats.Format) -> bool:
+        """Whether several outputs can be written at once: files on this machine."""
+        if self.request.settings.batch.cluster or made.name == "zarr":
+            return False
+        return not any(path == "-" or is_url(path) or leads_to_a_stream(path) for path in paths)
+
+    def path(self, source: str, part: Part, index: int, frame: int) -> str:
+        """The path of a map. Raises UsageError where it is the input's or another map's."""
+        path = self.plan.path(source, part, index, frame)
+        check_against_input(path, source, self.plan.in_place)
+        return path
+
+    def format(self, source: str, path: str) -> formats.Format:
+        """The format of an output. Raises UsageError where its name does not tell."""
+        if self.made is not None:
+            return self.made
+        return self.plan.kept.format(source) if path == "-" else formats.format_of(path)
+
+    def check_free(self, paths: Iterable[str], replace: bool) -> None:
+        """Raise OutputError for an output that exists and is not to be replaced."""
+        if replace or self.replacing or self.request.settings.batch.cluster:
+            return
+        for path in paths:
+            if path != "-" and exists(path) and not leads_to_a_stream(path):
+                raise OutputError(f"{path}: {EXISTS}")
+
+    def finished(self, source: str, path: str, replace: bool) -> bool:
+        """Whether --skip-existing leaves this output alone."""
+        skipping = self.request.settings.write.skip_existing and path != "-" and not replace
+        if skipping and is_url(path):
+            return exists(path)
+        return skipping and is_complete(path, self.format(source, path).name)
+
+    def all_finished(self, source: str, planned: list[Planned], replace: bool) -> bool:
+        """Whether --skip-existing leaves all these results alone."""
+        skips = self.request.settings.write.skip_existing and not replace
+        return all(
+            # A page appears whole or not at all.
+            skips and os.path.exists(one.path)
+            if one.is_page
+            else self.finished(source, one.path, replace)
+            for one in planned
+        )
+
+    def publish(self, path: str, pieces: Iterable[Piece], replace: bool) -> int:
+        """Write a file's pieces where they belong; return its size."""
+        if path == "-":
+            return (self.to_stdout or to_stdout)(pieces)
+        # A cluster may run a task twice: what the first run left is then found done.
+        or_same = bool(self.request.settings.batch.cluster)
+        return publish(path, pieces, replace or self.replacing, or_same)
+
+
+def check_terminal(made: formats.Format) -> None:
+    """Raise UsageError where the bytes of an image would go to a terminal."""
+    if not made.text and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError(
+            f"standard output is a terminal, not for {made.name}: expected > FILE, a pipe or "
+            "-o FILE; `imgconv show` shows images here"
+        )
+
+
+def to_stdout(pieces: Iterable[Piece]) -> int:
+    """Write a file's pieces to standard output; return its size. Raises OutputError."""
+    size = 0
+    try:
+        out = sys.stdout.buffer
+        for piece in pieces:
+            assert not isinstance(piece, Patch)  # a pipe takes nothing back
+            out.write(piece)
+            size += len(piece)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_stdout()
+        raise OutputError(f"standard output: {reason(error)}") from None
+    return size
+
+
+def skipped(source: str, path: str, name: str) -> Row:
+    """The --json line of an output that --skip-existing leaves alone."""
+    return {"input": source, "output": path, "map": name, "skipped": True}

@@ -1,6 +1,7 @@
 """Names for types that many modules speak of."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -8,3 +9,8 @@ import numpy.typing as npt
 # Of any element type: which one it is, files and options decide while the program runs.
 Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]
+Bytes = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+# What `json` writes and reads.
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"

@@ -1,14 +1,14 @@
 """Options of the `net` commands that several of them share, and what they make."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from imgconv.arguments import whole_numbers
 from imgconv.cli import options
 from imgconv.cli.options import IMAGE as IMAGE
-from imgconv.cli.options import KINDS, Names, gathered, options_of
+from imgconv.cli.options import KINDS, Context, Names, Parameter, gathered, options_of
 from imgconv.errors import ImageError, UsageError
 from imgconv.pipeline.network_settings import (
     MapSettings,
@@ -41,7 +41,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
     def __init__(self, one: bool = False, none: bool = False) -> None:
         self.one, self.none = one, none
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: Parameter, ctx: Context) -> object:
         if not isinstance(value, str) or (self.none and value == "none"):
             return value
         try:
@@ -64,7 +64,7 @@ class Floats(click.ParamType):  # type: ignore[type-arg]
 
     name = "numbers"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: Parameter, ctx: Context) -> object:
         if not isinstance(value, str):
             return value
         try:
@@ -77,24 +77,6 @@ class Floats(click.ParamType):  # type: ignore[type-arg]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return "X[,X,X]"
-
-
-class Unit(click.ParamType):  # type: ignore[type-arg]
-    """Row and column of one unit, from 0."""
-
-    name = "unit"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            found = whole_numbers(value, (2,))
-        except ValueError:
-            found = 0
-        if isinstance(found, tuple) and min(found) >= 0:
-            return found
-        return self.fail(f"{value!r}: expected ROW,COLUMN, counted from 0", param, ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "ROW,COLUMN"
 
 
 KINDS |= {

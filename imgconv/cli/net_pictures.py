@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgconv.cli import net_options as options
+from imgconv.cli.options import KINDS
 from imgconv.pipeline.network_settings import NetSettings, PreprocessSettings, WeightSettings
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def draw(network: str, size: "Pair | None", output: str | None, overwrite: bool)
 @click.option(
     "--at",
     "unit",
-    type=options.Unit(),
+    type=KINDS["unit"],
+    metavar="ROW,COLUMN",
     help="The unit: its row and column; without it only the field's size is told.",
 )
 @options.weights

@@ -2,17 +2,22 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
-from imgconv.pipeline.settings import Range, Row, Settings, Table, flag_of, tables_of
+from imgconv.pipeline.settings import COMMANDS, Range, Row, Settings, Table, flag_of
 
 if TYPE_CHECKING:
+    from click.parser import _OptionParser
     from click.shell_completion import CompletionItem
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Parameter = click.Parameter | None
+Context = click.Context | None
+Function = Callable[..., object]
+Decorator = Callable[[Function], Function]
 
 
 class Command(click.Command):
@@ -22,7 +27,7 @@ class Command(click.Command):
     a message that nobody sees: 1 ms an option.
     """
 
-    def make_parser(self, ctx: click.Context) -> Any:
+    def make_parser(self, ctx: click.Context) -> "_OptionParser":
         parser = super().make_parser(ctx)
         with contextlib.suppress(AttributeError):  # Click's own names, which it may change
             parser._long_opt.update(parser._short_opt)
@@ -39,7 +44,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
     ) -> None:
         self.counts, self.minimum, self.words = counts, minimum, words
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: Parameter, ctx: Context) -> object:
         if not isinstance(value, str) or value in self.words:
             return value
         from imgconv.arguments import whole_numbers
@@ -57,7 +62,8 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         )
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "|".join((*self.words, "N[,N]" if 2 in self.counts else "N"))
+        numbers = "N" if self.counts == (1,) else "N[,N]" if 1 in self.counts else "N,N"
+        return "|".join((*self.words, numbers))
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -65,7 +71,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
     name = "size"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: Parameter, ctx: Context) -> object:
         if not isinstance(value, str):
             return value
         number, unit = value.rstrip("KMGTkmgtiB"), value.lstrip("0123456789.").upper()[:1]
@@ -87,7 +93,9 @@ class ImagePath(click.Path):
     def __init__(self) -> None:
         super().__init__(path_type=str)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: str | os.PathLike[str], param: Parameter, ctx: Context
+    ) -> str | bytes | os.PathLike[str]:
         from imgconv.io import remote
 
         if isinstance(value, str) and remote.is_url(value):
@@ -100,7 +108,7 @@ class Missing(click.ParamType):  # type: ignore[type-arg]
 
     name = "value"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: Parameter, ctx: Context) -> object:
         if not isinstance(value, str) or value == "nodata":
             return value
         try:
@@ -117,7 +125,7 @@ class Names(click.ParamType):  # type: ignore[type-arg]
 
     name = "name"
 
-    def __init__(self, names: Callable[[], Any], metavar: str) -> None:
+    def __init__(self, names: Callable[[], Iterable[str]], metavar: str) -> None:
         self.names, self.metavar = names, metavar
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
@@ -160,14 +168,14 @@ COLORMAP = Names(_colormaps, "NAME")
 KERNEL = Names(_kernels, "KERNEL")
 FORMAT = Names(_formats, "FORMAT")
 MODE = Names(_modes, "MODE")
-KINDS: dict[str, Any] = {  # of Click's ParamType, generic from 8.4 on
-    "image": IMAGE, "colormap": COLORMAP, "format": FORMAT, "mode": MODE, "missing": Missing(),
-    "size": Size(), "pair": Numbers((1, 2)), "place": Numbers((1, 2), 0),
-    "padding": Numbers((1, 2, 4), 0, ("same", "valid", "full")),
+KINDS: dict[str, "click.ParamType[object]"] = {
+    "image": IMAGE, "kernel": KERNEL, "colormap": COLORMAP, "format": FORMAT, "mode": MODE,
+    "missing": Missing(), "size": Size(), "pair": Numbers((1, 2)), "place": Numbers((1, 2), 0),
+    "unit": Numbers((2,), 0), "padding": Numbers((1, 2, 4), 0, ("same", "valid", "full")),
 }  # fmt: skip
 
 
-def _option(name: str, row: Row, kind: Any) -> Decorator:
+def _option(name: str, row: Row, kind: object) -> Decorator:
     """The Click option of a row. kind: its field's type."""
     names = row.names or (f"--{flag_of(name, row)}",)
     facts: dict[str, Any] = {"help": row.help, "metavar": row.metavar}
@@ -195,14 +203,14 @@ def options_of(table: type[Table], *names: str) -> Decorator:
     return together((*chosen, allow_scheme) if "frame" in table.ROWS and not names else chosen)
 
 
-def gathered(gather: Callable[[dict[str, Any]], object]) -> Decorator:
-    """Give a command's function the values of options as one argument, `settings`."""
+def gathered(gather: Callable[[dict[str, object]], object], name: str = "settings") -> Decorator:
+    """Give a command's function the values of options as one argument."""
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Function) -> Function:
         @functools.wraps(function)
-        def run(**values: Any) -> Any:
+        def run(**values: object) -> object:
             settings = gather(values)  # which takes out what it uses
-            return function(**values, settings=settings)
+            return function(**values, **{name: settings})
 
         return run
 
@@ -211,13 +219,13 @@ def gathered(gather: Callable[[dict[str, Any]], object]) -> Decorator:
 
 def settings_of(command: str) -> Decorator:
     """Give a command its tables of options, and its function one argument `settings` of them."""
-    return together((*map(options_of, tables_of(command)), gathered(Settings.of)))
+    return together((*map(options_of, COMMANDS[command]), gathered(Settings.of)))
 
 
 def together(options: Sequence[Decorator]) -> Decorator:
     """One decorator that adds options in their order."""
 
-    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(function: Function) -> Function:
         for option in reversed(options):
             function = option(function)
         return function

@@ -1,13 +1,12 @@
 """The options of the `net` commands, as tables; see `settings`."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from imgconv.pipeline.settings import (
     BatchSettings,
     Range,
     Table,
     WriteSettings,
-    grouped,
     local,
     option,
 )
@@ -123,9 +122,16 @@ class NetSettings(NamedTuple):
     batch: BatchSettings = BatchSettings()
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> "NetSettings":
+    def of(cls, values: dict[str, object]) -> "NetSettings":
         """Settings of the values of options by their fields' names, which are taken out."""
-        return cls(**grouped(TABLES, values))
+        return cls(
+            WeightSettings.taken(values),
+            PreprocessSettings.taken(values),
+            PredictSettings.taken(values),
+            MapSettings.taken(values),
+            WriteSettings.taken(values),
+            BatchSettings.taken(values),
+        )
 
     def recorded(self) -> dict[str, object]:
         """The values of the options that an output records."""
@@ -133,9 +139,4 @@ class NetSettings(NamedTuple):
         return {name: getattr(table, name) for table in tables for name in table.ROWS}
 
 
-TABLES: dict[str, type[Table]] = {
-    "weights": WeightSettings, "preprocess": PreprocessSettings,
-    "predict": PredictSettings, "maps": MapSettings,
-    "write": WriteSettings, "batch": BatchSettings,
-}  # fmt: skip
 RECORDED = (WeightSettings, PreprocessSettings, MapSettings)

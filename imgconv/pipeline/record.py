@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from imgconv import __version__
 from imgconv.errors import ImageError
 from imgconv.io.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
-from imgconv.pipeline.settings import Row, recorded, tables_of
+from imgconv.pipeline.settings import COMMANDS, Row, recorded
 
 VERSION = 1
 # What a command records beside the options of its tables.
@@ -114,7 +114,7 @@ def rows_of(command: str) -> dict[str, tuple[str, Row | None]]:
         from imgconv.pipeline.network_settings import RECORDED
 
         return rows | recorded(RECORDED)
-    return rows | recorded(tables_of(command))
+    return rows | recorded(COMMANDS[command])
 
 
 def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:

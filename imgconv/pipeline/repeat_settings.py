@@ -1,13 +1,12 @@
 """The options of `repeat`, as a table; see `settings`."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from imgconv.pipeline.settings import (
     BatchSettings,
     ReadSettings,
     Table,
     WriteSettings,
-    grouped,
     local,
 )
 
@@ -52,9 +51,14 @@ class RepeatSettings(NamedTuple):
     batch: BatchSettings = BatchSettings()
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> "RepeatSettings":
+    def of(cls, values: dict[str, object]) -> "RepeatSettings":
         """Settings of the values of options by their fields' names, which are taken out."""
-        return cls(**grouped(TABLES, values))
+        return cls(
+            AgainSettings.taken(values),
+            ReadSettings.taken(values),
+            WriteSettings.taken(values),
+            BatchSettings.taken(values),
+        )
 
     def ours(self) -> dict[str, object]:
         """What of a recorded command's options is ours to say.
@@ -64,8 +68,3 @@ class RepeatSettings(NamedTuple):
         return {
             "max_pixels": self.read.max_pixels, "overwrite": self.write.overwrite, "quiet": True,
         }  # fmt: skip
-
-
-TABLES: dict[str, type[Table]] = {
-    "again": AgainSettings, "read": ReadSettings, "write": WriteSettings, "batch": BatchSettings,
-}  # fmt: skip

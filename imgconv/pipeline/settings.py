@@ -5,7 +5,7 @@ and the way back from it, and what a ledger takes for the same work. A new optio
 and the line that uses it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, NamedTuple, Self, dataclass_transform
 
 from imgconv.shapes import Pair
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     """
 
     help: str
-    default: Any  # of the field's type, which type checkers see
+    default: object
     kind: str | Range | None
     metavar: str | None
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 def option(
-    help: str, *, default: Any, kind: str | Range | None = None, metavar: str | None = None,
+    help: str, *, default: object, kind: str | Range | None = None, metavar: str | None = None,
     names: tuple[str, ...] = (), shown: bool = False, recorded: bool = True,
 ) -> Any:  # fmt: skip
     """A field that is an option on which the bytes of an output depend; see `Row`."""
@@ -58,7 +58,7 @@ def option(
 
 
 def local(
-    help: str, *, default: Any, kind: str | Range | None = None, metavar: str | None = None,
+    help: str, *, default: object, kind: str | Range | None = None, metavar: str | None = None,
     names: tuple[str, ...] = (), shown: bool = False,
 ) -> Any:  # fmt: skip
     """A field that is an option on which no output's bytes depend."""
@@ -83,7 +83,7 @@ class Table:
         for name, row in own.items():
             setattr(cls, name, row.default)
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, **values: object) -> None:
         for name in values:
             if name not in self.ROWS:
                 raise TypeError(f"{type(self).__name__}: no option {name}")
@@ -92,7 +92,7 @@ class Table:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be set; see `changed`")
 
-    def changed(self, **values: Any) -> Self:
+    def changed(self, **values: object) -> Self:
         """These options with other values for some."""
         return type(self)(**{**vars(self), **values})
 
@@ -101,9 +101,14 @@ class Table:
         return {name: getattr(self, name) for name, row in self.ROWS.items() if row.decides}
 
     @classmethod
-    def types(cls) -> dict[str, Any]:
+    def taken(cls, values: dict[str, object]) -> Self:
+        """Options of values by their fields' names, which are taken out."""
+        return cls(**{name: values.pop(name) for name in cls.ROWS if name in values})
+
+    @classmethod
+    def types(cls) -> dict[str, object]:
         """The fields' types."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for base in reversed(cls.__mro__[:-1]):
             found |= base.__annotations__
         return found
@@ -113,14 +118,6 @@ def flag_of(name: str, row: Row) -> str:
     """The long name of a field's option, without its dashes."""
     long = row.names[-1].partition("/")[0] if row.names else name.replace("_", "-")
     return long.removeprefix("--")
-
-
-def grouped(tables: Mapping[str, type[Table]], values: dict[str, Any]) -> dict[str, Any]:
-    """A table's options for each group, of values by their fields' names, which are taken out."""
-    return {
-        group: table(**{name: values.pop(name) for name in table.ROWS if name in values})
-        for group, table in tables.items()
-    }
 
 
 def recorded(tables: Iterable[type[Table]]) -> dict[str, tuple[str, Row]]:
@@ -337,26 +334,20 @@ class Settings(NamedTuple):
     batch: BatchSettings = BatchSettings()
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> "Settings":
+    def of(cls, values: dict[str, object]) -> "Settings":
         """Settings of the values of options by their fields' names, which are taken out."""
-        return cls(**grouped(TABLES, values))
+        return cls(
+            LayerSettings.taken(values), ReadSettings.taken(values), WriteSettings.taken(values),
+            ShowSettings.taken(values), BatchSettings.taken(values),
+        )  # fmt: skip
 
     def values(self) -> dict[str, object]:
         """The value of every option by its field's name."""
         return {name: getattr(group, name) for group in self for name in group.ROWS}
 
 
-TABLES: dict[str, type[Table]] = {
-    "layer": LayerSettings, "read": ReadSettings, "write": WriteSettings,
-    "show": ShowSettings, "batch": BatchSettings,
-}  # fmt: skip
 # Which options a command has, in the order of its help.
-COMMANDS = {
-    "apply": ("layer", "read", "write", "show", "batch"),
-    "run": ("read", "write", "show", "batch"),
+COMMANDS: dict[str, tuple[type[Table], ...]] = {
+    "apply": (LayerSettings, ReadSettings, WriteSettings, ShowSettings, BatchSettings),
+    "run": (ReadSettings, WriteSettings, ShowSettings, BatchSettings),
 }
-
-
-def tables_of(command: str) -> list[type[Table]]:
-    """The tables of a command's options."""
-    return [TABLES[group] for group in COMMANDS[command]]

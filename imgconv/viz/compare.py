@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ShapeError
-from imgconv.typing import Array
+from imgconv.typing import JSON, Array
 
 # Window and constants of Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment: From Error
 # Visibility to Structural Similarity", IEEE TIP 2004: 11×11 Gaussian of σ = 1.5, K1, K2.
@@ -36,7 +35,7 @@ class Comparison:
     ssim: float
     full_scale: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JSON]:
         """The numbers, with None for what JSON cannot hold: an infinite psnr, NaN."""
         return {k: v if math.isfinite(v) else None for k, v in asdict(self).items()}
 

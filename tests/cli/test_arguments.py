@@ -4,7 +4,7 @@ import click
 import pytest
 
 from imgconv.arguments import split_arguments, whole_numbers
-from imgconv.cli.net_options import Size, Unit
+from imgconv.cli.net_options import Size
 from imgconv.cli.options import Numbers
 
 
@@ -33,7 +33,7 @@ def test_empty_values_and_names_that_come_twice_are_refused(text):
         (Size(), "224", (224, 224)),
         (Size(one=True), "224", 224),
         (Size(none=True), "none", "none"),
-        (Unit(), "3,0", (3, 0)),
+        (Numbers((2,), 0), "3,0", (3, 0)),
     ],
 )
 def test_options_take_one_number_or_a_pair(kind, text, expected):
@@ -43,7 +43,7 @@ def test_options_take_one_number_or_a_pair(kind, text, expected):
 @pytest.mark.parametrize(
     "text", ["3,5,7", "3_0", "3,", "3x5x7", "²", "3.0", "", "-3", "1e1", "٣,x"]
 )
-@pytest.mark.parametrize("kind", [Numbers((1, 2)), Size(), Unit()])
+@pytest.mark.parametrize("kind", [Numbers((1, 2)), Size(), Numbers((2,), 0)])
 def test_options_refuse_what_is_surplus_or_no_number(kind, text):
     with pytest.raises(click.BadParameter, match="expected"):
         kind.convert(text, None, None)

@@ -1,39 +1,54 @@
 """`imgconv compare`."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from imgconv.cli import options
 from imgconv.errors import ImgconvError, UsageError
+from imgconv.pipeline.settings import Table, local
+
+if TYPE_CHECKING:
+    from imgconv.io.image import Image
+    from imgconv.typing import Array
+
+
+class CompareSettings(Table):
+    """What is written of the differences of two images, and how large they may be."""
+
+    output: str | None = local(
+        "Write the map of absolute differences.",
+        default=None,
+        kind="image",
+        metavar="PATH",
+        names=("-o", "--output"),
+    )
+    scale: str = local(
+        "How differences become samples: clip shows them as they are, minmax all that is there.",
+        default="clip",
+        metavar="RULE",
+        shown=True,
+    )
+    colormap: str | None = local(
+        "Show the largest difference of a pixel's channels in colors: viridis, magma, gray.",
+        default=None,
+        kind="colormap",
+    )
+    overwrite: bool = local("Replace an existing file.", default=False)
+    max_error: float | None = local("Exit 1 when any difference is larger.", default=None)
+    min_psnr: float | None = local("Exit 1 when PSNR is below this many decibels.", default=None)
+    min_ssim: float | None = local("Exit 1 when SSIM is below this.", default=None)
+    as_json: bool = local("The numbers as one JSON object.", default=False, names=("--json",))
 
 
 @click.command()
 @click.argument("first", type=options.IMAGE)
 @click.argument("second", type=options.IMAGE)
 @options.allow_scheme
-@click.option(
-    "-o",
-    "--output",
-    type=options.IMAGE,
-    metavar="PATH",
-    help="Write the map of absolute differences.",
-)
-@click.option(
-    "--scale", metavar="RULE", default="clip", show_default=True,
-    help="How differences become samples: clip shows them as they are, minmax all that is there.",
-)  # fmt: skip
-@click.option(
-    "--colormap", type=options.COLORMAP,
-    help="Show the largest difference of a pixel's channels in colours: viridis, magma, gray.",
-)  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--max-error", type=float, help="Exit 1 when any difference is larger.")
-@click.option("--min-psnr", type=float, help="Exit 1 when PSNR is below this many decibels.")
-@click.option("--min-ssim", type=float, help="Exit 1 when SSIM is below this.")
-@click.option("--json", "as_json", is_flag=True, help="The numbers as one JSON object.")
-def compare(first: str, second: str, **given: Any) -> int:
+@options.options_of(CompareSettings)
+@options.gathered(CompareSettings.taken)
+def compare(first: str, second: str, settings: CompareSettings) -> int:
     """Measure how far two images are apart: largest error, RMSE, PSNR, SSIM.
 
     \b
@@ -47,30 +62,31 @@ def compare(first: str, second: str, **given: Any) -> int:
     missing or broken, it is 2.
     """
     try:
-        return _compared(first, second, given)
+        return _compared(first, second, settings)
     except ImgconvError as error:
         error.exit_code = 2  # as of cmp and diff: 1 says that they differ
         raise
 
 
-def _compared(first: str, second: str, given: dict[str, Any]) -> int:
+def _compared(first: str, second: str, settings: CompareSettings) -> int:
     from imgconv.io.scaling import check_rule
     from imgconv.viz.colormaps import check_colormap
     from imgconv.viz.compare import compare as measure
 
-    check_rule(given["scale"])
-    if given["colormap"]:
-        check_colormap(given["colormap"])
+    check_rule(settings.scale)
+    if settings.colormap:
+        check_colormap(settings.colormap)
     if first == second == "-":
         raise UsageError("standard input is named twice, expected once")
-    for name in (first, second) if given["output"] else ():
+    if settings.output:
         from imgconv.pipeline.plan import check_against_input
 
-        check_against_input(given["output"], name, False, "expected another name")
+        for name in (first, second):
+            check_against_input(settings.output, name, False, "expected another name")
     a, b = _read(first), _read(second)
     white = max(a.full_scale, b.full_scale)
     found, difference = measure(_to(a, white), _to(b, white), white)
-    if given["as_json"]:
+    if settings.as_json:
         click.echo(json.dumps(found.as_dict()))
     else:
         psnr = "inf" if found.equal else f"{found.psnr:.2f}"
@@ -78,13 +94,12 @@ def _compared(first: str, second: str, given: dict[str, Any]) -> int:
             f"max error {found.max_error:g}, RMSE {found.rmse:.4g}, PSNR {psnr} dB, "
             f"SSIM {found.ssim:.5f}, {found.differing} of {found.pixels} pixels differ"
         )
-    if given["output"]:
-        deeper = a if a.full_scale == white else b
-        _write(difference, deeper, given)
+    if settings.output:
+        _write(difference, a if a.full_scale == white else b, settings.output, settings)
     limits = (
-        (found.max_error, given["max_error"], -1),
-        (found.psnr, given["min_psnr"], 1),
-        (found.ssim, given["min_ssim"], 1),
+        (found.max_error, settings.max_error, -1),
+        (found.psnr, settings.min_psnr, 1),
+        (found.ssim, settings.min_ssim, 1),
     )
     wanted = [(value, limit, sign) for value, limit, sign in limits if limit is not None]
     if not wanted:
@@ -92,7 +107,7 @@ def _compared(first: str, second: str, given: dict[str, Any]) -> int:
     return 0 if all(sign * value >= sign * limit for value, limit, sign in wanted) else 1
 
 
-def _read(name: str) -> Any:
+def _read(name: str) -> "Image":
     from imgconv.io.reading import read_images
     from imgconv.io.source import read_stdin
 
@@ -101,30 +116,30 @@ def _read(name: str) -> Any:
     return next(read_images(name))
 
 
-def _to(image: Any, white: float) -> Any:
+def _to(image: "Image", white: float) -> "Array":
     """The pixels in units where `white` is white."""
     if image.full_scale == white:
         return image.pixels
     return image.pixels * (white / image.full_scale)
 
 
-def _write(difference: Any, image: Any, given: dict[str, Any]) -> None:
+def _write(difference: "Array", image: "Image", output: str, settings: CompareSettings) -> None:
     from imgconv.io.formats import format_of, output_dtype
     from imgconv.io.publish import publish
     from imgconv.io.scaling import scale_map
     from imgconv.io.writing import encode
     from imgconv.viz.colormaps import colorize
 
-    made = format_of(given["output"])
+    made = format_of(output)
     alpha = image.alpha and difference.shape[2] in (2, 4)
     if alpha:
         # A picture of differences is opaque: equal pixels would vanish in it.
         difference = difference[..., :-1]
-    if given["colormap"]:
+    if settings.colormap:
         difference = difference.max(axis=2, keepdims=True)
-    depth = "8" if given["colormap"] else None
+    depth = "8" if settings.colormap else None
     dtype = output_dtype(made, depth, image.sample_type)
-    samples, _ = scale_map(difference, given["scale"], image.full_scale, dtype)
-    if given["colormap"]:
-        samples = colorize(samples, given["colormap"])
-    publish(given["output"], encode(samples, made), given["overwrite"])
+    samples, _ = scale_map(difference, settings.scale, image.full_scale, dtype)
+    if settings.colormap:
+        samples = colorize(samples, settings.colormap)
+    publish(output, encode(samples, made), settings.overwrite)

@@ -3,36 +3,55 @@
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from imgconv.cli import options
-from imgconv.pipeline.settings import LayerSettings
+from imgconv.pipeline.settings import LayerSettings, Range, Table, local
+from imgconv.shapes import Pair
+
+if TYPE_CHECKING:
+    from imgconv.viz.explain import Explanation, Grid, Step
 
 # The worked example of the lecture: 5×5 input, 3×3 kernel.
 LECTURE_INPUT = "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1"
 LECTURE_KERNEL = "0 1 2; 2 2 0; 0 1 2"
+WINDOW = ("stride", "padding", "padding_mode", "pad_value", "dilation", "anchor", "flip")
+
+
+class ExplainSettings(Table):
+    """What is worked out, and as what it is shown."""
+
+    kernel: str = local(
+        "One filter.", default=LECTURE_KERNEL, kind="kernel", names=("-k", "--kernel")
+    )
+    pool: str | None = local(
+        "A pooling instead: max:2, avg:3, …", default=None, metavar="KIND:SIZE[,stride=N]"
+    )
+    step: Pair | None = local("Only the output at row,column.", default=None, kind="unit")
+    output: str | None = local(
+        "Write an animation, .gif or .webp; with --step also a .png.",
+        default=None,
+        kind="image",
+        metavar="PATH",
+        names=("-o", "--output"),
+    )
+    delay: int = local(
+        "Milliseconds per step of the animation.", default=900, kind=Range(20, 10000), shown=True
+    )
+    overwrite: bool = local("Replace an existing file.", default=False)
+    as_json: bool = local("Every step as one JSON object.", default=False, names=("--json",))
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("grid", default=LECTURE_INPUT, metavar="[GRID]")
-@click.option("-k", "--kernel", default=LECTURE_KERNEL, type=options.KERNEL, help="One filter.")
-@click.option("--pool", metavar="KIND:SIZE[,stride=N]", help="A pooling instead: max:2, avg:3, …")
-@options.options_of(
-    LayerSettings, "stride", "padding", "padding_mode", "pad_value", "dilation", "anchor"
-)
-@click.option("--flip", is_flag=True, help="True convolution: rotate the kernel by 180°.")
-@click.option("--step", type=options.Numbers((2,), 0), help="Only the output at row,column.")
-@click.option(
-    "-o", "--output", type=options.IMAGE, metavar="PATH",
-    help="Write an animation, .gif or .webp; with --step also a .png.",
-)  # fmt: skip
-@click.option("--delay", type=click.IntRange(20, 10000), default=900, show_default=True,
-              help="Milliseconds a step of the animation.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="Every step as one JSON object.")
-def explain(grid: str, kernel: str, **given: Any) -> None:
+@options.options_of(ExplainSettings, "kernel", "pool")
+@options.options_of(LayerSettings, *WINDOW)
+@options.options_of(ExplainSettings, "step", "output", "delay", "overwrite", "as_json")
+@options.gathered(ExplainSettings.taken)  # first: --pool is its own
+@options.gathered(LayerSettings.taken, "layer")
+def explain(grid: str, layer: LayerSettings, settings: ExplainSettings) -> None:
     """Show a convolution or pooling step by step.
 
     \b
@@ -50,8 +69,11 @@ def explain(grid: str, kernel: str, **given: Any) -> None:
         raise click.NoSuchOption(grid)
     from dataclasses import replace
 
-    explanation = _pooling(grid, given) if given["pool"] else _convolution(grid, kernel, given)
-    if wanted := given["step"]:
+    if settings.pool:
+        explanation = _pooling(grid, settings.pool, layer)
+    else:
+        explanation = _convolution(grid, settings.kernel, layer)
+    if wanted := settings.step:
         from imgconv.errors import UsageError
 
         steps = tuple(s for s in explanation.steps if wanted == (s.row, s.column))
@@ -60,9 +82,9 @@ def explain(grid: str, kernel: str, **given: Any) -> None:
             raise UsageError(f"--step {wanted[0]},{wanted[1]}: the output is {height}×{width}")
     else:
         steps = explanation.steps
-    if given["output"]:
-        _draw(explanation, steps, given)
-    elif given["as_json"]:
+    if settings.output:
+        _draw(explanation, steps, settings.output, settings)
+    elif settings.as_json:
         click.echo(json.dumps(replace(explanation, steps=steps).as_dict()))
     else:
         from imgconv.viz.explain_text import as_text
@@ -71,77 +93,79 @@ def explain(grid: str, kernel: str, **given: Any) -> None:
         click.echo("\n\n".join(as_text(explanation, step, color) for step in steps))
 
 
-def _convolution(grid: str, name: str, given: dict[str, Any]) -> Any:
+def _convolution(grid: str, name: str, layer: LayerSettings) -> "Explanation":
     from imgconv.errors import UsageError
     from imgconv.kernels import anchored, get_kernel, preset_names
     from imgconv.ops.padding import normalize_mode
     from imgconv.shapes import Window, flipped_anchor
     from imgconv.viz.explain import explain_conv
 
-    kernel = anchored(get_kernel(name), given["anchor"])
+    kernel = anchored(get_kernel(name), layer.anchor)
     filters, channels = kernel.weights.shape[:2]
     if (filters, channels) != (1, 1):
         some = next((n for n in preset_names() if n.startswith(f"{name}-")), "sobel-x")
         raise UsageError(
             f"-k {name}: {filters}×{channels} filters, expected a single one such as {some}"
         )
-    padding = given["padding"]
-    if given["anchor"] is not None and padding not in (None, "same"):
+    padding = layer.padding
+    if layer.anchor is not None and padding not in (None, "same"):
         raise UsageError("--anchor with --padding, expected one of them, or --padding same")
-    if padding is None and given["anchor"] is None:
+    if padding is None and layer.anchor is None:
         padding = "valid"
     anchor = kernel.anchor
-    if given["flip"] and anchor is not None:
+    if layer.flip and anchor is not None:
         anchor = flipped_anchor(anchor, kernel.size)
-    window = Window(given["stride"], padding, given["dilation"])
+    window = Window(layer.stride, padding, layer.dilation)
     _, stride, sides, dilation = window.geometry(kernel.size, anchor)
     return explain_conv(
         _grid(grid), kernel.weights[0, 0], stride, sides, dilation,
-        normalize_mode(given["padding_mode"]), given["pad_value"], given["flip"],
+        normalize_mode(layer.padding_mode), layer.pad_value, layer.flip,
         kernel.divisor, float(kernel.bias[0]) if kernel.bias is not None else 0.0,
     )  # fmt: skip
 
 
-def _pooling(grid: str, given: dict[str, Any]) -> Any:
+def _pooling(grid: str, pool: str, layer: LayerSettings) -> "Explanation":
     from click.core import ParameterSource
 
     from imgconv.errors import UsageError
     from imgconv.ops.pool_text import parse_pool
     from imgconv.viz.explain import explain_pool
 
-    text, context = given["pool"], click.get_current_context()
+    text, context = pool, click.get_current_context()
     for name in ("stride", "padding", "dilation"):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            value = given[name]
+            value = getattr(layer, name)
             numbers = value if isinstance(value, tuple) else (value,)
             text += f",{name}={'x'.join(map(str, numbers))}"
     for name in ("kernel", "flip", "padding_mode", "pad_value", "anchor"):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             option = name.replace("_", "-")
-            raise UsageError(f"--pool {given['pool']} with --{option}, expected one of them")
+            raise UsageError(f"--pool {pool} with --{option}, expected one of them")
     return explain_pool(_grid(grid), parse_pool(text))
 
 
-def _grid(text: str) -> Any:
+def _grid(text: str) -> "Grid":
     from imgconv.errors import UsageError
     from imgconv.kernels import get_kernel
 
     grid = get_kernel(text)
     if grid.weights.shape[:2] != (1, 1):
         raise UsageError(f"{text}: {len(grid.weights)} grids, expected one of one channel")
-    return grid.effective_weights()[0, 0]
+    matrix: Grid = grid.effective_weights()[0, 0]
+    return matrix
 
 
-def _draw(explanation: Any, steps: Any, given: dict[str, Any]) -> None:
+def _draw(
+    explanation: "Explanation", steps: "tuple[Step, ...]", output: str, settings: ExplainSettings
+) -> None:
     import io
 
     from imgconv.errors import UsageError
     from imgconv.io.publish import publish
     from imgconv.viz.explain_frames import frames
 
-    output = given["output"]
     suffix = output.rpartition(".")[2].lower()
-    if suffix not in ("gif", "webp", *["png"] * bool(given["step"])):
+    if suffix not in ("gif", "webp", *["png"] * bool(settings.step)):
         raise UsageError(
             f"{output}: expected a name that ends in .gif or .webp, or .png with --step"
         )
@@ -151,5 +175,5 @@ def _draw(explanation: Any, steps: Any, given: dict[str, Any]) -> None:
         first.save(buffer, "png")
     else:
         more = {"save_all": True, "append_images": pictures, "loop": 0}
-        first.save(buffer, suffix, duration=given["delay"], lossless=True, **more)
-    publish(output, [buffer.getvalue()], given["overwrite"])
+        first.save(buffer, suffix, duration=settings.delay, lossless=True, **more)
+    publish(output, [buffer.getvalue()], settings.overwrite)

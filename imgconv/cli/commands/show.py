@@ -3,11 +3,34 @@
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from imgconv.cli import options
+from imgconv.pipeline.settings import Range, Table, local
+
+if TYPE_CHECKING:
+    from imgconv.viz.terminal import Terminal
+
+Protocol = Literal["auto", "kitty", "iterm", "sixel", "blocks", "ascii"]
+
+
+class PreviewSettings(Table):
+    """What is shown of images, and by which means."""
+
+    gray: bool = local("Turn colors into gray before filtering.", default=False)
+    scale: str | None = local("How maps become pixels, as for apply.", default=None, metavar="RULE")
+    colormap: str | None = local(
+        "Show maps in colors, as for apply.", default=None, kind="colormap"
+    )
+    protocol: Protocol = local(
+        "How pictures reach the screen; auto asks the terminal.", default="auto", shown=True
+    )
+    width: int | None = local("Columns to use; default: all.", default=None, kind=Range(1, 1000))
+    height: int | None = local(
+        "Lines per picture; default: the screen.", default=None, kind=Range(1, 1000)
+    )
 
 
 @click.command()
@@ -17,21 +40,9 @@ from imgconv.cli import options
     "-k", "--kernel", "kernels", multiple=True, type=options.KERNEL,
     help="Show each image before and after this filter; repeatable.",
 )  # fmt: skip
-@click.option("--gray", is_flag=True, help="Turn colours into gray before filtering.")
-@click.option("--scale", metavar="RULE", help="How maps become pixels, as for apply.")
-@click.option("--colormap", type=options.COLORMAP, help="Show maps in colours, as for apply.")
-@click.option(
-    "--protocol",
-    type=click.Choice(["auto", "kitty", "iterm", "sixel", "blocks", "ascii"]),
-    default="auto",
-    show_default=True,
-    help="How pictures reach the screen; auto asks the terminal.",
-)
-@click.option("--width", type=click.IntRange(1, 1000), help="Columns to use; default: all.")
-@click.option(
-    "--height", type=click.IntRange(1, 1000), help="Lines a picture; default: the screen."
-)
-def show(images: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> None:
+@options.options_of(PreviewSettings)
+@options.gathered(PreviewSettings.taken)
+def show(images: tuple[str, ...], kernels: tuple[str, ...], settings: PreviewSettings) -> None:
     """Preview images in the terminal, side by side.
 
     \b
@@ -59,19 +70,19 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> Non
 
     if images.count("-") > 1:
         raise UsageError("standard input is named twice, expected once")
-    if given["colormap"]:
-        check_colormap(given["colormap"])
+    if settings.colormap:
+        check_colormap(settings.colormap)
     recipe = Recipe(
-        tuple(get_kernel(spec) for spec in kernels), read=ReadSettings(gray=given["gray"]),
-        scale=given["scale"], colormap=given["colormap"],
+        tuple(get_kernel(spec) for spec in kernels), read=ReadSettings(gray=settings.gray),
+        scale=settings.scale, colormap=settings.colormap,
     )  # fmt: skip
     for kernel in recipe.kernels:
         check_rule(rule_of(kernel, recipe))
-    terminal = _terminal(given["protocol"])
-    size = (given["width"], given["height"])
+    terminal = _terminal(settings.protocol)
+    size = (settings.width, settings.height)
     waiting = []
     for name in images:
-        data: Any = read_stdin() if name == "-" else name
+        data = read_stdin() if name == "-" else name
         image = next(read_images(data, name="standard input" if name == "-" else ""))
         shown = [Named(image.name, bytes_of(image))]
         if kernels:
@@ -84,7 +95,7 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], **given: Any) -> Non
     _print(preview(waiting, terminal, *size))
 
 
-def _terminal(protocol: str) -> Any:
+def _terminal(protocol: Protocol) -> "Terminal":
     from dataclasses import replace
 
     from imgconv.errors import UsageError

@@ -110,8 +110,6 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"Pf", "NETPBM"),
     *((0, b"P%d" % digit, "NETPBM") for digit in range(1, 7)),
     (0, b"BM", "BMP"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG2000"),
     (0, b"\0\0\1\0", "ICO"),
@@ -221,12 +219,20 @@ def sniff(prefix: bytes, name: str = "", named: str | None = None) -> str | None
     for offset, signature, found in _SIGNATURES:
         if prefix[offset : offset + len(signature)] == signature:
             return found
+    if prefix[4:8] == b"ftyp" and _brands(prefix) & {b"avif", b"avis"}:
+        return "AVIF"
     suffix = os.path.splitext(name)[1].lower()
     if suffix == ".tga":
         return "TGA"
     if suffix in (".csv", ".tsv", ".txt") or (prefix and _NUMBER_BYTES.issuperset(prefix)):
         return "TEXT"
     return None
+
+
+def _brands(prefix: bytes) -> set[bytes]:
+    """The major brand and the compatible ones of an ISO media file (ISO/IEC 14496-12, 4.3)."""
+    stop = min(int.from_bytes(prefix[:4], "big"), len(prefix))
+    return {prefix[8:12], *(prefix[at : at + 4] for at in range(16, stop - 3, 4))}
 
 
 def named_input(named: str) -> str:

@@ -21,6 +21,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import re
 import struct
 import threading
 import warnings
@@ -32,6 +33,7 @@ import numpy as np
 
 from imgconv.errors import ImageError, ImgconvError, LimitError
 from imgconv.io.formats import PILLOW_PLUGINS
+from imgconv.io.limits import check_size
 from imgconv.typing import Array
 
 # What Pillow raises for files that are broken (its own bomb types are added when it is imported).
@@ -105,11 +107,17 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     words = " ".join(str(error).split())
-    if isinstance(error, (KeyError, IndexError, AttributeError, AssertionError, TypeError)):
-        words = ""
+    if isinstance(error, struct.error):
+        words = "a part of it is shorter than it has to be"
+    # Numbers and names of a library's insides tell nobody what is wrong.
+    inside = (KeyError, IndexError, AttributeError, AssertionError, TypeError, UnicodeError)
+    if isinstance(error, inside) or not re.search("[A-Za-z]{3} ", words + " "):
+        words = "its data makes no sense"
+    if words.startswith("decoder error"):
+        words = "its compressed data makes no sense"
     if words == "not identified by this driver":
         words = "its header makes no sense"
-    return f"broken image: {words}" if words else "broken image"
+    return f"broken image: {words}"
 
 
 def open_image(file: IO[bytes], kind: str, name: str) -> Any:
@@ -126,6 +134,29 @@ def open_image(file: IO[bytes], kind: str, name: str) -> Any:
     file.seek(0)
     # Not Image.open: it warns of images that our own limit allows, and imports every plugin.
     return factory(file, "")
+
+
+def check_pixels(opened: Any, name: str, max_pixels: int) -> None:
+    """Raise LimitError where an opened image declares more pixels than the limit."""
+    check_size(name, opened.height, opened.width, max_pixels)
+
+
+def load(opened: Any, partial: bool) -> str:
+    """Decode an opened image; partial: as far as it goes, and return why it ends there.
+
+    Call inside `decoding`.
+    """
+    try:
+        opened.load()
+    except OSError as error:
+        if not partial or opened.im is None:
+            raise
+        if opened.tile:
+            opened.tile = []  # Pillow has kept what it decoded
+            with contextlib.suppress(*_BROKEN):
+                opened.load_end()
+        return " ".join(str(error).split())
+    return ""
 
 
 @functools.cache

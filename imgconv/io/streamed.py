@@ -5,10 +5,10 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from imgconv.errors import ImageError, LimitError
+from imgconv.io.decoder import first_of
 from imgconv.io.formats import sniff
 from imgconv.io.image import Image, white_of
 from imgconv.io.limits import MAX_PIXELS, check_size, file_limit
-from imgconv.io.reading import first_of
 from imgconv.io.source import Source, is_zarr
 from imgconv.ops.rows import ArrayRows, RowSource
 from imgconv.typing import Dtype

@@ -45,8 +45,8 @@ class TiffPages:
     size: of the file, in bytes.
     name: for messages.
 
-    Raises ImageError for what is no TIFF, and for chains and directories that leave the file. Use
-    it within `reported`.
+    Raises ImageError for what is no TIFF, and for a first directory that leaves the file; a later
+    one ends the chain (`broken`). Use it within `reported`.
     """
 
     def __init__(self, file: IO[bytes], size: int, name: str) -> None:
@@ -61,6 +61,7 @@ class TiffPages:
         self._format = self._tiff.tiff
         self._file = self._tiff.filehandle
         self._last: Any = None  # page, which several ask for
+        self.broken: ImageError | None = None  # why the chain ends before its end
         self._frames = list(self._walk())
 
     def __len__(self) -> int:
@@ -137,7 +138,13 @@ class TiffPages:
         depth_tag = struct.pack(tiff.byteorder + "H", _IMAGE_DEPTH)
         while offset and offset not in seen:
             seen.add(offset)
-            table = self._table(offset)
+            try:
+                table = self._table(offset)
+            except ImageError as error:
+                if not count:
+                    raise
+                self.broken = error
+                return
             end = offset + tiff.tagnosize + len(table)
             slices = 1
             if depth_tag in table:

@@ -103,7 +103,7 @@ def open_tiff(
     with open(path, "rb") as file, reported(name, max_pixels):
         size = os.fstat(file.fileno()).st_size
         pages = TiffPages(file, size, name)
-        if not len(pages):
+        if not len(pages) or pages.broken:
             return None
         page, depth = pages.frame(0, level)
         check(int(page.imagelength), int(page.imagewidth))

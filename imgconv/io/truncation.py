@@ -4,6 +4,7 @@ pass for an image.
 Each check walks the container's own structure and returns what is missing, or None.
 """
 
+NO_TRAILER = "no trailer"  # of a GIF whose frames are all there
 _EXTENSION, _DESCRIPTOR, _TRAILER = 0x21, 0x2C, 0x3B
 
 
@@ -62,7 +63,7 @@ def _gif(data: bytes) -> str | None:
             position = _gif_skip(data, position + 11 + _gif_table(data[position + 9]))
         else:
             position += 1
-    return "no trailer"
+    return NO_TRAILER if position == len(data) else "it ends within a frame"
 
 
 def _gif_table(flags: int) -> int:
@@ -74,3 +75,36 @@ def _gif_skip(data: bytes, position: int) -> int:
     while position < len(data) and data[position]:
         position += 1 + data[position]
     return position + 1
+
+
+def progressive_to_the_end(data: bytes) -> bool:
+    """Whether a JPEG's scans, if it comes in several, bring every coefficient to its last bit.
+
+    Source: ITU-T T.81, sections B.2.3 and G.1.1.1.
+    """
+    position, components = 2, 0
+    exact: set[tuple[int, int]] = set()  # component, coefficient
+    progressive = False
+    while position + 4 <= len(data):
+        if data[position] != 0xFF or data[position + 1] in (0x00, 0xFF) or (
+            0xD0 <= data[position + 1] <= 0xD7
+        ):  # fmt: skip
+            position = max(data.find(b"\xff", position + 1), 0) or len(data)
+            continue
+        marker = data[position + 1]
+        body = data[position + 4 : position + 2 + _word(data, position + 2)]
+        if marker in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA) and len(body) > 5:
+            progressive, components = marker in (0xC2, 0xCA), body[5]
+        if marker == 0xDA and body and len(body) >= 4 + 2 * body[0]:
+            first, last, bits = body[1 + 2 * body[0] :][:3]
+            if not progressive:
+                first, last, bits = 0, 63, 0
+            if bits & 15 == 0:
+                named = body[1 : 1 + 2 * body[0] : 2]
+                exact |= {(one, at) for one in named for at in range(first, min(last, 63) + 1)}
+        position += 2 + len(body) + 2
+    return components > 0 and len(exact) == 64 * components
+
+
+def _word(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 2], "big")

@@ -181,11 +181,14 @@ def read(work: Work, source: str, index: int, data: Any) -> Iterator[Image]:
         level=settings.read.level, memory=settings.batch.memory,
         cmyk=finish.keeps_inks(work.out, source, index),
         name="standard input" if source == "-" else source,
+        partial=settings.read.truncated == "allow",
     )  # fmt: skip
 
 
 def _open_rows(work: Work, source: str, index: int) -> Streamed | None:
     settings = work.request.settings
+    if settings.read.truncated == "allow":
+        return None  # a cut would be found when rows are written already
     return open_rows(
         source, settings.read.max_pixels, settings.batch.memory, settings.read.level,
         finish.keeps_inks(work.out, source, index),

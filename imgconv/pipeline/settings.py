@@ -15,6 +15,7 @@ Combine = Literal["none", "magnitude", "max", "sum", "mean", "direction"]
 Depth = Literal["8", "16", "32f"]
 MissingFill = Literal["keep", "interpolate"]
 Normalize = Literal["sum", "abs", "none"]
+Truncated = Literal["refuse", "allow"]
 Padding = Literal["same", "valid", "full"] | int | tuple[int, ...]
 
 
@@ -211,6 +212,11 @@ class ReadSettings(Table):
         "Level of a TIFF's or Zarr's pyramid: 0 is the largest, the default.",
         default=0,
         kind=Range(0),
+    )
+    truncated: Truncated = option(
+        "Files that were cut: refuse them, or allow what was there before the cut.",
+        default="refuse",
+        shown=True,
     )
     max_pixels: int | None = option(
         "Refuse larger images; default 179 million.", default=None, kind=Range(1), recorded=False

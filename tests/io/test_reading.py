@@ -19,7 +19,8 @@ from PIL import ImageCms
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
 from imgconv.io import tiff_samples
 from imgconv.io.limits import MAX_PIXELS
-from imgconv.io.reading import oriented, read_images
+from imgconv.io.orientation import oriented
+from imgconv.io.reading import read_images
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 RANDOM = np.random.default_rng(20)
@@ -664,13 +665,107 @@ def broken_ok(data, **options):
     [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("GIF", {}), ("WEBP", {}),
      ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {}), ("PPM", {}), ("QOI", {})],
 )  # fmt: skip
-def test_every_prefix_is_refused(form, options):
+def test_a_prefix_is_refused_unless_all_pixels_are_there(form, options):
     data = saved(SMALL, form, **options)
-    assert broken_ok(data)
+    whole = read(data)
     # The last rows of a BMP and the last directory of a TIFF may end in padding.
     spare = {"TIFF": 4, "BMP": 2}.get(form, 0)
+    taken = []
     for length in range(len(data) - spare):
-        assert not broken_ok(data[:length]), f"{length} of {len(data)} bytes passed for an image"
+        if broken_ok(data[:length]):
+            found = read(data[:length])
+            assert any("truncated" in note for note in found.notes), f"{length} of {len(data)}"
+            assert np.array_equal(found.pixels, whole.pixels), f"{length} of {len(data)} bytes"
+            taken.append(length)
+    ends = {"JPEG": 2, "GIF": 1}.get(form, 0)
+    assert taken[-ends:] == list(range(len(data) - ends, len(data)))
+    assert not taken if not ends else len(taken) <= ends + 1
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TGA"])
+def test_of_a_file_that_was_cut_the_rows_before_are_taken_on_request(form):
+    image = Pillow.fromarray(samples(96, 80, 3))
+    data = saved(image, form, **({"compress_level": 0} if form == "PNG" else {}))
+    whole, cut = read(data, format=form.lower()).pixels, data[: len(data) * 3 // 4]
+    with pytest.raises(ImageError):
+        read(cut, format=form.lower())
+    found = read(cut, format=form.lower(), partial=True)
+    there = slice(64, None) if form in ("BMP", "TGA") else slice(32)  # these begin at the bottom
+    assert np.array_equal(found.pixels[there], whole[there])
+    assert not np.array_equal(found.pixels, whole)
+    assert any("truncated" in note for note in found.notes)
+
+
+def bmp(values, masks, size=56):
+    """A BMP of unsigned integers whose colors are where the masks say."""
+    height, width = values.shape
+    bits = 8 * values.itemsize
+    rows = np.zeros((height, (width * bits + 31) // 32 * 4), np.uint8)
+    rows[:, : width * bits // 8] = values.view(np.uint8)
+    compression = 3 if size != 40 or not masks[3] else 6
+    head = struct.pack("<IiiHHI5I", size, width, height, 1, bits, compression, *5 * [0])
+    head += struct.pack("<4I", *masks) + bytes(max(0, size - 56))
+    body = rows[::-1].tobytes()
+    return struct.pack("<2sIII", b"BM", 0, 0, 14 + len(head)) + head + body
+
+
+@pytest.mark.parametrize(
+    ("bits", "widths", "size"),
+    [(32, (11, 11, 10, 0), 40), (32, (8, 8, 8, 8), 124), (32, (3, 9, 1, 5), 56),
+     (16, (4, 4, 4, 4), 40), (16, (2, 3, 1, 0), 108), (32, (10, 10, 10, 2), 40)],
+)  # fmt: skip
+def test_bit_fields_of_a_bmp_may_have_any_width_and_place(bits, widths, size):
+    random = np.random.default_rng(sum(widths))
+    fields, masks, values, at = [], [], np.zeros((7, 5), np.uint64), 0
+    for width in widths:
+        field = random.integers(0, 1 << width, (7, 5), dtype=np.uint64)
+        values |= field << np.uint64(at)
+        masks.append(((1 << width) - 1) << at)
+        if width:
+            fields.append(np.rint(field / ((1 << width) - 1) * 255))
+        at += width
+    found = read(bmp(values.astype(f"u{bits // 8}"), masks, size))
+    assert found.alpha == bool(widths[3])
+    assert np.abs(found.pixels - np.stack(fields, axis=2)).max() == 0
+    with pytest.raises(LimitError):
+        read(bmp(values.astype(f"u{bits // 8}"), masks, size), max_pixels=34)
+
+
+def test_avif_is_known_by_any_of_its_brands():
+    data = bytearray(saved(SMALL, "AVIF"))
+    assert data[8:12] == b"avif"
+    data[8:12] = b"mif1"
+    assert read(bytes(data)).pixels.shape == (12, 14, 3)
+
+
+def test_damage_beside_the_pixels_leaves_them_alone_with_a_note():
+    data, parts = saved(SMALL, "PNG"), b""
+    for kind, body in ((b"acTL", struct.pack(">II", 2, 0)), (b"fdAT", bytes(9))):
+        parts += struct.pack(">I", len(body)) + kind + body
+        parts += struct.pack(">I", zlib.crc32(kind + body))
+    png = data[:33] + parts + data[33:]
+    data = saved(SMALL, "JPEG")
+    jpeg = data[:2] + b"\xff\xe0\0\7JFIF\0" + data[20:]
+    for damaged in (png, jpeg):
+        found = read(damaged)
+        assert found.pixels.shape == (12, 14, 3)
+        assert any("left out" in note for note in found.notes)
+
+
+def test_pages_behind_a_broken_pointer_are_told_of_and_refused_where_all_are_wanted():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.arange(12, dtype=np.uint8).reshape(3, 4), metadata=None)
+    data = bytearray(buffer.getvalue())
+    (start,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, start)
+    struct.pack_into("<I", data, start + 2 + 12 * entries, 65535)
+    found = read(bytes(data))
+    assert found.pixels.ravel().tolist() == list(range(12))
+    assert found.frames == 1
+    assert any("65535" in note for note in found.notes)
+    for wanted in ("all", 1):
+        with pytest.raises(ImageError, match="65535"):
+            list(read_images(bytes(data), frame=wanted))
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "TGA",

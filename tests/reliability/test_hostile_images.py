@@ -73,11 +73,14 @@ def test_row_01_our_own_broken_files_give_one_line_within_memory(forker, tmp_pat
 
 
 @pytest.mark.parametrize("form", ["png", "jpg", "progressive.jpg", "tif", "lzw.tif", "gif", "webp"])
-def test_row_02_no_prefix_of_an_image_gives_an_output(forker, tmp_path, form):
+def test_row_02_no_prefix_gives_an_output_but_where_the_end_mark_alone_is_lost(
+    forker, tmp_path, form
+):
     data, name = broken.whole(form), f"picture.{form}"
     (tmp_path / name).write_bytes(data)
     assert filtered(forker, tmp_path, name).code == 0
-    spare = 4 if "tif" in form else 0  # the last directory's end is padding
+    # The last directory's end is padding; a JPEG's and a GIF's, a mark (tests/io/test_reading.py).
+    spare = 4 if "tif" in form else 3 if "jpg" in form or form == "gif" else 0
     step = max(1, len(data) // 150)
     for length in [*range(64), *range(64, len(data) - spare, step), len(data) - spare - 1]:
         (tmp_path / name).write_bytes(data[:length])

@@ -32,7 +32,7 @@ class Prediction:
         self.network, self.top, self.frame, self.max_pixels = network, top, frame, max_pixels
         self.batch = batch
         self.fused = FusedGraph(network.graph)
-        self.output = network.graph.outputs[0]
+        self.output = network.scores
         classes = math.prod(network.graph.shapes()[self.output][1:])
         named = len(network.labels)
         if named and named != classes:

@@ -8,10 +8,11 @@ import click
 from imgconv.arguments import whole_numbers
 from imgconv.cli import options
 from imgconv.cli.options import IMAGE as IMAGE
-from imgconv.cli.options import KINDS, Context, Names, Parameter, gathered, options_of
+from imgconv.cli.options import KINDS, Context, Names, Parameter, gathered, options_of, together
 from imgconv.errors import ImageError, UsageError
 from imgconv.pipeline.network_settings import (
     MapSettings,
+    ModelSettings,
     NetSettings,
     PreprocessSettings,
     WeightSettings,
@@ -60,7 +61,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
 
 class Floats(click.ParamType):  # type: ignore[type-arg]
-    """Numbers separated by commas, one or three."""
+    """Numbers separated by commas, one or one a channel."""
 
     name = "numbers"
 
@@ -71,12 +72,12 @@ class Floats(click.ParamType):  # type: ignore[type-arg]
             numbers = tuple(float(part) for part in value.split(","))
         except ValueError:
             numbers = ()
-        if len(numbers) not in (1, 3):
-            self.fail(f"{value!r}: expected a number, or three for red, green, blue", param, ctx)
+        if not numbers:
+            self.fail(f"{value!r}: expected a number, or one a channel", param, ctx)
         return numbers
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "X[,X,X]"
+        return "X[,X…]"
 
 
 KINDS |= {
@@ -84,9 +85,9 @@ KINDS |= {
     "numbers": Floats(),
 }  # fmt: skip
 inputs = options.inputs
-size = options_of(PreprocessSettings, "size")
+form = together((options_of(ModelSettings), options_of(PreprocessSettings, "size", "channels")))
 weights = options_of(WeightSettings)
-preprocess = options_of(PreprocessSettings)
+preprocess = together((options_of(ModelSettings), options_of(PreprocessSettings)))
 many = options_of(
     BatchSettings, "recursive", "files_from", "null", "threads", "as_json", "quiet", "debug"
 )

@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.network
-@options.size
+@options.form
 @click.option(
     "-o",
     "--output",
+    "picture",
     type=options.IMAGE,
     metavar="PATH",
     help="SVG file, or -; default: NETWORK.svg.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def draw(network: str, size: "Pair | None", output: str | None, overwrite: bool) -> None:
+@options.settings
+def draw(network: str, picture: str | None, settings: NetSettings) -> None:
     """Draw a network as SVG: what each layer does, its shape, blocks and skips.
 
     \b
@@ -43,19 +45,19 @@ def draw(network: str, size: "Pair | None", output: str | None, overwrite: bool)
     """
     from imgconv.errors import UsageError
     from imgconv.io.publish import publish
-    from imgconv.nn.find import find_network
     from imgconv.pipeline.naming import spelled
+    from imgconv.pipeline.networks import settled
     from imgconv.viz.network_drawing import draw_network
 
-    found = find_network(network, size)
+    found = settled(network, settings)
     text = draw_network(found.graph, found.name)
-    if output == "-":
+    if picture == "-":
         sys.stdout.buffer.write(text.encode())
         return
-    path = output or f"{spelled(found.name)}.svg"
+    path = picture or f"{spelled(found.name)}.svg"
     if os.path.splitext(path)[1].lower() != ".svg":
         raise UsageError(f"{path}: expected a name that ends in .svg")
-    publish(path, [text.encode()], overwrite)
+    publish(path, [text.encode()], settings.write.overwrite)
 
 
 @click.command()
@@ -111,7 +113,7 @@ def receptive(
         raise UsageError("--output: expected an image to draw on")
     if image and unit is None:
         raise UsageError(f"{image}: expected --at ROW,COLUMN, whose region is to be drawn")
-    found = settled(network, settings.preprocess)
+    found = settled(network, settings)
     shown = _read(image, settings.preprocess) if image else None
     shape = found.input_shape
     if shown:

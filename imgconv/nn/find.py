@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from imgconv.errors import ModelError
 from imgconv.nn.models import Network, family_of, get_network
+from imgconv.nn.preprocess import READ, Reading
 from imgconv.nn.weight_names import Note, as_named
 from imgconv.nn.weights import draw_weights, fits, load_weights, opened
 from imgconv.shapes import Pair
@@ -18,14 +19,17 @@ _CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".safetensors", ".np
 
 
 def find_network(
-    text: str, size: Pair | None = None, find: "Callable[[str], Kernel] | None" = None
-) -> Network:
+    text: str, size: Pair | None = None, find: "Callable[[str], Kernel] | None" = None,
+    reading: Reading = READ,
+) -> Network:  # fmt: skip
     """Return the network of `resnet50`, `vgg16:classes=10`, a file, or `conv sobel | relu`.
 
     Files are `mine.toml` and `model.onnx`. size: height and width of its input, for another than
     the usual; crop and resize follow it. find: what makes a chain's kernels of their texts; no
-    file is opened then. Raises ModelError with a suggestion for a name that is not known,
-    ShapeError where a layer does not fit the size.
+    file is opened then. reading: how an ONNX model is read.
+
+    Raises ModelError with a suggestion for a name that is not known, ShapeError where a layer does
+    not fit the size.
     """
     if find:
         from imgconv.nn.user import chain_network
@@ -39,7 +43,9 @@ def find_network(
     if text.endswith(".onnx"):
         from imgconv.nn.onnx import onnx_network
 
-        return _sized(onnx_network(text), size)
+        return _sized(onnx_network(text, size, reading), size)
+    if reading.layout or reading.feed or reading.outputs:
+        raise ModelError(f"{text}: --layout, --feed and --outputs are for ONNX files")
     if "|" in text or " " in text.strip():
         from imgconv.nn.user import chain_network
 
@@ -62,8 +68,9 @@ def _sized(network: Network, size: Pair | None) -> Network:
         short = max(min(size), settings.resize) if isinstance(settings.resize, int) else size
         settings = replace(settings, crop=size, resize=short)
     shape = (*network.input_shape[:2], *size)
-    sized = graph.sized({next(iter(graph.inputs)): shape})
-    return replace(network, preprocess=settings, graph=sized)
+    if shape != network.input_shape:
+        graph = graph.sized({next(iter(graph.inputs)): shape})
+    return replace(network, preprocess=settings, graph=graph)
 
 
 def with_weights(

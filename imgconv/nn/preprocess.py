@@ -1,24 +1,49 @@
 """From an image to a network's input: resize, crop, channel order, mean and deviation."""
 
-from dataclasses import dataclass, fields, replace
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
-from imgconv.errors import ModelError, UsageError
+from imgconv.errors import LimitError, ModelError, UsageError
+from imgconv.io.limits import MAX_PIXELS
 from imgconv.shapes import Pair
 from imgconv.typing import Array
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Orders of channels by name, and how many they are.
+ORDERS = {"gray": 1, "graya": 2, "rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4}
+_NUMBERS = re.compile(r"\d{1,5}(,\d{1,5}){0,4095}")
+_CHANNELS = f"{', '.join(ORDERS)}, or numbers such as 0,1,4"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an ONNX model is read, where the file does not say it.
+
+    layout: nchw or nhwc. channels: where the file leaves them free. feed: numbers of inputs that
+    are no image. outputs: values that are the outputs, instead of the file's own.
+    """
+
+    layout: str | None = None
+    channels: int | None = None
+    feed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+
+
+READ = Reading()
 
 
 @dataclass(frozen=True)
 class Preprocess:
     """What happens to an image, in this order.
 
-    channels: gray (Rec. 601 luma), rgb or bgr. resize: the shorter side, or (height, width), or
+    channels: gray (Rec. 601 luma), rgb or bgr; with opacity graya, rgba or bgra; or numbers of the
+    image's channels from 0, such as 0,1,4. resize: the shorter side, or (height, width), or
     None to leave the size. crop: (height, width) from the middle, or None. Samples are then
     divided by the image's white and multiplied by `scale`; mean is subtracted and the result
     divided by std, both a number a channel, in the order of `channels`. invert: white is 0.
@@ -37,12 +62,12 @@ class Preprocess:
     invert: bool = False
 
     def __post_init__(self) -> None:
-        if self.channels not in ("gray", "rgb", "bgr"):
-            raise ModelError(f"channels {self.channels!r}, expected gray, rgb or bgr")
+        if self.channels not in ORDERS and not _NUMBERS.fullmatch(self.channels):
+            raise ModelError(f"channels {self.channels[:60]!r}, expected {_CHANNELS}")
         if self.interpolation not in INTERPOLATIONS:
             expected = ", ".join(INTERPOLATIONS)
             raise ModelError(f"interpolation {self.interpolation!r}, expected one of {expected}")
-        count = 1 if self.channels == "gray" else 3
+        count = self.count
         for name in ("mean", "std"):
             numbers = getattr(self, name)
             if len(numbers) not in (1, count):
@@ -53,13 +78,18 @@ class Preprocess:
         if 0 in self.std:
             raise ModelError(f"std={self.std}: expected numbers other than 0")
 
+    @property
+    def count(self) -> int:
+        """How many channels go in."""
+        return ORDERS.get(self.channels) or len(self.channels.split(","))
+
     def __call__(self, pixels: Array, white: float, alpha: bool = False) -> Array:
         """Return (1, C, H, W) float32 of an image (H, W, C) whose white is `white`.
 
-        Opacity is dropped. Raises UsageError for a crop larger than the image.
+        Opacity is dropped where it is not asked for, and full where an image has none. Raises
+        UsageError for a crop larger than the image, and for channels that it has not.
         """
-        colors = self._channels(pixels[..., :-1] if alpha else pixels)
-        colors = self._cropped(self._resized(colors))
+        colors = self._cropped(self._resized(self._channels(pixels, white, alpha)))
         values = colors.astype(np.float32) / np.float32(white)
         if self.invert:
             values = 1 - values
@@ -72,10 +102,10 @@ class Preprocess:
 
         Raises UsageError as a call does.
         """
-        colors = self._channels(pixels[..., :-1] if alpha else pixels)
-        colors = self._cropped(self._resized(colors))
+        colors = self._cropped(self._resized(self._channels(pixels, white, alpha)))
+        colors = colors[..., : 3 if self.count > 2 else 1]
         values = np.clip(np.rint(colors.astype(np.float32) * np.float32(255 / white)), 0, 255)
-        ordered = values[..., ::-1] if self.channels == "bgr" else values
+        ordered = values[..., ::-1] if self.channels[:3] == "bgr" else values
         return np.ascontiguousarray(ordered.astype(np.uint8))
 
     def size_of(self, height: int, width: int) -> Pair:
@@ -87,16 +117,36 @@ class Preprocess:
         """The settings by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def _channels(self, pixels: Array) -> Array:
+    def _channels(self, pixels: Array, white: float, alpha: bool) -> Array:
         from imgconv.io.color import to_gray
 
-        count = pixels.shape[2]
+        if self.channels not in ORDERS:
+            chosen = [int(number) for number in self.channels.split(",")]
+            if max(chosen) >= pixels.shape[2]:
+                raise UsageError(
+                    f"channel {max(chosen)} of an image of {pixels.shape[2]} channels, "
+                    f"expected 0 to {pixels.shape[2] - 1}"
+                )
+            return pixels[..., chosen]
+        order, opaque = self.channels.removesuffix("a"), self.channels.endswith("a")
+        colors, opacity = (pixels[..., :-1], pixels[..., -1:]) if alpha else (pixels, None)
+        count = colors.shape[2]
+        if opaque and opacity is None and count in (2, 4):  # a file that does not call it opacity
+            colors, opacity, count = pixels[..., :-1], pixels[..., -1:], count - 1
         if count not in (1, 3):
-            raise UsageError(f"an image of {count} channels, expected 1 or 3; choose some first")
-        if self.channels == "gray":
-            return to_gray(pixels) if count == 3 else pixels
-        colors = np.repeat(pixels, 3, axis=2) if count == 1 else pixels
-        return colors[..., ::-1] if self.channels == "bgr" else colors
+            raise UsageError(
+                f"an image of {count} channels, expected 1 or 3; --channels 0,1,2 chooses some"
+            )
+        if order == "gray":
+            colors = to_gray(colors) if count == 3 else colors
+        else:
+            colors = np.repeat(colors, 3, axis=2) if count == 1 else colors
+            colors = colors[..., ::-1] if order == "bgr" else colors
+        if not opaque:
+            return colors
+        if opacity is None:
+            opacity = np.full((*colors.shape[:2], 1), white)
+        return np.concatenate([colors, opacity.astype(colors.dtype)], axis=2)
 
     def _target(self, height: int, width: int) -> Pair:
         if self.resize is None:
@@ -109,6 +159,11 @@ class Preprocess:
 
     def _resized(self, pixels: Array) -> Array:
         height, width = self._target(*pixels.shape[:2])
+        if height * width > MAX_PIXELS:
+            raise LimitError(
+                f"resized to {height}×{width} pixels for the network, which takes at most "
+                f"{MAX_PIXELS}"
+            )
         if (height, width) == pixels.shape[:2]:
             return pixels
         from PIL import Image
@@ -137,6 +192,12 @@ class Preprocess:
         return pixels[tops[0] : tops[0] + self.crop[0], tops[1] : tops[1] + self.crop[1]]
 
 
+def usual_channels(count: int) -> str:
+    """The order that as many channels have."""
+    known = {1: "gray", 2: "graya", 3: "rgb", 4: "rgba"}
+    return known.get(count) or ",".join(map(str, range(count)))
+
+
 def preprocess_of(table: Any, usual: Preprocess, source: str) -> Preprocess:
     """`usual` with the settings of a TOML table changed. Raises ModelError naming the setting."""
     known = sorted(_EXPECTED)
@@ -160,7 +221,7 @@ def preprocess_of(table: Any, usual: Preprocess, source: str) -> Preprocess:
 _EXPECTED = {
     "resize": "a whole number from 1, [height, width], or 0 for none",
     "crop": "a whole number from 1, [height, width], or 0 for none",
-    "channels": "gray, rgb or bgr", "interpolation": f"one of {', '.join(INTERPOLATIONS)}",
+    "channels": _CHANNELS, "interpolation": f"one of {', '.join(INTERPOLATIONS)}",
     "scale": "a number", "mean": "a number, or a list of one a channel",
     "std": "a number, or a list of one a channel", "invert": "true or false",
 }  # fmt: skip

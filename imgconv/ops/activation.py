@@ -220,7 +220,8 @@ def activate(x: Array, activation: "str | Activation", out: Array | None = None)
     key = str(parse_activation(activation))
     dtype = real_type(x)
     x = readable(x)
-    source = np.ascontiguousarray(x, x.dtype if x.dtype in jit.ELEMENT_NAMES else dtype)
+    # Not ascontiguousarray, which gives an array of no axes one.
+    source = np.asarray(x, x.dtype if x.dtype in jit.ELEMENT_NAMES else dtype, order="C")
     if out is None:
         out = np.empty(source.shape, dtype)
     elif out.shape != source.shape or out.dtype != dtype or not out.flags.c_contiguous:

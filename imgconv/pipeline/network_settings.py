@@ -13,7 +13,7 @@ from imgconv.pipeline.settings import (
 from imgconv.shapes import Pair
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
-Order = Literal["rgb", "bgr", "gray"]
+Order = Literal["rgb", "bgr", "gray", "rgba", "bgra", "graya"]
 
 
 class WeightSettings(Table):
@@ -26,6 +26,22 @@ class WeightSettings(Table):
     )
     seed: int | None = option(
         "Draw untrained weights from a seed instead.", default=None, kind=Range(0)
+    )
+
+
+class ModelSettings(Table):
+    """How an ONNX file is read, where it does not say so itself."""
+
+    layout: Literal["nchw", "nhwc"] | None = option(
+        "Order of an ONNX model's axes, where it is not seen.", default=None
+    )
+    feed: str | None = option(
+        "Numbers of an ONNX model's other inputs.", default=None, metavar="'NAME=X[,X…] …'"
+    )
+    outputs: str | None = option(
+        "Take these values of an ONNX model for its outputs, and leave out what comes after.",
+        default=None,
+        metavar="NAME[,NAME]",
     )
 
 
@@ -43,6 +59,11 @@ class PreprocessSettings(Table):
     )
     interpolation: Interpolation | None = option("How --resize interpolates.", default=None)
     order: Order | None = option("Channels of the input.", default=None)
+    channels: str | None = option(
+        "The image's channels that go in, from 0, for another number than 1 to 4.",
+        default=None,
+        metavar="N[,N]",
+    )
     white: float | None = option("What white becomes: 1 or 255, before --mean.", default=None)
     mean: tuple[float, ...] | None = option(
         "Subtracted, in the channels' order.", default=None, kind="numbers"
@@ -115,6 +136,7 @@ class NetSettings(NamedTuple):
     """All options of a `net` command; those that it does not have are at their defaults."""
 
     weights: WeightSettings = WeightSettings()
+    model: ModelSettings = ModelSettings()
     preprocess: PreprocessSettings = PreprocessSettings()
     predict: PredictSettings = PredictSettings()
     maps: MapSettings = MapSettings()
@@ -126,6 +148,7 @@ class NetSettings(NamedTuple):
         """Settings of the values of options by their fields' names, which are taken out."""
         return cls(
             WeightSettings.taken(values),
+            ModelSettings.taken(values),
             PreprocessSettings.taken(values),
             PredictSettings.taken(values),
             MapSettings.taken(values),
@@ -135,8 +158,8 @@ class NetSettings(NamedTuple):
 
     def recorded(self) -> dict[str, object]:
         """The values of the options that an output records."""
-        tables = (self.weights, self.preprocess, self.maps)
+        tables = (self.weights, self.model, self.preprocess, self.maps)
         return {name: getattr(table, name) for table in tables for name in table.ROWS}
 
 
-RECORDED = (WeightSettings, PreprocessSettings, MapSettings)
+RECORDED = (WeightSettings, ModelSettings, PreprocessSettings, MapSettings)

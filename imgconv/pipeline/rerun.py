@@ -144,10 +144,10 @@ def _features(
     named = record.network or Named("")
     wanted = NetSettings.of(values | {"output": "maps", "overwrite": True})
     if named.sha256 is None:
-        found = networks.settled(named.name, wanted.preprocess, kernel_without_files)
+        found = networks.settled(named.name, wanted, kernel_without_files)
     else:
         file = _checked_file(settings.again.network, named, "--network")
-        found = networks.settled(file, wanted.preprocess)
+        found = networks.settled(file, wanted)
     path = None
     if record.weights is not None:
         shipped = found.weights if record.weights.name == ITS_OWN else None

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +16,6 @@ from imgconv.pipeline.network_settings import (
     WeightSettings,
 )
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
-
-if TYPE_CHECKING:
-    from imgconv.shapes import Pair
 
 
 @click.group()
@@ -75,9 +71,10 @@ def list_(as_json: bool) -> None:
 
 @net.command()
 @options.network
-@options.size
+@options.form
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for the network.")
-def summary(network: str, size: "Pair | None", as_json: bool) -> None:
+@options.settings
+def summary(network: str, settings: NetSettings) -> None:
     """Show each layer's shape, parameters, work, receptive field and memory; no weights needed.
 
     \b
@@ -85,12 +82,12 @@ def summary(network: str, size: "Pair | None", as_json: bool) -> None:
     imgconv net summary resnet50:form=v1 --size 320x480
     imgconv net summary 'conv2d 8 3 padding=1 | relu | maxpool 2 | flatten | linear 10'
     """
-    from imgconv.nn.find import find_network
     from imgconv.nn.summary import summarize
+    from imgconv.pipeline.networks import settled
 
-    found = find_network(network, size)
+    found = settled(network, settings)
     result = summarize(found.graph)
-    if as_json:
+    if settings.batch.as_json:
         from imgconv.cli.net_text import as_json as facts
 
         click.echo(json.dumps(facts(found, result)))

@@ -49,6 +49,26 @@ class Network:
         """The usual shape (1, C, H, W) of the one input."""
         return next(iter(self.graph.inputs.values()))
 
+    @property
+    def scores(self) -> str:
+        """The output that scores classes: the one of several that a softmax makes, else the first.
+
+        Raises ModelError for one that is not a number a class.
+        """
+        from imgconv.nn.layers import Softmax
+
+        makers = {name: self.graph.producers.get(name) for name in self.graph.outputs}
+        likely = [name for name, maker in makers.items()
+                  if maker is not None and isinstance(maker.layer, Softmax)]  # fmt: skip
+        name = (likely if len(likely) == 1 else self.graph.outputs)[0]
+        shape = self.graph.shapes()[name]
+        if sum(n != 1 for n in shape[1:]) > 1:
+            raise ModelError(
+                f"{self.name}: its output {name} of shape {shape} is not a score for each class; "
+                "`imgconv net features` writes it"
+            )
+        return name
+
     def features(
         self, image: "Image | Array | str | os.PathLike[str]", layers: "Sequence[str] | None" = None
     ) -> "dict[str, Array]":
@@ -97,7 +117,7 @@ class Network:
         """
         from imgconv.nn.fusion import FusedGraph
 
-        tensor, output = self._tensor(image), self.graph.outputs[0]
+        tensor, output = self._tensor(image), self.scores
         scores = FusedGraph(self.graph).at(tensor.shape).run(tensor)[output]
         return self.likeliest(scores.reshape(-1), top)
 
@@ -107,7 +127,7 @@ class Network:
 
         from imgconv.nn.layers import Softmax
 
-        maker = self.graph.producers.get(self.graph.outputs[0])
+        maker = self.graph.producers.get(self.scores)
         likely = scores.astype(np.float64)
         if maker is None or not isinstance(maker.layer, Softmax):
             powers = np.exp(likely - likely.max())

@@ -123,7 +123,28 @@ def supported(model: Model) -> None:
     """Raise ModelError naming the first operation whose operator there is not."""
     for operation in model.operations:
         if operation.kind not in OPERATORS:
-            raise ModelError(f"{model.path}: {operation.title}: the operator is not supported")
+            raise ModelError(
+                f"{model.path}: {operation.title}: the operator is not supported{_way_out(model)}"
+            )
+
+
+def _way_out(model: Model) -> str:
+    """Which values can be had without the operators that there are not, for a message."""
+    lost: set[str] = set()
+    whole: list[str] = []
+    made = {name for operation in model.operations for name in operation.outputs}
+    for operation in topological(model.operations, [*model.inputs, *model.constants]):
+        if operation.kind in OPERATORS and lost.isdisjoint(operation.inputs):
+            continue
+        lost.update(operation.outputs)
+        whole += [name for name in operation.inputs if name in made and name not in lost]
+    whole += [name for name in model.outputs if name in made]
+    ends = [name for name in dict.fromkeys(whole) if name not in lost]
+    if not ends:
+        return ""
+    return f"; --outputs {','.join(ends)} leaves it out" if len(ends) < 9 else (
+        "; --outputs NAME,… leaves it out, with values before it"
+    )  # fmt: skip
 
 
 def fold(model: Model, shapes: Mapping[str, Shape]) -> Graph:
@@ -133,6 +154,11 @@ def fold(model: Model, shapes: Mapping[str, Shape]) -> Graph:
     not fit, and for values larger than MAX_ELEMENTS.
     """
     supported(model)
+    for name, shape in shapes.items():
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise ModelError(
+                f"{model.path}: input {name!r} of shape {shape}, at most {MAX_ELEMENTS} elements"
+            )
     try:
         order = topological(model.operations, [*model.inputs, *model.constants])
     except ModelError as error:

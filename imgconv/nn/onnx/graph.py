@@ -1,19 +1,22 @@
 """The graph of an ONNX model, which fits itself to the shapes of its inputs."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from imgconv.errors import ShapeError
+from imgconv.errors import ImgconvError, ModelError, ShapeError
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.onnx import pointwise, reductions, tensors, windows
-from imgconv.nn.onnx.folding import fold
-from imgconv.nn.onnx.reading import Model, read_model
+from imgconv.nn.onnx.folding import fold, supported
+from imgconv.nn.onnx.images import shown
+from imgconv.nn.onnx.reading import MAX_ELEMENTS, Dimension, Model, read_model
 from imgconv.typing import Array
 
 # Importing them registers their operators.
 BUILDERS = (pointwise, reductions, tensors, windows)
-FREE_SIZE = 224  # what a free height or width is taken for, until an image comes
+# What a free height and width are taken for until an image comes: the first that fits.
+FREE_SIZES = (224, 256, 320, 640, 48, 32, 64, 128, 512)
 
 
 class OnnxGraph(Graph):
@@ -25,8 +28,7 @@ class OnnxGraph(Graph):
 
     def __init__(self, model: Model, inputs: Mapping[str, Shape] | None = None) -> None:
         self.model = model
-        usual = {name: _usual(model, name) for name in model.inputs}
-        folded = fold(model, usual | dict(inputs or {}))
+        folded = _folded(model, dict(inputs or {}))
         super().__init__(folded.inputs, folded.nodes, folded.outputs)
         self._folded: dict[tuple[Shape, ...], Graph] = {tuple(self.inputs.values()): folded}
 
@@ -64,32 +66,55 @@ def load_onnx(path: str | Path, inputs: Mapping[str, Shape] | None = None) -> On
     """Return the graph of a model with its weights.
 
     inputs: shapes by name where they are not the model's own; a free batch is 1 and a free height
-    or width FREE_SIZE. Raises ModelError naming file, node and operator.
+    or width the first of FREE_SIZES that fits. Raises ModelError naming file, node and operator.
     """
     return OnnxGraph(read_model(path), inputs)
 
 
-def _usual(model: Model, name: str) -> Shape:
-    """An input's shape as the model declares it."""
-    _, declared = model.inputs[name]
-    if declared is None:
-        return (1, 3, FREE_SIZE, FREE_SIZE)
-    free = [1 if axis < 2 else FREE_SIZE for axis in range(len(declared))]
-    if len(declared) == 4 and not isinstance(declared[1], int):
-        free[1] = 3
-    return tuple(
-        n if isinstance(n, int) and n > 0 else free[axis] for axis, n in enumerate(declared)
+def _folded(model: Model, given: dict[str, Shape]) -> Graph:
+    """The model folded for these shapes; where it leaves others free, for usual ones."""
+    supported(model)
+    if given.keys() >= model.inputs.keys() or not any(
+        is_free(n) for _, declared in model.inputs.values() for n in (declared or ("",) * 4)[2:]
+    ):
+        return fold(model, {name: usual(model, name) for name in model.inputs} | given)
+    first: ImgconvError | None = None
+    for size in FREE_SIZES:
+        try:
+            return fold(model, {name: usual(model, name, size) for name in model.inputs} | given)
+        except (ModelError, ShapeError) as error:
+            first = first or error
+    raise ModelError(
+        f"{first}; its height and width are free, and of {FREE_SIZES[0]} here: --size HxW may help"
     )
+
+
+def is_free(n: Dimension) -> bool:
+    """Whether a declared length is none: a name, 0, or −1 as some exporters write it."""
+    return not isinstance(n, int) or n < 1
+
+
+def usual(model: Model, name: str, size: int = FREE_SIZES[0]) -> Shape:
+    """An input's shape as the model declares it; a free height and width are `size`."""
+    _, declared = model.inputs[name]
+    declared = ("",) * 4 if declared is None else declared
+    free = [1 if axis < 2 else size for axis in range(len(declared))]
+    if len(declared) == 4:
+        free[1] = 3
+    return tuple(free[axis] if is_free(n) else int(n) for axis, n in enumerate(declared))
 
 
 def _check(model: Model, name: str, shape: Shape) -> None:
     """Raise ShapeError unless an input may have this shape."""
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise ShapeError(f"an input of shape {shape}, expected at most {MAX_ELEMENTS} elements")
     _, declared = model.inputs[name]
     if declared is None:
         return
     fits = len(declared) == len(shape) and all(
-        not isinstance(n, int) or n in (0, got) for n, got in zip(declared, shape, strict=True)
+        is_free(n) or n == got for n, got in zip(declared, shape, strict=True)
     )
     if not fits:
-        text = ", ".join(str(n) or "?" for n in declared)
-        raise ShapeError(f"{model.path}: input {name!r} of shape {shape}, expected ({text})")
+        raise ShapeError(
+            f"{model.path}: input {name!r} of shape {shape}, expected {shown(declared)}"
+        )

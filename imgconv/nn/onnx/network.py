@@ -2,57 +2,63 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from imgconv.errors import ModelError
 from imgconv.nn.models import Network
-from imgconv.nn.onnx.graph import OnnxGraph
+from imgconv.nn.onnx.graph import OnnxGraph, usual
+from imgconv.nn.onnx.images import OTHERS, image_model
 from imgconv.nn.onnx.reading import Model, read_model
 from imgconv.nn.onnx.writing import LABELS, METADATA
 from imgconv.nn.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    READ,
     Preprocess,
+    Reading,
     preprocess_of,
+    usual_channels,
 )
+from imgconv.shapes import Pair
 
 # Where exporters keep the names of classes (the last is Ultralytics', a Python dictionary).
 _LABEL_KEYS = (LABELS, "labels", "classes", "names")
 
 
-def onnx_network(path: str | Path) -> Network:
+def onnx_network(path: str | Path, size: Pair | None = None, reading: Reading = READ) -> Network:
     """Return the network of an ONNX classifier or feature extractor, with its weights.
 
     Preprocessing is what `imgconv net convert` wrote into the file; else ImageNet's for three
-    channels at the model's own size, and plain 0…1 for others. Raises ModelError.
+    channels at the model's own size, and plain 0…1 for others, 0…255 where the model takes
+    integers. size: height and width, for a model that leaves them free. reading: what the file
+    does not say. Raises ModelError.
     """
-    model = read_model(path)
-    if len(model.inputs) != 1:
-        raise ModelError(
-            f"{path}: inputs {', '.join(model.inputs) or '(none)'}, expected one, an image"
-        )
-    ((name, (kind, _)),) = model.inputs.items()
-    if kind not in ("FLOAT", "FLOAT16", "BFLOAT16"):
-        raise ModelError(f"{path}: input {name!r} of type {kind}, expected floats")
-    graph = OnnxGraph(model)
-    shape = graph.inputs[name]
-    if len(shape) != 4:
-        raise ModelError(f"{path}: input {name!r} of shape {shape}, expected (N, C, H, W)")
+    whole = read_model(path)
+    model = image_model(whole, reading)
+    ((name, (_, _)),) = model.inputs.items()
+    shape = usual(model, name)
+    graph = OnnxGraph(model, {name: (*shape[:2], *size)} if size else None)
     return Network(
-        Path(path).stem, graph, _preprocess(model, shape), f"ONNX, opset {model.opset}",
-        labels=_labels(model),
+        Path(path).stem, graph, _preprocess(whole, name, graph.inputs[name]),
+        f"ONNX, opset {model.opset}", labels=_labels(model),
     )  # fmt: skip
 
 
-def _preprocess(model: Model, shape: tuple[int, ...]) -> Preprocess:
+def _preprocess(model: Model, name: str, shape: tuple[int, ...]) -> Preprocess:
     _, channels, height, width = shape
     if METADATA in model.metadata:
         return _stored(model)
-    if channels == 3:
-        short = max(round(min(height, width) * 256 / 224), max(height, width))
-        return Preprocess("rgb", short, (height, width), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    if channels == 1:
-        return Preprocess("gray", (height, width), None, mean=(0.0,), std=(1.0,))
-    raise ModelError(f"{model.path}: an input of {channels} channels, expected 1 or 3")
+    kind = model.inputs[name][0]
+    plain: dict[str, Any] = {"mean": (0.0,), "std": (1.0,)}
+    if kind in OTHERS and kind != "DOUBLE":
+        # Signed bytes are an image's less 128, as quantized models take them.
+        plain = {"scale": 255.0, "mean": (128.0 if kind == "INT8" else 0.0,), "std": (1.0,)}
+    elif channels == 3:
+        plain = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    if channels != 3:
+        return Preprocess(usual_channels(channels), (height, width), None, **plain)
+    short = max(round(min(height, width) * 256 / 224), max(height, width))
+    return Preprocess("rgb", short, (height, width), **plain)
 
 
 def _stored(model: Model) -> Preprocess:

@@ -147,6 +147,9 @@ def _activation(call: Call, text: str) -> Use:
 
 @operator(*ACTIVATIONS)
 def _named_activation(call: Call) -> Use:
+    known = call.constant(0)
+    if call.kind == "Relu" and known is not None and known.dtype.kind in "iu":
+        return Use(_formula(call, lambda x: np.maximum(x, 0)))  # arithmetic on shapes stays whole
     name, parameters = ACTIVATIONS[call.kind]
     values = [repr(float(call.attribute(key, default))) for key, default in parameters]
     return _activation(call, ":".join([name, ",".join(values)]).rstrip(":"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from imgconv.errors import ModelError
 from imgconv.nn.layers import Concat, Flatten, Identity, Layer, Shape
+from imgconv.nn.layers.functions import Function
 from imgconv.nn.layers.resize import Resize
 from imgconv.nn.layers.tensors import (
     Cast,
@@ -27,6 +28,7 @@ from imgconv.nn.layers.tensors import (
     axis_of,
 )
 from imgconv.nn.onnx.folding import Call, Use, operator
+from imgconv.nn.onnx.images import SAMPLES
 from imgconv.nn.onnx.reading import MAX_ELEMENTS, import_onnx
 from imgconv.typing import Array
 
@@ -99,6 +101,19 @@ def _cast(call: Call) -> Use:
     if dtype.kind not in "fiub":
         raise ModelError(f"to {name}, expected floats, integers or booleans")
     return Use(Cast(dtype))
+
+
+@operator(SAMPLES)
+def _samples(call: Call) -> Use:
+    dtype = np.dtype(call.attribute("dtype"))
+
+    def convert(x: Array) -> Array:
+        if dtype.kind == "f":
+            return x.astype(dtype)
+        limits = np.iinfo(dtype)
+        return np.rint(x).clip(limits.min, limits.max).astype(dtype)
+
+    return Use(Function(name="Cast", function=convert, same_type=False))
 
 
 @operator("Reshape", fixed=(1,))

@@ -429,7 +429,8 @@ def test_an_unsupported_operator_ends_the_command_with_2(tmp_path):
 def test_the_docs_name_every_operator():
     page = (Path(__file__).parents[3] / "docs" / "onnx.md").read_text()
     words = set(re.findall(r"\w+", page))
-    assert not OPERATORS.keys() - words
+    names = {kind.removeprefix("com.microsoft.") for kind in OPERATORS}
+    assert not {name for name in names if not name.startswith("imgconv.")} - words
 
 
 def test_a_weight_used_twice_is_counted_once(tmp_path):

@@ -47,32 +47,21 @@ def activation_of(key: str, real: str) -> Helper:
     return formula
 
 
-@functools.cache
-def activate_run(activation: str) -> Helper:
-    """A helper activate(out, at, count) that replaces float32 sums by their activation, "" none.
+@jit.loop
+def activate_outputs(activation: str) -> jit.Built:
+    """Replace float32 sums by their activation, for loops to call.
 
     By blocks of one length: of a loop over any number, LLVM leaves up to 63 to a scalar loop.
     """
     act = activation_of(activation, "f32")
 
     def body(out, at, count):  # type: ignore[no-untyped-def]
-        for block in range(count // BLOCK if activation else 0):
+        for block in range(count // BLOCK):
             for i in range(BLOCK):
                 place = at + block * BLOCK + i
                 out[place] = act(out[place])
-        for i in range(count // BLOCK * BLOCK if activation else count, count):
+        for i in range(count // BLOCK * BLOCK, count):
             out[at + i] = act(out[at + i])
-
-    return Helper(body)
-
-
-@jit.loop
-def activate_outputs(activation: str) -> jit.Built:
-    """`activate_run` by itself, for loops to call."""
-    activate = activate_run(activation)
-
-    def body(out, at, count):  # type: ignore[no-untyped-def]
-        activate(out, at, count)
 
     return "f32* i64 i64", body
 

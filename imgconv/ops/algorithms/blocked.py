@@ -68,7 +68,7 @@ def blocked_planes(lanes: int, columns: int, step: int, pairs: bool, activation:
     together = 2 if pairs else 1
     windows = blocked.window_pair(lanes, columns, step) if pairs else window
     pixel = simd.Vec(lanes)
-    activate = epilogue.activate_run(activation)
+    activate = epilogue.activate_outputs.part(activation) if activation else None
 
     def body(  # type: ignore[no-untyped-def]
         out, source, weights, bias, starts, row_map, col_map, planes, floor, padded, first, last
@@ -120,7 +120,7 @@ def blocked_planes(lanes: int, columns: int, step: int, pairs: bool, activation:
                 y = i // planes.across
                 place = y * breadth + i - y * planes.across
                 simd.store(turned, i * lanes, simd.load(pixel, turned, place * lanes))
-            if activation:
+            if activate is not None:
                 activate(turned, 0, area * lanes)
             result = simd.at(out, (image * planes.channels + channel) * area)
             turn_out(result, area, turned, area)

@@ -30,6 +30,7 @@ from imgconv.ops import epilogue
 from imgconv.ops.algorithms import copies, gemm_tile, packed, packed_layout, tiles
 from imgconv.ops.algorithms.gemm_geometry import (
     GemmArrays,
+    GemmCut,
     GemmRun,
     GemmScratch,
     GemmTables,
@@ -62,23 +63,6 @@ def finish_runs(lanes: int) -> Built:
     return "disjoint f32* i64 f32* i64 GemmRun* i64", body
 
 
-class Cut(NamedTuple):
-    """How a tile's columns are cut into panels.
-
-    each: panels until a gap that none of them covers, of `vectors` together. direct: of so many
-    panels the sums stand where the output does; near: so many are read where the source stands,
-    and `left` columns with them.
-    """
-
-    columns: int
-    vectors: int
-    panels: int
-    each: int
-    direct: int
-    near: int
-    left: int
-
-
 def _cutter(lanes: int, most: int) -> Helper:
     """A helper (geometry, rows, units) that cuts `rows` rows of outputs of joined units."""
 
@@ -99,7 +83,7 @@ def _cutter(lanes: int, most: int) -> Helper:
         direct = whole if geometry.direct else 0
         near = whole if geometry.lying else 0
         left = panel_at(near, vectors, panels)[0] * lanes
-        return Cut(columns, vectors, panels, each, direct, near, left)
+        return GemmCut(columns, vectors, panels, each, direct, near, left)
 
     return Helper(cut)
 
@@ -177,7 +161,7 @@ class Block(NamedTuple):
 def _multiplier(lanes: int, heights: gemm.Heights, activation: str, more: bool) -> Helper:
     """A helper that adds a block's products to its sums, panel by panel."""
     panel = gemm.panel(lanes, heights)
-    activate = epilogue.activate_run(activation)
+    activate = epilogue.activate_outputs.part(activation) if activation else None
 
     def multiply(arrays, tables, scratch, geometry, cut, block):  # type: ignore[no-untyped-def]
         taps, span = geometry.taps, geometry.channels * geometry.taps
@@ -205,8 +189,8 @@ def _multiplier(lanes: int, heights: gemm.Heights, activation: str, more: bool) 
                     floor=geometry.floor if ends else -np.inf,
                 ),
             )  # fmt: skip
-            if activation and ends:
-                for k in range(block.maps):
+            if activate is not None:
+                for k in range(block.maps if ends else 0):
                     activate(target, place + k * apart, width)
 
     return Helper(multiply)
@@ -221,30 +205,30 @@ def product_rows(lanes: int, heights: gemm.Heights, activation: str, more: bool)
     """
     widest = len(heights) * lanes
     cutter, list_runs = _cutter(lanes, len(heights)), _lister(lanes)
-    fill = gemm_tile.filler(lanes)
+    fill = gemm_tile.filled_tile.part(lanes)
     multiply = _multiplier(lanes, heights, activation, more)
     finish, join = finish_runs.part(lanes), _joiner(activation)
 
     def body(arrays, tables, units, geometry, scratch, task):  # type: ignore[no-untyped-def]
         top, out_map, joined = task.top, geometry.out_map, geometry.joined
-        pitch, across, runs = geometry.pitch, geometry.out_width, 0
-        maps = task.high - task.low
+        runs, maps = 0, task.high - task.low
         for turn in range((task.last - task.first + joined - 1) // joined):
             unit = task.first + turn * joined
             count = min(joined, task.last - unit)
             cut = cutter(geometry, task.bottom - top, count)
-            if joined > 1:
-                apart = geometry.apart
-                runs = list_runs(scratch.runs, cut, apart, apart, units, unit, count)
-            elif turn == 0:
-                runs = list_runs(scratch.runs, cut, pitch, across, units, -1, 1)
+            # Rows of a tile take turns among joined units; those of one are the same each turn.
+            if joined > 1 or turn == 0:
+                pitch, across, first = geometry.pitch, geometry.out_width, np.int64(-1)
+                if joined > 1:
+                    pitch, across, first = geometry.apart, geometry.apart, unit
+                runs = list_runs(scratch.runs, cut, pitch, across, units, first, count)
             # Maps are counted over all groups: map m is row m of the weights.
             ahead = units[unit].group * geometry.maps
-            base = units[unit].out + top * across - ahead * out_map
+            base = units[unit].out + top * geometry.out_width - ahead * out_map
             for number in range((geometry.channels + geometry.block - 1) // geometry.block):
                 first = number * geometry.block
                 end = min(first + geometry.block, geometry.channels)
-                fill(arrays.source, scratch.tile, tables, units, geometry, cut, task, unit, first)
+                fill(scratch.tile, arrays.source, tables, units, geometry, cut, task, unit, first)
                 pixels = units[unit].source + tables.channels[first] + top * geometry.row_stride
                 for chunk in range((maps + geometry.chunk - 1) // geometry.chunk):
                     low = chunk * geometry.chunk
@@ -260,12 +244,13 @@ def product_rows(lanes: int, heights: gemm.Heights, activation: str, more: bool)
                             simd.at(arrays.out, out), out_map, simd.at(scratch.sums, sums), part,
                             scratch.runs, runs,
                         )  # fmt: skip
-                    for k in range(part if closing and more else 0):
-                        place = out + k * out_map
-                        join(
-                            simd.at(arrays.out, place), simd.at(arrays.residual, place),
-                            scratch.runs, runs, geometry.floor,
-                        )  # fmt: skip
+                    if more:
+                        for k in range(part if closing else 0):
+                            place = out + k * out_map
+                            join(
+                                simd.at(arrays.out, place), simd.at(arrays.residual, place),
+                                scratch.runs, runs, geometry.floor,
+                            )  # fmt: skip
 
     return "disjoint GemmArrays GemmTables GemmUnit* GemmGeometry* GemmScratch GemmTask", body
 

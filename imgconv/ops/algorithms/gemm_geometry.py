@@ -138,3 +138,21 @@ class GemmTask(NamedTuple):
     bottom: int
     low: int
     high: int
+
+
+@record
+class GemmCut(NamedTuple):
+    """How a tile's columns are cut into panels.
+
+    each: panels until a gap that none of them covers, of `vectors` together. direct: of so many
+    panels the sums stand where the output does; near: so many are read where the source stands,
+    and `left` columns with them.
+    """
+
+    columns: int
+    vectors: int
+    panels: int
+    each: int
+    direct: int
+    near: int
+    left: int

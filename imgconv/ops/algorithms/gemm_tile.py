@@ -4,18 +4,20 @@ import numpy as np
 
 from imgconv.jit import simd
 from imgconv.jit.loop import Built, Helper, loop
+from imgconv.ops.algorithms import gemm_geometry  # noqa: F401 - records of the signature
 from imgconv.ops.algorithms.tiles import even_rows, fill_row
 from imgconv.ops.microkernels import copy as copying
 
 
-def filler(lanes: int) -> Helper:
-    """A helper that fills a tile with the channels of a block from channel `first` on.
+@loop
+def filled_tile(lanes: int) -> Built:
+    """Fill a tile with the channels of a block from channel `first` on.
 
     Where panels read the source as it lies, with what the last of them reads beyond.
     """
     fill_planes, fill_rest = _planes(lanes), _rest(lanes)
 
-    def fill(source, tile, tables, units, geometry, cut, task, unit, first):  # type: ignore[no-untyped-def]
+    def body(tile, source, tables, units, geometry, cut, task, unit, first):  # type: ignore[no-untyped-def]
         count = min(geometry.block, geometry.channels - first)
         if geometry.lying:
             if cut.near < cut.panels:
@@ -34,7 +36,7 @@ def filler(lanes: int) -> Helper:
                 first, count, task.top * geometry.stride_y, rows, -1 if k else tail,
             )  # fmt: skip
 
-    return Helper(fill)
+    return "disjoint f32* f32* GemmTables GemmUnit* GemmGeometry* GemmCut GemmTask i64 i64", body
 
 
 def _rest(lanes: int) -> Helper:

@@ -83,7 +83,7 @@ def _writer(lanes: int, activation: str, more: bool) -> Helper:
     sums: (pixel, map), `width` from pixel to pixel.
     """
     square = packed_kernel.turn(lanes, more)
-    activate = epilogue.activate_run(activation)
+    activate = epilogue.activate_outputs.part(activation) if activation else None
 
     def write(out, residual, sums, maps, area, width, geometry):  # type: ignore[no-untyped-def]
         out_map, floor = geometry.out_map, geometry.floor
@@ -104,8 +104,9 @@ def _writer(lanes: int, activation: str, more: bool) -> Helper:
                     simd.at(out, place), out_map, simd.at(sums, p * width + first), width,
                     simd.at(residual, place), floor,
                 )  # fmt: skip
-        for k in range(maps):
-            activate(out, k * out_map, area)
+        if activate is not None:
+            for k in range(maps):
+                activate(out, k * out_map, area)
 
     return Helper(write)
 

@@ -151,7 +151,7 @@ def _outputs(lanes: int, most: int, activation: str) -> Helper:
     """A helper that transforms map m's sums to outputs and stores them."""
     copy = copying.copy(lanes)
     transform = winograd.transform_sums(lanes)
-    activate = epilogue.activate_run(activation)
+    activate = epilogue.activate_outputs.part(activation) if activation else None
     room = SEEN * SIDE * lanes
 
     def write(out, scratch, m, maps, bias, geometry, top, bottom):  # type: ignore[no-untyped-def]
@@ -169,8 +169,9 @@ def _outputs(lanes: int, most: int, activation: str) -> Helper:
                     simd.at(lines, SIDE * first), apart, simd.at(scratch.sums, at),
                     spread(maps * columns), scratch.rows, bias, geometry.floor,
                 )  # fmt: skip
-        for r in range(SIDE):
-            activate(lines, r * apart, SIDE * vectors * lanes)
+        if activate is not None:
+            for r in range(SIDE):
+                activate(lines, r * apart, SIDE * vectors * lanes)
         for y in range(top, bottom):
             for r in range(min(SIDE, geometry.out_height - SIDE * y)):
                 line = r * apart + SIDE * (y - top) * across

@@ -58,7 +58,7 @@ def opened(request: Request) -> Iterator[Batch]:
         plan = _plan(request, target, made, scan, claims)
         if reports:
             reports.plan.folders, reports.plan.claims = scan.folders, claims
-        work = Work(request, Outputs(request, plan, made, reports))
+        work = Work(Outputs(request, plan, made, reports))
         if settings.batch.stream:
             sources = _planned_as_they_come(sources, work)
         elif settings.batch.files_from is None:
@@ -68,7 +68,7 @@ def opened(request: Request) -> Iterator[Batch]:
         total = len(sources) if isinstance(sources, Sized) else None
         if total is not None:
             _plan_ahead(sources, work)
-            work.tell(_notes_of(scan, total, settings.batch.files_from))
+            request.tell(_notes_of(scan, total, settings.batch.files_from))
         jobs = 1  # of a cluster's own choice
         if not settings.batch.cluster:
             jobs = runner.shares(settings.batch.jobs, settings.batch.threads, total)
@@ -89,7 +89,7 @@ def _outcomes(
     sources: Sources, work: Work, jobs: int, total: int | None
 ) -> Iterator[runner.Outcome]:
     """What becomes of every source, by a cluster and recorded where that was asked for."""
-    batch = work.request.settings.batch
+    batch = work.out.request.settings.batch
     if batch.dry_run or not (batch.ledger or batch.resume or batch.cluster):
         return _by_workers(sources, work, jobs, total, runner.run)
     return _recorded(sources, work, jobs, total)
@@ -101,11 +101,11 @@ def _recorded(
     from imgconv.batch import ledger, resuming
     from imgconv.batch.ledger_file import DEFAULT
 
-    batch, write = work.request.settings.batch, work.request.settings.write
+    batch, write = work.out.request.settings.batch, work.out.request.settings.write
     opened = None
     if batch.ledger or batch.resume:
         opened = ledger.Ledger(
-            batch.ledger or DEFAULT, work.request.recipe, write.deciding(),
+            batch.ledger or DEFAULT, work.out.request.recipe, write.deciding(),
             resume=batch.resume, overwrite=write.overwrite or write.in_place,
         )  # fmt: skip
     recorder = resuming.Recorder(work, opened, write.in_place)
@@ -132,7 +132,7 @@ def _by_workers(
     run: Callable[[Sources, Any, int, int], Iterator[runner.Outcome]],
 ) -> Iterator[runner.Outcome]:  # fmt: skip
     """What `run(sources, work, jobs, 0)` yields, by processes where these are of use."""
-    settings = work.request.settings
+    settings = work.out.request.settings
     # A pipe, or a file that has changed, may have frames that are named only when it is read, and
     # plans are told where the loops run.
     alone = jobs == 1 or settings.batch.dry_run or settings.read.frame == "all" or select.is_told()
@@ -207,7 +207,7 @@ def _planned_as_they_come(sources: Any, work: Work) -> Iterator[Any]:
 
 def _plan_one(source: str, index: int, work: Work) -> int:
     """Name an input's outputs; return how many results go to standard output."""
-    settings = work.request.settings
+    settings = work.out.request.settings
     if settings.write.in_place:
         if source == "-" or source.startswith("sample:"):
             raise UsageError(f"--in-place: {source} cannot be replaced, expected files")
@@ -225,7 +225,7 @@ def _plan_one(source: str, index: int, work: Work) -> int:
 
 def _check_stdout(source: str, work: Work) -> None:
     """Raise UsageError where standard output cannot take a result."""
-    settings = work.request.settings
+    settings = work.out.request.settings
     if settings.batch.as_json:
         raise UsageError("--json and image data both on standard output, expected one of them")
     for option in ("cluster", "ledger", "resume"):

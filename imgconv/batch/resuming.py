@@ -4,39 +4,15 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from imgconv.batch import runner
 from imgconv.batch.ledger import Claim, Finished, Ledger, Taken
-from imgconv.batch.runner import Outcome
+from imgconv.batch.runner import Outcome, Work
 from imgconv.errors import ImageError, ImgconvError
-from imgconv.io.scaling import Lost
-from imgconv.ops.rows import RowSource
-from imgconv.pipeline.division import Division
 
 _ASIDE = 256
 _POLL_SECONDS = 0.05
-
-
-class Work(Protocol):
-    """Makes the outputs of one input; `outputs` names them beforehand.
-
-    Under a cluster an image may be Divided: `part` makes rows of it, `assembled` its file.
-    """
-
-    def outputs(self, source: str, index: int) -> list[str]: ...
-
-    def warm(self) -> None: ...
-
-    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]: ...
-
-    def part(
-        self, source: str, index: int, start: int, stop: int, folder: str | None
-    ) -> tuple[Any, Lost]: ...
-
-    def assembled(
-        self, source: str, division: Division, rows: RowSource, replace: bool
-    ) -> dict[str, Any]: ...
 
 
 @dataclass

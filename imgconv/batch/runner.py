@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.io.publish import while_waiting
@@ -24,6 +24,20 @@ class Outcome:
     source: str
     results: list[dict[str, Any]] = field(default_factory=list)
     error: ImgconvError | None = None
+
+
+class Work(Protocol):
+    """Makes the outputs of one input; `outputs` names them, which finds collisions."""
+
+    def outputs(self, source: str, index: int) -> list[str]: ...
+
+    def apart(self) -> None:
+        """Henceforth this is a worker's copy: outputs are named for it, and it names no more."""
+
+    def warm(self) -> None:
+        """Compile or load what the work runs."""
+
+    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]: ...
 
 
 def attempt(

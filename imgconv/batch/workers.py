@@ -20,9 +20,9 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn
 
-from imgconv.batch.runner import Outcome
+from imgconv.batch.runner import Outcome, Work
 from imgconv.errors import ImageError
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import is_special
@@ -33,17 +33,6 @@ _PLACES = 3  # inputs that a process has at once: one is worked on, the others w
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Source = str | ImageError
-
-
-class Work(Protocol):
-    """Makes the outputs of one input; `outputs` names them, which finds collisions."""
-
-    def outputs(self, source: str, index: int) -> list[str]: ...
-
-    def apart(self) -> None:
-        """Henceforth this is a worker's copy: outputs are named for it, and it names no more."""
-
-    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]: ...
 
 
 class _Channel(NamedTuple):

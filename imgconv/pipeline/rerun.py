@@ -128,7 +128,7 @@ def _maps(
         out = Outputs(
             request, plan, made, recorded=recorded, stdin=lambda: bytes(data), to_stdout=keep
         )
-        Work(request, out, origin)("-" if isinstance(data, bytes) else source, 0)
+        Work(out, origin)("-" if isinstance(data, bytes) else source, 0)
         return b"".join(content)
 
     return run

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgconv.batch.cluster.assembly import assemble
 from imgconv.batch.cluster.parts import PartRows
 from imgconv.batch.ledger import Finished, Taken
 from imgconv.batch.resuming import Recorder, skipped
@@ -393,11 +394,12 @@ class _Batch:
     def _in_parts(self, item: Item, division: Division) -> Outcome:
         """Make one large image of parts, and say what became of it."""
         replace = bool(item.claim and item.claim.replace)
+        work: Any = self.recorder.work
         with contextlib.closing(
             PartRows(self.cluster, item, _anywhere(item.source), division)
         ) as rows:
             outcome = attempt(
-                lambda source, _: [self.recorder.work.assembled(source, division, rows, replace)],
+                lambda source, _: [assemble(work, source, division, rows, replace)],
                 item.source, item.index,
             )  # fmt: skip
         return self.recorder.end(item.claim, outcome)

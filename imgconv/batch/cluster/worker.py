@@ -8,12 +8,13 @@ from typing import Any
 from distributed import Worker, WorkerPlugin, get_worker
 
 from imgconv import __version__
-from imgconv.batch.resuming import Work
+from imgconv.batch.cluster.assembly import make_part
 from imgconv.batch.runner import naming
 from imgconv.errors import ImgconvError
 from imgconv.io import remote
 from imgconv.jit import parallel
 from imgconv.pipeline.division import Divided, Division
+from imgconv.pipeline.filter import Work
 
 NAME = "imgconv"
 # One input's results or how it is divided, or its error's message and exit code.
@@ -60,7 +61,9 @@ def do_part(source: str, index: int, start: int, stop: int, folder: str | None) 
     Return (samples or None, how many were clipped, an error's message or None, its exit code).
     """
     work: Work = get_worker().plugins[NAME].work
-    found, message, code = _attempted(source, lambda: work.part(source, index, start, stop, folder))
+    found, message, code = _attempted(
+        source, lambda: make_part(work, source, index, start, stop, folder)
+    )
     return *(found or (None, 0)), message, code
 
 

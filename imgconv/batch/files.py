@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
-from typing import Any
 
 from imgconv.batch import runner
 from imgconv.batch.inputs import Scan, Spooled, failure
@@ -14,7 +13,7 @@ from imgconv.ops.algorithms import select
 from imgconv.pipeline import finish
 from imgconv.pipeline.filter import Work
 from imgconv.pipeline.naming import Template
-from imgconv.pipeline.outputs import Outputs, Request, check_terminal
+from imgconv.pipeline.outputs import Outputs, Request, Row, check_terminal
 from imgconv.pipeline.pictured import names_of
 from imgconv.pipeline.plan import FIELDS, Claims, Kept, Plan, Reports, folder_of, names_folder
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
@@ -31,7 +30,7 @@ class Batch:
     total: how many there are, if that is known.
     """
 
-    outcomes: Iterator[runner.Outcome]
+    outcomes: Iterator[runner.Outcome[Row]]
     total: int | None
     work: Work
 
@@ -87,7 +86,7 @@ def _recent(sources: Sources, batch: BatchSettings) -> Sources:
 
 def _outcomes(
     sources: Sources, work: Work, jobs: int, total: int | None
-) -> Iterator[runner.Outcome]:
+) -> Iterator[runner.Outcome[Row]]:
     """What becomes of every source, by a cluster and recorded where that was asked for."""
     batch = work.out.request.settings.batch
     if batch.dry_run or not (batch.ledger or batch.resume or batch.cluster):
@@ -97,7 +96,7 @@ def _outcomes(
 
 def _recorded(
     sources: Sources, work: Work, jobs: int, total: int | None
-) -> Iterator[runner.Outcome]:
+) -> Iterator[runner.Outcome[Row]]:
     from imgconv.batch import ledger, resuming
     from imgconv.batch.ledger_file import DEFAULT
 
@@ -114,7 +113,7 @@ def _recorded(
         if batch.cluster:
             from imgconv.batch.cluster import client
 
-            yield from client.run(sources, batch.cluster, recorder, total, batch.threads)
+            yield from client.run(sources, batch.cluster, work, recorder, total, batch.threads)
         else:
             yield from _by_workers(
                 sources, work, jobs, total,
@@ -129,8 +128,8 @@ def _recorded(
 
 def _by_workers(
     sources: Sources, work: Work, jobs: int, total: int | None,
-    run: Callable[[Sources, Any, int, int], Iterator[runner.Outcome]],
-) -> Iterator[runner.Outcome]:  # fmt: skip
+    run: Callable[[Sources, runner.Work, int, int], Iterator[runner.Outcome[Row]]],
+) -> Iterator[runner.Outcome[Row]]:  # fmt: skip
     """What `run(sources, work, jobs, 0)` yields, by processes where these are of use."""
     settings = work.out.request.settings
     # A pipe, or a file that has changed, may have frames that are named only when it is read, and
@@ -180,7 +179,7 @@ def _plan(
     )  # fmt: skip
 
 
-def _plan_ahead(sources: Any, work: Work) -> None:
+def _plan_ahead(sources: Sources, work: Work) -> None:
     """Name every output before any work, so that collisions are found now."""
     on_stdout = 0
     for index, source in enumerate(sources):
@@ -193,7 +192,7 @@ def _plan_ahead(sources: Any, work: Work) -> None:
                 )
 
 
-def _planned_as_they_come(sources: Any, work: Work) -> Iterator[Any]:
+def _planned_as_they_come(sources: Sources, work: Work) -> Iterator[str | ImageError]:
     """Yield sources once their outputs are named; one that collides is yielded as its error."""
     for index, source in enumerate(sources):
         if isinstance(source, str):

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Callable, Iterable, Sized
 from typing import TYPE_CHECKING
 
-from imgconv.batch.runner import Outcome, Progress, run
+from imgconv.batch.runner import Outcome, Progress, R, run
 from imgconv.console import printable, say
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
-    from imgconv.batch.prediction import Prediction
+    from imgconv.batch.prediction import Prediction, PredictionRow
     from imgconv.nn.models import Network
-    from imgconv.pipeline.features import Features
+    from imgconv.pipeline.features import Features, LayerRow
 
 
 def run_features(work: "Features", inputs: tuple[str, ...], batch: BatchSettings) -> int:
@@ -46,7 +46,7 @@ def _written(work: "Features", sources: Iterable[str | ImageError], batch: Batch
     dry_run = work.request.settings.maps.dry_run
     totals = [0, 0, 0]
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: "Outcome[LayerRow]") -> None:
         for row in outcome.results:
             totals[0] += row["maps"]
             totals[1] += row["bytes"]
@@ -81,7 +81,7 @@ def run_predictions(
 ) -> int:
     """Print every image's classes; return the exit code."""
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: "Outcome[PredictionRow]") -> None:
         for row in outcome.results:
             if batch.as_json:
                 print(json.dumps(row), flush=True)
@@ -97,8 +97,8 @@ def run_predictions(
 
 
 def _all(
-    outcomes: Iterable[Outcome], sources: Iterable[str | ImageError], batch: BatchSettings,
-    show: Callable[[Outcome], None], quiet: bool,
+    outcomes: Iterable[Outcome[R]], sources: Iterable[str | ImageError], batch: BatchSettings,
+    show: Callable[[Outcome[R]], None], quiet: bool,
 ) -> int:  # fmt: skip
     """Show every outcome; return the exit code. quiet: without a bar."""
     total = len(sources) if isinstance(sources, Sized) else None

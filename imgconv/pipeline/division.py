@@ -7,6 +7,7 @@ written by the workers themselves. A part has no state and may be made again by 
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from imgconv.io.formats import Format
 from imgconv.io.image import Image
@@ -20,6 +21,12 @@ from imgconv.pipeline.streaming import MapRows
 from imgconv.typing import Dtype
 
 _PART = 1 << 25  # bytes a part, read or made: some hundred ms of work, and little to keep
+
+
+class LossyRows(RowSource, Protocol):
+    """Rows that count the samples which were clipped or missing so far."""
+
+    lost: Lost
 
 
 @dataclass(frozen=True)

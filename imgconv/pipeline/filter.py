@@ -8,7 +8,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ class Work:
     origin: Origin | None = None
     watch: Callable[[int, int], None] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """A copy for another process, which has no bar to move."""
         return {**vars(self), "watch": None}
 
@@ -95,7 +94,7 @@ class Input:
     origin: Origin | None = None
     watch: Callable[[int, int], None] | None = None
 
-    def images(self, data: Any) -> Iterator[Image]:
+    def images(self, data: str | bytes) -> Iterator[Image]:
         """The wanted images, each in memory as a whole. data: bytes or a path, from `taken`."""
         settings = self.out.request.settings
         return read_images(
@@ -157,9 +156,8 @@ def _filter(one: Input, planned: list[Planned]) -> list[Row]:
 
             path = out.reports.path(source, one.index, image.frame * every)
             page = report_of(image, request.recipe)
-            results.append(
-                {"input": source} | out.reports.write(page, path, one.replace or out.replacing)
-            )
+            size = out.reports.write(page, path, one.replace or out.replacing)
+            results.append({"input": source, "output": path, "map": "report", "bytes": size})
     return results
 
 

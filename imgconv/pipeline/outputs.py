@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from imgconv.console import drop_stdout, reason, say
 from imgconv.errors import ImgconvError, OutputError, UsageError
@@ -22,7 +22,24 @@ from imgconv.pipeline.plan import Plan, Reports, check_against_input
 from imgconv.pipeline.provenance import Provenance
 from imgconv.pipeline.settings import Settings
 
-Row = dict[str, Any]  # a line of --json
+
+class Row(TypedDict, total=False):
+    """What --json says of one output, as far as it applies."""
+
+    input: str
+    output: str
+    kernel: str
+    map: str
+    width: int
+    height: int
+    channels: int
+    dtype: str
+    scale: str
+    frame: int
+    frames: int
+    bytes: int
+    skipped: bool
+    error: str
 
 
 @dataclass(eq=False, repr=False)

@@ -1,7 +1,6 @@
 """The parts of one large image: made by workers, put together by the client."""
 
 import contextlib
-from typing import Any
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from imgconv.errors import ImageError
 from imgconv.io.scaling import Lost
 from imgconv.io.writing import encode_rows
 from imgconv.ops.rows import WatchedRows, read_rows
-from imgconv.pipeline.division import Division
+from imgconv.pipeline.division import Division, LossyRows
 from imgconv.pipeline.filter import Input, Work, filter_bands
 from imgconv.pipeline.outputs import Row
 from imgconv.pipeline.pictured import names_of
@@ -42,7 +41,7 @@ def make_part(
         return samples, rows.lost
 
 
-def assemble(work: Work, source: str, division: Division, rows: Any, replace: bool) -> Row:
+def assemble(work: Work, source: str, division: Division, rows: LossyRows, replace: bool) -> Row:
     """Write the file of a divided image whose rows come from workers; return its --json line."""
     made = division.made
     watched = WatchedRows(rows, work.watch) if work.watch and made.name != "zarr" else rows
@@ -50,4 +49,4 @@ def assemble(work: Work, source: str, division: Division, rows: Any, replace: bo
     size = work.out.publisher(replace)(division.path, pieces)
     if warning := division.warning(rows.lost):
         work.out.request.tell([f"{source}: {warning}"])
-    return division.result | {"input": source, "bytes": size}
+    return {**division.result, "input": source, "bytes": size}

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgconv.batch import runner
 from imgconv.batch.inputs import Scan, Spooled, failure
@@ -23,21 +23,13 @@ _LEAST = 12  # files that repay the start of worker processes
 Sources = Iterable[str | ImageError]
 
 
-@dataclass(eq=False, repr=False)
-class Batch:
-    """Inputs whose outputs are named, and what becomes of each, in order.
-
-    total: how many there are, if that is known.
-    """
-
-    outcomes: Iterator[runner.Outcome[Row]]
-    total: int | None
-    work: Work
-
-
 @contextlib.contextmanager
-def opened(request: Request) -> Iterator[Batch]:
-    """The batch that a request asks for. Raises UsageError before any work."""
+def opened(request: Request) -> Iterator[tuple[Iterator[runner.Outcome[Row]], int | None, Work]]:
+    """The batch that a request asks for, with its outputs named.
+
+    What becomes of each input, in order; how many there are, if that is known; and the work on
+    them. Raises UsageError before any work.
+    """
     settings = request.settings
     _check_inputs(request)
     finish.check(request)
@@ -71,7 +63,7 @@ def opened(request: Request) -> Iterator[Batch]:
         jobs = 1  # of a cluster's own choice
         if not settings.batch.cluster:
             jobs = runner.shares(settings.batch.jobs, settings.batch.threads, total)
-        yield Batch(_outcomes(sources, work, jobs, total), total, work)
+        yield _outcomes(sources, work, jobs, total), total, work
 
 
 def _recent(sources: Sources, batch: BatchSettings) -> Sources:

@@ -7,7 +7,6 @@ all. So do its maps, and whatever of an image, a map or a recipe needs the whole
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,7 +30,6 @@ from imgconv.pipeline.streaming import MapRows, map_rows
 from imgconv.typing import Array
 
 
-@dataclass(eq=False, repr=False)
 class Work:
     """Makes the outputs of inputs, each on its own.
 
@@ -39,9 +37,10 @@ class Work:
     done of one large image, and how many it has.
     """
 
-    out: Outputs
-    origin: Origin | None = None
     watch: Callable[[int, int], None] | None = None
+
+    def __init__(self, out: Outputs, origin: Origin | None = None) -> None:
+        self.out, self.origin = out, origin
 
     def __getstate__(self) -> dict[str, object]:
         """A copy for another process, which has no bar to move."""
@@ -53,7 +52,8 @@ class Work:
         rows = self.out.unneeded(source, planned, replace)
         if rows is not None:
             return rows
-        one = Input(self.out, source, index, replace, self.origin, self.watch)
+        one = Input(self.out, source, index, replace, self.origin)
+        one.watch = self.watch
         if self.out.request.settings.batch.cluster:  # whose tasks know at once what is there
             return _filter(one, planned)
         with held():
@@ -83,16 +83,17 @@ class Work:
                         list(encode(map.samples, made, compress=level))
 
 
-@dataclass(eq=False, repr=False)
 class Input:
     """An input on its way; replace: over outputs that exist. origin: what records say of it."""
 
-    out: Outputs
-    source: str
-    index: int
-    replace: bool = False
-    origin: Origin | None = None
     watch: Callable[[int, int], None] | None = None
+
+    def __init__(
+        self, out: Outputs, source: str, index: int, replace: bool = False,
+        origin: Origin | None = None,
+    ) -> None:  # fmt: skip
+        self.out, self.source, self.index, self.replace = out, source, index, replace
+        self.origin = origin
 
     def images(self, data: str | bytes) -> Iterator[Image]:
         """The wanted images, each in memory as a whole. data: bytes or a path, from `taken`."""
@@ -230,18 +231,16 @@ def filter_whole(request: Request, image: Image, made: Format) -> Iterator[Map]:
         yield map if made.alpha else map.opaque()
 
 
-@dataclass(eq=False, repr=False)
 class _Files:
     """Where the maps of one image go, by their names, and what their files say.
 
     frame: of the input's, for the records.
     """
 
-    one: Input
-    image: Image | Streamed
-    made: Format
-    paths: dict[str, str]
-    frame: int
+    def __init__(
+        self, one: Input, image: Image | Streamed, made: Format, paths: dict[str, str], frame: int
+    ) -> None:
+        self.one, self.image, self.made, self.paths, self.frame = one, image, made, paths, frame
 
     def write(self, maps: Sequence[Map | MapRows]) -> dict[str, Row]:
         """Write maps side by side while they are made; return a row of each by its name."""

@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 from imgconv.console import drop_stdout, reason, say
@@ -77,7 +77,6 @@ class Recorded(NamedTuple):
     ome: bool
 
 
-@dataclass(eq=False, repr=False)
 class Outputs:
     """The outputs of a request.
 
@@ -86,15 +85,15 @@ class Outputs:
     returns their size.
     """
 
-    request: Request
-    plan: Plan
-    made: formats.Format | None
-    reports: Reports | None = None
-    recorded: Recorded | None = None
-    stdin: Callable[[], bytes] = field(default_factory=StandardInput)
-    to_stdout: Callable[[Iterable[Piece]], int] | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, request: Request, plan: Plan, made: formats.Format | None,
+        reports: Reports | None = None, recorded: Recorded | None = None,
+        stdin: Callable[[], bytes] | None = None,
+        to_stdout: Callable[[Iterable[Piece]], int] | None = None,
+    ) -> None:  # fmt: skip
+        self.request, self.plan, self.made, self.reports = request, plan, made, reports
+        self.recorded, self.to_stdout = recorded, to_stdout
+        self.stdin = stdin or StandardInput()
         self.plan.kept.stdin = self.stdin
         self.replacing = self.request.settings.write.replaces
 

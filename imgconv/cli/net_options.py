@@ -95,11 +95,12 @@ settings = gathered(NetSettings.of)
 
 
 def only_report(maps: MapSettings) -> bool:
-    """Whether a report is all that is asked for: no -o was given."""
+    """Whether a report or the maps that fire most are all that is asked for: no -o was given."""
     from click.core import ParameterSource
 
     source = click.get_current_context().get_parameter_source("output")
-    return maps.report is not None and source is ParameterSource.DEFAULT
+    asked = maps.report is not None or maps.top_maps is not None
+    return asked and source is ParameterSource.DEFAULT
 
 
 def ready(name: str, settings: NetSettings) -> "tuple[Network, str]":

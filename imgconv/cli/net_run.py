@@ -4,17 +4,18 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Sized
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from imgconv.batch.runner import Outcome, Progress, R, run
+from imgconv.batch.runner import Outcome, Progress, run
 from imgconv.console import printable, say
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
-    from imgconv.batch.prediction import Prediction, PredictionRow
+    from imgconv.batch.prediction import Prediction
     from imgconv.nn.models import Network
-    from imgconv.pipeline.features import Features, LayerRow
+    from imgconv.pipeline.attribution import Attribution
+    from imgconv.pipeline.features import Features
 
 
 def run_features(work: "Features", inputs: tuple[str, ...], batch: BatchSettings) -> int:
@@ -46,13 +47,15 @@ def _written(work: "Features", sources: Iterable[str | ImageError], batch: Batch
     dry_run = work.request.settings.maps.dry_run
     totals = [0, 0, 0]
 
-    def show(outcome: "Outcome[LayerRow]") -> None:
+    def show(outcome: Outcome) -> None:
         for row in outcome.results:
             totals[0] += row["maps"]
             totals[1] += row["bytes"]
             totals[2] += 1
             if batch.as_json:
                 print(json.dumps({key: v for key, v in row.items() if key != "paths"}), flush=True)
+            elif "top_maps" in row and not batch.quiet:
+                print(f"{printable(row['input'])} {row['layer']}: {_fired(row['top_maps'])}")
             elif dry_run:
                 size = f"{row['height']}×{row['width']}"
                 print(
@@ -62,9 +65,27 @@ def _written(work: "Features", sources: Iterable[str | ImageError], batch: Batch
 
     # One image after the other: each takes all threads.
     code = _all(run(sources, work, 1), sources, batch, show, quiet=dry_run)
+    for row in work.firing.over_all() if work.firing and not dry_run else ():
+        if batch.as_json:
+            print(json.dumps(row))
+        elif row["images"] > 1:
+            print(f"over {row['images']} images {row['layer']}: {_fired(row['top_maps'])}")
     if dry_run and not batch.as_json:
         print(f"{totals[0]:,} maps of {totals[2]:,} layers, {totals[1]:,} bytes as float32")
     return code
+
+
+def _fired(maps: list[dict[str, Any]]) -> str:
+    """Maps by their means, the largest first, with their largest value and where it is."""
+    return ", ".join(
+        f"map {row['map']} mean {row['mean']:.4g}"
+        + (
+            f" (up to {row['largest']:.4g} at {','.join(map(str, row['at']))})"
+            if "at" in row
+            else ""
+        )
+        for row in maps
+    )
 
 
 def _planned(work: "Features", source: str, index: int) -> None:
@@ -81,7 +102,7 @@ def run_predictions(
 ) -> int:
     """Print every image's classes; return the exit code."""
 
-    def show(outcome: "Outcome[PredictionRow]") -> None:
+    def show(outcome: Outcome) -> None:
         for row in outcome.results:
             if batch.as_json:
                 print(json.dumps(row), flush=True)
@@ -96,9 +117,37 @@ def run_predictions(
     return _all(work.outcomes(sources), sources, batch, show, quiet=True)
 
 
+def run_attributions(
+    work: "Attribution", sources: Iterable[str | ImageError], batch: BatchSettings
+) -> int:
+    """Write every image's map; return the exit code. Raises UsageError before any work."""
+    names = list(sources)
+    for index, source in enumerate(names):
+        if isinstance(source, str):
+            work.plan.claims.input(source) if work.plan.claims else None
+            work.path(source, index)
+    work.plan.claims = None
+
+    def show(outcome: Outcome) -> None:
+        for row in outcome.results:
+            if batch.as_json:
+                print(json.dumps(row), flush=True)
+            elif "skipped" not in row and not batch.quiet:
+                layer = f" of {row['layer']}" if row["layer"] else ""
+                print(
+                    f"{printable(row['input'])}: {row['label'] or row['class']}, score "
+                    f"{row['score']:.4g}: {row['height']}×{row['width']}{layer} -> "
+                    f"{printable(row['output'])}",
+                    flush=True,
+                )
+
+    # One image after the other: each takes all threads.
+    return _all(run(names, work, 1), names, batch, show, quiet=False)
+
+
 def _all(
-    outcomes: Iterable[Outcome[R]], sources: Iterable[str | ImageError], batch: BatchSettings,
-    show: Callable[[Outcome[R]], None], quiet: bool,
+    outcomes: Iterable[Outcome], sources: Iterable[str | ImageError], batch: BatchSettings,
+    show: Callable[[Outcome], None], quiet: bool,
 ) -> int:  # fmt: skip
     """Show every outcome; return the exit code. quiet: without a bar."""
     total = len(sources) if isinstance(sources, Sized) else None

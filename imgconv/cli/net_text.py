@@ -1,9 +1,10 @@
 """A network's summary as a table and as JSON."""
 
+from typing import Any
+
 from imgconv.nn.models import Network
 from imgconv.nn.receptive import Field
 from imgconv.nn.summary import Summary
-from imgconv.typing import JSON
 
 HEADS = (
     "layer",
@@ -52,7 +53,7 @@ def table(network: Network, summary: Summary) -> str:
     return "\n".join(text)
 
 
-def as_json(network: Network, summary: Summary) -> dict[str, JSON]:
+def as_json(network: Network, summary: Summary) -> dict[str, Any]:
     """The summary as one JSON object."""
     dense = summary.dense
     return {
@@ -67,7 +68,7 @@ def as_json(network: Network, summary: Summary) -> dict[str, JSON]:
         "weights_bytes": summary.weights,
         "maps_bytes": summary.maps,
         "peak_maps_bytes": summary.peak,
-        "fully_connected_first_layer": None if dense is None else {
+        "fully_connected_first_layer": dense and {
             "layer": dense.layer, "units": dense.units, "weights": dense.weights,
             "convolution_weights": dense.convolution,
         },

@@ -120,7 +120,7 @@ def _(layer: layers.BatchNorm2d, after: Array, before: list[Shape]) -> list[Arra
 
 @_back.register
 def _(layer: layers.Add, after: Array, before: list[Shape]) -> list[Array | None]:
-    return [_folded(after, shape) for shape in before]
+    return [folded(after, shape) for shape in before]
 
 
 @_back.register
@@ -145,7 +145,7 @@ def _(layer: layers.MaxPool2d, after: Array, before: list[Shape]) -> list[Array 
     # One of the window's elements passes all, or all of them 1/n.
     share = 1 / count**2 if isinstance(layer, layers.AvgPool2d) else 1 / count
     taps = np.full((1, 1, *kernel), share, np.float32)
-    return [_spread(after, taps, before[0], stride, sides, dilation)]
+    return [spread(after, taps, before[0], stride, sides, dilation)]
 
 
 @_back.register(layers.AdaptiveAvgPool2d)
@@ -196,7 +196,7 @@ def _(layer: Bound, after: Array, before: list[Shape]) -> list[Array | None]:
             after = after * np.square(layer.parameter(name), dtype=np.float32)
     elif not isinstance(layer.layer, layers.Add):
         return _back(layer.layer, after, before)
-    return [_folded(after, shape) for shape in before]
+    return [folded(after, shape) for shape in before]
 
 
 @_back.register
@@ -207,21 +207,21 @@ def _(layer: KernelFilter, after: Array, before: list[Shape]) -> list[Array | No
     if squared.shape[1] != 1:
         raise ModelError("conv that mixes channels: the effective field of this is not known")
     if layer.combine != "none":
-        return [_spread(after, squared.sum(axis=0)[None], before[0], stride, sides, dilation)]
+        return [spread(after, squared.sum(axis=0)[None], before[0], stride, sides, dilation)]
     parts = after.reshape(len(squared), 1, channels, *after.shape[2:])
-    spread = [
-        _spread(part, taps[None], before[0], stride, sides, dilation)
+    seen = [
+        spread(part, taps[None], before[0], stride, sides, dilation)
         for part, taps in zip(parts, squared, strict=True)
     ]
-    return [np.sum(spread, axis=0)]
+    return [np.sum(seen, axis=0)]
 
 
 @_back.register
 def _(layer: Gray, after: Array, before: list[Shape]) -> list[Array | None]:
-    return [_folded(np.broadcast_to(after, (1, *before[0][1:])), before[0])]
+    return [folded(np.broadcast_to(after, (1, *before[0][1:])), before[0])]
 
 
-def _spread(
+def spread(
     after: Array, taps: Array, before: Shape, stride: tuple[int, int], sides: tuple[int, ...],
     dilation: tuple[int, int],
 ) -> Array:  # fmt: skip
@@ -239,7 +239,7 @@ def _spread(
     return out[:, :, top : top + before[2], left : left + before[3]]
 
 
-def _folded(after: Array, shape: Shape) -> Array:
+def folded(after: Array, shape: Shape) -> Array:
     """The sum over what was broadcast from `shape`."""
     wanted = (1,) * (after.ndim - len(shape)) + tuple(shape)
     axes = tuple(i for i in range(1, after.ndim) if wanted[i] == 1 != after.shape[i])

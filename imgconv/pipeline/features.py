@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,13 @@ from imgconv.io.image import Image
 from imgconv.io.publish import EXISTS, Piece, exists, publish
 from imgconv.io.reading import count_frames, read_images
 from imgconv.io.source import StandardInput, is_special
-from imgconv.io.writing import Record, encode, encode_archive
+from imgconv.io.writing import encode, encode_archive
 from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
+from imgconv.pipeline.feature_report import heats_of, page_of, section_maker
+from imgconv.pipeline.firing import Firing, maps_of
 from imgconv.pipeline.naming import Template, below, component, parent_of, split_source, unique
 from imgconv.pipeline.network_provenance import NetworkProvenance
 from imgconv.pipeline.network_settings import NetSettings
@@ -37,21 +39,9 @@ if TYPE_CHECKING:
 
 FIELDS = ("stem", "parent", "index", "frame", "layer", "map")
 _BYTES = 4  # of a float32
-Note = Callable[[str | None, str | None], Record]
 
 
-class LayerRow(TypedDict):
-    """What --json says of a layer's maps; paths: of their files, which are left out there."""
-
-    input: str
-    output: str
-    layer: str
-    maps: int
-    height: int
-    width: int
-    bytes: int
-    paths: list[str]
-    skipped: NotRequired[bool]
+Note = Callable[[str | None, str | None], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,7 @@ class Request:
     weights: str
     settings: NetSettings
     sheet: Layout | None = None
-    only_report: bool = False
+    only_report: bool = False  # and what is told, such as the maps that fire most
     provenance: NetworkProvenance | None = None
 
     @property
@@ -184,6 +174,9 @@ class Features:
         scaling.check_rule(request.scale)
         report = request.settings.maps.report
         self.reports = Reports(report, several=True) if report else None
+        top = request.settings.maps.top_maps
+        self.firing = Firing(top) if top else None
+        self.heats = heats_of(request.network, request.settings.maps)
 
     def follow(self, folders: set[str], claims: Claims) -> None:
         """Let outputs lie as the inputs do below folders; claims: what finds collisions."""
@@ -196,7 +189,7 @@ class Features:
         self.names.claims.input(source)
         self._intended(source, index)
 
-    def _intended(self, source: str, index: int) -> list[list[LayerRow]]:
+    def _intended(self, source: str, index: int) -> list[list[dict[str, Any]]]:
         """The rows of all frames of an image before they are made."""
         frames = 1
         if self.request.settings.preprocess.frame == "all" and not is_special(source):
@@ -209,8 +202,8 @@ class Features:
         return [list(self._outputs(source, index, frame, shapes)) for frame in range(frames)]
 
     def _left(
-        self, rows: list[LayerRow], page: str | None
-    ) -> list[LayerRow] | None:  # fmt: skip
+        self, rows: list[dict[str, Any]], page: str | None
+    ) -> list[dict[str, Any]] | None:  # fmt: skip
         """The rows of a frame whose outputs are complete and stay, None where they are to be made.
 
         Raises OutputError for an output that exists and is not to be replaced.
@@ -227,7 +220,7 @@ class Features:
                     raise OutputError(f"{path}: {EXISTS}")
         return None
 
-    def __call__(self, source: str, index: int) -> list[LayerRow]:
+    def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
         """Write an image's maps; return a row a layer. Raises ImgconvError."""
         request = self.request
         if request.settings.maps.dry_run:
@@ -249,11 +242,13 @@ class Features:
             if left is None:
                 sections = self._write(tensor, rows, self._noting(origin, image.frame))
                 if self.reports and page:
-                    self.reports.write(self._page(image, sections), page, self._replaces)
+                    above = [section(image, tensor, len(sections)) for section in self.heats]
+                    content = page_of(request.network, request.weights, image, [*above, *sections])
+                    self.reports.write(content, page, self._replaces)
             results += rows if left is None else left
         return results
 
-    def _origin(self, source: str, data: str | bytes) -> Origin | None:
+    def _origin(self, source: str, data: Any) -> Origin | None:
         """What the records say of the input, if there are any."""
         if (
             self.request.provenance is None
@@ -267,14 +262,14 @@ class Features:
         """(layer, map's number) → the record of that output."""
         request = self.request
 
-        def note(layer: str | None, number: str | None) -> Record:
+        def note(layer: str | None, number: str | None) -> dict[str, Any] | None:
             if origin is None or request.provenance is None:
                 return None
             return request.provenance.record(origin, frame, request.made, layer, number)
 
         return note
 
-    def _images(self, source: str, data: str | bytes) -> Iterator[Image]:
+    def _images(self, source: str, data: Any) -> Iterator[Image]:
         name = "standard input" if source == "-" else source
         wanted = self.request.settings.preprocess
         yield from read_images(data, frame=wanted.frame, max_pixels=wanted.max_pixels, name=name)
@@ -299,7 +294,7 @@ class Features:
 
     def _outputs(
         self, source: str, index: int, frame: int, shapes: dict[str, Shape]
-    ) -> Iterator[LayerRow]:
+    ) -> Iterator[dict[str, Any]]:
         """A row a layer: what it will write, where, and how many maps and bytes that is."""
         request = self.request
         for layer in request.values:
@@ -322,10 +317,12 @@ class Features:
                 "width": width, "bytes": _BYTES * maps * height * width, "paths": paths,
             }  # fmt: skip
 
-    def _write(self, tensor: Array, rows: list[LayerRow], note: Note) -> list["Section"]:
+    def _write(self, tensor: Array, rows: list[dict[str, Any]], note: Note) -> list["Section"]:
         """Compute and write an image's maps; return what its report shows of them."""
         request = self.request
-        sections = self._sections(tensor.shape) if self.reports else None
+        sections = None
+        if self.reports:
+            sections = section_maker(request.network.graph, tensor.shape, len(request.values))
         kept: dict[str, Array] = {}
         by_name = {row["layer"]: row for row in rows}
         found = []
@@ -333,6 +330,8 @@ class Features:
             maps = values.reshape(self._maps(values.shape))
             if sections:
                 found.append(sections(layer, maps))
+            if self.firing:
+                by_name[layer]["top_maps"] = self.firing.of_image(layer, maps_of(values))
             if request.only_report:
                 continue
             if request.made.archive:
@@ -374,39 +373,6 @@ class Features:
 
     def _publish(self, path: str, pieces: Iterable[Piece]) -> None:
         publish(path, pieces, self._replaces)
-
-    def _sections(self, shape: Shape) -> Callable[[str, Array], "Section"]:
-        """(layer, maps) → its section of the report."""
-        from imgconv.nn.layers import Conv2d
-        from imgconv.nn.receptive import fields
-        from imgconv.viz.network_drawing import does
-        from imgconv.viz.report.sections import section
-
-        graph = self.request.network.graph.at({self.fused.input: shape})
-        seen = fields(graph, graph.shapes({self.fused.input: shape}))
-        count = len(self.request.values)
-
-        def make(layer: str, maps: Array) -> "Section":
-            node = graph.producers[layer]
-            is_conv = isinstance(node.layer, Conv2d)
-            weights = node.layer.parameter("weight") if is_conv else None
-            labels = [f"channel {number}" for number in range(len(maps))]
-            field = seen.get(layer) if maps.shape[1:] != (1, 1) or len(maps) > 1 else None
-            return section(layer, does(node), maps, labels, count, field, weights=weights)
-
-        return make
-
-    def _page(self, image: Image, sections: list["Section"]) -> bytes:
-        from imgconv.viz.report.page import Page, render
-
-        network = self.request.network
-        view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
-        # Only the name: a page is given away, and folders are nobody's business.
-        weights = os.path.basename(self.request.weights)
-        facts = [("network", network.name), ("variant", network.variant), ("weights", weights),
-                 ("source", network.citation)]  # fmt: skip
-        title = f"{network.name} on {image.name}"
-        return render(Page(title, [fact for fact in facts if fact[1]], view, sections))
 
     @property
     def _replaces(self) -> bool:

@@ -129,7 +129,150 @@ class MapSettings(Table):
     report: str | None = local(
         "Write an HTML page of each image; without -o only that.", default=None, metavar="PATH"
     )
+    cam: bool = local(
+        "In the report: what speaks for the likeliest class, by Grad-CAM.", default=False
+    )
+    occlusion: bool = local(
+        "In the report: what speaks for the likeliest class, by covering it.", default=False
+    )
+    top_maps: int | None = local(
+        "Tell which maps of a layer fire most, per image and over all; without -o only that.",
+        default=None,
+        kind=Range(1),
+        metavar="K",
+    )
     dry_run: bool = local("Say how many maps and bytes, and stop.", default=False)
+
+
+class HeatSettings(Table):
+    """Which class `net cam` and `net occlusion` explain, and where their maps go."""
+
+    category: str | None = option(
+        "The class, by number or name; default: the likeliest.",
+        default=None,
+        metavar="N|NAME",
+        names=("--class",),
+    )
+    labels: str | None = local(
+        "Names of the classes, one a line; `imagenet` is the list that ships.",
+        default=None,
+        metavar="FILE",
+    )
+    output: str | None = local(
+        "File, folder/, or a template with {stem} {parent} {index} {frame}; default: IMAGE-cam.png "
+        "or IMAGE-occlusion.png.",
+        default=None,
+        kind="image",
+        metavar="PATH",
+        names=("-o", "--output"),
+    )
+    format: str | None = option(
+        "Of names that we make: png, over the image; npy: the values (H, W).",
+        default=None,
+        kind="format",
+    )
+    colormap: str | None = option(
+        "viridis, magma, gray, or coolwarm, whose middle is zero; default: magma for Grad-CAM.",
+        default=None,
+        kind="colormap",
+    )
+
+
+class CamSettings(Table):
+    """How `net cam` makes a class's map."""
+
+    method: Literal["grad-cam", "cam"] = option(
+        "cam: for networks that end in a global mean and one dense layer.",
+        default="grad-cam",
+        shown=True,
+    )
+    layer: str | None = option(
+        "Whose maps; default: the last that are larger than a pixel, before pools.",
+        default=None,
+        metavar="GLOB",
+    )
+
+
+class OcclusionSettings(Table):
+    """What `net occlusion` covers, and with what."""
+
+    window: int | Pair | None = option(
+        "Size of the window in the input's pixels; default: a seventh of the shorter side.",
+        default=None,
+        kind="pair",
+    )
+    stride: int | Pair | None = option(
+        "From one window to the next; default: half a window.", default=None, kind="pair"
+    )
+    fill: Literal["mean", "black", "gray", "white"] = option(
+        "What stands in the window; mean: the image's color.", default="mean", shown=True
+    )
+    batch: int = local(
+        "Windows in one walk through the network.", default=8, kind=Range(1), shown=True
+    )
+
+
+class FilterSettings(Table):
+    """Which filters `net filters` draws, and where."""
+
+    layer: str | None = local("The convolution; default: the first.", default=None, metavar="GLOB")
+    output: str | None = local(
+        "Picture or .npy to write; default: NETWORK-LAYER.png.",
+        default=None,
+        kind="image",
+        metavar="PATH",
+        names=("-o", "--output"),
+    )
+    columns: int | None = local("Columns of the sheet.", default=None, kind=Range(1, 256))
+    tile: int | None = local(
+        "Long side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
+    )
+    overwrite: bool = local("Replace an existing file.", default=False)
+
+
+class DiffSettings(Table):
+    """How `net diff` compares."""
+
+    first_weights: str | None = local(
+        "Weights of the first network, and of both without --second-weights.",
+        default=None,
+        metavar="FILE",
+        names=("--weights",),
+    )
+    second_weights: str | None = local(
+        "Weights of the second network.", default=None, metavar="FILE"
+    )
+    size: Pair | None = local(
+        "The inputs' size, for another than the usual.", default=None, kind="height-width"
+    )
+    as_json: bool = local("One JSON object a layer that differs.", default=False, names=("--json",))
+
+
+class AttributionSettings(NamedTuple):
+    """All options of `net cam` or `net occlusion`."""
+
+    weights: WeightSettings = WeightSettings()
+    model: ModelSettings = ModelSettings()
+    preprocess: PreprocessSettings = PreprocessSettings()
+    heat: HeatSettings = HeatSettings()
+    cam: CamSettings = CamSettings()
+    occlusion: OcclusionSettings = OcclusionSettings()
+    write: WriteSettings = WriteSettings()
+    batch: BatchSettings = BatchSettings()
+
+    @classmethod
+    def of(cls, values: dict[str, object]) -> "AttributionSettings":
+        """Settings of the values of options by their fields' names, which are taken out."""
+        return cls(
+            WeightSettings.taken(values),
+            ModelSettings.taken(values),
+            PreprocessSettings.taken(values),
+            HeatSettings.taken(values),
+            CamSettings.taken(values),
+            OcclusionSettings.taken(values),
+            WriteSettings.taken(values),
+            BatchSettings.taken(values),
+        )
 
 
 class NetSettings(NamedTuple):

@@ -21,18 +21,16 @@ these keys pass, only the options below, and texts without control characters.
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from imgconv import __version__
 from imgconv.errors import ImageError
 from imgconv.io.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
 from imgconv.pipeline.settings import COMMANDS, Row, recorded
-from imgconv.typing import JSON
 
 VERSION = 1
-OptionText = str | bool | list[str]  # as on the command line; True: a flag
 # What a command records beside the options of its tables.
 _OWN = {"apply": ("kernel",), "run": ("keep",), "net features": ("layer", "no-invert")}
 _LISTS = frozenset(["kernel", "keep", "layer"])
@@ -58,7 +56,7 @@ class Record:
     """A record as its module describes it."""
 
     command: str
-    options: Mapping[str, OptionText] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     input: Named = field(default_factory=lambda: Named("-"))
     chain: str | None = None
     network: Named | None = None
@@ -67,28 +65,19 @@ class Record:
     layer: str | None = None
     imgconv: str = __version__
 
-    def as_dict(self, limit: int = NOTE_LIMIT) -> dict[str, JSON]:
+    def as_dict(self, limit: int = NOTE_LIMIT) -> dict[str, Any]:
         """The JSON object, or that it cannot be repeated where it is longer than `limit`."""
-        facts: dict[str, JSON] = {
+        facts: dict[str, Any] = {
             "imgconv": self.imgconv, "record": VERSION, "command": self.command,
             "options": dict(self.options), "chain": self.chain,
             "network": _named(self.network), "weights": _named(self.weights),
             "input": _named(self.input), "map": self.map, "layer": self.layer,
         }  # fmt: skip
-        found: dict[str, JSON] = {key: value for key, value in facts.items() if value is not None}
+        found = {key: value for key, value in facts.items() if value is not None}
         size = sum(len(text) for texts in self.options.values() for text in _texts(texts))
         if size + len(self.chain or "") > limit or len(json.dumps(found)) > limit:
             return unrepeatable(f"the record would take more than {limit} characters")
         return found
-
-    @property
-    def format(self) -> Format:
-        """Of the output."""
-        return FORMATS[str(self.options["format"])]
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """The texts of an option that may be given several times."""
-        return tuple(_texts(self.options.get(name, [])))
 
     def words(self, source: str) -> list[str]:
         """The command line that does the same to `source`, without an output."""
@@ -102,7 +91,7 @@ class Record:
         return [*words, *first, *options, source]
 
 
-def option_words(options: Mapping[str, OptionText]) -> list[str]:
+def option_words(options: Mapping[str, Any]) -> list[str]:
     """Options as words of a command line."""
     words: list[str] = []
     for name, value in options.items():
@@ -111,7 +100,7 @@ def option_words(options: Mapping[str, OptionText]) -> list[str]:
     return words
 
 
-def unrepeatable(reason: str) -> dict[str, JSON]:
+def unrepeatable(reason: str) -> dict[str, Any]:
     """The JSON object of an output that cannot be made again."""
     return {"imgconv": __version__, "record": VERSION, "unrepeatable": reason}
 
@@ -128,9 +117,9 @@ def rows_of(command: str) -> dict[str, tuple[str, Row | None]]:
     return rows | recorded(COMMANDS[command])
 
 
-def options_of(command: str, given: Mapping[str, object]) -> dict[str, OptionText]:
+def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded options among a command's, by their parameters' names; lists are left out."""
-    found: dict[str, OptionText] = {}
+    found: dict[str, Any] = {}
     for name, (parameter, row) in rows_of(command).items():
         value = given.get(parameter)
         # Whatever it is by default, the format is what `repeat` begins with.
@@ -144,16 +133,16 @@ def options_of(command: str, given: Mapping[str, object]) -> dict[str, OptionTex
 
 
 def options_of_output(
-    command: str, given: Mapping[str, object], form: Format, frame: int | None
-) -> dict[str, OptionText]:
+    command: str, given: Mapping[str, Any], form: Format, frame: int | None
+) -> dict[str, Any]:
     """`options_of` for one output: its format, and its frame of the input, None for all in one."""
     found = options_of(command, {**given, "format": form.name})
     if "frame" in found and frame is not None:
-        found["frame"] = str(frame if found["frame"] == "all" else int(str(found["frame"])))
+        found["frame"] = str(frame if found["frame"] == "all" else int(found["frame"]))
     return found
 
 
-def _text(name: str, value: object) -> str | bool:
+def _text(name: str, value: Any) -> str | bool:
     if value is True or isinstance(value, str):
         return value
     if isinstance(value, tuple):
@@ -161,7 +150,7 @@ def _text(name: str, value: object) -> str | bool:
     return repr(value).removesuffix(".0")
 
 
-def _texts(value: OptionText) -> list[str]:
+def _texts(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value if isinstance(value, str) else ""]
 
 
@@ -213,9 +202,7 @@ def parse(note: str, where: str) -> Record:
     )  # fmt: skip
 
 
-def _options(
-    found: JSON, command: str, wrong: Callable[[str], ImageError]
-) -> dict[str, OptionText]:
+def _options(found: Any, command: str, wrong: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise wrong("no options")
     rows = rows_of(command)
@@ -239,7 +226,7 @@ def _options(
     return found
 
 
-def _file(found: JSON, key: str, wrong: Callable[[str], ImageError]) -> Named:
+def _file(found: Any, key: str, wrong: Any) -> Named:
     if not isinstance(found, dict) or set(found) - {"name", "sha256"}:
         raise wrong(f"{key}: expected name and sha256")
     name, digest = found.get("name"), found.get("sha256")
@@ -258,9 +245,9 @@ def _file(found: JSON, key: str, wrong: Callable[[str], ImageError]) -> Named:
     return Named(name, digest)
 
 
-def _plain(text: object) -> TypeGuard[str]:
+def _plain(text: Any) -> bool:
     return isinstance(text, str) and text.isprintable()
 
 
-def _shown(value: object) -> str:
+def _shown(value: Any) -> str:
     return repr(value)[:60]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def _field(kernel: Kernel, recipe: Recipe, image: Image) -> Field | None:
     return Field(axes[0], axes[1])
 
 
-def _words(value: object) -> str:
+def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)

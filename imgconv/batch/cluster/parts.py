@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +13,7 @@ from imgconv.pipeline.division import Division
 from imgconv.typing import Array
 
 if TYPE_CHECKING:
-    from distributed import Future
-
     from imgconv.batch.cluster.client import Cluster, Item
-    from imgconv.batch.cluster.worker import PartAnswer
 
 # Parts under way for each thread: finished ones wait on their workers until their turn comes.
 AHEAD = 3
@@ -40,7 +37,7 @@ class PartRows:
         self.dtype = division.dtype
         self.lost = Lost()
         self._folder: str | None = None
-        self._futures: dict[int, list[Future]] = {}
+        self._futures: dict[int, list[Any]] = {}
         self._next = 0
         self._seconds, self._made = 0.0, 0
         self._band = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
@@ -51,9 +48,7 @@ class PartRows:
         given = self._band.rows_into(out, count)
         if given or self._next == self._division.parts:
             return given
-        samples = self._following()
-        assert samples is not None  # there is no folder
-        self._band = ArrayRows(samples)
+        self._band = ArrayRows(self._following())
         return self._band.rows_into(out, count)
 
     def write_into(self, folder: str) -> None:
@@ -70,7 +65,7 @@ class PartRows:
             self._wait_for_writers()
             raise
 
-    def _following(self) -> Array | None:
+    def _following(self) -> Any:
         """The samples of the next part, or None where the worker wrote them."""
         room = AHEAD * self._cluster.threads()
         for part in range(self._next, min(self._next + room, self._division.parts)):
@@ -86,7 +81,7 @@ class PartRows:
         self.lost = self.lost.plus(lost)
         return samples
 
-    def _wait(self, futures: "list[Future]", seconds: float, until: str) -> None:
+    def _wait(self, futures: list[Any], seconds: float, until: str) -> None:
         """Wait for futures, at most so long; lost ones end it too, and say so themselves."""
         from distributed import wait
 
@@ -98,7 +93,7 @@ class PartRows:
         futures = [future for part in self._futures.values() for future in part]
         self._wait(futures, SLOW_SECONDS, "ALL_COMPLETED")
 
-    def _submitted(self, part: int, places: list[str] | None = None) -> "Future":
+    def _submitted(self, part: int, places: list[str] | None = None) -> Any:
         from imgconv.batch.cluster.worker import do_part
 
         start, stop = self._division.bounds(part)
@@ -107,7 +102,7 @@ class PartRows:
             workers=places, allow_other_workers=bool(places),
         )  # fmt: skip
 
-    def _result(self, part: int) -> "PartAnswer":
+    def _result(self, part: int) -> Any:
         """What became of a part, made again where its worker died or takes far too long."""
         began = time.monotonic()
         for _ in range(ATTEMPTS):
@@ -117,13 +112,13 @@ class PartRows:
                 for future in list(futures):
                     if future.status == "finished":
                         try:
-                            answer: PartAnswer = future.result(timeout=30)
+                            found = future.result(timeout=30)
                         except Exception:  # its worker went with the result
                             futures.remove(future)
                             continue
                         self._seconds += time.monotonic() - began
                         self._made += 1
-                        return answer
+                        return found
                     if future.status != "pending":
                         futures.remove(future)
                 if not self._cluster.connected:

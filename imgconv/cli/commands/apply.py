@@ -60,10 +60,12 @@ def apply(
             from imgconv.ops.algorithms import select
 
             stack.enter_context(select.telling(_teller()))
-        outcomes, total, work = stack.enter_context(files.opened(request))
-        printer = stack.enter_context(Printer(total, settings.batch, show_files(settings.batch)))
-        work.watch = printer.progress.rows if total == 1 else None
-        for outcome in outcomes:
+        batch = stack.enter_context(files.opened(request))
+        printer = stack.enter_context(
+            Printer(batch.total, settings.batch, show_files(settings.batch))
+        )
+        batch.work.watch = printer.progress.rows if batch.total == 1 else None
+        for outcome in batch.outcomes:
             printer.tell(outcome)
         return printer.exit_code
 

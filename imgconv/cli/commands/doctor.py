@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -23,7 +24,7 @@ def doctor(as_json: bool) -> None:
         click.echo(f"{name:{width}}  {value}")
 
 
-def _machine() -> dict[str, str | int]:
+def _machine() -> dict[str, Any]:
     import platform
 
     import llvmlite.binding as llvm
@@ -44,7 +45,7 @@ def _machine() -> dict[str, str | int]:
     }
 
 
-def _store() -> dict[str, str | int]:
+def _store() -> dict[str, Any]:
     from imgconv.jit import cache
 
     place = cache.folder()

@@ -1,15 +1,11 @@
 """`imgconv kernels`: what the bank holds, how a kernel looks, whether a file can be used."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from imgconv.cli.options import IMAGE, KERNEL
-
-if TYPE_CHECKING:
-    from imgconv.kernels import Kernel
-    from imgconv.typing import JSON
 
 
 @click.group()
@@ -111,7 +107,7 @@ def check(file: str) -> None:
     )
 
 
-def _facts(kernel: "Kernel") -> "dict[str, JSON]":
+def _facts(kernel: Any) -> dict[str, Any]:
     return {
         "name": kernel.name,
         "weights": kernel.weights.tolist(),

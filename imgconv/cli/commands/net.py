@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import click
 
 from imgconv.cli import net_options as options
+from imgconv.cli.net_attribution import cam, occlusion
 from imgconv.cli.net_pictures import draw, receptive
+from imgconv.cli.net_weights import diff, filters
 from imgconv.cli.options import options_of
 from imgconv.pipeline.network_settings import (
     MapSettings,
@@ -27,6 +29,7 @@ def net() -> None:
     imgconv net summary resnet50
     imgconv net draw resnet50 -o resnet50.svg
     imgconv net predict lenet5 sample:digit
+    imgconv net cam lenet5 sample:digit
     imgconv net features lenet5 sample:digit --layer 'c*' -o maps/
     imgconv net features vgg16 photo.jpg --seed 1 --layer features.2 --sheet -o maps/
 
@@ -97,6 +100,10 @@ def summary(network: str, settings: NetSettings) -> None:
     click.echo(table(found, result))
 
 
+net.add_command(cam)
+net.add_command(occlusion)
+net.add_command(filters)
+net.add_command(diff)
 net.add_command(draw)
 net.add_command(receptive)
 

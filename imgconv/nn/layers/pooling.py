@@ -13,7 +13,7 @@ from imgconv.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
-class WindowPool(Layer):
+class _Pool(Layer):
     """A pooling window; stride is kernel_size by default."""
 
     kernel_size: Ints
@@ -46,7 +46,7 @@ class WindowPool(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool2d(WindowPool):
+class MaxPool2d(_Pool):
     """torch.nn.MaxPool2d; padding also takes (top, bottom, left, right)."""
 
     def forward(self, *inputs: Array) -> Array:
@@ -57,7 +57,7 @@ class MaxPool2d(WindowPool):
 
 
 @dataclass(frozen=True, eq=False)
-class AvgPool2d(WindowPool):
+class AvgPool2d(_Pool):
     """torch.nn.AvgPool2d; padding also takes (top, bottom, left, right)."""
 
     count_include_pad: bool = True
@@ -73,7 +73,7 @@ class AvgPool2d(WindowPool):
 
 
 @dataclass(frozen=True, eq=False)
-class MinPool2d(WindowPool):
+class MinPool2d(_Pool):
     """The smallest element of every window."""
 
     def forward(self, *inputs: Array) -> Array:
@@ -83,7 +83,7 @@ class MinPool2d(WindowPool):
 
 
 @dataclass(frozen=True, eq=False)
-class LPPool2d(WindowPool):
+class LPPool2d(_Pool):
     """torch.nn.LPPool2d with norm_type p."""
 
     norm_type: float = 2.0

@@ -133,10 +133,20 @@ def _section(section: Section, anchor: str) -> str:
         f"<h2>{_text(section.name)}</h2><p>{_text(section.what)}</p>"
         f'<p class="dim">{_text("; ".join(facts))}</p>'
         f'<div class="facts">{_table(section.statistics)}{_histogram(section.statistics)}</div>'
-        f"{_kernels(section)}<h3>Maps</h3>"
+        f"{_kernels(section)}{_picture(section)}<h3>Maps</h3>"
         f'<div class="maps"><img class="atlas" loading="lazy" decoding="async" '
         f'src="{_png(_atlas(section, columns))}" '
         f'alt="{len(section.tiles)} maps of {_text(section.name)}, in gray"></div></section>\n'
+    )
+
+
+def _picture(section: Section) -> str:
+    if section.picture is None:
+        return ""
+    height, width = section.picture.shape[:2]
+    return (
+        f'<h3>Over the image</h3><img src="{_photo(section.picture)}" width="{width}" '
+        f'height="{height}" alt="{_text(section.name)}, over the image">'
     )
 
 

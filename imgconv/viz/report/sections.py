@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from imgconv.nn.receptive import Field
 from imgconv.typing import Array
+from imgconv.viz.filters import filter_picture
 
 # Bytes of all maps before compression: encoded as text they stay below 5 MB whatever they show.
 BUDGET = 3_300_000
@@ -48,7 +49,7 @@ class Section:
     """A layer: its name, what it does, (H, W) of its maps, how many there are, those shown.
 
     field: what its units see of the input, or None where that is not known. kernels: heat maps
-    (kH, kW) or colours (kH, kW, 3) of some of its filters, with labels.
+    (kH, kW) or colours (kH, kW, 3) of some of its filters, with labels. picture: of it as a whole.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Section:
     statistics: Statistics
     field: Field | None = None
     kernels: tuple[tuple[str, Grid], ...] = ()
+    picture: npt.NDArray[np.uint8] | None = None
 
 
 def section(
@@ -87,7 +89,7 @@ def section(
     indices = chosen.tolist()
     tiles = tuple(_tile(labels[index], maps[index], side) for index in indices)
     if weights is not None and weights.shape[2:] != (1, 1):
-        kernels = [(labels[index], _picture(weights[index])) for index in indices]
+        kernels = [(labels[index], filter_picture(weights[index])) for index in indices]
     return Section(
         name, what, (maps.shape[1], maps.shape[2]), len(maps), tiles, statistics(maps), field,
         tuple(kernels)[:MOST_KERNELS],
@@ -106,14 +108,6 @@ def statistics(values: Grid) -> Statistics:
         low, high, float(wide.mean()), float(wide.std()), float(np.mean(finite == 0)),
         int(values.size - finite.size), tuple(int(count) for count in counts),
     )  # fmt: skip
-
-
-def _picture(bank: Grid) -> Grid:
-    """A filter (C, kH, kW) as colours for C = 3, else its mean over channels."""
-    if len(bank) != 3:
-        return np.asarray(bank.mean(axis=0))
-    largest = float(np.abs(bank).max()) or 1.0
-    return np.asarray((bank / largest * 0.5 + 0.5).transpose(1, 2, 0))
 
 
 def _tile(label: str, plane: Grid, side: int) -> Tile:

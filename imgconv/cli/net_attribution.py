@@ -1,0 +1,103 @@
+"""`imgconv net cam` and `imgconv net occlusion`: where in an image a class score comes from."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from imgconv.cli import net_options as options
+from imgconv.cli.options import gathered, options_of
+from imgconv.pipeline.network_settings import (
+    AttributionSettings,
+    CamSettings,
+    HeatSettings,
+    NetSettings,
+    OcclusionSettings,
+)
+from imgconv.pipeline.settings import WriteSettings
+
+if TYPE_CHECKING:
+    from imgconv.nn.models import Network
+
+_write = options_of(WriteSettings, "overwrite", "skip_existing")
+_settings = gathered(AttributionSettings.of)
+
+
+@click.command()
+@options.network
+@options.inputs
+@options.weights
+@options_of(HeatSettings)
+@options_of(CamSettings)
+@options.preprocess
+@options.many
+@_write
+@_settings
+def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) -> int:
+    """Show where in an image a class score comes from: Grad-CAM, or plain CAM.
+
+    \b
+    imgconv net cam lenet5 sample:digit
+    imgconv net cam resnet50 photo.jpg --weights resnet50.pth --class tabby -o tabby.png
+    imgconv net cam vgg16 photos/ --weights vgg16.pth --format npy -o maps/
+
+    Pictures show the map over what the network was given of the image; NPY has it (H, W) as
+    computed, a number for each place of the layer.
+    """
+    from imgconv.cli.net_run import run_attributions
+    from imgconv.pipeline.attribution import Attribution, by_gradient, class_number
+    from imgconv.pipeline.features import select_values
+
+    found = _ready(network, settings)
+    layer, wanted = settings.cam.layer, settings.cam
+    if layer is not None:
+        layer = select_values(found.graph, (layer,))[-1]
+    number = class_number(found, settings.heat.category)
+    make = by_gradient(found, number, layer, wanted.method == "cam")
+    work = Attribution(found, settings, make, "cam", wanted.method == "cam")
+    return run_attributions(work, options.sources_of(inputs, settings.batch), settings.batch)
+
+
+@click.command()
+@options.network
+@options.inputs
+@options.weights
+@options_of(HeatSettings)
+@options_of(OcclusionSettings)
+@options.preprocess
+@options.many
+@_write
+@_settings
+def occlusion(network: str, inputs: tuple[str, ...], settings: AttributionSettings) -> int:
+    """Cover windows of an image and show by how much a class score falls; for any network.
+
+    \b
+    imgconv net occlusion lenet5 sample:digit --window 6 --stride 2
+    imgconv net occlusion resnet50 photo.jpg --weights resnet50.pth --fill gray
+    imgconv net occlusion model.onnx photo.jpg --class 3 --format npy
+
+    A pixel's value is the mean over the windows that cover it; NPY has them all (H, W). Red speaks
+    for the class, blue against it.
+    """
+    from imgconv.cli.net_run import run_attributions
+    from imgconv.pipeline.attribution import Attribution, by_occlusion, class_number
+
+    found = _ready(network, settings)
+    number = class_number(found, settings.heat.category)
+    make = by_occlusion(found, number, settings.occlusion)
+    work = Attribution(found, settings, make, "occlusion", signed=True)
+    return run_attributions(work, options.sources_of(inputs, settings.batch), settings.batch)
+
+
+def _ready(name: str, settings: AttributionSettings) -> "Network":
+    """The network with its weights and labels."""
+    from dataclasses import replace
+
+    from imgconv.nn.labels import read_labels
+
+    shared = NetSettings(
+        settings.weights, settings.model, settings.preprocess, batch=settings.batch
+    )  # fmt: skip
+    found, _ = options.ready(name, shared)
+    if settings.heat.labels:
+        found = replace(found, labels=read_labels(settings.heat.labels))
+    return found

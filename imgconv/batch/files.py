@@ -2,8 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from imgconv.batch import runner
 from imgconv.batch.inputs import Scan, Spooled, failure
@@ -14,7 +13,7 @@ from imgconv.ops.algorithms import select
 from imgconv.pipeline import finish
 from imgconv.pipeline.filter import Work
 from imgconv.pipeline.naming import Template
-from imgconv.pipeline.outputs import Outputs, Request, check_terminal
+from imgconv.pipeline.outputs import Outputs, Request, Row, check_terminal
 from imgconv.pipeline.pictured import names_of
 from imgconv.pipeline.plan import FIELDS, Claims, Kept, Plan, Reports, folder_of, names_folder
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
@@ -24,21 +23,13 @@ _LEAST = 12  # files that repay the start of worker processes
 Sources = Iterable[str | ImageError]
 
 
-@dataclass(eq=False, repr=False)
-class Batch:
-    """Inputs whose outputs are named, and what becomes of each, in order.
-
-    total: how many there are, if that is known.
-    """
-
-    outcomes: Iterator[runner.Outcome]
-    total: int | None
-    work: Work
-
-
 @contextlib.contextmanager
-def opened(request: Request) -> Iterator[Batch]:
-    """The batch that a request asks for. Raises UsageError before any work."""
+def opened(request: Request) -> Iterator[tuple[Iterator[runner.Outcome[Row]], int | None, Work]]:
+    """The batch that a request asks for, with its outputs named.
+
+    What becomes of each input, in order; how many there are, if that is known; and the work on
+    them. Raises UsageError before any work.
+    """
     settings = request.settings
     _check_inputs(request)
     finish.check(request)
@@ -58,7 +49,7 @@ def opened(request: Request) -> Iterator[Batch]:
         plan = _plan(request, target, made, scan, claims)
         if reports:
             reports.plan.folders, reports.plan.claims = scan.folders, claims
-        work = Work(request, Outputs(request, plan, made, reports))
+        work = Work(Outputs(request, plan, made, reports))
         if settings.batch.stream:
             sources = _planned_as_they_come(sources, work)
         elif settings.batch.files_from is None:
@@ -68,11 +59,11 @@ def opened(request: Request) -> Iterator[Batch]:
         total = len(sources) if isinstance(sources, Sized) else None
         if total is not None:
             _plan_ahead(sources, work)
-            work.tell(_notes_of(scan, total, settings.batch.files_from))
+            request.tell(_notes_of(scan, total, settings.batch.files_from))
         jobs = 1  # of a cluster's own choice
         if not settings.batch.cluster:
             jobs = runner.shares(settings.batch.jobs, settings.batch.threads, total)
-        yield Batch(_outcomes(sources, work, jobs, total), total, work)
+        yield _outcomes(sources, work, jobs, total), total, work
 
 
 def _recent(sources: Sources, batch: BatchSettings) -> Sources:
@@ -87,9 +78,9 @@ def _recent(sources: Sources, batch: BatchSettings) -> Sources:
 
 def _outcomes(
     sources: Sources, work: Work, jobs: int, total: int | None
-) -> Iterator[runner.Outcome]:
+) -> Iterator[runner.Outcome[Row]]:
     """What becomes of every source, by a cluster and recorded where that was asked for."""
-    batch = work.request.settings.batch
+    batch = work.out.request.settings.batch
     if batch.dry_run or not (batch.ledger or batch.resume or batch.cluster):
         return _by_workers(sources, work, jobs, total, runner.run)
     return _recorded(sources, work, jobs, total)
@@ -97,15 +88,15 @@ def _outcomes(
 
 def _recorded(
     sources: Sources, work: Work, jobs: int, total: int | None
-) -> Iterator[runner.Outcome]:
+) -> Iterator[runner.Outcome[Row]]:
     from imgconv.batch import ledger, resuming
     from imgconv.batch.ledger_file import DEFAULT
 
-    batch, write = work.request.settings.batch, work.request.settings.write
+    batch, write = work.out.request.settings.batch, work.out.request.settings.write
     opened = None
     if batch.ledger or batch.resume:
         opened = ledger.Ledger(
-            batch.ledger or DEFAULT, work.request.recipe, write.deciding(),
+            batch.ledger or DEFAULT, work.out.request.recipe, write.deciding(),
             resume=batch.resume, overwrite=write.overwrite or write.in_place,
         )  # fmt: skip
     recorder = resuming.Recorder(work, opened, write.in_place)
@@ -114,7 +105,7 @@ def _recorded(
         if batch.cluster:
             from imgconv.batch.cluster import client
 
-            yield from client.run(sources, batch.cluster, recorder, total, batch.threads)
+            yield from client.run(sources, batch.cluster, work, recorder, total, batch.threads)
         else:
             yield from _by_workers(
                 sources, work, jobs, total,
@@ -129,10 +120,10 @@ def _recorded(
 
 def _by_workers(
     sources: Sources, work: Work, jobs: int, total: int | None,
-    run: Callable[[Sources, Any, int, int], Iterator[runner.Outcome]],
-) -> Iterator[runner.Outcome]:  # fmt: skip
+    run: Callable[[Sources, runner.Work, int, int], Iterator[runner.Outcome[Row]]],
+) -> Iterator[runner.Outcome[Row]]:  # fmt: skip
     """What `run(sources, work, jobs, 0)` yields, by processes where these are of use."""
-    settings = work.request.settings
+    settings = work.out.request.settings
     # A pipe, or a file that has changed, may have frames that are named only when it is read, and
     # plans are told where the loops run.
     alone = jobs == 1 or settings.batch.dry_run or settings.read.frame == "all" or select.is_told()
@@ -180,7 +171,7 @@ def _plan(
     )  # fmt: skip
 
 
-def _plan_ahead(sources: Any, work: Work) -> None:
+def _plan_ahead(sources: Sources, work: Work) -> None:
     """Name every output before any work, so that collisions are found now."""
     on_stdout = 0
     for index, source in enumerate(sources):
@@ -193,7 +184,7 @@ def _plan_ahead(sources: Any, work: Work) -> None:
                 )
 
 
-def _planned_as_they_come(sources: Any, work: Work) -> Iterator[Any]:
+def _planned_as_they_come(sources: Sources, work: Work) -> Iterator[str | ImageError]:
     """Yield sources once their outputs are named; one that collides is yielded as its error."""
     for index, source in enumerate(sources):
         if isinstance(source, str):
@@ -207,7 +198,7 @@ def _planned_as_they_come(sources: Any, work: Work) -> Iterator[Any]:
 
 def _plan_one(source: str, index: int, work: Work) -> int:
     """Name an input's outputs; return how many results go to standard output."""
-    settings = work.request.settings
+    settings = work.out.request.settings
     if settings.write.in_place:
         if source == "-" or source.startswith("sample:"):
             raise UsageError(f"--in-place: {source} cannot be replaced, expected files")
@@ -225,7 +216,7 @@ def _plan_one(source: str, index: int, work: Work) -> int:
 
 def _check_stdout(source: str, work: Work) -> None:
     """Raise UsageError where standard output cannot take a result."""
-    settings = work.request.settings
+    settings = work.out.request.settings
     if settings.batch.as_json:
         raise UsageError("--json and image data both on standard output, expected one of them")
     for option in ("cluster", "ledger", "resume"):

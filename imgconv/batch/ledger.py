@@ -23,7 +23,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
 
 import numpy as np
 
@@ -68,14 +67,14 @@ class Finished(Exception):
         self.outputs = outputs
 
 
-def digest_of(value: Any) -> bytes:
+def digest_of(value: object) -> bytes:
     """Digest of plain values, arrays and dataclasses of them, the same in every process."""
     digest = hashlib.blake2b(digest_size=16)
     _feed(digest, value)
     return digest.digest()
 
 
-def _feed(digest: Any, value: Any) -> None:
+def _feed(digest: hashlib.blake2b, value: object) -> None:
     if isinstance(value, np.ndarray):
         digest.update(f"array {value.dtype} {value.shape} ".encode() + value.tobytes())
     elif is_dataclass(value) and not isinstance(value, type):
@@ -125,7 +124,7 @@ class Ledger:
     """
 
     def __init__(
-        self, path: str, recipe: Any, options: dict[str, Any], *,
+        self, path: str, recipe: object, options: dict[str, object], *,
         resume: bool = False, overwrite: bool = False,
     ) -> None:  # fmt: skip
         self.path, self.resume, self.overwrite = path, resume, overwrite
@@ -200,7 +199,12 @@ class Ledger:
             return outputs if self._intact(self._db, row[0], outputs) else None
 
     def _stands(
-        self, db: sqlite3.Connection, row: Any, stamp: Stamp, key: bytes, outputs: list[str]
+        self,
+        db: sqlite3.Connection,
+        row: tuple[int, str, int, bytes | None],
+        stamp: Stamp,
+        key: bytes,
+        outputs: list[str],
     ) -> bool:
         """Whether an entry needs no work although the input's time is new or its claim died."""
         entry, state, _, digest = row

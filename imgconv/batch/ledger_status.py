@@ -4,9 +4,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple
 
 from imgconv.batch.ledger_file import CLAIMED, DONE, FAILED, Locks, reading
+from imgconv.typing import JSON
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,28 @@ class Run:
     started: float
     ended: float | None
     state: str
-    options: dict[str, Any]
+    options: dict[str, JSON]
     done: int
     failed: int
     unfinished: int
 
 
-def status(path: str) -> dict[str, Any]:
-    """Return {"done", "failed", "running", "interrupted": counts, "runs": [Run as a dict]}.
+class Status(NamedTuple):
+    """How many inputs are in each state, and the runs."""
+
+    done: int
+    failed: int
+    running: int
+    interrupted: int
+    runs: list[Run]
+
+    def as_dict(self) -> dict[str, JSON]:
+        """The status as a JSON object."""
+        return self._asdict() | {"runs": [asdict(run) for run in self.runs]}
+
+
+def status(path: str) -> Status:
+    """Read a ledger's state.
 
     Raises UsageError where `path` is no ledger.
     """
@@ -45,12 +60,12 @@ def status(path: str) -> dict[str, Any]:
             counts[DONE] += found.get(DONE, 0)
             counts[FAILED] += found.get(FAILED, 0)
             counts["running" if alive else "interrupted"] += found.get(CLAIMED, 0)
-            runs.append(asdict(Run(
+            runs.append(Run(
                 number, host, process, started, ended, state, json.loads(options),
                 found.get(DONE, 0), found.get(FAILED, 0), found.get(CLAIMED, 0),
-            )))  # fmt: skip
+            ))  # fmt: skip
         locks.close()
-    return {**counts, "runs": runs}
+    return Status(counts[DONE], counts[FAILED], counts["running"], counts["interrupted"], runs)
 
 
 def entries(path: str, state: str) -> Iterator[tuple[str, str]]:

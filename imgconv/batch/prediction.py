@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -16,6 +17,26 @@ from imgconv.jit.parallel import num_threads
 from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
+from imgconv.typing import Float32
+
+ClassRow = TypedDict("ClassRow", {"class": int, "label": str | None, "probability": float})
+
+
+class PredictionRow(TypedDict):
+    """What --json says of an image; frame: where all of a file were asked for."""
+
+    input: str
+    frame: NotRequired[int]
+    top: list[ClassRow]
+
+
+@dataclass(eq=False, repr=False)
+class _Ready:
+    """An image as the network takes it, and what becomes of it."""
+
+    row: PredictionRow
+    tensor: Float32
+    error: ImgconvError | None = None
 
 
 class Prediction:
@@ -38,24 +59,22 @@ class Prediction:
         if named and named != classes:
             raise UsageError(f"{named} labels for {classes} classes, expected as many")
 
-    def outcomes(self, sources: Iterable[str | ImageError]) -> Iterator[Outcome]:
+    def outcomes(self, sources: Iterable[str | ImageError]) -> Iterator[Outcome[PredictionRow]]:
         """Yield what became of every image, in order; one that cannot be read stops no other."""
         remaining = self._ahead(iter(sources))
         while outcomes := list(islice(remaining, self.batch)):
-            rows = [row for outcome in outcomes for row in outcome.results]
-            by_shape: dict[Shape, list[dict[str, Any]]] = {}
-            for row in rows:
-                by_shape.setdefault(row["tensor"].shape, []).append(row)
+            by_shape: dict[Shape, list[_Ready]] = {}
+            for outcome in outcomes:
+                for image in outcome.results:
+                    by_shape.setdefault(image.tensor.shape, []).append(image)
             for alike in by_shape.values():
                 self._classify(alike)
             for outcome in outcomes:
-                errors = [row["error"] for row in outcome.results if "error" in row]
-                if errors:
-                    yield Outcome(outcome.source, error=errors[0])
-                else:
-                    yield outcome
+                error = next((image.error for image in outcome.results if image.error), None)
+                rows = [image.row for image in outcome.results if not error]
+                yield Outcome(outcome.source, rows, outcome.error or error)
 
-    def _ahead(self, sources: Iterator[str | ImageError]) -> Iterator[Outcome]:
+    def _ahead(self, sources: Iterator[str | ImageError]) -> Iterator[Outcome[_Ready]]:
         """Read every source in order, some while the network is at work on those before.
 
         Decoding and resizing photos of 1.2 MP takes a fifth of ResNet-50's whole time, on one CPU.
@@ -67,43 +86,42 @@ class Prediction:
         calls = (partial(self._read, source) for source in chain(first, sources))
         yield from in_order(calls, num_threads(), self.batch + 1)
 
-    def _read(self, source: str | ImageError) -> Outcome:
-        """An outcome with a row, and its tensor, for each frame that is wanted."""
+    def _read(self, source: str | ImageError) -> Outcome[_Ready]:
+        """An outcome with a tensor for each frame that is wanted."""
         if isinstance(source, ImageError):
             return failed(source)
-        data: Any = read_stdin() if source == "-" else source
+        data = read_stdin() if source == "-" else source
         name = "standard input" if source == "-" else ""
-        rows = []
+        images = []
         try:
             for image in read_images(
                 data, frame=self.frame, max_pixels=self.max_pixels, name=name
             ):  # fmt: skip
                 tensor = self.network.preprocess(image.pixels, image.full_scale, image.alpha)
-                row: dict[str, Any] = {"input": source, "tensor": tensor}
+                row: PredictionRow = {"input": source, "top": []}
                 if self.frame == "all":
                     row["frame"] = image.frame
-                rows.append(row)
+                images.append(_Ready(row, tensor))
         except ImgconvError as error:
             return Outcome(source, error=naming(error, source))
-        return Outcome(source, rows)
+        return Outcome(source, images)
 
-    def _classify(self, rows: list[dict[str, Any]]) -> None:
-        """Replace the tensors of rows by their classes, or by the error that they meet."""
+    def _classify(self, images: list[_Ready]) -> None:
+        """Give images their classes, or the error that they meet."""
         try:
-            tensor = np.concatenate([row["tensor"] for row in rows])
+            tensor = np.concatenate([image.tensor for image in images])
             scores = self.fused.at(tensor.shape).run(tensor)[self.output]
-            scores = scores.reshape(len(rows), -1)
+            scores = scores.reshape(len(images), -1)
         except ImgconvError as error:
-            if len(rows) > 1:
+            if len(images) > 1:
                 # A model may be made for a batch of one.
-                for row in rows:
-                    self._classify([row])
+                for image in images:
+                    self._classify([image])
                 return
-            rows[0]["error"] = naming(error, rows[0]["input"])
+            images[0].error = naming(error, images[0].row["input"])
             return
-        for row, one in zip(rows, scores, strict=True):
-            del row["tensor"]
-            row["top"] = [
+        for image, own in zip(images, scores, strict=True):
+            image.row["top"] = [
                 {"class": index, "label": label, "probability": probability}
-                for index, label, probability in self.network.likeliest(one, self.top)
+                for index, label, probability in self.network.likeliest(own, self.top)
             ]

@@ -4,39 +4,15 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from imgconv.batch import runner
 from imgconv.batch.ledger import Claim, Finished, Ledger, Taken
-from imgconv.batch.runner import Outcome
+from imgconv.batch.runner import Outcome, Work
 from imgconv.errors import ImageError, ImgconvError
-from imgconv.io.scaling import Lost
-from imgconv.ops.rows import RowSource
-from imgconv.pipeline.division import Division
+from imgconv.pipeline.outputs import Row
 
 _ASIDE = 256
 _POLL_SECONDS = 0.05
-
-
-class Work(Protocol):
-    """Makes the outputs of one input; `outputs` names them beforehand.
-
-    Under a cluster an image may be Divided: `part` makes rows of it, `assembled` its file.
-    """
-
-    def outputs(self, source: str, index: int) -> list[str]: ...
-
-    def warm(self) -> None: ...
-
-    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]: ...
-
-    def part(
-        self, source: str, index: int, start: int, stop: int, folder: str | None
-    ) -> tuple[Any, Lost]: ...
-
-    def assembled(
-        self, source: str, division: Division, rows: RowSource, replace: bool
-    ) -> dict[str, Any]: ...
 
 
 @dataclass
@@ -48,7 +24,7 @@ class Recorder:
     in_place: bool = False
     aside: deque[tuple[str, int]] = field(default_factory=deque)
 
-    def do(self, source: str, index: int) -> list[dict[str, Any]]:
+    def do(self, source: str, index: int) -> list[Row]:
         """An input's results, claimed before and recorded after. Raises Taken, ImgconvError."""
         try:
             claim = self.begin(source, index)
@@ -66,7 +42,7 @@ class Recorder:
         planned = self.work.outputs(source, index)
         return self.ledger.claim(source, planned) if self.ledger else None
 
-    def end(self, claim: Claim | None, outcome: Outcome) -> Outcome:
+    def end(self, claim: Claim | None, outcome: Outcome[Row]) -> Outcome[Row]:
         """Record an outcome and return it, or the failure to record it."""
         if self.ledger is None or claim is None:
             return outcome
@@ -81,20 +57,20 @@ class Recorder:
         return outcome
 
 
-def skipped(source: str, outputs: list[str]) -> list[dict[str, Any]]:
+def skipped(source: str, outputs: list[str]) -> list[Row]:
     """The results of an input that needed no work."""
     return [{"input": source, "output": path, "skipped": True} for path in outputs]
 
 
 def run(
     sources: Iterable[str | ImageError], recorder: Recorder, jobs: int, first: int = 0
-) -> Iterator[Outcome]:
+) -> Iterator[Outcome[Row]]:
     """Yield an outcome for every source as `runner.run` does.
 
     Inputs that another process is at are put aside, at most _ASIDE of them: for `put_aside`.
     """
 
-    def unless_taken(source: str, index: int) -> list[dict[str, Any]]:
+    def unless_taken(source: str, index: int) -> list[Row]:
         try:
             return recorder.do(source, index)
         except Taken:
@@ -107,13 +83,13 @@ def run(
         yield from put_aside(recorder, _ASIDE)
 
 
-def put_aside(recorder: Recorder, most: int = 0) -> Iterator[Outcome]:
+def put_aside(recorder: Recorder, most: int = 0) -> Iterator[Outcome[Row]]:
     """Look again at inputs that were put aside, until there are no more than so many.
 
     They are finished by the process that was at them, or taken over if it is gone by then.
     """
 
-    def when_free(source: str, index: int) -> list[dict[str, Any]]:
+    def when_free(source: str, index: int) -> list[Row]:
         while True:
             try:
                 return recorder.do(source, index)

@@ -7,28 +7,38 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import stopping
 from imgconv.jit import parallel
+from imgconv.pipeline.outputs import Row
 
+R = TypeVar("R")  # what is told of a result
 _WAITING = 6  # files that may wait for the disk while others are worked on
 
 
 @dataclass(eq=False, repr=False)
-class Outcome:
+class Outcome(Generic[R]):
     """What became of one input: results for `--json`, or the error."""
 
     source: str
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[R] = field(default_factory=list)
     error: ImgconvError | None = None
 
 
+class Work(Protocol):
+    """Makes the outputs of one input; `outputs` names them, which finds collisions."""
+
+    def outputs(self, source: str, index: int) -> list[str]: ...
+
+    def __call__(self, source: str, index: int, replace: bool = False) -> list[Row]: ...
+
+
 def attempt(
-    work: Callable[[str, int], list[dict[str, Any]]], source: str | ImageError, index: int
-) -> Outcome:
+    work: Callable[[str, int], list[R]], source: str | ImageError, index: int
+) -> Outcome[R]:
     """Do one source's work; a failure becomes its outcome, which names the source."""
     if isinstance(source, ImageError):
         return failed(source)
@@ -40,7 +50,7 @@ def attempt(
         return Outcome(source, error=naming(ImageError("out of memory"), source))
 
 
-def failed(error: ImageError) -> Outcome:
+def failed(error: ImageError) -> Outcome[R]:
     """The outcome of a name that led to no input."""
     return Outcome(error.source or str(error), error=error)
 
@@ -70,9 +80,9 @@ def shares(jobs: int | None, threads: int | None, total: int | None) -> int:
 
 
 def run(
-    sources: Iterable[str | ImageError], work: Callable[[str, int], list[dict[str, Any]]],
+    sources: Iterable[str | ImageError], work: Callable[[str, int], list[R]],
     jobs: int, first: int = 0,
-) -> Iterator[Outcome]:  # fmt: skip
+) -> Iterator[Outcome[R]]:  # fmt: skip
     """Yield an outcome for every source, in order; `jobs` at a time are worked on.
 
     Others may wait for the disk meanwhile: it takes as long for 16 files as for one (2.4 ms each
@@ -92,7 +102,7 @@ def run(
         finally:
             gate.acquire()
 
-    def one(source: str | ImageError, index: int) -> Outcome:
+    def one(source: str | ImageError, index: int) -> Outcome[R]:
         while_waiting(elsewhere)
         with gate:
             return attempt(work, source, index)
@@ -101,12 +111,14 @@ def run(
     yield from in_order(calls, jobs + _WAITING, 2 * jobs + _WAITING)
 
 
-def in_order(calls: Iterable[Callable[[], Outcome]], threads: int, most: int) -> Iterator[Outcome]:
+def in_order(
+    calls: Iterable[Callable[[], Outcome[R]]], threads: int, most: int
+) -> Iterator[Outcome[R]]:
     """Yield what calls return, in order; `most` at a time are begun or wait for a thread."""
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    pending: deque[Future[Outcome]] = deque()
+    pending: deque[Future[Outcome[R]]] = deque()
     try:
         with ThreadPoolExecutor(threads) as pool:
             try:

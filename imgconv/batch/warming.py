@@ -2,9 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imgconv.jit import cache, parallel
 
@@ -24,7 +24,7 @@ def tasks() -> list[Callable[[], None]]:
     return found
 
 
-def _kernel(name: str, channels: int, dtype: Any) -> Callable[[], None]:
+def _kernel(name: str, channels: int, dtype: npt.DTypeLike) -> Callable[[], None]:
     """As `apply` does it, on a small image and on one that is worth a loop of its own."""
 
     def run() -> None:

@@ -20,13 +20,15 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import BinaryIO, NamedTuple, NoReturn
 
-from imgconv.batch.runner import Outcome
+from imgconv.batch.runner import Outcome, Work
 from imgconv.errors import ImageError
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import is_special
 from imgconv.jit import parallel
+from imgconv.pipeline import filter
+from imgconv.pipeline.outputs import Row
 
 _SMALL = 4 << 20  # bytes of a file beyond which little of its work is Python
 _PLACES = 3  # inputs that a process has at once: one is worked on, the others wait for the disk
@@ -35,22 +37,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Source = str | ImageError
 
 
-class Work(Protocol):
-    """Makes the outputs of one input; `outputs` names them, which finds collisions."""
-
-    def outputs(self, source: str, index: int) -> list[str]: ...
-
-    def apart(self) -> None:
-        """Henceforth this is a worker's copy: outputs are named for it, and it names no more."""
-
-    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]: ...
-
-
 class _Channel(NamedTuple):
     """A place in a worker: files for what it is asked and what it answers."""
 
-    requests: Any
-    answers: Any
+    requests: BinaryIO
+    answers: BinaryIO
 
     def close(self) -> None:
         for file in self:
@@ -59,9 +50,9 @@ class _Channel(NamedTuple):
 
 
 def run(
-    sources: Iterable[Source], work: Any, jobs: int,
-    by: Callable[[Iterable[Source], Any, int, int], Iterator[Outcome]],
-) -> Iterator[Outcome]:  # fmt: skip
+    sources: Iterable[Source], work: filter.Work, jobs: int,
+    by: Callable[[Iterable[Source], Work, int, int], Iterator[Outcome[Row]]],
+) -> Iterator[Outcome[Row]]:  # fmt: skip
     """Yield what `by(sources, work, jobs, first index)` yields, its work done by processes.
 
     By threads where processes cannot be had or the first file is large.
@@ -84,7 +75,8 @@ def run(
             pool = Pool(work, jobs)
             stack.callback(pool.close)
             if len(pool):
-                work, jobs = pool, len(pool)
+                yield from by(rest, pool, len(pool), 1)
+                return
         yield from by(rest, work, jobs, 1)
 
 
@@ -101,7 +93,7 @@ class Pool:
     Its length is how many inputs may be under way, 0 where no process could be had.
     """
 
-    def __init__(self, work: Work, jobs: int) -> None:
+    def __init__(self, work: filter.Work, jobs: int) -> None:
         self._work = work
         self._gate = threading.Semaphore(1)  # one input of a process is worked on at a time
         self._processes: list[int] = []
@@ -121,7 +113,7 @@ class Pool:
         """As the work's."""
         return self._work.outputs(source, index)
 
-    def __call__(self, source: str, index: int, replace: bool = False) -> list[dict[str, Any]]:
+    def __call__(self, source: str, index: int, replace: bool = False) -> list[Row]:
         """Have an input's work done. Raises what it raises; ImageError where its worker dies."""
         if source == "-" or is_special(source):  # whose wait ends with this process's work
             return self._here(source, index, replace)
@@ -141,7 +133,7 @@ class Pool:
             self._idle.put(channel)
         if failure is not None:
             raise failure
-        found: list[dict[str, Any]] = results
+        found: list[Row] = results
         return found
 
     def close(self) -> None:
@@ -159,7 +151,7 @@ class Pool:
         if stopped is not None:
             raise stopped
 
-    def _here(self, source: str, index: int, replace: bool) -> list[dict[str, Any]]:
+    def _here(self, source: str, index: int, replace: bool) -> list[Row]:
         while_waiting(self._elsewhere)
         with self._gate:
             return self._work(source, index, replace)
@@ -197,7 +189,11 @@ class Pool:
                 channel.close()
 
     def _serve(
-        self, parent: int, mine: list[_Channel], others: list[_Channel], mask: set[Any]
+        self,
+        parent: int,
+        mine: list[_Channel],
+        others: list[_Channel],
+        mask: set[int | signal.Signals],
     ) -> NoReturn:
         """The child: do what is asked for until nobody is left to ask."""
         try:
@@ -222,7 +218,7 @@ class Pool:
         with contextlib.suppress(EOFError):
             while True:
                 request = pickle.load(channel.requests)
-                answer: tuple[list[dict[str, Any]] | None, BaseException | None]
+                answer: tuple[list[Row] | None, BaseException | None]
                 try:
                     answer = self._here(*request), None
                 except Exception as error:
@@ -231,7 +227,7 @@ class Pool:
                 channel.answers.flush()
 
 
-def _pickled(answer: tuple[list[dict[str, Any]] | None, BaseException | None]) -> bytes:
+def _pickled(answer: tuple[list[Row] | None, BaseException | None]) -> bytes:
     try:
         return pickle.dumps(answer)
     except Exception:  # an exception that holds what cannot be sent

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -55,7 +55,7 @@ def _run(group: click.Group, arguments: list[str] | None) -> int:
         sys.unraisablehook = _unraisable
         _hold_standard_streams()
     try:
-        result: Any = group.main(words, prog_name="imgconv", standalone_mode=False)
+        result: object = group.main(words, prog_name="imgconv", standalone_mode=False)
         code = result if isinstance(result, int) else 0
         return _flush() or code
     except Stopped as error:

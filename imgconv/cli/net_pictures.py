@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import click
 
@@ -15,8 +15,40 @@ if TYPE_CHECKING:
     from imgconv.io.image import Image
     from imgconv.nn.layers import Shape
     from imgconv.nn.models import Network
+    from imgconv.nn.receptive import Field
     from imgconv.shapes import Pair
     from imgconv.typing import Array
+
+
+class Place(TypedDict):
+    """First and last row and column of a part of the input."""
+
+    rows: list[int]
+    columns: list[int]
+
+
+class FieldFacts(TypedDict):
+    """What --json says of a layer's field, whichever the unit; pairs are (down, across)."""
+
+    network: str
+    layer: str
+    input: list[int]
+    size: list[float]
+    stride: list[float]
+    center: list[float]
+    everywhere: bool
+
+
+class UnitFacts(Place):
+    """What --json says of what one unit sees."""
+
+    network: str
+    layer: str
+    unit: list[int]
+    input: list[int]
+    size: list[float]
+    effective: NotRequired[Place]
+    output: NotRequired[str]
 
 
 @click.command()
@@ -137,7 +169,7 @@ def receptive(
     box = region(graph, layer, unit, shapes)
     weights = _effective(found, layer, unit, inputs, settings.weights)
     field = seen[layer]
-    facts: dict[str, Any] = {
+    facts: UnitFacts = {
         "network": found.name, "layer": layer, "unit": list(unit), "input": list(shape[2:]),
         "rows": list(box[:2]), "columns": list(box[2:]), "size": [axis.size for axis in field.axes],
     }  # fmt: skip
@@ -154,7 +186,7 @@ def receptive(
     click.echo(json.dumps(facts) if settings.batch.as_json else _said(facts, field.everywhere))
 
 
-def _field(network: str, layer: str, field: Any, size: Any) -> dict[str, Any]:
+def _field(network: str, layer: str, field: "Field", size: tuple[int, ...]) -> FieldFacts:
     """The facts of a layer's field, whichever the unit."""
     return {
         "network": network, "layer": layer, "input": list(size),
@@ -163,9 +195,9 @@ def _field(network: str, layer: str, field: Any, size: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _told(facts: dict[str, Any]) -> str:
+def _told(facts: FieldFacts) -> str:
     """The facts of a field as a sentence."""
-    size, stride = ("×".join(f"{n:g}" for n in facts[name]) for name in ("size", "stride"))
+    size, stride = ("×".join(f"{n:g}" for n in both) for both in (facts["size"], facts["stride"]))
     center = ",".join(f"{n:g}" for n in facts["center"])
     more = " and, through gates or norms, the whole image" if facts["everywhere"] else ""
     return (
@@ -174,10 +206,10 @@ def _told(facts: dict[str, Any]) -> str:
     )
 
 
-def _said(facts: dict[str, Any], everywhere: bool) -> str:
+def _said(facts: UnitFacts, everywhere: bool) -> str:
     """The facts as sentences."""
 
-    def place(part: dict[str, Any]) -> tuple[str, str]:
+    def place(part: Place) -> tuple[str, str]:
         (top, bottom), (left, right) = part["rows"], part["columns"]
         words = f"rows {top} to {bottom} and columns {left} to {right}"
         return words, f"{bottom - top + 1}×{right - left + 1} pixels"

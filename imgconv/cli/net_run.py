@@ -4,18 +4,19 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from imgconv.batch.runner import Outcome, Progress, run
+from imgconv.batch.runner import Outcome, Progress, R, run
 from imgconv.console import printable, say
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
-    from imgconv.batch.prediction import Prediction
+    from imgconv.batch.prediction import Prediction, PredictionRow
     from imgconv.nn.models import Network
-    from imgconv.pipeline.attribution import Attribution
-    from imgconv.pipeline.features import Features
+    from imgconv.pipeline.attribution import Attribution, HeatRow
+    from imgconv.pipeline.features import Features, LayerRow
+    from imgconv.pipeline.firing import Fired
 
 
 def run_features(work: "Features", inputs: tuple[str, ...], batch: BatchSettings) -> int:
@@ -47,7 +48,7 @@ def _written(work: "Features", sources: Iterable[str | ImageError], batch: Batch
     dry_run = work.request.settings.maps.dry_run
     totals = [0, 0, 0]
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: "Outcome[LayerRow]") -> None:
         for row in outcome.results:
             totals[0] += row["maps"]
             totals[1] += row["bytes"]
@@ -75,7 +76,7 @@ def _written(work: "Features", sources: Iterable[str | ImageError], batch: Batch
     return code
 
 
-def _fired(maps: list[dict[str, Any]]) -> str:
+def _fired(maps: "list[Fired]") -> str:
     """Maps by their means, the largest first, with their largest value and where it is."""
     return ", ".join(
         f"map {row['map']} mean {row['mean']:.4g}"
@@ -102,7 +103,7 @@ def run_predictions(
 ) -> int:
     """Print every image's classes; return the exit code."""
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: "Outcome[PredictionRow]") -> None:
         for row in outcome.results:
             if batch.as_json:
                 print(json.dumps(row), flush=True)
@@ -128,7 +129,7 @@ def run_attributions(
             work.path(source, index)
     work.plan.claims = None
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: "Outcome[HeatRow]") -> None:
         for row in outcome.results:
             if batch.as_json:
                 print(json.dumps(row), flush=True)
@@ -146,8 +147,8 @@ def run_attributions(
 
 
 def _all(
-    outcomes: Iterable[Outcome], sources: Iterable[str | ImageError], batch: BatchSettings,
-    show: Callable[[Outcome], None], quiet: bool,
+    outcomes: Iterable[Outcome[R]], sources: Iterable[str | ImageError], batch: BatchSettings,
+    show: Callable[[Outcome[R]], None], quiet: bool,
 ) -> int:  # fmt: skip
     """Show every outcome; return the exit code. quiet: without a bar."""
     total = len(sources) if isinstance(sources, Sized) else None

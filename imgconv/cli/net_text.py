@@ -1,10 +1,9 @@
 """A network's summary as a table and as JSON."""
 
-from typing import Any
-
 from imgconv.nn.models import Network
 from imgconv.nn.receptive import Field
 from imgconv.nn.summary import Summary
+from imgconv.typing import JSON
 
 HEADS = (
     "layer",
@@ -53,7 +52,7 @@ def table(network: Network, summary: Summary) -> str:
     return "\n".join(text)
 
 
-def as_json(network: Network, summary: Summary) -> dict[str, Any]:
+def as_json(network: Network, summary: Summary) -> dict[str, JSON]:
     """The summary as one JSON object."""
     dense = summary.dense
     return {
@@ -68,7 +67,7 @@ def as_json(network: Network, summary: Summary) -> dict[str, Any]:
         "weights_bytes": summary.weights,
         "maps_bytes": summary.maps,
         "peak_maps_bytes": summary.peak,
-        "fully_connected_first_layer": dense and {
+        "fully_connected_first_layer": None if dense is None else {
             "layer": dense.layer, "units": dense.units, "weights": dense.weights,
             "convolution_weights": dense.convolution,
         },

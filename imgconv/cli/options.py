@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 import click
 
@@ -175,25 +175,28 @@ KINDS: dict[str, "click.ParamType[object]"] = {
 }  # fmt: skip
 
 
+def _type(row: Row, kind: object) -> "click.ParamType[object] | type[float] | type[str]":
+    """What reads an option's text. kind: its field's type."""
+    if isinstance(row.kind, Range):
+        return click.IntRange(*row.kind)
+    if row.kind:
+        return KINDS[row.kind]
+    parts = (kind, *get_args(kind))
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    return click.Choice(choices) if choices else float if float in parts else str
+
+
 def _option(name: str, row: Row, kind: object) -> Decorator:
     """The Click option of a row. kind: its field's type."""
-    names = row.names or (f"--{flag_of(name, row)}",)
-    facts: dict[str, Any] = {"help": row.help, "metavar": row.metavar}
+    option = functools.partial(
+        click.option, *(row.names or (f"--{flag_of(name, row)}",)), name,
+        help=row.help, metavar=row.metavar,
+    )  # fmt: skip
     if row.is_flag:
-        return click.option(*names, name, is_flag=True, default=row.default, **facts)
+        return option(is_flag=True, default=row.default)
     if row.kind == "count":
-        return click.option(*names, name, count=True, **facts)
-    choices = [choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal
-               for choice in get_args(part)]  # fmt: skip
-    if isinstance(row.kind, Range):
-        facts["type"] = click.IntRange(*row.kind)
-    elif row.kind:
-        facts["type"] = KINDS[row.kind]
-    elif choices:
-        facts["type"] = click.Choice(choices)
-    else:
-        facts["type"] = float if float in (kind, *get_args(kind)) else str
-    return click.option(*names, name, default=row.default, show_default=row.shown, **facts)
+        return option(count=True)
+    return option(type=_type(row, kind), default=row.default, show_default=row.shown)
 
 
 def options_of(table: type[Table], *names: str) -> Decorator:

@@ -18,7 +18,7 @@ class Printer:
     """
 
     def __init__(
-        self, total: int | None, settings: BatchSettings, show: Callable[[Outcome], None],
+        self, total: int | None, settings: BatchSettings, show: Callable[[Outcome[Row]], None],
         bar: bool = True,
     ) -> None:  # fmt: skip
         self.exit_code = 0
@@ -34,7 +34,7 @@ class Printer:
     ) -> None:  # fmt: skip
         self.progress.end()
 
-    def tell(self, outcome: Outcome) -> None:
+    def tell(self, outcome: Outcome[Row]) -> None:
         """Print what became of an input."""
         self.progress.step()
         if outcome.error is not None:
@@ -45,14 +45,14 @@ class Printer:
         self._show(outcome)
 
 
-def show_files(settings: BatchSettings) -> Callable[[Outcome], None]:
+def show_files(settings: BatchSettings) -> Callable[[Outcome[Row]], None]:
     """What prints the outputs that were made, where that was asked for."""
     if settings.as_json:
         return _print_json
     if not (settings.dry_run or settings.verbose):
         return lambda outcome: None
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: Outcome[Row]) -> None:
         stream = sys.stdout if settings.dry_run else sys.stderr
         # The maps in an archive are one output.
         rows = {row["output"]: row for row in outcome.results}
@@ -63,7 +63,7 @@ def show_files(settings: BatchSettings) -> Callable[[Outcome], None]:
     return show
 
 
-def _print_json(outcome: Outcome) -> None:
+def _print_json(outcome: Outcome[Row]) -> None:
     rows: list[Row] = outcome.results
     if outcome.error is not None:
         rows = [{"input": outcome.source, "error": str(outcome.error)}]

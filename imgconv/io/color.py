@@ -1,6 +1,7 @@
 """Gray, channels, linear light and opacity: what happens to pixels before and after filtering."""
 
 from dataclasses import replace
+from typing import TypedDict
 
 import numpy as np
 
@@ -37,6 +38,14 @@ def from_linear(values: Array) -> Array:
 def to_gray(colors: Array, weights: tuple[float, float, float] = LUMA) -> Array:
     """(H, W, 3) to (H, W, 1) of the same dtype; integers round half to even."""
     return mix(colors, weights)
+
+
+class Preparation(TypedDict):
+    """The options of `prepare`."""
+
+    gray: bool
+    channels: str | None
+    linear: bool
 
 
 def prepare(

@@ -66,16 +66,20 @@ def _put(file: IO[bytes], piece: Piece) -> None:
 
 
 def publish(
-    path: str, pieces: Iterable[Piece], overwrite: bool = False, or_same: bool = False
-) -> int:
+    path: str, pieces: Iterable[Piece], overwrite: bool = False, or_same: bool = False,
+    stdout: "Callable[[Iterable[Piece]], int] | None" = None,
+) -> int:  # fmt: skip
     """Write pieces of bytes to a file by rename; return its size.
 
     On any exception the temporary is removed and an older file stays whole; only where the
     folder cannot be synchronised after the rename is the new file, whole, already in place.
     A URL is one PUT to its store. or_same: an output that exists and is the same is as good as
     written, so that a task may run twice, one after the other or at once, and no other file is
-    lost; then it is published at once. Raises OutputError naming the file.
+    lost; then it is published at once. stdout: what takes the pieces for the path `-`. Raises
+    OutputError naming the file.
     """
+    if path == "-" and stdout is not None:
+        return stdout(pieces)
     local = remote.on_disk(path) if is_url(path) else path
     if isinstance(pieces, Folder):
         if local is None:

@@ -94,7 +94,7 @@ def encode_rows(
 
     patched: whether a `Patch` may be among the pieces; a large TIFF needs no more either then.
     """
-    if isinstance(source, ArrayRows):
+    if isinstance(source, ArrayRows) and format.name != "zarr":
         return encode(source.pixels, format, **options)
     shape = source.height, source.width, source.channels
     alpha = options.get("alpha", False)

@@ -1,5 +1,6 @@
 """What a kernel is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from imgconv.errors import KernelError, ShapeError
 from imgconv.shapes import anchored_sides, pair
+from imgconv.typing import JSON
 
 
 @dataclass(eq=False, repr=False)  # frozen takes 0.6 ms more of every start
@@ -39,7 +41,7 @@ class Kernel:
     description: str = ""
     citation: str = ""
     source: str = ""
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, JSON] = field(default_factory=dict)
     named: bool = False
     anchor: tuple[int, int] | None = None
 

@@ -10,7 +10,7 @@ import numpy as np
 from imgconv.errors import LimitError, ModelError, UsageError
 from imgconv.io.limits import MAX_PIXELS
 from imgconv.shapes import Pair
-from imgconv.typing import Array
+from imgconv.typing import JSON, Array
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -113,7 +113,7 @@ class Preprocess:
         size = self._target(height, width)
         return self.crop or size
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JSON]:
         """The settings by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 

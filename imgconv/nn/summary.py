@@ -3,12 +3,12 @@
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from imgconv.errors import ModelError
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Conv2d, Shape
 from imgconv.nn.receptive import Field, fields
+from imgconv.typing import JSON
 
 _BYTES = 4  # of a float32
 
@@ -29,9 +29,9 @@ class Row:
     field: Field | None
     memory: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JSON]:
         """The row for JSON; sizes are [down, across]."""
-        seen = None
+        seen: dict[str, JSON] | None = None
         if self.field:
             axes = self.field.axes
             seen = {

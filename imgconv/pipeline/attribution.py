@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -35,6 +35,24 @@ class Heat:
     score: float
     values: Array
     layer: str = ""
+
+
+_Class = TypedDict("_Class", {"class": NotRequired[int]})  # a word of Python's
+
+
+class HeatRow(_Class):
+    """What --json says of a map; all but the names is left out of one that was there already."""
+
+    input: str
+    output: str
+    skipped: NotRequired[bool]
+    label: NotRequired[str | None]
+    score: NotRequired[float]
+    layer: NotRequired[str]
+    height: NotRequired[int]
+    width: NotRequired[int]
+    largest: NotRequired[float]
+    at: NotRequired[list[int]]
 
 
 Maker = Callable[[Array], Heat]
@@ -119,10 +137,10 @@ class Attribution:
         check_against_input(path, source, False, "expected another name")
         return path
 
-    def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
+    def __call__(self, source: str, index: int) -> list[HeatRow]:
         """Write an image's map; return a row a frame. Raises ImgconvError."""
         wanted = self.settings.preprocess
-        data: Any = read_stdin() if source == "-" else source
+        data: str | bytes = read_stdin() if source == "-" else source
         name = "standard input" if source == "-" else ""
         images = read_images(data, frame=wanted.frame, max_pixels=wanted.max_pixels, name=name)
         several = wanted.frame == "all"
@@ -131,11 +149,10 @@ class Attribution:
             for image in images
         ]
 
-    def _one(self, image: Image, path: str, source: str) -> dict[str, Any]:
+    def _one(self, image: Image, path: str, source: str) -> HeatRow:
         write, made = self.settings.write, format_of(path)
-        row: dict[str, Any] = {"input": source, "output": path}
         if write.skip_existing and is_complete(path, made.name):
-            return row | {"skipped": True}
+            return {"input": source, "output": path, "skipped": True}
         if not (write.overwrite or write.skip_existing) and exists(path):
             raise OutputError(f"{path}: {EXISTS}")
         preprocess = self.network.preprocess
@@ -151,7 +168,8 @@ class Attribution:
             pieces = encode(overlay(view, heat.values, self.colormap), made)
         publish(path, pieces, write.overwrite or write.skip_existing)
         peak = np.unravel_index(int(heat.values.argmax()), heat.values.shape)
-        return row | {
+        return {
+            "input": source, "output": path,
             "class": heat.number, "label": label_of(self.network, heat.number),
             "score": heat.score, "layer": heat.layer, "height": heat.values.shape[0],
             "width": heat.values.shape[1], "largest": float(heat.values.max()),

@@ -5,7 +5,6 @@ holds a few bands a step. Values are those of `chain.trace` bit for bit.
 """
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +17,6 @@ from imgconv.ops.pool_text import Pool
 from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, read_rows, start_at
 from imgconv.shapes import extent
 from imgconv.typing import Array
-
-_POOLS = (layers.MaxPool2d, layers.AvgPool2d, layers.MinPool2d, layers.LPPool2d)
 
 
 def chain_rows(
@@ -53,7 +50,7 @@ def _rows(source: RowSource, layer: Layer, missing: str | None) -> RowSource | N
         )  # fmt: skip
     if isinstance(layer, (Gray, layers.Activation)):
         return PointRows(source, layer, missing)
-    if isinstance(layer, _POOLS) and not layer.ceil_mode:
+    if isinstance(layer, layers.WindowPool) and not layer.ceil_mode:
         return PoolRows(source, layer, missing)
     return None
 
@@ -113,7 +110,9 @@ class PointRows:
 class PoolRows:
     """Rows of a pool by windows: bands of its input with their halos, pads at the ends only."""
 
-    def __init__(self, source: RowSource, layer: Any, missing: str | None = None) -> None:
+    def __init__(
+        self, source: RowSource, layer: layers.WindowPool, missing: str | None = None
+    ) -> None:
         self._source, self._layer, self._missing = source, layer, missing
         (taps, _), (self._stride, _), sides, (spread, _) = layer.window
         self._seen = extent(taps, spread)

@@ -7,16 +7,26 @@ written by the workers themselves. A part has no state and may be made again by 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from imgconv.io.formats import Format
+from imgconv.io.image import Image
 from imgconv.io.scaling import Lost, Scaling
 from imgconv.io.streamed import MEMORY, Streamed
 from imgconv.io.writing import EncodeOptions
 from imgconv.ops.rows import RowSource
+from imgconv.pipeline.filtering import Map
+from imgconv.pipeline.outputs import Row
+from imgconv.pipeline.streaming import MapRows
 from imgconv.typing import Dtype
 
 _PART = 1 << 25  # bytes a part, read or made: some hundred ms of work, and little to keep
+
+
+class LossyRows(RowSource, Protocol):
+    """Rows that count the samples which were clipped or missing so far."""
+
+    lost: Lost
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Division:
     path: str
     made: Format
     options: EncodeOptions
-    result: dict[str, Any]
+    result: Row
     scaling: Scaling | None
 
     def bounds(self, part: int) -> tuple[int, int]:
@@ -58,6 +68,19 @@ class Divided(Exception):
     def __init__(self, division: Division) -> None:
         super().__init__(division)
         self.division = division
+
+
+def check_undivided(
+    image: Image | Streamed, map: Map | MapRows, path: str, made: Format, options: EncodeOptions,
+    result: Row, memory: int | None,
+) -> None:  # fmt: skip
+    """Raise Divided for a map that is better made in parts."""
+    if isinstance(map, Map) or isinstance(image, Image):
+        return
+    rows = rows_of_part(image, map, made, memory)
+    if rows:
+        shape = map.height, map.width, map.channels
+        raise Divided(Division(shape, map.dtype, rows, path, made, options, result, map.scaling))
 
 
 def rows_of_part(image: Streamed, samples: RowSource, made: Format, memory: int | None) -> int:

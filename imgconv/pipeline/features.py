@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
@@ -17,13 +17,13 @@ from imgconv.io.image import Image
 from imgconv.io.publish import EXISTS, Piece, exists, publish
 from imgconv.io.reading import count_frames, read_images
 from imgconv.io.source import StandardInput, is_special
-from imgconv.io.writing import encode, encode_archive
+from imgconv.io.writing import Record, encode, encode_archive
 from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
 from imgconv.pipeline.feature_report import heats_of, page_of, section_maker
-from imgconv.pipeline.firing import Firing, maps_of
+from imgconv.pipeline.firing import Fired, Firing, maps_of
 from imgconv.pipeline.naming import Template, below, component, parent_of, split_source, unique
 from imgconv.pipeline.network_provenance import NetworkProvenance
 from imgconv.pipeline.network_settings import NetSettings
@@ -39,9 +39,22 @@ if TYPE_CHECKING:
 
 FIELDS = ("stem", "parent", "index", "frame", "layer", "map")
 _BYTES = 4  # of a float32
+Note = Callable[[str | None, str | None], Record]
 
 
-Note = Callable[[str | None, str | None], dict[str, Any] | None]
+class LayerRow(TypedDict):
+    """What --json says of a layer's maps; paths: of their files, which are left out there."""
+
+    input: str
+    output: str
+    layer: str
+    maps: int
+    height: int
+    width: int
+    bytes: int
+    paths: list[str]
+    skipped: NotRequired[bool]
+    top_maps: NotRequired[list[Fired]]
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,7 @@ class Features:
         self.names.claims.input(source)
         self._intended(source, index)
 
-    def _intended(self, source: str, index: int) -> list[list[dict[str, Any]]]:
+    def _intended(self, source: str, index: int) -> list[list[LayerRow]]:
         """The rows of all frames of an image before they are made."""
         frames = 1
         if self.request.settings.preprocess.frame == "all" and not is_special(source):
@@ -202,8 +215,8 @@ class Features:
         return [list(self._outputs(source, index, frame, shapes)) for frame in range(frames)]
 
     def _left(
-        self, rows: list[dict[str, Any]], page: str | None
-    ) -> list[dict[str, Any]] | None:  # fmt: skip
+        self, rows: list[LayerRow], page: str | None
+    ) -> list[LayerRow] | None:  # fmt: skip
         """The rows of a frame whose outputs are complete and stay, None where they are to be made.
 
         Raises OutputError for an output that exists and is not to be replaced.
@@ -220,7 +233,7 @@ class Features:
                     raise OutputError(f"{path}: {EXISTS}")
         return None
 
-    def __call__(self, source: str, index: int) -> list[dict[str, Any]]:
+    def __call__(self, source: str, index: int) -> list[LayerRow]:
         """Write an image's maps; return a row a layer. Raises ImgconvError."""
         request = self.request
         if request.settings.maps.dry_run:
@@ -248,7 +261,7 @@ class Features:
             results += rows if left is None else left
         return results
 
-    def _origin(self, source: str, data: Any) -> Origin | None:
+    def _origin(self, source: str, data: str | bytes) -> Origin | None:
         """What the records say of the input, if there are any."""
         if (
             self.request.provenance is None
@@ -262,14 +275,14 @@ class Features:
         """(layer, map's number) → the record of that output."""
         request = self.request
 
-        def note(layer: str | None, number: str | None) -> dict[str, Any] | None:
+        def note(layer: str | None, number: str | None) -> Record:
             if origin is None or request.provenance is None:
                 return None
             return request.provenance.record(origin, frame, request.made, layer, number)
 
         return note
 
-    def _images(self, source: str, data: Any) -> Iterator[Image]:
+    def _images(self, source: str, data: str | bytes) -> Iterator[Image]:
         name = "standard input" if source == "-" else source
         wanted = self.request.settings.preprocess
         yield from read_images(data, frame=wanted.frame, max_pixels=wanted.max_pixels, name=name)
@@ -294,7 +307,7 @@ class Features:
 
     def _outputs(
         self, source: str, index: int, frame: int, shapes: dict[str, Shape]
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[LayerRow]:
         """A row a layer: what it will write, where, and how many maps and bytes that is."""
         request = self.request
         for layer in request.values:
@@ -317,7 +330,7 @@ class Features:
                 "width": width, "bytes": _BYTES * maps * height * width, "paths": paths,
             }  # fmt: skip
 
-    def _write(self, tensor: Array, rows: list[dict[str, Any]], note: Note) -> list["Section"]:
+    def _write(self, tensor: Array, rows: list[LayerRow], note: Note) -> list["Section"]:
         """Compute and write an image's maps; return what its report shows of them."""
         request = self.request
         sections = None

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -104,7 +104,7 @@ class Recipe:
             for (kernel, number, own, label, _), full in zip(found, fulls, strict=True)
         ]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """What was applied, for metadata."""
         window = self.window
         facts = {
@@ -141,7 +141,7 @@ class ChainRecipe(Recipe):
         last = MapName(_stand_in("chain"), len(self.steps) - 1, "", "", Part("chain", "", "chain"))
         return [*found, last]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """What was applied, for metadata."""
         facts = Recipe.as_dict(self)
         return {"chain": [s.text for s in self.steps], "alpha": self.read.alpha} | {
@@ -279,7 +279,7 @@ def _prepared(image: Image, recipe: Recipe) -> tuple[Image, Missing | None]:
 
     Those are 0 in it.
     """
-    options: dict[str, Any] = {
+    options: color.Preparation = {
         "gray": recipe.needs_gray(), "channels": recipe.read.channels, "linear": recipe.read.linear
     }  # fmt: skip
     if recipe.read.missing is not None:

@@ -112,6 +112,15 @@ def record_of(
     return out.request.provenance.record(origin, frame, recipe, one, made)
 
 
+def origin_of(out: Outputs, source: str, data: str | bytes) -> Origin | None:
+    """What the records say of an input, if there are any."""
+    write = out.request.settings.write
+    without = write.no_metadata or write.no_record or out.request.recipe.only_report
+    if without or not (out.made is None or out.made.note):
+        return None
+    return Origin(source, data if isinstance(data, bytes) else None)
+
+
 def row_of(source: str, path: str, map: Map | MapRows, raw: bool) -> Row:
     """The --json line of a map, but for what its file will tell."""
     return {

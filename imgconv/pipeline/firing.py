@@ -1,7 +1,7 @@
 """Which maps of a layer fire most: on an image, and over all of them."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -11,6 +11,23 @@ from imgconv.typing import Array
 def maps_of(values: Array) -> Array:
     """(C, H, W) of one image's value; features (1, F) are maps of one number."""
     return values[0] if values.ndim == 4 else values.reshape(values.shape[1], -1, 1)
+
+
+class Fired(TypedDict):
+    """A map that fires: its number and mean; on one image its largest value and where that is."""
+
+    map: int
+    mean: float
+    largest: NotRequired[float]
+    at: NotRequired[list[int]]
+
+
+class LayerFired(TypedDict):
+    """The maps of a layer that fire most on average over images."""
+
+    layer: str
+    images: int
+    top_maps: list[Fired]
 
 
 class Firing:
@@ -24,13 +41,13 @@ class Firing:
         self._sums: dict[str, Array] = {}
         self._images: dict[str, int] = {}
 
-    def of_image(self, layer: str, maps: Array) -> list[dict[str, Any]]:
+    def of_image(self, layer: str, maps: Array) -> list[Fired]:
         """The maps (C, H, W) that fire most on one image: largest value and its place, too."""
         means = maps.mean(axis=(1, 2), dtype=np.float64)
         if self._sums.setdefault(layer, np.zeros(len(maps))).shape == means.shape:
             self._sums[layer] += means
             self._images[layer] = self._images.get(layer, 0) + 1
-        rows = []
+        rows: list[Fired] = []
         for number in self._best(means):
             place = np.unravel_index(int(maps[number].argmax()), maps.shape[1:])
             rows.append({
@@ -39,7 +56,7 @@ class Firing:
             })  # fmt: skip
         return rows
 
-    def over_all(self) -> Iterator[dict[str, Any]]:
+    def over_all(self) -> Iterator[LayerFired]:
         """A row a layer: the maps that fire most on average over all images, and how many."""
         for layer, sums in self._sums.items():
             means = sums / max(1, self._images.get(layer, 0))

@@ -16,31 +16,28 @@ from imgconv.io.publish import Output, Piece, joined, leads_to_a_stream, publish
 from imgconv.io.writing import encode_archive
 from imgconv.pipeline import finish
 from imgconv.pipeline.filtering import Map
-from imgconv.pipeline.origin import Origin
-from imgconv.pipeline.outputs import Row, skipped
+from imgconv.pipeline.outputs import Request, Row, skipped
 from imgconv.pipeline.pictured import names_of
 
 if TYPE_CHECKING:
-    from imgconv.pipeline.filter import Work
+    from imgconv.pipeline.filter import Input
 
 
 def filter_frames(
-    work: "Work", source: str, index: int, read: Callable[[], Iterator[Image]],
-    filter: Callable[[Image, Format], Iterable[Map]], count: int, replace: bool,
-    origin: Origin | None,
+    one: "Input", read: Callable[[], Iterator[Image]],
+    filter: Callable[[Request, Image, Format], Iterable[Map]], count: int,
 ) -> list[Row]:  # fmt: skip
     """Write each map of all frames into a file of its own, or all maps into one archive.
 
     read: yields the frames, from the first one each time it is called. filter: makes the maps of
     one for a format.
     """
-    out = work.out
-    paths = {
-        one.name: out.path(source, one.part, index, 0) for one in names_of(work.request.recipe)
-    }
+    out, source = one.out, one.source
+    named = names_of(out.request.recipe)
+    paths = {part.name: out.path(source, part.part, one.index, 0) for part in named}
     made = out.format(source, next(iter(paths.values())))
     rows = {name: skipped(source, path, name) for name, path in paths.items()}
-    wanted = [name for name, path in paths.items() if not out.finished(source, path, replace)]
+    wanted = [name for name, path in paths.items() if not out.finished(source, path, one.replace)]
     together = out.together(source)
     groups = [wanted] if wanted else []
     if not together and len(wanted) > 1 and not out.side_by_side(list(paths.values()), made):
@@ -48,23 +45,24 @@ def filter_frames(
     for group in groups:
         images = read() if made.name == "tiff" else encoding.alike(read)
         if group is groups[0]:
-            images = _told(work, source, images, made)
-        chosen = {name: paths[name] for name in group}
-        maps = _Frames(work, source, images, filter, made, chosen, count, origin)
+            images = _told(one, images, made)
+        frames = _Frames(one, images, filter, made, {name: paths[name] for name in group}, count)
         if together:
-            sizes = [out.publish(paths[group[0]], maps.archive(), replace)] * len(group)
+            publish = out.publisher(one.replace)
+            sizes = [publish(paths[group[0]], frames.archive())] * len(group)
         else:
-            sizes = maps.write(replace)
-        rows |= {name: maps.rows[name] | {"frames": count, "bytes": size}
+            sizes = frames.write()
+        rows |= {name: frames.rows[name] | {"frames": count, "bytes": size}
                  for name, size in zip(group, sizes, strict=True)}  # fmt: skip
     return list(rows.values())
 
 
-def _told(work: "Work", source: str, images: Iterator[Image], made: Format) -> Iterator[Image]:
+def _told(one: "Input", images: Iterator[Image], made: Format) -> Iterator[Image]:
+    """The frames, once it is said what there is to be said of each."""
     for image in images:
-        work.tell(finish.notes_of(work.request, image))
+        one.tell(*finish.notes_of(one.out.request, image))
         if image.frame == 0:
-            work.tell([finish.note_of_opacity(work.request, source, image, made)])
+            one.tell(finish.note_of_opacity(one.out.request, one.source, image, made))
         yield image
 
 
@@ -72,40 +70,40 @@ class _Frames:
     """The maps of all frames; rows: a --json line of each map, once its first frame is made."""
 
     def __init__(
-        self, work: "Work", source: str, images: Iterator[Image],
-        filter: Callable[[Image, Format], Iterable[Map]], made: Format, paths: dict[str, str],
-        count: int, origin: Origin | None,
+        self, one: "Input", images: Iterator[Image],
+        filter: Callable[[Request, Image, Format], Iterable[Map]], made: Format,
+        paths: dict[str, str], count: int,
     ) -> None:  # fmt: skip
-        self.work, self.source, self.made, self.paths = work, source, made, paths
-        self.count = count
+        self.one, self.out, self.made, self.paths, self.count = one, one.out, made, paths, count
         self.rows: dict[str, Row] = {}
-        self._filter, self._origin = filter, origin
+        self._filter = filter
         first = next(images)
         self.loops: int | None = first.info.get("loop", 0)
         self.frames = map(self._filtered, itertools.chain([first], images))
 
     def _filtered(self, image: Image) -> dict[str, Frame]:
         """A frame of each map."""
-        out, frames = self.work.out, {}
+        source, request, frames = self.one.source, self.out.request, {}
         shown = image.info.get("duration")
         duration = encoding.DURATION if shown is None else float(shown)
-        for one in self._filter(image, self.made):
-            if one.name not in self.paths:
+        for map in self._filter(request, image, self.made):
+            if map.name not in self.paths:
                 continue
-            path, record = self.paths[one.name], None
-            if one.name not in self.rows:
-                _, raw = finish.sample_type(self.work.request, self.made, image)
-                self.rows[one.name] = finish.row_of(self.source, path, one, raw)
-                record = finish.record_of(out, self.source, self._origin, None, one.name, self.made)
-                if warning := one.warning():
-                    self.work.tell([f"{self.source}: {warning}"])
-            options = finish.encode_options(out, path, record, image, one)
-            frames[one.name] = Frame(one.samples, options, duration)
+            path, record = self.paths[map.name], None
+            if map.name not in self.rows:
+                _, raw = finish.sample_type(request, self.made, image)
+                self.rows[map.name] = finish.row_of(source, path, map, raw)
+                origin = self.one.origin
+                record = finish.record_of(self.out, source, origin, None, map.name, self.made)
+                if warning := map.warning():
+                    self.one.tell(f"{source}: {warning}")
+            options = finish.encode_options(self.out, path, record, image, map)
+            frames[map.name] = Frame(map.samples, options, duration)
         return frames
 
-    def write(self, replace: bool) -> list[int]:
+    def write(self) -> list[int]:
         """Write a file for each map, side by side; return their sizes."""
-        out, outputs = self.work.out, []
+        outputs = []
         done = dict.fromkeys(self.paths, 0)
         ready: dict[str, deque[Frame]] = {name: deque() for name in self.paths}
 
@@ -127,13 +125,13 @@ class _Frames:
                 pieces = [joined(pieces)]
             outputs.append(Output(path, pieces, functools.partial(done.__getitem__, name)))
         if len(outputs) > 1:
-            return publish_together(outputs, replace or out.replacing)
-        return [out.publish(outputs[0].path, outputs[0].pieces, replace)]
+            return publish_together(outputs, self.one.replace or self.out.replacing)
+        return [self.out.publisher(self.one.replace)(outputs[0].path, outputs[0].pieces)]
 
     def archive(self) -> Iterable[Piece]:
         """The pieces of a file of arrays (frames, H, W, C), one a map."""
         taken = list[dict[str, Frame]]()
-        limit = file_limit(self.work.request.settings.read.max_pixels or MAX_PIXELS)
+        limit = file_limit(self.out.request.settings.read.max_pixels or MAX_PIXELS)
         size = 0
         for frames in self.frames:
             taken.append(frames)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -63,7 +63,9 @@ def missing_notes(recipe: "Recipe", image: Image | Streamed) -> tuple[str, ...]:
     return ()
 
 
-def prepared(image: Image, value: float, **options: object) -> tuple[Image, Mask]:
+def prepared(
+    image: Image, value: float, **options: Unpack[color.Preparation]
+) -> tuple[Image, Mask]:
     """`color.prepare`, and which samples of the result are missing; there they are 0.
 
     A gray sample is missing where one of its colors is. The mask has no channel for opacity, which
@@ -73,12 +75,12 @@ def prepared(image: Image, value: float, **options: object) -> tuple[Image, Mask
     found = mask_of(image.pixels, value)
     found[..., colors:] = False
     if not found.any():
-        done = color.prepare(image, **options)  # type: ignore[arg-type]
+        done = color.prepare(image, **options)
         shape = done.pixels.shape
         return done, np.zeros((*shape[:2], shape[2] - done.alpha), bool)
-    done = color.prepare(replace(image, pixels=without(image.pixels, found)), **options)  # type: ignore[arg-type]
+    done = color.prepare(replace(image, pixels=without(image.pixels, found)), **options)
     flags = replace(image, pixels=found.view(np.uint8) * np.uint8(255))
-    seen = color.prepare(flags, **(options | {"linear": False}))  # type: ignore[arg-type]
+    seen = color.prepare(flags, **(options | {"linear": False}))
     mask: Mask = seen.pixels[..., : seen.pixels.shape[2] - seen.alpha] != 0
     done.pixels[..., : mask.shape[2]][mask] = 0
     return done, mask

@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from imgconv.errors import UsageError
 from imgconv.io.remote import is_url
@@ -155,7 +155,7 @@ class Template:
         """Whether there is a field."""
         return bool(self.used)
 
-    def fill(self, values: Mapping[str, Any]) -> str:
+    def fill(self, values: Mapping[str, str | int]) -> str:
         """The name; values by their fields, those of NUMBERS as integers."""
 
         def value(match: re.Match[str]) -> str:
@@ -170,5 +170,5 @@ class Template:
 NUMBERS = ("frame", "index")
 
 
-def _plain(name: str, value: Any) -> str:
+def _plain(name: str, value: str | int) -> str:
     return f"{value:04d}" if name == "index" else str(value)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from imgconv.io.digest import sha256_of
 from imgconv.io.formats import Format
@@ -13,10 +12,12 @@ from imgconv.pipeline.record import (
     ITS_OWN,
     NO_BYTES,
     Named,
+    OptionText,
     Record,
     options_of_output,
     unrepeatable,
 )
+from imgconv.typing import JSON
 
 
 def named_network(text: str) -> Named:
@@ -48,11 +49,11 @@ class NetworkProvenance:
 
     def record(
         self, origin: Origin, frame: int, form: Format, layer: str | None, number: str | None
-    ) -> dict[str, Any]:
+    ) -> dict[str, JSON]:
         """The record of an output: of a layer's map, of a layer, or of all (None, None)."""
         if not origin.is_known:
             return unrepeatable(NO_BYTES)
-        options: dict[str, Any] = {"layer": list(self.patterns)}
+        options: dict[str, OptionText] = {"layer": list(self.patterns)}
         options |= options_of_output("net features", self.settings.recorded(), form, frame)
         return Record(
             "net features", options, Named(origin.name, origin.digest), network=self.network,

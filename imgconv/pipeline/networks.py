@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Literal, TypeVar
 
 from imgconv.errors import UsageError
 from imgconv.jit import parallel
@@ -11,6 +11,9 @@ from imgconv.nn.find import find_network, with_weights
 from imgconv.nn.models import Network
 from imgconv.nn.preprocess import ORDERS, Reading
 from imgconv.pipeline.network_settings import NetSettings
+from imgconv.shapes import Pair
+
+T = TypeVar("T", bound=int | Pair)
 
 
 def settled(
@@ -24,19 +27,25 @@ def settled(
     if wanted.channels and wanted.order:
         raise UsageError("--channels with --order, expected one of them")
     found = find_network(name, wanted.size, find, _reading(settings))
-    options = {
-        "interpolation": wanted.interpolation, "channels": wanted.channels or wanted.order,
-        "scale": wanted.white, "mean": wanted.mean, "std": wanted.std, "invert": wanted.invert,
-        "resize": wanted.resize, "crop": wanted.crop,
-    }  # fmt: skip
-    changed: dict[str, Any] = {
-        field: None if value == "none" else value
-        for field, value in options.items() if value is not None
-    }  # fmt: skip
-    usual = found.preprocess
-    if "channels" in changed and len(usual.mean) not in (1, ORDERS.get(changed["channels"])):
-        changed = {"mean": (0.0,), "std": (1.0,)} | changed
-    return replace(found, preprocess=replace(usual, **changed))
+    usual, channels = found.preprocess, wanted.channels or wanted.order or found.preprocess.channels
+    mean, std = usual.mean, usual.std
+    if channels != usual.channels and len(mean) not in (1, ORDERS.get(channels)):
+        mean, std = (0.0,), (1.0,)
+    return replace(found, preprocess=replace(
+        usual, channels=channels,
+        resize=_chosen(wanted.resize, usual.resize), crop=_chosen(wanted.crop, usual.crop),
+        interpolation=wanted.interpolation or usual.interpolation,
+        scale=usual.scale if wanted.white is None else wanted.white,
+        mean=wanted.mean or mean, std=wanted.std or std,
+        invert=usual.invert if wanted.invert is None else wanted.invert,
+    ))  # fmt: skip
+
+
+def _chosen(wanted: T | Literal["none"] | None, usual: T | None) -> T | None:
+    """What is wanted of a setting that a network may do without, and otherwise what is usual."""
+    if wanted == "none":
+        return None
+    return usual if wanted is None else wanted
 
 
 def _reading(settings: NetSettings) -> Reading:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
 
 from imgconv.io.digest import SMALL, sha256, sha256_of
 from imgconv.io.limits import MAX_PIXELS, file_limit
@@ -52,7 +52,7 @@ class Origin:
             return  # whoever reads it as an image will say why
 
 
-def taken(source: str, max_pixels: int | None, read: Any) -> Any:
+def taken(source: str, max_pixels: int | None, read: Callable[[], bytes]) -> str | bytes:
     """What to give `read_images` so that the bytes are there twice: bytes, or a path.
 
     read: makes the bytes of standard input. Raises ImageError, LimitError.

@@ -1,12 +1,13 @@
 """Where the results of inputs go: their names and formats, what is there already, publishing."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
 
-from imgconv.console import drop_stdout, reason
+from imgconv.console import drop_stdout, reason, say
 from imgconv.errors import ImgconvError, OutputError, UsageError
 from imgconv.io import formats
 from imgconv.io.complete import is_complete
@@ -21,7 +22,24 @@ from imgconv.pipeline.plan import Plan, Reports, check_against_input
 from imgconv.pipeline.provenance import Provenance
 from imgconv.pipeline.settings import Settings
 
-Row = dict[str, Any]  # a line of --json
+
+class Row(TypedDict, total=False):
+    """What --json says of one output, as far as it applies."""
+
+    input: str
+    output: str
+    kernel: str
+    map: str
+    width: int
+    height: int
+    channels: int
+    dtype: str
+    scale: str
+    frame: int
+    frames: int
+    bytes: int
+    skipped: bool
+    error: str
 
 
 @dataclass(eq=False, repr=False)
@@ -32,6 +50,12 @@ class Request:
     recipe: Recipe
     settings: Settings
     provenance: Provenance
+
+    def tell(self, notes: Iterable[str | None]) -> None:
+        """Say what there is to be said, unless nothing is to be."""
+        for note in () if self.settings.batch.quiet else notes:
+            if note:
+                say(f"imgconv: {note}")
 
 
 class Planned(NamedTuple):
@@ -53,7 +77,6 @@ class Recorded(NamedTuple):
     ome: bool
 
 
-@dataclass(eq=False, repr=False)
 class Outputs:
     """The outputs of a request.
 
@@ -62,15 +85,15 @@ class Outputs:
     returns their size.
     """
 
-    request: Request
-    plan: Plan
-    made: formats.Format | None
-    reports: Reports | None = None
-    recorded: Recorded | None = None
-    stdin: Callable[[], bytes] = field(default_factory=StandardInput)
-    to_stdout: Callable[[Iterable[Piece]], int] | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, request: Request, plan: Plan, made: formats.Format | None,
+        reports: Reports | None = None, recorded: Recorded | None = None,
+        stdin: Callable[[], bytes] | None = None,
+        to_stdout: Callable[[Iterable[Piece]], int] | None = None,
+    ) -> None:  # fmt: skip
+        self.request, self.plan, self.made, self.reports = request, plan, made, reports
+        self.recorded, self.to_stdout = recorded, to_stdout
+        self.stdin = stdin or StandardInput()
         self.plan.kept.stdin = self.stdin
         self.replacing = self.request.settings.write.replaces
 
@@ -163,13 +186,31 @@ class Outputs:
             for one in planned
         )
 
-    def publish(self, path: str, pieces: Iterable[Piece], replace: bool) -> int:
-        """Write a file's pieces where they belong; return its size."""
-        if path == "-":
-            return (self.to_stdout or to_stdout)(pieces)
+    def unneeded(self, source: str, planned: list[Planned], replace: bool) -> list[Row] | None:
+        """The rows of an input that is left alone, or only looked at; None where it is to be made.
+
+        Raises OutputError for an output that exists and is not to be replaced.
+        """
+        if self.all_finished(source, planned, replace) and self.frames(source):
+            return [skipped(source, one.path, one.name) for one in planned]
+        self.check_free((one.path for one in planned), replace)
+        if not self.request.settings.batch.dry_run:
+            return None
+        return [
+            skipped(source, one.path, one.name)
+            if self.all_finished(source, [one], replace)
+            else {"input": source, "output": one.path, "map": one.name, "frame": one.frame}
+            for one in planned
+        ]
+
+    def publisher(self, replace: bool) -> Callable[[str, Iterable[Piece]], int]:
+        """What writes a file's pieces to a path, or to standard output, and returns their size."""
         # A cluster may run a task twice: what the first run left is then found done.
         or_same = bool(self.request.settings.batch.cluster)
-        return publish(path, pieces, replace or self.replacing, or_same)
+        return functools.partial(
+            publish, overwrite=replace or self.replacing, or_same=or_same,
+            stdout=self.to_stdout or to_stdout,
+        )  # fmt: skip
 
 
 def check_terminal(made: formats.Format) -> None:

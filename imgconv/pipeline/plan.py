@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imgconv.errors import UsageError
 from imgconv.io.formats import Format, format_of, kept_suffix, sniff
@@ -147,7 +147,7 @@ class Plan:
     def __post_init__(self) -> None:
         self.template = Template(self.output or "", FIELDS, self.option)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """A copy for another process: names hold there too, and collisions are found here."""
         return {**self.__dict__, "claims": None, "base": os.getcwd()}
 
@@ -268,6 +268,6 @@ class Reports:
         check_against_input(path, source, False)
         return path
 
-    def write(self, page: bytes, path: str, replace: bool) -> dict[str, Any]:
-        """Publish an input's page; return its row for --json."""
-        return {"output": path, "map": "report", "bytes": publish(path, [page], replace)}
+    def write(self, page: bytes, path: str, replace: bool) -> int:
+        """Publish an input's page; return its size."""
+        return publish(path, [page], replace)

@@ -1,7 +1,6 @@
 """What the records of all outputs of one command share, and what tells one from another."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from imgconv.io.formats import Format
 from imgconv.kernels import Kernel
@@ -9,6 +8,7 @@ from imgconv.pipeline.filtering import ChainRecipe, MapName, Recipe
 from imgconv.pipeline.origin import Origin
 from imgconv.pipeline.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
 from imgconv.pipeline.settings import Settings
+from imgconv.typing import JSON
 
 
 @dataclass(eq=False, repr=False)
@@ -24,7 +24,7 @@ class Provenance:
 
     def record(
         self, origin: Origin, frame: int | None, recipe: Recipe, one: MapName | None, form: Format,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, JSON]:  # fmt: skip
         """The record of an output of a format, no longer than it holds.
 
         one: the only map in it, of which alone the record then speaks; None where an output holds

@@ -21,16 +21,18 @@ these keys pass, only the options below, and texts without control characters.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from imgconv import __version__
 from imgconv.errors import ImageError
 from imgconv.io.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
 from imgconv.pipeline.settings import COMMANDS, Row, recorded
+from imgconv.typing import JSON
 
 VERSION = 1
+OptionText = str | bool | list[str]  # as on the command line; True: a flag
 # What a command records beside the options of its tables.
 _OWN = {"apply": ("kernel",), "run": ("keep",), "net features": ("layer", "no-invert")}
 _LISTS = frozenset(["kernel", "keep", "layer"])
@@ -56,7 +58,7 @@ class Record:
     """A record as its module describes it."""
 
     command: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, OptionText] = field(default_factory=dict)
     input: Named = field(default_factory=lambda: Named("-"))
     chain: str | None = None
     network: Named | None = None
@@ -65,19 +67,28 @@ class Record:
     layer: str | None = None
     imgconv: str = __version__
 
-    def as_dict(self, limit: int = NOTE_LIMIT) -> dict[str, Any]:
+    def as_dict(self, limit: int = NOTE_LIMIT) -> dict[str, JSON]:
         """The JSON object, or that it cannot be repeated where it is longer than `limit`."""
-        facts: dict[str, Any] = {
+        facts: dict[str, JSON] = {
             "imgconv": self.imgconv, "record": VERSION, "command": self.command,
             "options": dict(self.options), "chain": self.chain,
             "network": _named(self.network), "weights": _named(self.weights),
             "input": _named(self.input), "map": self.map, "layer": self.layer,
         }  # fmt: skip
-        found = {key: value for key, value in facts.items() if value is not None}
+        found: dict[str, JSON] = {key: value for key, value in facts.items() if value is not None}
         size = sum(len(text) for texts in self.options.values() for text in _texts(texts))
         if size + len(self.chain or "") > limit or len(json.dumps(found)) > limit:
             return unrepeatable(f"the record would take more than {limit} characters")
         return found
+
+    @property
+    def format(self) -> Format:
+        """Of the output."""
+        return FORMATS[str(self.options["format"])]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The texts of an option that may be given several times."""
+        return tuple(_texts(self.options.get(name, [])))
 
     def words(self, source: str) -> list[str]:
         """The command line that does the same to `source`, without an output."""
@@ -91,7 +102,7 @@ class Record:
         return [*words, *first, *options, source]
 
 
-def option_words(options: Mapping[str, Any]) -> list[str]:
+def option_words(options: Mapping[str, OptionText]) -> list[str]:
     """Options as words of a command line."""
     words: list[str] = []
     for name, value in options.items():
@@ -100,7 +111,7 @@ def option_words(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def unrepeatable(reason: str) -> dict[str, Any]:
+def unrepeatable(reason: str) -> dict[str, JSON]:
     """The JSON object of an output that cannot be made again."""
     return {"imgconv": __version__, "record": VERSION, "unrepeatable": reason}
 
@@ -117,9 +128,9 @@ def rows_of(command: str) -> dict[str, tuple[str, Row | None]]:
     return rows | recorded(COMMANDS[command])
 
 
-def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(command: str, given: Mapping[str, object]) -> dict[str, OptionText]:
     """The recorded options among a command's, by their parameters' names; lists are left out."""
-    found: dict[str, Any] = {}
+    found: dict[str, OptionText] = {}
     for name, (parameter, row) in rows_of(command).items():
         value = given.get(parameter)
         # Whatever it is by default, the format is what `repeat` begins with.
@@ -133,16 +144,16 @@ def options_of(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of_output(
-    command: str, given: Mapping[str, Any], form: Format, frame: int | None
-) -> dict[str, Any]:
+    command: str, given: Mapping[str, object], form: Format, frame: int | None
+) -> dict[str, OptionText]:
     """`options_of` for one output: its format, and its frame of the input, None for all in one."""
     found = options_of(command, {**given, "format": form.name})
     if "frame" in found and frame is not None:
-        found["frame"] = str(frame if found["frame"] == "all" else int(found["frame"]))
+        found["frame"] = str(frame if found["frame"] == "all" else int(str(found["frame"])))
     return found
 
 
-def _text(name: str, value: Any) -> str | bool:
+def _text(name: str, value: object) -> str | bool:
     if value is True or isinstance(value, str):
         return value
     if isinstance(value, tuple):
@@ -150,7 +161,7 @@ def _text(name: str, value: Any) -> str | bool:
     return repr(value).removesuffix(".0")
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: OptionText) -> list[str]:
     return value if isinstance(value, list) else [value if isinstance(value, str) else ""]
 
 
@@ -202,7 +213,9 @@ def parse(note: str, where: str) -> Record:
     )  # fmt: skip
 
 
-def _options(found: Any, command: str, wrong: Any) -> dict[str, Any]:
+def _options(
+    found: JSON, command: str, wrong: Callable[[str], ImageError]
+) -> dict[str, OptionText]:
     if not isinstance(found, dict):
         raise wrong("no options")
     rows = rows_of(command)
@@ -226,7 +239,7 @@ def _options(found: Any, command: str, wrong: Any) -> dict[str, Any]:
     return found
 
 
-def _file(found: Any, key: str, wrong: Any) -> Named:
+def _file(found: JSON, key: str, wrong: Callable[[str], ImageError]) -> Named:
     if not isinstance(found, dict) or set(found) - {"name", "sha256"}:
         raise wrong(f"{key}: expected name and sha256")
     name, digest = found.get("name"), found.get("sha256")
@@ -245,9 +258,9 @@ def _file(found: Any, key: str, wrong: Any) -> Named:
     return Named(name, digest)
 
 
-def _plain(text: Any) -> bool:
+def _plain(text: object) -> TypeGuard[str]:
     return isinstance(text, str) and text.isprintable()
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return repr(value)[:60]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -103,7 +102,7 @@ def _field(kernel: Kernel, recipe: Recipe, image: Image) -> Field | None:
     return Field(axes[0], axes[1])
 
 
-def _words(value: Any) -> str:
+def _words(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)

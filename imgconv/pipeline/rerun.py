@@ -3,11 +3,10 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 from imgconv.errors import ImageError, UsageError
 from imgconv.io.digest import sha256_of
-from imgconv.io.formats import FORMATS, format_of
+from imgconv.io.formats import format_of
 from imgconv.io.publish import Piece, joined, publish
 from imgconv.io.source import is_zarr, read_stdin
 from imgconv.kernels import kernel_without_files
@@ -26,7 +25,7 @@ from imgconv.pipeline.settings import Settings
 
 # Makes the output of an input's name and what to read it from: its bytes, or b"" where they went
 # to a file.
-Rerun = Callable[[str, Any], bytes]
+Rerun = Callable[[str, str | bytes], bytes]
 
 
 def check_target(
@@ -40,18 +39,20 @@ def check_target(
     if target == "-":
         if settings.batch.as_json:
             raise UsageError("--json and image data both on standard output, expected one of them")
-        check_terminal(FORMATS[record.options["format"]])
+        check_terminal(record.format)
         return
     if names_folder(target) or "{" in target:
         raise UsageError(f"-o {target}: expected the name of a file")
     if os.path.exists(target) and os.path.samefile(target, result):
         raise UsageError(f"-o {target}: is the result itself, expected another name")
-    wanted = record.options["format"]
+    wanted = record.format.name
     if os.path.splitext(target)[1] and format_of(target).name != wanted:
         raise UsageError(f"-o {target}: the result is {wanted}, expected a name of that format")
 
 
-def find_input(record: Record, result: str, settings: RepeatSettings) -> tuple[str, Any, Origin]:
+def find_input(
+    record: Record, result: str, settings: RepeatSettings
+) -> tuple[str, str | bytes, Origin]:
     """The input's path, what to read it from, and what is recorded of it.
 
     Raises ImageError where it is not there or has other bytes than were recorded.
@@ -82,7 +83,7 @@ def find_input(record: Record, result: str, settings: RepeatSettings) -> tuple[s
 
 
 def work_of(
-    record: Record, result: str, settings: RepeatSettings, origin: Origin, values: dict[str, Any]
+    record: Record, result: str, settings: RepeatSettings, origin: Origin, values: dict[str, object]
 ) -> Rerun:
     """What makes the output again.
 
@@ -95,18 +96,18 @@ def work_of(
 
 
 def _maps(
-    record: Record, result: str, settings: RepeatSettings, origin: Origin, values: dict[str, Any]
+    record: Record, result: str, settings: RepeatSettings, origin: Origin, values: dict[str, object]
 ) -> Rerun:
     """The work of `apply` or `run`: one output of one input."""
-    wanted, made = Settings.of(values), FORMATS[record.options["format"]]
+    wanted, made = Settings.of(values), record.format
     if record.command == "apply":
-        kernels = tuple(map(kernel_without_files, values["kernels"]))
+        kernels = tuple(map(kernel_without_files, record.texts("kernel")))
         request = requests.apply_request((), kernels, wanted)
     else:
         from imgconv.nn.chain import parse_chain
 
-        steps = parse_chain(values["chain"], kernel_without_files)
-        request = requests.chain_request((), steps, values["keep"], wanted)
+        steps = parse_chain(record.chain or "", kernel_without_files)
+        request = requests.chain_request((), steps, record.texts("keep"), wanted)
     # An earlier version recorded labels as they were.
     request.recipe = replace(request.recipe, only=record.map and component(record.map))
     finish.check(request)
@@ -118,7 +119,7 @@ def _maps(
     )
     plan = Plan(settings.again.output or "-", made=made, claims=None)
 
-    def run(source: str, data: Any) -> bytes:
+    def run(source: str, data: str | bytes) -> bytes:
         content: list[bytes] = []
 
         def keep(pieces: Iterable[Piece]) -> int:
@@ -126,16 +127,16 @@ def _maps(
             return len(content[0])
 
         out = Outputs(
-            request, plan, made, recorded=recorded, stdin=lambda: bytes(data), to_stdout=keep
+            request, plan, made, recorded=recorded, stdin=lambda: _bytes(data), to_stdout=keep
         )
-        Work(request, out, origin)("-" if isinstance(data, bytes) else source, 0)
+        Work(out, origin)("-" if isinstance(data, bytes) else source, 0)
         return b"".join(content)
 
     return run
 
 
 def _features(
-    record: Record, settings: RepeatSettings, origin: Origin, values: dict[str, Any]
+    record: Record, settings: RepeatSettings, origin: Origin, values: dict[str, object]
 ) -> Rerun:
     """The work of `net features`: one output of one image."""
     from imgconv.nn.find import with_weights
@@ -154,13 +155,13 @@ def _features(
         path = settings.again.weights or shipped
         _checked_file(path, record.weights, "--weights")
     found, source = with_weights(found, path, wanted.weights.seed)
-    known, patterns = record.weights, values["patterns"]
+    known, patterns = record.weights, record.texts("layer")
     provenance = NetworkProvenance(wanted, patterns, named, (lambda: known) if known else None)
     request = request_of(found, source, provenance, wanted, patterns)
     if record.layer is not None and record.layer not in request.values:
         raise UsageError(f"no layer {record.layer[:40]!r}")
 
-    def run(source: str, data: Any) -> bytes:
+    def run(source: str, data: str | bytes) -> bytes:
         content: list[bytes] = []
 
         def save(_: str, pieces: Iterable[Piece]) -> None:
@@ -172,13 +173,18 @@ def _features(
                 content.append(b"")
 
         only = record.layer, record.map or None
-        work = Features(request, lambda: bytes(data), origin, only, save)
+        work = Features(request, lambda: _bytes(data), origin, only, save)
         work("-" if isinstance(data, bytes) else source, 0)
         if not content:
             raise ImageError(f"its record: no map {record.map!r}")
         return content[0]
 
     return run
+
+
+def _bytes(data: str | bytes) -> bytes:
+    """What stands for standard input, which is asked for only where that is the input."""
+    return data if isinstance(data, bytes) else b""
 
 
 def _checked_file(path: str | None, wanted: Named, option: str) -> str:

@@ -5,7 +5,7 @@ sample is known (minmax, percentile, symmetric), and kernels of several maps, ar
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -174,7 +174,7 @@ class _Prepared:
 
     def __init__(self, image: Streamed, recipe: Recipe, value: float | None) -> None:
         self._image, self._value = image, value
-        self._options: dict[str, Any] = {
+        self._options: color.Preparation = {
             "gray": recipe.read.gray, "channels": recipe.read.channels, "linear": recipe.read.linear
         }  # fmt: skip
         rows = image.rows

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from imgconv.batch.cluster.assembly import assemble, make_part
 from imgconv.batch.runner import Outcome
 from imgconv.io.scaling import Lost
 from imgconv.ops.rows import ArrayRows
@@ -67,8 +68,10 @@ class Here:
                 work(source, index)
             division = told.value.division
             self.parts += division.parts
-            made = PartsHere(division, lambda *rows, at=(source, index): work.part(*at, *rows))
-            yield Outcome(source, [recorder.work.assembled(source, division, made, False)])
+            made = PartsHere(
+                division, lambda *rows, at=(source, index): make_part(work, *at, *rows)
+            )
+            yield Outcome(source, [assemble(recorder.work, source, division, made, False)])
 
 
 class PartsHere(ArrayRows):

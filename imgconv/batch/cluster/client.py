@@ -23,16 +23,24 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
+from imgconv.batch.cluster.assembly import assemble
 from imgconv.batch.cluster.parts import PartRows
-from imgconv.batch.ledger import Finished, Taken
+from imgconv.batch.ledger import Claim, Finished, Taken
 from imgconv.batch.resuming import Recorder, skipped
 from imgconv.batch.runner import Outcome, attempt, failed, naming
 from imgconv.errors import ImageError, ImgconvError, UsageError
 from imgconv.io.remote import is_url
 from imgconv.jit import parallel
 from imgconv.pipeline.division import Division
+from imgconv.pipeline.filter import Work
+from imgconv.pipeline.outputs import Row
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, LocalCluster
+
+    from imgconv.batch.cluster.worker import Answer
 
 # A task costs the scheduler 3.4 ms and the client 2.6, whatever it does, so groups begin with
 # GROUP inputs and grow to as many as take GROUP_SECONDS: 1,000 workers then finish 200 a second.
@@ -55,7 +63,7 @@ class Item:
 
     index: int
     source: str
-    claim: Any = None
+    claim: Claim | None = None
 
 
 @dataclass(eq=False)
@@ -66,13 +74,13 @@ class Group:
     attempt: int = 1
     place: str = ""
     started: float = 0.0
-    futures: list[Any] = field(default_factory=list)
+    futures: "list[Future]" = field(default_factory=list)
 
 
 def run(
-    sources: Iterable[str | ImageError], address: str, recorder: Recorder, total: int | None,
-    threads: int | None,
-) -> Iterator[Outcome]:  # fmt: skip
+    sources: Iterable[str | ImageError], address: str, work: Work, recorder: Recorder,
+    total: int | None, threads: int | None,
+) -> Iterator[Outcome[Row]]:  # fmt: skip
     """Yield an outcome for every source, as they come.
 
     address: `tcp://host:port` (or tls://, …) of a scheduler, or `local:N` for N processes here.
@@ -92,17 +100,17 @@ def run(
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    with Cluster(address, recorder.work, threads) as cluster:
+    with Cluster(address, work, threads) as cluster:
         yield from _Batch(cluster, recorder, total).run(sources)
 
 
 class Cluster:
     """A connection to the scheduler, with the work on every worker."""
 
-    def __init__(self, address: str, work: Any, threads: int | None) -> None:
+    def __init__(self, address: str, work: Work, threads: int | None) -> None:
         self.address, self.work, self.within = address, work, threads
-        self.client: Any = None
-        self._local: Any = None
+        self.client: Client
+        self._local: LocalCluster | None = None
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> "Cluster":
@@ -113,7 +121,7 @@ class Cluster:
             raise
         return self
 
-    def _start_local(self) -> Any:
+    def _start_local(self) -> "LocalCluster | None":
         name, _, count = self.address.partition(":")
         if name != "local":
             if "://" not in self.address:
@@ -130,7 +138,7 @@ class Cluster:
             ) from None
         return self._local
 
-    def connect(self, scheduler: Any) -> None:
+    def connect(self, scheduler: "str | LocalCluster") -> None:
         """Connect and hand the work to the workers. Raises UsageError."""
         from distributed import Client
         from distributed.security import Security
@@ -200,7 +208,7 @@ async def _answered(address: str) -> None:
     (await asyncio.wait_for(found, _ANSWER_SECONDS)).abort()
 
 
-def _start_local(count: int, held: contextlib.ExitStack) -> Any:
+def _start_local(count: int, held: contextlib.ExitStack) -> "LocalCluster":
     """Start a scheduler and `count` worker processes here that obey nobody else.
 
     Whoever reaches a scheduler or a worker has it run code as us, and loopback is open to every
@@ -245,11 +253,11 @@ class _Batch:
         self.retries: list[Group] = []
         self.suspects: list[Group] = []
         self.divided: list[tuple[Item, Division]] = []
-        self.done: queue.SimpleQueue[tuple[Group, Any]] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[tuple[Group, Future]] = queue.SimpleQueue()
         self.seconds, self.finished = 0.0, 0
         self.looked = time.monotonic()
 
-    def run(self, sources: Iterable[str | ImageError]) -> Iterator[Outcome]:
+    def run(self, sources: Iterable[str | ImageError]) -> Iterator[Outcome[Row]]:
         """Yield an outcome for every source."""
         manifest = self._claimed(sources)
         self.more = True
@@ -264,7 +272,7 @@ class _Batch:
                 yield from self._fill(manifest)
             yield from self._collect()
 
-    def _fill(self, manifest: Iterator[Group | Outcome | None]) -> Iterator[Outcome]:
+    def _fill(self, manifest: Iterator[Group | Outcome[Row] | None]) -> Iterator[Outcome[Row]]:
         """Put as many groups under way as there is room for."""
         while len(self.groups) < self.room and (self.retries or self.more):
             found = self.retries.pop() if self.retries else next(manifest, False)
@@ -287,12 +295,14 @@ class _Batch:
                 group.place = place
                 self._submit(group, {place})
 
-    def _claimed(self, sources: Iterable[str | ImageError]) -> Iterator[Group | Outcome | None]:
+    def _claimed(
+        self, sources: Iterable[str | ImageError]
+    ) -> Iterator[Group | Outcome[Row] | None]:
         """Yield groups to work on, outcomes of inputs that need no work, and None to wait."""
         items: list[Item] = []
         aside: deque[Item] = deque()
 
-        def begun(item: Item) -> Outcome | None:
+        def begun(item: Item) -> Outcome[Row] | None:
             """Add an input to the group, or put it aside, or return what became of it."""
             try:
                 item.claim = self.recorder.begin(item.source, item.index)
@@ -341,7 +351,7 @@ class _Batch:
         group.futures.append(future)
         future.add_done_callback(lambda done: self.done.put((group, done)))
 
-    def _collect(self) -> Iterator[Outcome]:
+    def _collect(self) -> Iterator[Outcome[Row]]:
         """Wait for a group, or a moment, and yield what has come of it."""
         wait = True
         while True:
@@ -364,10 +374,11 @@ class _Batch:
             yield from self._lost()
         self._help_the_slow()
 
-    def _ended(self, group: Group, future: Any) -> Iterator[Outcome]:
+    def _ended(self, group: Group, future: "Future") -> Iterator[Outcome[Row]]:
         """Yield the outcomes of a group that was done."""
         try:
-            seconds, rows = future.result(timeout=30)
+            answers: list[Answer]
+            seconds, answers = future.result(timeout=30)
         except Exception:  # its worker went with the result, which is not kept elsewhere
             yield from self._died(group)
             return
@@ -379,7 +390,7 @@ class _Batch:
             self.size = max(1, min(MOST, (self.size + round(GROUP_SECONDS / each)) // 2))
         for other in group.futures:
             other.cancel()
-        for item, (results, message, code) in zip(group.items, rows, strict=True):
+        for item, (results, message, code) in zip(group.items, answers, strict=True):
             if isinstance(results, Division):
                 self.divided.append((item, results))
                 continue
@@ -387,22 +398,22 @@ class _Batch:
             if message is not None:
                 error = ImgconvError(message)
                 error.exit_code = code
-            named = [{**row, "input": item.source} for row in results]
+            named: list[Row] = [{**row, "input": item.source} for row in results]
             yield self.recorder.end(item.claim, Outcome(item.source, named, error))
 
-    def _in_parts(self, item: Item, division: Division) -> Outcome:
+    def _in_parts(self, item: Item, division: Division) -> Outcome[Row]:
         """Make one large image of parts, and say what became of it."""
         replace = bool(item.claim and item.claim.replace)
         with contextlib.closing(
             PartRows(self.cluster, item, _anywhere(item.source), division)
         ) as rows:
             outcome = attempt(
-                lambda source, _: [self.recorder.work.assembled(source, division, rows, replace)],
+                lambda source, _: [assemble(self.cluster.work, source, division, rows, replace)],
                 item.source, item.index,
             )  # fmt: skip
         return self.recorder.end(item.claim, outcome)
 
-    def _died(self, group: Group) -> Iterator[Outcome]:
+    def _died(self, group: Group) -> Iterator[Outcome[Row]]:
         """Suspect the inputs of a group whose worker is gone; give up what had its turns."""
         self.groups.discard(group)
         if group.attempt < ATTEMPTS:
@@ -415,7 +426,7 @@ class _Batch:
             )
             yield self.recorder.end(item.claim, Outcome(item.source, error=error))
 
-    def _lost(self) -> Iterator[Outcome]:
+    def _lost(self) -> Iterator[Outcome[Row]]:
         """Find the scheduler again and hand in anew what was under way, or end the batch."""
         groups = list(self.groups)
         if self.cluster.reconnect():

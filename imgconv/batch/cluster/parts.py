@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from imgconv.pipeline.division import Division
 from imgconv.typing import Array
 
 if TYPE_CHECKING:
+    from distributed import Future
+
     from imgconv.batch.cluster.client import Cluster, Item
+    from imgconv.batch.cluster.worker import PartAnswer
 
 # Parts under way for each thread: finished ones wait on their workers until their turn comes.
 AHEAD = 3
@@ -37,7 +40,7 @@ class PartRows:
         self.dtype = division.dtype
         self.lost = Lost()
         self._folder: str | None = None
-        self._futures: dict[int, list[Any]] = {}
+        self._futures: dict[int, list[Future]] = {}
         self._next = 0
         self._seconds, self._made = 0.0, 0
         self._band = ArrayRows(np.empty((0, self.width, self.channels), self.dtype))
@@ -48,7 +51,9 @@ class PartRows:
         given = self._band.rows_into(out, count)
         if given or self._next == self._division.parts:
             return given
-        self._band = ArrayRows(self._following())
+        samples = self._following()
+        assert samples is not None  # there is no folder
+        self._band = ArrayRows(samples)
         return self._band.rows_into(out, count)
 
     def write_into(self, folder: str) -> None:
@@ -65,7 +70,7 @@ class PartRows:
             self._wait_for_writers()
             raise
 
-    def _following(self) -> Any:
+    def _following(self) -> Array | None:
         """The samples of the next part, or None where the worker wrote them."""
         room = AHEAD * self._cluster.threads()
         for part in range(self._next, min(self._next + room, self._division.parts)):
@@ -81,7 +86,7 @@ class PartRows:
         self.lost = self.lost.plus(lost)
         return samples
 
-    def _wait(self, futures: list[Any], seconds: float, until: str) -> None:
+    def _wait(self, futures: "list[Future]", seconds: float, until: str) -> None:
         """Wait for futures, at most so long; lost ones end it too, and say so themselves."""
         from distributed import wait
 
@@ -93,7 +98,7 @@ class PartRows:
         futures = [future for part in self._futures.values() for future in part]
         self._wait(futures, SLOW_SECONDS, "ALL_COMPLETED")
 
-    def _submitted(self, part: int, places: list[str] | None = None) -> Any:
+    def _submitted(self, part: int, places: list[str] | None = None) -> "Future":
         from imgconv.batch.cluster.worker import do_part
 
         start, stop = self._division.bounds(part)
@@ -102,7 +107,7 @@ class PartRows:
             workers=places, allow_other_workers=bool(places),
         )  # fmt: skip
 
-    def _result(self, part: int) -> Any:
+    def _result(self, part: int) -> "PartAnswer":
         """What became of a part, made again where its worker died or takes far too long."""
         began = time.monotonic()
         for _ in range(ATTEMPTS):
@@ -112,13 +117,13 @@ class PartRows:
                 for future in list(futures):
                     if future.status == "finished":
                         try:
-                            found = future.result(timeout=30)
+                            answer: PartAnswer = future.result(timeout=30)
                         except Exception:  # its worker went with the result
                             futures.remove(future)
                             continue
                         self._seconds += time.monotonic() - began
                         self._made += 1
-                        return found
+                        return answer
                     if future.status != "pending":
                         futures.remove(future)
                 if not self._cluster.connected:

@@ -3,21 +3,28 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from distributed import Worker, WorkerPlugin, get_worker
 
 from imgconv import __version__
-from imgconv.batch.resuming import Work
+from imgconv.batch.cluster.assembly import make_part
 from imgconv.batch.runner import naming
 from imgconv.errors import ImgconvError
 from imgconv.io import remote
+from imgconv.io.scaling import Lost
 from imgconv.jit import parallel
 from imgconv.pipeline.division import Divided, Division
+from imgconv.pipeline.filter import Work
+from imgconv.pipeline.outputs import Row
+from imgconv.typing import Array
 
 NAME = "imgconv"
+R = TypeVar("R")
 # One input's results or how it is divided, or its error's message and exit code.
-Row = tuple[list[dict[str, Any]] | Division, str | None, int]
+Answer = tuple[list[Row] | Division, str | None, int]
+# A part's samples, None where they were written; how many were lost; as above.
+PartAnswer = tuple[Array | None, Lost, str | None, int]
 
 
 class Plugin(WorkerPlugin):  # type: ignore[misc]
@@ -43,7 +50,7 @@ class Plugin(WorkerPlugin):  # type: ignore[misc]
         await asyncio.to_thread(self.work.warm)
 
 
-def do(parts: list[tuple[int, str, bool]]) -> tuple[float, list[Row]]:
+def do(parts: list[tuple[int, str, bool]]) -> tuple[float, list[Answer]]:
     """Do a group's inputs: (index, source, whether its outputs may be replaced).
 
     Return the seconds that it took and what became of each.
@@ -54,27 +61,33 @@ def do(parts: list[tuple[int, str, bool]]) -> tuple[float, list[Row]]:
     return time.perf_counter() - began, rows
 
 
-def do_part(source: str, index: int, start: int, stop: int, folder: str | None) -> Any:
+def do_part(source: str, index: int, start: int, stop: int, folder: str | None) -> PartAnswer:
     """Make rows start…stop − 1 of an input's map, in a folder's Zarr image where one is given.
 
     Return (samples or None, how many were clipped, an error's message or None, its exit code).
     """
     work: Work = get_worker().plugins[NAME].work
-    found, message, code = _attempted(source, lambda: work.part(source, index, start, stop, folder))
-    return *(found or (None, 0)), message, code
+    made, message, code = _attempted(
+        source, lambda: make_part(work, source, index, start, stop, folder)
+    )
+    samples, lost = made or (None, Lost())
+    return samples, lost, message, code
 
 
-def _one(work: Work, index: int, source: str, replace: bool) -> Row:
-    found, message, code = _attempted(source, lambda: work(source, index, replace))
-    return found or [], message, code
-
-
-def _attempted(source: str, work: Callable[[], Any]) -> tuple[Any, str | None, int]:
-    """What work returns, or None with its error's message and exit code."""
+def _one(work: Work, index: int, source: str, replace: bool) -> Answer:
     try:
-        return work(), None, 0
+        rows, message, code = _attempted(source, lambda: work(source, index, replace))
     except Divided as divided:
         return divided.division, None, 0
+    return rows or [], message, code
+
+
+def _attempted(source: str, work: Callable[[], R]) -> tuple[R | None, str | None, int]:
+    """What work returns, or None with its error's message and exit code. Raises Divided."""
+    try:
+        return work(), None, 0
+    except Divided:
+        raise
     except ImgconvError as error:
         return None, str(naming(error, source)), error.exit_code
     except MemoryError:

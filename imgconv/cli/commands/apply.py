@@ -60,12 +60,10 @@ def apply(
             from imgconv.ops.algorithms import select
 
             stack.enter_context(select.telling(_teller()))
-        batch = stack.enter_context(files.opened(request))
-        printer = stack.enter_context(
-            Printer(batch.total, settings.batch, show_files(settings.batch))
-        )
-        batch.work.watch = printer.progress.rows if batch.total == 1 else None
-        for outcome in batch.outcomes:
+        outcomes, total, work = stack.enter_context(files.opened(request))
+        printer = stack.enter_context(Printer(total, settings.batch, show_files(settings.batch)))
+        work.watch = printer.progress.rows if total == 1 else None
+        for outcome in outcomes:
             printer.tell(outcome)
         return printer.exit_code
 

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
@@ -24,7 +23,7 @@ def doctor(as_json: bool) -> None:
         click.echo(f"{name:{width}}  {value}")
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> dict[str, str | int]:
     import platform
 
     import llvmlite.binding as llvm
@@ -45,7 +44,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _store() -> dict[str, Any]:
+def _store() -> dict[str, str | int]:
     from imgconv.jit import cache
 
     place = cache.folder()

@@ -2,9 +2,12 @@
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from imgconv.batch.ledger_status import Status
 
 
 @click.group()
@@ -40,25 +43,25 @@ def status(ledger: str | None, failed: bool, unfinished: bool, null: bool, as_js
         return
     found = ledger_status.status(path)
     if as_json:
-        click.echo(json.dumps({"ledger": path, **found}))
+        click.echo(json.dumps({"ledger": path, **found.as_dict()}))
         return
     _show(path, found)
 
 
-def _show(path: str, found: dict[str, Any]) -> None:
+def _show(path: str, found: "Status") -> None:
     from datetime import datetime
 
     from imgconv.batch import ledger_file, ledger_status
     from imgconv.console import say
 
     for name in ("done", "failed", "running", "interrupted"):
-        click.echo(f"{name:12} {found[name]}")
-    for run in found["runs"]:
-        began = datetime.fromtimestamp(run["started"]).isoformat(" ", "seconds")
-        place = f" (process {run['process']} on {run['host']})" if run["state"] == "running" else ""
+        click.echo(f"{name:12} {getattr(found, name)}")
+    for run in found.runs:
+        began = datetime.fromtimestamp(run.started).isoformat(" ", "seconds")
+        place = f" (process {run.process} on {run.host})" if run.state == "running" else ""
         click.echo(
-            f"run {run['id']}, {began}: {run['state']}{place}, "
-            f"{run['done']} done, {run['failed']} failed, {run['unfinished']} unfinished"
+            f"run {run.id}, {began}: {run.state}{place}, "
+            f"{run.done} done, {run.failed} failed, {run.unfinished} unfinished"
         )
     for name, error in ledger_status.entries(path, ledger_file.FAILED):
         say(f"failed: {error if name in error else f'{name}: {error}'}")

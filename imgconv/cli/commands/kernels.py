@@ -1,11 +1,15 @@
 """`imgconv kernels`: what the bank holds, how a kernel looks, whether a file can be used."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from imgconv.cli.options import IMAGE, KERNEL
+
+if TYPE_CHECKING:
+    from imgconv.kernels import Kernel
+    from imgconv.typing import JSON
 
 
 @click.group()
@@ -107,7 +111,7 @@ def check(file: str) -> None:
     )
 
 
-def _facts(kernel: Any) -> dict[str, Any]:
+def _facts(kernel: "Kernel") -> "dict[str, JSON]":
     return {
         "name": kernel.name,
         "weights": kernel.weights.tolist(),

@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -72,7 +72,7 @@ def repeat(result: str, settings: RepeatSettings) -> int:
     return 0 if same.pixels else 1
 
 
-def values_of(record: "Record", settings: RepeatSettings) -> dict[str, Any]:
+def values_of(record: "Record", settings: RepeatSettings) -> dict[str, object]:
     """The options of the recorded command as its command line makes them, with ours.
 
     Raises click's exceptions.

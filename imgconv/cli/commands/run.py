@@ -37,10 +37,10 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], settings: "S
 
     request = chain_request(inputs, parse_chain(chain), keep, settings)
     with (
-        files.opened(request) as batch,
-        Printer(batch.total, settings.batch, show_files(settings.batch)) as printer,
+        files.opened(request) as (outcomes, total, work),
+        Printer(total, settings.batch, show_files(settings.batch)) as printer,
     ):
-        batch.work.watch = printer.progress.rows if batch.total == 1 else None
-        for outcome in batch.outcomes:
+        work.watch = printer.progress.rows if total == 1 else None
+        for outcome in outcomes:
             printer.tell(outcome)
         return printer.exit_code

@@ -29,6 +29,7 @@ from imgconv.nn.layers.pooling import (
     LPPool2d,
     MaxPool2d,
     MinPool2d,
+    WindowPool,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "BatchNorm2d", "Concat", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten",
     "Identity", "InstanceNorm2d", "LPPool2d", "Layer", "Linear", "LocalResponseNorm",
     "MaxPool2d", "MinPool2d", "Mul", "Reach", "ResidualConv2d", "Shape", "Softmax",
+    "WindowPool",
 ]  # fmt: skip

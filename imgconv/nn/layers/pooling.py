@@ -13,7 +13,7 @@ from imgconv.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
-class _Pool(Layer):
+class WindowPool(Layer):
     """A pooling window; stride is kernel_size by default."""
 
     kernel_size: Ints
@@ -46,7 +46,7 @@ class _Pool(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool2d(_Pool):
+class MaxPool2d(WindowPool):
     """torch.nn.MaxPool2d; padding also takes (top, bottom, left, right)."""
 
     def forward(self, *inputs: Array) -> Array:
@@ -57,7 +57,7 @@ class MaxPool2d(_Pool):
 
 
 @dataclass(frozen=True, eq=False)
-class AvgPool2d(_Pool):
+class AvgPool2d(WindowPool):
     """torch.nn.AvgPool2d; padding also takes (top, bottom, left, right)."""
 
     count_include_pad: bool = True
@@ -73,7 +73,7 @@ class AvgPool2d(_Pool):
 
 
 @dataclass(frozen=True, eq=False)
-class MinPool2d(_Pool):
+class MinPool2d(WindowPool):
     """The smallest element of every window."""
 
     def forward(self, *inputs: Array) -> Array:
@@ -83,7 +83,7 @@ class MinPool2d(_Pool):
 
 
 @dataclass(frozen=True, eq=False)
-class LPPool2d(_Pool):
+class LPPool2d(WindowPool):
     """torch.nn.LPPool2d with norm_type p."""
 
     norm_type: float = 2.0

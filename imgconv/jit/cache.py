@@ -136,6 +136,12 @@ def _features() -> str:
     return ",".join(f"-{one[1:]}" if one[1:].startswith(hidden) else one for one in features)
 
 
+def cpu() -> tuple[str, set[str]]:
+    """The CPU that loops are compiled for: LLVM's name, and its features without hidden ones."""
+    features = {word[1:] for word in _features().split(",") if word.startswith("+")}
+    return str(_llvm().get_host_cpu_name()), features
+
+
 def wide_features() -> str:
     """The CPU's features, with whole vectors preferred where they pay."""
     features = _features()

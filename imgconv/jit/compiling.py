@@ -26,13 +26,11 @@ from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
 from numba.core.untyped_passes import InlineInlinables
 from numba.extending import intrinsic
 
-from imgconv.jit import (
-    cache,
-    lowering,  # noqa: F401 - Numba learns of the operations on import
-)
+from imgconv.jit import cache, simd
 from imgconv.jit.loop import Emitter, Helper, Part
 from imgconv.jit.record_lowering import type_of
 
+simd.for_numba()
 # Passes for `with`, closures, raised exceptions, literal loops, array expressions and parfors.
 _IDLE = frozenset({
     "WithLifting", "InlineClosureLikes", "MakeFunctionToJitFunction", "RewriteDynamicRaises",

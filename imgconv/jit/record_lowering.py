@@ -6,7 +6,6 @@ Numba's own records are bytes without alignment, and pointers to them cannot be 
 import operator
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate
@@ -48,9 +47,9 @@ def type_of(word: str) -> Any:
 
 @register_model(RecordPointer)
 class _Model(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, kind: Any) -> None:
-        fields = [manager.lookup(field).get_data_type() for field in kind.fields.values()]
-        super().__init__(manager, kind, ir.LiteralStructType(fields).as_pointer())
+    def __init__(self, manager: Any, kind: RecordPointer) -> None:
+        record = manager.lookup(types.Tuple([*kind.fields.values()])).get_data_type()
+        super().__init__(manager, kind, record.as_pointer())
 
 
 @infer_getattr

@@ -18,68 +18,96 @@ with AVX-512, 8 with AVX, 4 with SSE or NEON), as LLVM makes several narrower ve
 one. Tuples of vectors, indexed in Python loops, are in registers only where LLVM happens to unroll
 those loops: blocks of 8 × 2 did 116 GFLOP/s, of 6 × 4 they did 2. Tiles always are.
 
-The operations: T is a type, t a tile, R and V are its rows and vectors; p a pointer; i, k integers.
-All are done lane by lane unless said otherwise. The cost is that of a CPU with vectors as wide.
-
-| operation                       | result                                         | instructions |
-|---------------------------------|------------------------------------------------|--------------|
-| zeros(T), splat(T, x)           | every lane is 0, or the number x               | 1            |
-| load(T, p, i)                   | p[i], p[i + 1], …; elements of another type    | R·V, twice   |
-|                                 | (u8, u16, i16, i32, f32, f64) are converted    | if converted |
-| load_rows(T, p, i, k)           | row r is p[i + r·k], p[i + r·k + 1], …         | as load      |
-| splat_rows(T, p, i, k)          | row r is p[i + r·k] in every lane              | R            |
-| load_masked(T, p, i, m, t)      | p[i], … where the mask m holds, elsewhere t;   | 1            |
-|                                 | what is masked need not exist                  |              |
-| store(p, i, t)                  | p[i], p[i + 1], … become t                     | R·V          |
-| store_rows(p, i, k, t)          | p[i + r·k], … become row r                     | R·V          |
-| store_masked(p, i, t, m)        | p[i], … become t where the mask m holds        | 1            |
-| store_past(p, i, t)             | as store, past the caches; p + i aligned to a  | R·V          |
-|                                 | vector                                         |              |
-| fence()                         | earlier stores are seen before later ones      | 1, some 30 ns|
-| a + b, a - b, a * b, -a         | a product and a sum may fuse                   | R·V          |
-| a / b                           |                                                | R·V, slow    |
-| a < b, <=, >, >=, ==, !=        | a mask; of NaN only != is true                 | R·V          |
-| m & n, m or n as m | n          | of masks or i32                                | R·V          |
-| below(T, n)                     | the mask of each row's first n lanes           | V            |
-| between(T, l, n)                | the mask of each row's lanes l, …, n − 1       | 3·V          |
-| any(m)                          | whether a mask holds anywhere                  | R·V, 2       |
-| select(m, a, b)                 | a where m holds, else b                        | R·V          |
-| fma(a, b, c)                    | a · b + c, rounded once where the CPU can      | R·V          |
-| outer_fma(t, p, i, k, row)      | t[r, v] + p[i + r·k] · row[v]; row: Tile(1, V) | R·V + R      |
-|                                 | for k = offsets o, p[i + o[r]] · row[v]        |              |
-| outer(t, column, row)           | t[r, v] + column[r] · row[v], of R, V vectors  | R·V          |
-| max(a, b), min(a, b)            | NaN where either is; b of two zeros            | 3·R·V        |
-| clamp_min(t, x)                 | the number x where t is less; NaN stays        | R·V          |
-| sum(t)                          | a tile of one lane: halves added to halves     | R·V·2·log₂   |
-| convert(T, t)                   | the same numbers; to i32 cut off               | R·V          |
-| reinterpret(T, t)               | the same bits                                  | 0            |
-| shuffle(a, b, Places(n, …))     | lanes n of a followed by b                     | R·V, 1 or 2  |
-| transpose(t)                    | Tile(lanes, 1): lane c of row r to r of c      | lanes·log₂   |
-| part(t, Places(r, v))           | one vector of a tile                           | 0            |
-| rows(t, Places(r, n))           | n rows of a tile, from row r on                | 0            |
-| stack(a, b)                     | the rows of a, then those of b                 | 0            |
-| prefetch(T, p, i, k)            | asks for the lines of p[i + r·k], which need   | R            |
-|                                 | not exist, into the L2                         |              |
-| prefetch_near, prefetch_write   | the same into the L1; to be written to         | R            |
-| offsets(T, p, i)                | the integers p[i], …, p[i + R − 1]             | R            |
-| unaligned(T, p, i)              | how many elements from p[i] on come before one | 4            |
-|                                 | that is aligned to a vector                    |              |
-| at(p, i)                        | a pointer to p[i]                              | 0            |
-| fetch_add(p, i, n)              | what the integer p[i] was before n was added,  | 1, some 5 ns |
-|                                 | at once for all threads                        |              |
-| load_shared(p, i)               | p[i], then what was stored before it was added | 2            |
-|                                 | to; after a pause, for loops that wait         |              |
-| call(p, i, Places(n, m))        | calls the address p[i] with the integers       | n + m        |
-|                                 | p[i + 1], …, of which it may ask for fewer     |              |
-|                                 | than n, and m float32 in the integers after    |              |
-
-Sums and products may fuse with each other and nothing else is relaxed, so NaN, infinities, signed
-zeros and the order of sums are as written. `lowering` has the LLVM of each operation; nothing else
-knows it. Numba is imported with that, where a loop compiles, so this module costs a start nothing.
+TABLE has the operations. Sums and products may fuse with each other and nothing else is relaxed, so
+NaN, infinities, signed zeros and the order of sums are as written. `lowering` has the LLVM of each;
+nothing else knows it. Numba is imported with that, where a loop compiles, so this module costs a
+start nothing.
 """
 
+import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+TABLE = """
+T is a type, t a tile, R and V are its rows and vectors; m a mask; p a pointer; i, k integers; x a
+number, an element of the first tile or type; n is Places, integers that are known when a kernel
+compiles. All is done lane by lane unless said otherwise. The cost is in instructions of a CPU with
+vectors as wide.
+
+| operation                  | type    | result                                       | cost       |
+|----------------------------|---------|----------------------------------------------|------------|
+| zeros(T)                   | T       | every lane is 0                              | 1          |
+| splat(T, x)                | T       | every lane is x                              | 1          |
+| load(T, p, i)              | T       | p[i], p[i + 1], …; elements of another type  | R·V, or    |
+|                            |         | (u8, u16, i16, i32, f32, f64) are converted  | 2·R·V      |
+| load_rows(T, p, i, k)      | T       | row r is p[i + r·k], p[i + r·k + 1], …       | as load    |
+| splat_rows(T, p, i, k)     | T       | row r is p[i + r·k] in every lane            | R          |
+| load_masked(T, p, i, m, t) | T       | p[i], … where m holds, elsewhere t; what is  | R·V        |
+|                            |         | masked need not exist                        |            |
+| store(p, i, t)             |         | p[i], p[i + 1], … become t                   | R·V        |
+| store_rows(p, i, k, t)     |         | p[i + r·k], … become row r                   | R·V        |
+| store_masked(p, i, t, m)   |         | p[i], … become t where m holds               | R·V        |
+| store_past(p, i, t)        |         | as store, past the caches; p + i is aligned  | R·V        |
+|                            |         | to a vector                                  |            |
+| fence()                    |         | earlier stores are seen before later ones    | 1, 30 ns   |
+| a + b, a - b, a * b, -a    | a       | a product and a sum may fuse                 | R·V        |
+| a / b                      | a       |                                              | R·V, slow  |
+| a < b, <=, >, >=, ==, !=   | mask    | of NaN only != is true                       | R·V        |
+| m & n, m or n as m | n     | m       | of masks or i32                              | R·V        |
+| below(T, k)                | mask    | each row's first k lanes                     | V          |
+| between(T, i, k)           | mask    | each row's lanes i, …, k - 1                 | 3·V        |
+| any(m)                     | bool    | whether m holds anywhere                     | R·V + 2    |
+| select(m, a, b)            | a       | a where m holds, else b                      | R·V        |
+| fma(a, b, c)               | a       | a·b + c, rounded once where the CPU can      | R·V        |
+| outer_fma(t, p, i, k, row) | t       | t[r, v] + p[i + r·k]·row[v], row a Tile(1,   | R·V + R    |
+|                            |         | V); for k = offsets o, p[i + o[r]]·row[v]    |            |
+| outer(t, column, row)      | t       | t[r, v] + column[r]·row[v], of R and V       | R·V        |
+|                            |         | vectors                                      |            |
+| max(a, b)                  | a       | the larger; NaN where either is; b of two    | 3·R·V      |
+|                            |         | zeros                                        |            |
+| min(a, b)                  | a       | the smaller, likewise                        | 3·R·V      |
+| clamp_min(t, x)            | t       | x where t is less; NaN stays                 | R·V        |
+| sum(t)                     | sums    | a tile of one lane: halves added to halves   | R·V·2·log₂ |
+| convert(T, t)              | T       | the same numbers; to i32 cut off             | R·V        |
+| reinterpret(T, t)          | T       | the same bits                                | 0          |
+| shuffle(a, b, n)           | lanes   | lanes n of a followed by b                   | R·V, 2·R·V |
+| transpose(t)               | t       | of Tile(lanes, 1): lane c of row r to r of c | lanes·log₂ |
+| part(t, n)                 | vector  | n = r, v: one vector                         | 0          |
+| rows(t, n)                 | rows    | n = r, c: the c rows from row r on           | 0          |
+| stack(a, b)                | stack   | the rows of a, then those of b               | 0          |
+| prefetch(T, p, i, k)       |         | asks for the lines of p[i + r·k], which need | R          |
+|                            |         | not exist, into the L2                       |            |
+| prefetch_near(T, p, i, k)  |         | the same into the L1                         | R          |
+| prefetch_write(T, p, i, k) |         | the same, to be written to                   | R          |
+| offsets(T, p, i)           | offsets | the integers p[i], …, p[i + R - 1]           | R          |
+| unaligned(T, p, i)         | int     | how many elements from p[i] on come before   | 4          |
+|                            |         | one that is aligned to a vector              |            |
+| at(p, i)                   | p       | a pointer to p[i]                            | 0          |
+| fetch_add(p, i, k)         | int     | what the integer p[i] was before k was       | 1, 5 ns    |
+|                            |         | added, at once for all threads               |            |
+| load_shared(p, i)          | int     | p[i], then what was stored before it was     | 2          |
+|                            |         | added to; after a pause, for loops that wait |            |
+| call(p, i, n)              |         | calls the address p[i] with n[0] integers    | n[0] +     |
+|                            |         | from p[i + 1] on, of which it may ask for    | n[1]       |
+|                            |         | fewer, and n[1] float32 in the integers      |            |
+|                            |         | after them                                   |            |
+"""
+__doc__ += TABLE
+
+
+class Operation(NamedTuple):
+    """A row of the table, as far as a compiler needs it."""
+
+    arguments: list[str]
+    result: str  # one of the arguments, whose type it has, or a word
+
+
+def operations() -> dict[str, Operation]:
+    """The operations of the table that are called by name."""
+    import re
+
+    rows = re.findall(r"^\| (\w+)\((.*)\) *\| (\w*)", TABLE, re.MULTILINE)
+    return {name: Operation(words.replace(",", "").split(), result) for name, words, result in rows}
 
 
 @dataclass(frozen=True)
@@ -95,7 +123,7 @@ class Tile:
     def _numba_type_(self) -> Any:
         from numba import types
 
-        from imgconv.jit.lowering import TileType
+        from imgconv.jit.simd_types import TileType
 
         return types.TypeRef(TileType(self.rows, self.vectors, self.lanes, self.element))
 
@@ -115,15 +143,20 @@ class Places:
     def _numba_type_(self) -> Any:
         from numba import types
 
-        from imgconv.jit.lowering import PlacesType
+        from imgconv.jit.simd_types import PlacesType
 
         return types.TypeRef(PlacesType(self.places))
 
 
-def __getattr__(name: str) -> Any:
-    """The operations."""
+@functools.cache
+def for_numba() -> dict[str, Any]:
+    """The operations as Numba's; it must know them before it begins to compile what calls one."""
     from imgconv.jit import lowering
 
-    if name in lowering.OPERATIONS:
-        return lowering.OPERATIONS[name]
+    return lowering.declare(operations())
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_") and name in for_numba():
+        return for_numba()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -379,10 +379,8 @@ def test_counters_of_several_threads_and_calls_of_an_address(cpu):
 def test_the_table_lists_every_operation():
     from imgconv.jit import lowering
 
-    lines = [line for line in simd.__doc__.splitlines() if line.startswith("|")]
-    named = {name for line in lines for name in re.findall(r"\b([a-z_]+)\(", line.split("|")[1])}
-    named |= {"prefetch_near", "prefetch_write"}
-    assert named == set(lowering.OPERATIONS)
+    named = set(re.findall(r"^\| ([a-z_]+)\(", simd.__doc__, re.MULTILINE))
+    assert named == set(simd.for_numba()) == set(lowering._EMIT)
 
 
 def test_naming_values_imports_no_numba():

@@ -26,19 +26,17 @@ def doctor(as_json: bool) -> None:
 def _machine() -> dict[str, str | int]:
     import platform
 
-    import llvmlite.binding as llvm
-
     from imgconv import __version__
-    from imgconv.jit import parallel
+    from imgconv.jit import cache, parallel
 
-    instructions = llvm.get_host_cpu_features()
+    name, instructions = cache.cpu()
     wide = ("avx2", "fma", "avx512f", "avx512vnni", "neon", "sve")
     return {
         "imgconv": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": llvm.get_host_cpu_name(),
-        "instructions": " ".join(name for name in wide if instructions.get(name)) or "plain",
+        "cpu": name,
+        "instructions": " ".join(each for each in wide if each in instructions) or "plain",
         "cpus": os.cpu_count() or 1,
         "threads": parallel.num_threads(),
     }

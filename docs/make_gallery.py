@@ -16,7 +16,8 @@ from imgconv.io.writing import encode
 from imgconv.kernels import generators, get_kernel, presets
 from imgconv.nn.chain import Window, parse_chain
 from imgconv.ops.pool_text import parse_pool
-from imgconv.pipeline.filtering import ChainRecipe, Recipe, maps_of
+from imgconv.pipeline.recipe import ChainRecipe, Recipe
+from imgconv.pipeline.whole import maps_of
 from imgconv.viz.colormaps import NAMES, colorize
 from imgconv.viz.direction import hue
 from imgconv.viz.kernel_plot import draw as plot

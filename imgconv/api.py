@@ -34,7 +34,7 @@ from imgconv.ops.pool import (
 from imgconv.shapes import Window
 
 if TYPE_CHECKING:
-    from imgconv.pipeline.filtering import Recipe
+    from imgconv.pipeline.recipe import Recipe
 
 __all__ = [  # noqa: RUF022 - what one does first comes first
     "read", "write", "apply", "maps", "kernel", "network", "Image", "Kernel", "Network",
@@ -292,8 +292,9 @@ def maps(
     from imgconv.ops.activation import parse_activation
     from imgconv.ops.padding import normalize_mode
     from imgconv.ops.pool_text import parse_pool
-    from imgconv.pipeline.filtering import Recipe, maps_of
+    from imgconv.pipeline.recipe import Recipe
     from imgconv.pipeline.settings import ReadSettings
+    from imgconv.pipeline.whole import maps_of
 
     if not kernels:
         raise UsageError("maps: no kernel, expected at least one")

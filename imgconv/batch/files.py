@@ -14,8 +14,8 @@ from imgconv.pipeline import finish
 from imgconv.pipeline.filter import Work
 from imgconv.pipeline.naming import Template
 from imgconv.pipeline.outputs import Outputs, Request, Row, check_terminal
-from imgconv.pipeline.pictured import names_of
 from imgconv.pipeline.plan import FIELDS, Claims, Kept, Plan, Reports, folder_of, names_folder
+from imgconv.pipeline.recipe import names_of
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
 
 _LEAST = 12  # files that repay the start of worker processes

@@ -32,7 +32,8 @@ def _kernel(name: str, channels: int, dtype: npt.DTypeLike) -> Callable[[], None
         from imgconv.io.image import Image
         from imgconv.io.writing import encode
         from imgconv.kernels import get_kernel
-        from imgconv.pipeline.filtering import Recipe, maps_of
+        from imgconv.pipeline.recipe import Recipe
+        from imgconv.pipeline.whole import maps_of
 
         recipe = Recipe((get_kernel(name),))
         for side in (64, 1500):

@@ -15,9 +15,9 @@ from imgconv.io.scaling import Lost, Scaling
 from imgconv.io.streamed import MEMORY, Streamed
 from imgconv.io.writing import EncodeOptions
 from imgconv.ops.rows import RowSource
-from imgconv.pipeline.filtering import Map
+from imgconv.pipeline.bands import MapRows
 from imgconv.pipeline.outputs import Row
-from imgconv.pipeline.streaming import MapRows
+from imgconv.pipeline.whole import Map
 from imgconv.typing import Dtype
 
 _PART = 1 << 25  # bytes a part, read or made: some hundred ms of work, and little to keep

@@ -28,8 +28,8 @@ from imgconv.pipeline.naming import Template, below, component, parent_of, split
 from imgconv.pipeline.network_provenance import NetworkProvenance
 from imgconv.pipeline.network_settings import NetSettings
 from imgconv.pipeline.origin import Origin, taken
-from imgconv.pipeline.pictured import layout_of
 from imgconv.pipeline.plan import Claims, Reports, check_against_input
+from imgconv.pipeline.recipe import layout_of
 from imgconv.typing import Array
 from imgconv.viz.colormaps import default_rule
 from imgconv.viz.layout import Layout

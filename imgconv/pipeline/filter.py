@@ -21,12 +21,13 @@ from imgconv.io.writing import encode, encode_archive, encode_rows, writing_loop
 from imgconv.jit import ahead
 from imgconv.ops.rows import WatchedRows
 from imgconv.pipeline import finish
+from imgconv.pipeline.bands import MapRows, map_rows
 from imgconv.pipeline.division import check_undivided
-from imgconv.pipeline.filtering import Map
 from imgconv.pipeline.origin import Origin, taken
 from imgconv.pipeline.outputs import Outputs, Planned, Request, Row, skipped
-from imgconv.pipeline.pictured import names_of, results_of
-from imgconv.pipeline.streaming import MapRows, map_rows
+from imgconv.pipeline.recipe import names_of
+from imgconv.pipeline.results import results_of
+from imgconv.pipeline.whole import Map
 from imgconv.typing import Array
 
 
@@ -153,7 +154,7 @@ def _filter(one: Input, planned: list[Planned]) -> list[Row]:
                 )
             results += filter_image(one, image) or []
         if out.reports:
-            from imgconv.pipeline.reports import report_of
+            from imgconv.pipeline.report import report_of
 
             path = out.reports.path(source, one.index, image.frame * every)
             page = report_of(image, request.recipe)

@@ -15,9 +15,9 @@ from imgconv.io.limits import MAX_PIXELS, file_limit
 from imgconv.io.publish import Output, Piece, joined, leads_to_a_stream, publish_together
 from imgconv.io.writing import encode_archive
 from imgconv.pipeline import finish
-from imgconv.pipeline.filtering import Map
 from imgconv.pipeline.outputs import Request, Row, skipped
-from imgconv.pipeline.pictured import names_of
+from imgconv.pipeline.recipe import names_of
+from imgconv.pipeline.whole import Map
 
 if TYPE_CHECKING:
     from imgconv.pipeline.filter import Input

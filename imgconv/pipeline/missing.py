@@ -15,7 +15,7 @@ from imgconv.io.streamed import Streamed
 from imgconv.ops.missing import Mask, held_by, mask_of, without
 
 if TYPE_CHECKING:
-    from imgconv.pipeline.filtering import Recipe
+    from imgconv.pipeline.recipe import Recipe
 
 
 def missing_value(recipe: "Recipe", image: Image | Streamed) -> float | None:

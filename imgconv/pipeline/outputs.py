@@ -15,11 +15,10 @@ from imgconv.io.publish import EXISTS, Patch, Piece, exists, leads_to_a_stream, 
 from imgconv.io.reading import Frames, count_frames
 from imgconv.io.remote import is_url
 from imgconv.io.source import StandardInput, is_special
-from imgconv.pipeline.filtering import Recipe
 from imgconv.pipeline.naming import Part
-from imgconv.pipeline.pictured import names_of
 from imgconv.pipeline.plan import Plan, Reports, check_against_input
 from imgconv.pipeline.provenance import Provenance
+from imgconv.pipeline.recipe import Recipe, names_of
 from imgconv.pipeline.settings import Settings
 
 

@@ -8,10 +8,9 @@ from imgconv.errors import UsageError
 from imgconv.kernels import Kernel, anchored, transform
 from imgconv.nn.chain import Step
 from imgconv.ops.padding import normalize_mode
-from imgconv.pipeline.filtering import ChainRecipe, Recipe
 from imgconv.pipeline.outputs import Request
-from imgconv.pipeline.pictured import layout_of
 from imgconv.pipeline.provenance import Provenance
+from imgconv.pipeline.recipe import ChainRecipe, Recipe, layout_of
 from imgconv.pipeline.settings import LayerSettings, Settings
 from imgconv.shapes import Window
 

@@ -17,8 +17,8 @@ from imgconv.pipeline.network_provenance import NetworkProvenance
 from imgconv.pipeline.network_settings import NetSettings
 from imgconv.pipeline.origin import Origin, taken
 from imgconv.pipeline.outputs import Outputs, Recorded, check_terminal
-from imgconv.pipeline.pictured import names_of
 from imgconv.pipeline.plan import Plan, names_folder
+from imgconv.pipeline.recipe import names_of
 from imgconv.pipeline.record import ITS_OWN, Named, Record
 from imgconv.pipeline.repeat_settings import RepeatSettings
 from imgconv.pipeline.settings import Settings

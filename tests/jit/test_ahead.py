@@ -24,8 +24,8 @@ from imgconv.kernels import get_kernel
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.algorithms.transform import transform
 from imgconv.ops.microkernels import png_rows
-from imgconv.pipeline.filtering import Recipe
-from imgconv.pipeline.streaming import map_rows
+from imgconv.pipeline.bands import map_rows
+from imgconv.pipeline.recipe import Recipe
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 

@@ -15,8 +15,8 @@ from imgconv.kernels.literal import parse_literal, spelled
 from imgconv.nn.chain import graph_of, parse_chain, trace
 from imgconv.nn.receptive import region
 from imgconv.ops.filter import filter_image
-from imgconv.pipeline.carrying import grid_of
-from imgconv.pipeline.filtering import ChainRecipe, Recipe
+from imgconv.pipeline.metadata import grid_of
+from imgconv.pipeline.recipe import ChainRecipe, Recipe
 from imgconv.shapes import Window
 from tests import reference
 from tests.goldens import load

@@ -13,7 +13,7 @@ from imgconv.io.streamed import open_rows
 from imgconv.nn.chain import parse_chain, trace
 from imgconv.ops import rows as rows_module
 from imgconv.ops.rows import read_rows, start_at
-from imgconv.pipeline.chain_rows import chain_rows
+from imgconv.pipeline.chain_bands import chain_rows
 
 tifffile = pytest.importorskip("tifffile")
 zarr = pytest.importorskip("zarr")

@@ -16,9 +16,10 @@ from imgconv.ops.filter import filter_image
 from imgconv.ops.missing import pool_masked
 from imgconv.ops.pool_text import KINDS, parse_pool
 from imgconv.ops.rows import read_rows
-from imgconv.pipeline.filtering import ChainRecipe, Recipe, maps_of
+from imgconv.pipeline.bands import map_rows
+from imgconv.pipeline.recipe import ChainRecipe, Recipe
 from imgconv.pipeline.settings import ReadSettings
-from imgconv.pipeline.streaming import map_rows
+from imgconv.pipeline.whole import maps_of
 from imgconv.shapes import Window
 from tests import reference
 from tests.goldens import load

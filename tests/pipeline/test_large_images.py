@@ -16,8 +16,8 @@ from imgconv.nn.chain import parse_chain, trace
 from imgconv.ops import rows as rows_module
 from imgconv.ops.filter import filter_image
 from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
-from imgconv.pipeline import filtering
-from imgconv.pipeline.chain_rows import chain_rows
+from imgconv.pipeline import recipe
+from imgconv.pipeline.chain_bands import chain_rows
 from tests.pipeline.test_streaming import Trickle
 from tests.running import here, peak
 
@@ -251,7 +251,7 @@ def test_with_memory_an_image_and_its_maps_may_have_any_size(tmp_path, monkeypat
     """The default limit stands for the gigapixel that would take too long here."""
     monkeypatch.chdir(tmp_path)
     tifffile.imwrite("large.tif", data.astronaut(), photometric="rgb", metadata=None)
-    for module in (streamed, filtering):
+    for module in (streamed, recipe):
         monkeypatch.setattr(module, "MAX_PIXELS", 100_000)
     monkeypatch.setattr(reading, "MAX_PIXELS", 100_000)
     run = ["large.tif", "-o", "out.tif", "--overwrite", "-q"]

@@ -11,7 +11,7 @@ from imgconv.ops.rows import WatchedRows, read_rows
 from imgconv.pipeline.division import Division, LossyRows
 from imgconv.pipeline.filter import Input, Work, filter_bands
 from imgconv.pipeline.outputs import Row
-from imgconv.pipeline.pictured import names_of
+from imgconv.pipeline.recipe import names_of
 from imgconv.typing import Array
 
 

@@ -61,8 +61,8 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], settings: PreviewSet
     from imgconv.io.scaling import check_rule
     from imgconv.io.source import read_stdin
     from imgconv.kernels import get_kernel
-    from imgconv.pipeline.filtering import Recipe, rule_of
-    from imgconv.pipeline.pictured import bytes_of, results_of
+    from imgconv.pipeline.recipe import Recipe, rule_of
+    from imgconv.pipeline.results import bytes_of, results_of
     from imgconv.pipeline.settings import ReadSettings
     from imgconv.viz.colormaps import check_colormap
     from imgconv.viz.preview import Named

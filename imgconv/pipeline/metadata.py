@@ -8,7 +8,7 @@ from imgconv.io.image import Image
 from imgconv.io.streamed import Streamed
 from imgconv.io.writing import EncodeOptions
 from imgconv.kernels import Kernel
-from imgconv.pipeline.filtering import ChainRecipe, Recipe
+from imgconv.pipeline.recipe import ChainRecipe, Recipe
 from imgconv.shapes import ReceptiveField
 from imgconv.typing import Dtype
 

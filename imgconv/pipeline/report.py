@@ -10,8 +10,9 @@ from imgconv.io.image import Image
 from imgconv.kernels import Kernel
 from imgconv.nn.chain import graph_of
 from imgconv.nn.receptive import Field, fields
-from imgconv.pipeline.filtering import ChainRecipe, Map, Recipe, maps_of
-from imgconv.pipeline.pictured import bytes_of
+from imgconv.pipeline.recipe import ChainRecipe, Recipe
+from imgconv.pipeline.results import bytes_of
+from imgconv.pipeline.whole import Map, maps_of
 from imgconv.shapes import ReceptiveField
 from imgconv.typing import Array
 from imgconv.viz.report.page import Page, render

@@ -1,8 +1,7 @@
-"""What is written for an image: its maps, in colours, or one contact sheet of them."""
+"""What is written for an image: its maps, in colors, or one contact sheet of them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,36 +9,9 @@ import numpy.typing as npt
 from imgconv.errors import UsageError
 from imgconv.io import color, scaling
 from imgconv.io.image import Image
-from imgconv.kernels import Kernel
-from imgconv.pipeline.filtering import ChainRecipe, Map, MapName, Recipe, maps_of
-from imgconv.pipeline.naming import Part
-from imgconv.pipeline.settings import ShowSettings
+from imgconv.pipeline.recipe import SHEET, ChainRecipe, Recipe
+from imgconv.pipeline.whole import Map, maps_of
 from imgconv.typing import Array, Dtype
-from imgconv.viz.layout import Layout
-
-if TYPE_CHECKING:
-    from imgconv.pipeline.network_settings import MapSettings
-
-
-def layout_of(show: "ShowSettings | MapSettings") -> Layout | None:
-    """The contact sheet that options ask for. Raises UsageError for its options without it."""
-    if show.sheet:
-        return Layout(show.columns, show.tile, show.share_scale)
-    # The maps of a layer may share their scale in files of their own.
-    names = ("columns", "tile", *(["share_scale"] if isinstance(show, ShowSettings) else []))
-    for name in names:
-        if getattr(show, name):
-            raise UsageError(f"--{name.replace('_', '-')}: expected --sheet with it")
-    return None
-
-
-def names_of(recipe: Recipe) -> list[MapName]:
-    """Every result; a sheet is one of its own."""
-    if recipe.only_report:
-        return []
-    if recipe.sheet:
-        return [MapName(_SHEET, -1, "", "", Part("sheet", "", "sheet"))]
-    return [found for found in recipe.names if recipe.only in (None, found.name)]
 
 
 def results_of(image: Image, recipe: Recipe, dtype: Dtype, raw: bool) -> Iterator[Map]:
@@ -106,7 +78,7 @@ def _sheet(image: Image, recipe: Recipe) -> Map:
         shown.append(Shown(found.name or last, values, found.rule))
     tile = Tile("input", bytes_of(replace(image, alpha=False, pixels=_opaque(image))))
     samples = draw_maps(shown, white, recipe.sheet, recipe.colormap, [tile])
-    return Map(_SHEET, "", samples, False, "sheet")
+    return Map(SHEET, "", samples, False, "sheet")
 
 
 def _hued(both: Array, rule: str, white: float) -> Array:
@@ -133,6 +105,3 @@ def bytes_of(image: Image) -> npt.NDArray[np.uint8]:
 
 def _white(image: Image, recipe: Recipe) -> float:
     return 1.0 if recipe.read.linear else image.full_scale
-
-
-_SHEET = Kernel("sheet", np.ones((1, 1, 1, 1)), source="sheet")

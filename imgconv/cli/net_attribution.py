@@ -13,10 +13,11 @@ from imgconv.pipeline.network_settings import (
     NetSettings,
     OcclusionSettings,
 )
-from imgconv.pipeline.settings import WriteSettings
+from imgconv.pipeline.settings import BatchSettings, WriteSettings
 
 if TYPE_CHECKING:
     from imgconv.nn.models import Network
+    from imgconv.pipeline.attribution import Attribution
 
 _write = options_of(WriteSettings, "overwrite", "skip_existing")
 _settings = gathered(AttributionSettings.of)
@@ -43,7 +44,6 @@ def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) ->
     Pictures show the map over what the network was given of the image; NPY has it (H, W) as
     computed, a number for each place of the layer.
     """
-    from imgconv.cli.net_run import run_attributions
     from imgconv.pipeline.attribution import Attribution, by_gradient, class_number
     from imgconv.pipeline.features import select_values
 
@@ -54,7 +54,7 @@ def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) ->
     number = class_number(found, settings.heat.category)
     make = by_gradient(found, number, layer, wanted.method == "cam")
     work = Attribution(found, settings, make, "cam", wanted.method == "cam")
-    return run_attributions(work, options.sources_of(inputs, settings.batch), settings.batch)
+    return _write_maps(work, inputs, settings.batch)
 
 
 @click.command()
@@ -78,14 +78,13 @@ def occlusion(network: str, inputs: tuple[str, ...], settings: AttributionSettin
     A pixel's value is the mean over the windows that cover it; NPY has them all (H, W). Red speaks
     for the class, blue against it.
     """
-    from imgconv.cli.net_run import run_attributions
     from imgconv.pipeline.attribution import Attribution, by_occlusion, class_number
 
     found = _ready(network, settings)
     number = class_number(found, settings.heat.category)
     make = by_occlusion(found, number, settings.occlusion)
     work = Attribution(found, settings, make, "occlusion", signed=True)
-    return run_attributions(work, options.sources_of(inputs, settings.batch), settings.batch)
+    return _write_maps(work, inputs, settings.batch)
 
 
 def _ready(name: str, settings: AttributionSettings) -> "Network":
@@ -101,3 +100,16 @@ def _ready(name: str, settings: AttributionSettings) -> "Network":
     if settings.heat.labels:
         found = replace(found, labels=read_labels(settings.heat.labels))
     return found
+
+
+def _write_maps(work: "Attribution", inputs: tuple[str, ...], batch: BatchSettings) -> int:
+    """Write every image's map; return the exit code. Raises UsageError before any work."""
+    from imgconv.batch.networks import heat_maps
+    from imgconv.cli.net_printing import show_heat
+    from imgconv.cli.printing import Printer
+
+    outcomes, total = heat_maps(work, inputs, batch)
+    with Printer(total, batch, show_heat(batch)) as printer:
+        for outcome in outcomes:
+            printer.tell(outcome)
+    return printer.exit_code

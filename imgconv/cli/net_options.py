@@ -1,6 +1,5 @@
 """Options of the `net` commands that several of them share, and what they make."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +8,6 @@ from imgconv.arguments import whole_numbers
 from imgconv.cli import options
 from imgconv.cli.options import IMAGE as IMAGE
 from imgconv.cli.options import KINDS, Context, Names, Parameter, gathered, options_of, together
-from imgconv.errors import ImageError, UsageError
 from imgconv.pipeline.network_settings import (
     MapSettings,
     ModelSettings,
@@ -20,7 +18,6 @@ from imgconv.pipeline.network_settings import (
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
-    from imgconv.batch.inputs import Scan
     from imgconv.nn.models import Network
 
 
@@ -117,21 +114,3 @@ def ready(name: str, settings: NetSettings) -> "tuple[Network, str]":
     if seed is not None:
         tell(f"{network.name}: weights are random (seed {seed}), not trained")
     return network, source
-
-
-def sources_of(
-    inputs: tuple[str, ...], batch: BatchSettings, scan: "Scan | None" = None
-) -> "Iterable[str | ImageError]":
-    """The images that a command line names. Raises UsageError where there are none.
-
-    scan: how names become inputs, for another way than the usual.
-    """
-    from imgconv.batch.inputs import Scan
-
-    if not inputs and batch.files_from is None:
-        raise UsageError("no input: expected image files, - or sample:chart")
-    if inputs.count("-") + (batch.files_from == "-") > 1:
-        raise UsageError("standard input is named twice, expected once")
-    scan = scan or Scan(batch.recursive)
-    sources = scan.expand(inputs, batch.files_from, batch.null)
-    return list(sources) if batch.files_from is None else sources

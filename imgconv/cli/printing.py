@@ -4,28 +4,30 @@ import json
 import sys
 from collections.abc import Callable
 from types import TracebackType
+from typing import Generic
 
-from imgconv.batch.runner import Outcome, Progress
+from imgconv.batch.runner import Outcome, Progress, R
 from imgconv.console import printable, say
 from imgconv.pipeline.outputs import Row
 from imgconv.pipeline.settings import BatchSettings
 
 
-class Printer:
+class Printer(Generic[R]):
     """Prints outcomes as they come; `exit_code` is what has become of all so far.
 
-    total: inputs, where that is known. bar: whether one shows how far they are.
+    total: inputs, where that is known. show: prints what an outcome holds. bar: whether one shows
+    how far they are.
     """
 
     def __init__(
-        self, total: int | None, settings: BatchSettings, show: Callable[[Outcome[Row]], None],
+        self, total: int | None, settings: BatchSettings, show: Callable[[Outcome[R]], None],
         bar: bool = True,
     ) -> None:  # fmt: skip
         self.exit_code = 0
         self._total, self._show = total, show
         self.progress = Progress(total, not bar or settings.quiet or settings.as_json)
 
-    def __enter__(self) -> "Printer":
+    def __enter__(self) -> "Printer[R]":
         return self
 
     def __exit__(
@@ -34,7 +36,7 @@ class Printer:
     ) -> None:  # fmt: skip
         self.progress.end()
 
-    def tell(self, outcome: Outcome[Row]) -> None:
+    def tell(self, outcome: Outcome[R]) -> None:
         """Print what became of an input."""
         self.progress.step()
         if outcome.error is not None:

@@ -70,3 +70,24 @@ def ready(name: str, settings: NetSettings, tell: Callable[[str], None]) -> tupl
         parallel.set_num_threads(settings.batch.threads)
     found = settled(name, settings)
     return with_weights(found, settings.weights.weights, settings.weights.seed, tell)
+
+
+def convert(network: Network, source: str, output: str, overwrite: bool) -> int:
+    """Write a network's weights, or all of it as ONNX; return the file's size.
+
+    Raises UsageError, OutputError, and ModelError for what ONNX cannot say.
+    """
+    from imgconv.io.formats import format_of
+    from imgconv.io.publish import publish
+    from imgconv.io.writing import encode_archive
+    from imgconv.nn.weights import loaded
+
+    if output.lower().endswith(".onnx"):
+        from imgconv.nn.onnx import to_onnx
+
+        return publish(output, [to_onnx(network).SerializeToString()], overwrite)
+    made = format_of(output)
+    if not made.archive:
+        raise UsageError(f"{output}: expected a name that ends in .safetensors, .npz or .onnx")
+    facts = {"network": network.name, "weights": source}
+    return publish(output, encode_archive(loaded(network.graph), made, facts), overwrite)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 import click
 
@@ -135,7 +135,9 @@ def features(
 
     Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
     """
-    from imgconv.cli.net_run import run_features
+    from imgconv.batch.networks import feature_maps
+    from imgconv.cli.net_printing import FeaturePrinter
+    from imgconv.cli.printing import Printer
     from imgconv.pipeline.features import Features, request_of
     from imgconv.pipeline.network_provenance import provenance_of
 
@@ -145,7 +147,16 @@ def features(
         provenance = provenance_of(network, source, settings, patterns)
     only_report = options.only_report(settings.maps)
     request = request_of(found, source, provenance, settings, patterns, only_report)
-    return run_features(Features(request), inputs, settings.batch)
+    work = Features(request)
+    shown = FeaturePrinter(work, settings.batch)
+    with (
+        feature_maps(work, inputs, settings.batch) as (outcomes, total),
+        Printer(total, settings.batch, shown.show, bar=not settings.maps.dry_run) as printer,
+    ):
+        for outcome in outcomes:
+            printer.tell(outcome)
+    shown.end()
+    return printer.exit_code
 
 
 @net.command()
@@ -168,8 +179,10 @@ def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int
     """
     from dataclasses import replace
 
+    from imgconv.batch.networks import sources_of
     from imgconv.batch.prediction import Prediction
-    from imgconv.cli.net_run import run_predictions
+    from imgconv.cli.net_printing import show_classes
+    from imgconv.cli.printing import Printer
     from imgconv.nn.labels import read_labels
 
     found, _ = options.ready(network, settings)
@@ -177,7 +190,12 @@ def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int
     if wanted.labels:
         found = replace(found, labels=read_labels(wanted.labels))
     work = Prediction(found, wanted.top, read.frame, read.max_pixels, wanted.batch)
-    return run_predictions(work, options.sources_of(inputs, settings.batch), settings.batch)
+    sources = sources_of(inputs, settings.batch)
+    total = len(sources) if isinstance(sources, Sized) else None
+    with Printer(total, settings.batch, show_classes(settings.batch), bar=False) as printer:
+        for outcome in work.outcomes(sources):
+            printer.tell(outcome)
+    return printer.exit_code
 
 
 @net.command()
@@ -203,7 +221,7 @@ def convert(
     imgconv net convert resnet50 --weights resnet50.npz -o resnet50.safetensors
     imgconv net convert lenet5 -o lenet5.onnx
     """
-    from imgconv.cli.net_run import convert_weights
+    from imgconv.pipeline.networks import convert as convert_weights
 
     settings = NetSettings(
         WeightSettings(weights=weights, seed=seed), batch=BatchSettings(quiet=quiet)

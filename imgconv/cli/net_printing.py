@@ -1,0 +1,115 @@
+"""What the commands for networks print of images: a line or a JSON object a result."""
+
+import json
+from typing import TYPE_CHECKING
+
+from imgconv.batch.runner import Outcome, R
+from imgconv.console import printable
+from imgconv.pipeline.settings import BatchSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imgconv.batch.prediction import PredictionRow
+    from imgconv.pipeline.attribution import HeatRow
+    from imgconv.pipeline.features import Features, LayerRow
+    from imgconv.pipeline.firing import Fired
+
+
+def _print_error(outcome: Outcome[R], batch: BatchSettings) -> None:
+    if outcome.error is not None and batch.as_json:
+        row = {"input": printable(outcome.source), "error": str(outcome.error)}
+        print(json.dumps(row), flush=True)
+
+
+class FeaturePrinter:
+    """Prints what becomes of images' maps; `end` prints what there is to say of all."""
+
+    def __init__(self, work: "Features", batch: BatchSettings) -> None:
+        self._work, self._batch = work, batch
+        self._dry_run = work.request.settings.maps.dry_run
+        self._maps = self._bytes = self._layers = 0
+
+    def show(self, outcome: "Outcome[LayerRow]") -> None:
+        """Print the layers of an image."""
+        batch = self._batch
+        _print_error(outcome, batch)
+        for row in outcome.results:
+            self._maps += row["maps"]
+            self._bytes += row["bytes"]
+            self._layers += 1
+            if batch.as_json:
+                print(json.dumps({key: v for key, v in row.items() if key != "paths"}), flush=True)
+            elif "top_maps" in row and not batch.quiet:
+                print(f"{printable(row['input'])} {row['layer']}: {_fired(row['top_maps'])}")
+            elif self._dry_run:
+                size = f"{row['height']}×{row['width']}"
+                print(
+                    f"{printable(row['input'])} {row['layer']}: {row['maps']} maps of {size} -> "
+                    f"{printable(row['output'])}"
+                )
+
+    def end(self) -> None:
+        """Print what there is to say of all images."""
+        firing = self._work.firing
+        for row in firing.over_all() if firing and not self._dry_run else ():
+            if self._batch.as_json:
+                print(json.dumps(row))
+            elif row["images"] > 1:
+                print(f"over {row['images']} images {row['layer']}: {_fired(row['top_maps'])}")
+        if self._dry_run and not self._batch.as_json:
+            print(
+                f"{self._maps:,} maps of {self._layers:,} layers, {self._bytes:,} bytes as float32"
+            )
+
+
+def _fired(maps: "list[Fired]") -> str:
+    """Maps by their means, the largest first, with their largest value and where it is."""
+    return ", ".join(
+        f"map {row['map']} mean {row['mean']:.4g}"
+        + (
+            f" (up to {row['largest']:.4g} at {','.join(map(str, row['at']))})"
+            if "at" in row
+            else ""
+        )
+        for row in maps
+    )
+
+
+def show_classes(batch: BatchSettings) -> "Callable[[Outcome[PredictionRow]], None]":
+    """What prints the classes of images."""
+
+    def show(outcome: "Outcome[PredictionRow]") -> None:
+        _print_error(outcome, batch)
+        for row in outcome.results:
+            if batch.as_json:
+                print(json.dumps(row), flush=True)
+                continue
+            classes = ", ".join(
+                f"{found['label'] or found['class']} {found['probability']:.1%}"
+                for found in row["top"]
+            )
+            frame = f" frame {row['frame']}" if "frame" in row else ""
+            print(f"{printable(row['input'])}{frame}: {classes}", flush=True)
+
+    return show
+
+
+def show_heat(batch: BatchSettings) -> "Callable[[Outcome[HeatRow]], None]":
+    """What prints where the maps of classes went."""
+
+    def show(outcome: "Outcome[HeatRow]") -> None:
+        _print_error(outcome, batch)
+        for row in outcome.results:
+            if batch.as_json:
+                print(json.dumps(row), flush=True)
+            elif "skipped" not in row and not batch.quiet:
+                layer = f" of {row['layer']}" if row["layer"] else ""
+                print(
+                    f"{printable(row['input'])}: {row['label'] or row['class']}, score "
+                    f"{row['score']:.4g}: {row['height']}×{row['width']}{layer} -> "
+                    f"{printable(row['output'])}",
+                    flush=True,
+                )
+
+    return show

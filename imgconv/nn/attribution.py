@@ -133,10 +133,13 @@ def score_of(graph: Graph) -> str:
 
 def last_maps(graph: Graph, score: str, shapes: dict[str, Shape]) -> str:
     """The last maps of more than a pixel that no pool made. Raises UsageError where none are."""
-    for node in reversed(graph.needed([score])):
-        for name in node.outputs:
-            shape = shapes[name]
-            if len(shape) == 4 and shape[2] * shape[3] > 1 and not isinstance(node.layer, _POOLS):
+    nodes = [n for n in reversed(graph.needed([score])) if not isinstance(n.layer, _POOLS)]
+    maps = [name for node in nodes for name in node.outputs if len(shapes[name]) == 4]
+    # A vector in channels' last place, as around a LayerNorm, looks like maps of one row.
+    for least in (2, 1):
+        for name in maps:
+            height, width = shapes[name][2:]
+            if min(height, width) >= least and height * width > 1:
                 return name
     raise UsageError("no layer has maps of more than one pixel, expected --layer NAME")
 

@@ -18,7 +18,8 @@ from imgconv.nn.effective import folded, spread
 from imgconv.nn.graph import Graph, Node, named
 from imgconv.nn.layers.base import Layer, Shape
 from imgconv.nn.layers.functions import MatMul, Reduce
-from imgconv.nn.layers.tensors import Reshape, Split
+from imgconv.nn.layers.normalization import LayerNorm
+from imgconv.nn.layers.tensors import Reshape, Slice, Split, Transpose
 from imgconv.nn.layers.wrappers import Bound
 from imgconv.typing import Array
 
@@ -271,6 +272,53 @@ def _places(
             slice(None), slice(None), slice(y, y + stride[0] * size[0], stride[0]),
             slice(x, x + stride[1] * size[1], stride[1]),
         )  # fmt: skip
+
+
+@_back.register
+def _(layer: Transpose, after: Array, before: list[Array], made: Array) -> Gradients:
+    return [after.transpose(np.argsort(layer.order))]
+
+
+@_back.register
+def _(layer: Slice, after: Array, before: list[Array], made: Array) -> Gradients:
+    out = np.zeros_like(before[0])
+    out[tuple(slice(*part) for part in layer.parts)] = after
+    return [out]
+
+
+@_back.register
+def _(layer: LayerNorm, after: Array, before: list[Array], made: Array) -> Gradients:
+    """With x̂ the normalized input, g − mean(g) − x̂ · mean(g · x̂), over the deviation."""
+    axes = tuple(range(-len(layer.normalized_shape), 0))
+
+    def mean(x: Array) -> Array:
+        return np.asarray(x.mean(axis=axes, keepdims=True))
+
+    centered = before[0] - mean(before[0])
+    deviation = np.sqrt(mean(centered**2) + centered.dtype.type(layer.eps))
+    normal, slopes = centered / deviation, after * layer.parameter("weight")
+    return [(slopes - mean(slopes) - normal * mean(slopes * normal)) / deviation]
+
+
+@_back.register
+def _(
+    layer: layers.LocalResponseNorm, after: Array, before: list[Array], made: Array
+) -> Gradients:  # fmt: skip
+    """Of x_c s_c^−β: g_c s_c^−β − 2αβ/n · x_c Σ_j g_j x_j s_j^(−β−1) over j whose windows see c."""
+    x, size = before[0], layer.size
+    near = size // 2 if layer.near is None else layer.near
+
+    def windowed(values: Array, first: int) -> Array:
+        """Sums over channels from c − first on, `size` of them."""
+        sides = [(0, 0)] * values.ndim
+        sides[1] = (first, size - 1 - first)
+        wide = np.pad(values, sides)
+        return np.asarray(sum(wide[:, i : i + x.shape[1]] for i in range(size)))
+
+    share = layer.alpha / size
+    sums = layer.k + share * windowed(x * x, near)
+    others = windowed(after * x * sums ** (-layer.beta - 1), size - 1 - near)
+    return [after * sums**-layer.beta - 2 * share * layer.beta * x * others]
 
 
 @_back.register

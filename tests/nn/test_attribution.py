@@ -12,6 +12,8 @@ from imgconv.nn.attribution import ClassMaps, Occlusion, windows
 from imgconv.nn.builder import Builder
 from imgconv.nn.gradient import between, gradient
 from imgconv.nn.layers.functions import MatMul, Reduce
+from imgconv.nn.layers.normalization import LayerNorm
+from imgconv.nn.layers.tensors import Slice, Transpose
 from imgconv.nn.layers.wrappers import Bound
 from imgconv.nn.models import Network, get_network
 from imgconv.nn.preprocess import Preprocess
@@ -148,7 +150,9 @@ LAYERS = [
     layers.Conv2d(4, 2, (1, 3), 2, 0, dilation=2), layers.BatchNorm2d(4), layers.Flatten(),
     Reduce("ReduceMean", np.mean, (2, 3)), Reduce("ReduceSum", np.sum, (1,), keepdims=False),
     Bound(layers.Mul(), {1: (4, 1, 1)}), Bound(layers.Add(), {0: (1, 8)}),
-    Bound(MatMul(), {1: (8, 5)}),
+    Bound(MatMul(), {1: (8, 5)}), Transpose((0, 2, 3, 1)), LayerNorm((7, 8)), LayerNorm((8,)),
+    Slice(((0, 1, 1), (1, 4, 2), (0, 7, 3), (2, 8, 1))), layers.LocalResponseNorm(3, 0.5),
+    layers.LocalResponseNorm(4, 0.5, 0.75, 2.0), layers.LocalResponseNorm(4, 0.5, near=1),
 ]  # fmt: skip
 
 
@@ -188,8 +192,8 @@ def test_branches_join_and_layers_without_a_gradient_are_named():
     t, s = np.tanh(x), 1 / (1 + np.exp(-x))
     np.testing.assert_allclose(found, 2 * ((1 - t**2) * s + t * s * (1 - s) + 1 - t**2), rtol=1e-6)
     assert [node.name for node in between(graph, "b", "cat")] == ["mul", "cat"]
-    net.add("lrn", layers.LocalResponseNorm(3))
+    net.add("norm", layers.InstanceNorm2d(8))
     graph = net.graph()
     values = {"input": x, **dict(graph.trace(x))}
-    with pytest.raises(ModelError, match="lrn: LocalResponseNorm: its gradient is not known"):
-        gradient(graph, "a", "lrn", seed, values)
+    with pytest.raises(ModelError, match="norm: InstanceNorm2d: its gradient is not known"):
+        gradient(graph, "a", "norm", seed, values)

@@ -12,7 +12,7 @@ import pytest
 
 from imgconv.errors import ModelError
 from imgconv.nn.builder import Builder
-from imgconv.nn.checkpoint import unpickler
+from imgconv.nn.checkpoint import files, unpickler
 from imgconv.nn.find import find_network, with_weights
 from imgconv.nn.fusion import fuse
 from imgconv.nn.layers import BatchNorm2d, Conv2d
@@ -379,6 +379,22 @@ def test_a_compressed_bomb_is_not_inflated(tmp_path):
         found.writestr("a/data.pkl", PROTO + bytes(1 << 25))
     with pytest.raises(ModelError, match=r"data.pkl of 33,554,434 bytes, at most"):
         arrays_of(path)
+
+
+def test_a_tensor_that_spans_a_bomb_is_not_inflated(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_INFLATED", 1 << 16)
+    path = tmp_path / "w.pth"
+    kept = storage(numel=1 << 16)
+    for stride, refused in (((1 << 15, 1), True), ((2, 1), False)):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as found:
+            found.writestr("a/data.pkl", state(text("w"), tensor(stride=stride, kept=kept)))
+            found.writestr("a/data/0", bytes(1 << 18))
+        with opened(path) as stored:
+            if not refused:
+                assert not stored["w"].load().any()
+                continue
+            with pytest.raises(ModelError, match="a tensor spans 131,080 compressed bytes, at"):
+                stored["w"].load()
 
 
 def test_types_that_are_no_weights_are_refused_by_name(tmp_path):

@@ -20,6 +20,9 @@ from imgconv.typing import Array
 
 # A state dictionary's pickle takes some 100 bytes a tensor.
 MAX_PICKLE = 16 << 20
+# Of a compressed tensor; the largest of VGG16 has 411 MB.
+MAX_INFLATED = 1 << 30
+_PIECE = 1 << 20
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _LOCAL_HEADER = 30
 _ZIP_ERRORS = (
@@ -119,14 +122,14 @@ class _Archive(_File):
         order = b"little"
         if f"{self.folder}byteorder" in self.entries:
             entry = self.entries[f"{self.folder}byteorder"]
-            order = self._content(entry, 0, min(entry.file_size, len(b"little") + 1))
+            order = self._content(entry, 0, min(entry.file_size, len(b"little") + 1)).tobytes()
         if order not in (b"little", b"big"):
             raise self.broken(f"byte order {order!r}, expected little or big")
         self.order = "<" if order == b"little" else ">"
         entry = self.entries[heads[0]]
         if entry.file_size > MAX_PICKLE:
             raise self.broken(f"data.pkl of {entry.file_size:,} bytes, at most {MAX_PICKLE:,}")
-        pickled = io.BytesIO(self._content(entry, 0, entry.file_size))
+        pickled = io.BytesIO(self._content(entry, 0, entry.file_size).tobytes())
         return Unpickler(pickled, self.source, NAMES, self._storage).load()
 
     def _storage(self, identity: object) -> Storage:
@@ -145,7 +148,12 @@ class _Archive(_File):
         def read(start: int, count: int) -> Array:
             if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:
                 return self.mapped(self._data_start(entry) + start, count)
-            return np.frombuffer(self._content(entry, start, count), np.uint8)
+            if count > MAX_INFLATED:
+                raise self.broken(
+                    f"{shown(entry.filename)}: a tensor spans {count:,} compressed bytes, at most "
+                    f"{MAX_INFLATED:,}"
+                )
+            return self._content(entry, start, count)
 
         return read
 
@@ -159,16 +167,20 @@ class _Archive(_File):
             raise self.broken(f"{shown(entry.filename)} lies outside of the file")
         return start
 
-    def _content(self, entry: zipfile.ZipInfo, start: int, count: int) -> bytes:
-        """Bytes of an entry; no more than a piece of those before them is held at once."""
+    def _content(self, entry: zipfile.ZipInfo, start: int, count: int) -> Array:
+        """Bytes of an entry, inflated into their place; of those before, a piece at a time."""
+        content, filled = np.empty(count, np.uint8), 0
         try:
             with self.archive.open(entry) as opened:
                 opened.seek(start)
-                content = opened.read(count)
+                while filled < count:
+                    piece = opened.read(min(count - filled, _PIECE))
+                    if not piece:
+                        raise self.broken(f"{shown(entry.filename)} is truncated")
+                    content[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
+                    filled += len(piece)
         except _ZIP_ERRORS as error:
             raise self.broken(f"{shown(entry.filename)}: {shown(error)}") from None
-        if len(content) < count:
-            raise self.broken(f"{shown(entry.filename)} is truncated")
         return content
 
 

@@ -12,5 +12,6 @@ Dtype = np.dtype[Any]
 Bytes = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Toml = dict[str, Any]  # what `tomllib` reads: whoever asks for a key checks its value
 # What `json` writes and reads.
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"

@@ -3,9 +3,9 @@
 import io
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from imgconv.kernels.kernel import Kernel, check_bias, once
 from imgconv.kernels.text import MAX_WEIGHTS, from_array, parse_kernel_text
 from imgconv.marks import PICKLED, PREFIX, kind_of
 from imgconv.ops.epilogue import COMBINE_RULES
+from imgconv.typing import Array, Toml
 
 MAX_BYTES = 16 * MAX_WEIGHTS
 SUFFIXES = (".toml", ".json", ".csv", ".txt", ".mat", ".npy", ".npz", ".safetensors")
@@ -116,7 +117,7 @@ def _from_toml(text: str, source: str, name: str | None) -> Kernel:
     return _from_table(table, name, source)
 
 
-def _from_table(table: dict[str, Any], name: str, source: str) -> Kernel:
+def _from_table(table: Toml, name: str, source: str) -> Kernel:
     from imgconv.kernels.presets import build
 
     try:
@@ -128,7 +129,7 @@ def _from_table(table: dict[str, Any], name: str, source: str) -> Kernel:
 
 
 @np.errstate(invalid="ignore")
-def _from_arrays(arrays: dict[str, Any], source: str) -> Kernel:
+def _from_arrays(arrays: Mapping[str, Array], source: str) -> Kernel:
     weights = arrays.get("weight", arrays.get("weights"))
     others = [name for name in arrays if name != "bias"]
     if weights is None and len(others) == 1:
@@ -142,12 +143,12 @@ def _from_arrays(arrays: dict[str, Any], source: str) -> Kernel:
     return replace(kernel, bias=bias)
 
 
-def _read_npy(data: bytes, source: str) -> Any:
+def _read_npy(data: bytes, source: str) -> Array:
     with npy.reported_as(KernelError):
         return npy.array_of(npy.parse_header(data, source), data, source)
 
 
-def _read_npz(data: bytes, source: str) -> dict[str, Any]:
+def _read_npz(data: bytes, source: str) -> dict[str, Array]:
     with npy.reported_as(KernelError):
         members = npy.open_npz(io.BytesIO(data), source)
         total = sum(member.declared.size for member in members)

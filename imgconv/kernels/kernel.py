@@ -1,15 +1,14 @@
 """What a kernel is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import KernelError, ShapeError
 from imgconv.shapes import anchored_sides, pair
-from imgconv.typing import JSON
+from imgconv.typing import JSON, Array
 
 
 @dataclass(eq=False, repr=False)  # frozen takes 0.6 ms more of every start
@@ -54,7 +53,7 @@ class Kernel:
         """Weights divided by the divisor, as they multiply pixels."""
         return self.weights / self.divisor
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """The effective weights: a kernel stands for them wherever an array of weights does."""
         return np.asarray(self.effective_weights(), dtype)
 
@@ -66,7 +65,7 @@ class Kernel:
         return b"".join(encode(draw(self)))
 
 
-def check_anchor(anchor: Any, size: tuple[int, int], where: str) -> tuple[int, int]:
+def check_anchor(anchor: int | Sequence[int], size: tuple[int, int], where: str) -> tuple[int, int]:
     """Return the row and column of one of a kernel's taps; raises KernelError for anything else."""
     try:
         anchored_sides(anchor, size)
@@ -82,7 +81,7 @@ def check_bias(bias: npt.NDArray[np.float64], maps: int, where: str) -> npt.NDAr
     return bias
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     """A JSON object; raises ValueError for a key that comes twice, of which JSON keeps the last."""
     table = dict(pairs)
     if len(table) < len(pairs):

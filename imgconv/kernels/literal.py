@@ -6,13 +6,18 @@ float comes back as it was: JSON takes Python's shortest digits that do so.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
 from imgconv.errors import KernelError
 from imgconv.kernels.kernel import Kernel, once
+from imgconv.typing import JSON
 
 _KEYS = ("name", "weights", "bias", "divisor", "combine", "scale", "labels", "anchor")
+
+
+Nested: TypeAlias = "float | list[Nested]"
 
 
 def spelled(kernel: Kernel) -> str:
@@ -23,7 +28,7 @@ def spelled(kernel: Kernel) -> str:
     weights = kernel.weights if depth > 1 else kernel.weights[:, 0] if count > 1 else (
         kernel.weights[0, 0]
     )  # fmt: skip
-    table: dict[str, Any] = {"name": kernel.name, "weights": _numbers(weights.tolist())}
+    table: dict[str, JSON] = {"name": kernel.name, "weights": _numbers(weights.tolist())}
     if kernel.bias is not None:
         table["bias"] = _numbers(kernel.bias.tolist())
     if kernel.divisor != 1:
@@ -40,7 +45,7 @@ def spelled(kernel: Kernel) -> str:
     return json.dumps(table, separators=(",", ":")).replace("|", "\\u007c")
 
 
-def _numbers(values: Any) -> Any:
+def _numbers(values: Nested) -> JSON:
     """Nested floats, whole ones as integers: 1 for 1.0."""
     if isinstance(values, list):
         return [_numbers(value) for value in values]
@@ -78,7 +83,7 @@ def parse_literal(text: str) -> Kernel:
     return replace(kernel, source="kernel")
 
 
-def _list(table: dict[str, Any], key: str) -> list[Any]:
+def _list(table: Mapping[str, object], key: str) -> list[object]:
     found = table.get(key, [])
     if not isinstance(found, list):
         raise KernelError(f"kernel: {key}, expected a list")

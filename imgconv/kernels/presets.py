@@ -3,15 +3,16 @@
 import functools
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from imgconv.errors import KernelError
 from imgconv.kernels.kernel import Kernel, check_anchor, check_bias
 from imgconv.kernels.text import from_array, parse_kernel_text
 from imgconv.kernels.transform import joined, rotated, turned_anchor
+from imgconv.typing import Float64, Toml
 
 _HEADING = re.compile(r"^\[([a-z0-9-]+)\]$", re.MULTILINE)
 
@@ -42,14 +43,14 @@ def _text(path: str) -> str:
         return file.read()
 
 
-class _Family(dict[str, Any]):
+class _Family(dict[str, Toml]):
     """A preset file whose entries are parsed when they are asked for: Sobel 1 ms, the file 6 ms."""
 
     def __init__(self, path: str) -> None:
         parts = _HEADING.split(_text(path))
         self._texts = dict(zip(parts[1::2], parts[2::2], strict=True))
 
-    def __missing__(self, name: str) -> Any:
+    def __missing__(self, name: str) -> Toml:
         import tomllib
 
         entry = self[name] = tomllib.loads(self._texts[name])
@@ -74,7 +75,7 @@ def families() -> Iterator[tuple[str, list[str]]]:
     yield from found.items()
 
 
-def build(name: str, table: dict[str, Any]) -> Kernel:
+def build(name: str, table: Mapping[str, Toml]) -> Kernel:
     """Return the kernel `name` of a table of kernels as preset files and user TOML hold them.
 
     An entry has one of `matrix` (text), `parts` (names in the same table), `compass` (a 3×3 text
@@ -142,7 +143,7 @@ def build(name: str, table: dict[str, Any]) -> Kernel:
     )
 
 
-def _bias(values: Any, count: int, name: str) -> Any:
+def _bias(values: npt.ArrayLike, count: int, name: str) -> Float64:
     try:
         bias = np.atleast_1d(np.array(values, np.float64))
     except (ValueError, TypeError):

@@ -6,9 +6,8 @@ it when its own maps are asked for.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from typing import Any
 
 import numpy as np
 
@@ -106,7 +105,9 @@ def _is_sigmoid(layer: Layer) -> bool:
     return isinstance(layer, Activation) and layer.name == "sigmoid"
 
 
-def _merge(nodes: list[Node], kept: set[str], rule: Any) -> list[Node]:
+def _merge(
+    nodes: list[Node], kept: set[str], rule: Callable[[Layer, Layer], Layer | None]
+) -> list[Node]:
     """Apply rule(before, after) → merged layer or None to every node and its only reader."""
     readers = Counter(name for node in nodes for name in node.inputs)
     places = {name: index for index, node in enumerate(nodes) for name in node.outputs}

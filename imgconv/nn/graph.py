@@ -7,7 +7,7 @@ parameters), so `layer1.0.conv1` owns the parameter `layer1.0.conv1.weight`.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from imgconv.errors import ModelError, ShapeError
 from imgconv.nn.layers.base import Layer, Shape
@@ -156,12 +156,12 @@ class Graph:
                 yield name, live[name]
         for node in nodes:
             with named(node):
-                results: Any = node.layer.run(*(live[name] for name in node.inputs))
+                made = node.layer.run(*(live[name] for name in node.inputs))
             for name in node.inputs:
                 readers[name] -= 1
                 if not readers[name]:
                     live.pop(name, None)
-            results = dict(zip(node.outputs, results, strict=True))
+            results = dict(zip(node.outputs, made, strict=True))
             live.update({name: maps for name, maps in results.items() if readers[name]})
             for name in node.outputs:
                 maps = results.pop(name)
@@ -199,7 +199,7 @@ class named:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, (ShapeError, ModelError)):
             raise type(error)(f"{self.node.name}: {error}") from None
 

@@ -1,7 +1,6 @@
 """Chains of layers over images with missing samples: each step says which of its are missing."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ def forward_masked(layer: Layer, x: Array, mask: Mask, fill: str) -> tuple[Array
     return np.where(absent, out.dtype.type(0), out), absent
 
 
-def options_of(layer: Any) -> dict[str, Any]:
+def options_of(layer: Layer) -> dict[str, object]:
     """A pool's options, as its function takes them."""
     names = ("output_size", "kernel_size", "stride", "padding", "ceil_mode", "dilation",
              "count_include_pad", "divisor_override", "norm_type")  # fmt: skip

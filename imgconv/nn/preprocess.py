@@ -198,7 +198,7 @@ def usual_channels(count: int) -> str:
     return known.get(count) or ",".join(map(str, range(count)))
 
 
-def preprocess_of(table: Any, usual: Preprocess, source: str) -> Preprocess:
+def preprocess_of(table: object, usual: Preprocess, source: str) -> Preprocess:
     """`usual` with the settings of a TOML table changed. Raises ModelError naming the setting."""
     known = sorted(_EXPECTED)
     changed: dict[str, Any] = {}

@@ -33,11 +33,11 @@ _POOL_LAYERS: dict[str, Callable[..., Layer]] = {
 }  # fmt: skip
 
 
-def _sides(text: str) -> Any:
+def _sides(text: str) -> int | tuple[int, ...]:
     return whole_numbers(text, (1, 2, 4))
 
 
-def _padding(text: str) -> Any:
+def _padding(text: str) -> str | int | tuple[int, ...]:
     if text in ("same", "valid", "full"):
         return text
     try:
@@ -65,8 +65,9 @@ def _combine(text: str) -> str:
     return text
 
 
+Reader = Callable[[str], object]
 # Option → what reads its text; that raises ValueError or UsageError.
-_FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
+_FILTER_OPTIONS: dict[str, Reader] = {
     "stride": whole_numbers, "padding": _padding, "dilation": whole_numbers,
     "groups": whole_number, "mode": _mode, "value": real_number, "flip": flag,
     "combine": _combine, "bias": real_number, "anchor": whole_numbers,
@@ -203,7 +204,7 @@ def _filter(
 
 
 def _options(
-    words: list[str], known: Mapping[str, Callable[[str], Any]], expected: str, text: str,
+    words: list[str], known: Mapping[str, Reader], expected: str, text: str,
     order: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """What words set: KEY=VALUE, or a VALUE alone for the next key of `order`.
@@ -255,7 +256,7 @@ def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
 _OPTIONAL = ("p", "axis")
 
 
-def _reader(name: str, kind: Any) -> Callable[[str], Any]:
+def _reader(name: str, kind: object) -> Reader:
     """What reads a text as the type of a layer's field; it raises ValueError."""
     if kind is bool:
         return flag

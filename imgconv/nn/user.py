@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard, TypeVar
 
 from imgconv.errors import ModelError
 from imgconv.kernels.kernel import Kernel
@@ -30,6 +30,8 @@ from imgconv.nn.models import Network
 from imgconv.nn.preprocess import Preprocess, preprocess_of
 from imgconv.nn.steps import parse_step
 from imgconv.shapes import Pair
+
+T = TypeVar("T")
 
 IMAGE = (3, 224, 224)  # of a chain, until a size is asked for
 _KEYS = ("name", "input", "labels", "weights", "preprocess", "layers", "steps", "description")
@@ -103,7 +105,7 @@ def _add_steps(
         net.add(step.name, step.make(net.shapes[net.last]))
 
 
-def _add_layers(net: Builder, tables: Any, path: str) -> None:
+def _add_layers(net: Builder, tables: object, path: str) -> None:
     if not _is_list(tables, dict) or not tables:
         raise ModelError(
             f'{path}: no [[layers]], expected one table with layer = "conv2d 8 3" each'
@@ -126,7 +128,7 @@ def _add_layers(net: Builder, tables: Any, path: str) -> None:
         net.add(name, step.make(net.shapes[inputs[0]]), *inputs)
 
 
-def _is_list(value: Any, kind: type) -> bool:
+def _is_list(value: object, kind: type[T]) -> TypeGuard[list[T]]:
     return isinstance(value, list) and all(
         isinstance(item, kind) and not isinstance(item, bool) for item in value
     )

@@ -16,6 +16,7 @@ from imgconv.errors import LimitError
 from imgconv.ops.padding import source_indices
 from imgconv.ops.pool_text import Pool
 from imgconv.shapes import NO_PADDING, Pair, Sides, output_size, pair
+from imgconv.typing import JSON
 
 Grid = npt.NDArray[np.float64]
 Places = list[list[int]]
@@ -65,7 +66,7 @@ class Explanation:
         height, width = self.source.shape
         return bool(0 <= row - self.sides.top < height and 0 <= column - self.sides.left < width)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JSON]:
         """Everything as JSON-ready lists; steps name rows and columns of the padded grid."""
         return {
             "operation": self.rule,
@@ -178,7 +179,7 @@ def _pooled(rule: str, values: list[float], divisor: float, norm: float) -> floa
     return sum(values) / divisor if divisor else math.nan
 
 
-def whole_share(pool_size: Any, cells: Sequence[Cell]) -> tuple[int, int]:
+def whole_share(pool_size: int | Pair, cells: Sequence[Cell]) -> tuple[int, int]:
     """A window's elements and how many of them `ceil_mode` left: what the sum of an Lp pool is
     multiplied with and divided by, as in PyTorch.
     """

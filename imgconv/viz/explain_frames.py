@@ -5,12 +5,15 @@ them ("A guide to convolution arithmetic for deep learning", 2016).
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from imgconv.errors import LimitError
 from imgconv.viz.explain import Explanation, Step
 from imgconv.viz.explain_text import formula, number, words
-from imgconv.viz.lettering import drawable, font
+from imgconv.viz.lettering import Font, drawable, font
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
 
 CELL = 44
 GAP = 48
@@ -32,11 +35,14 @@ WEIGHT_INK = (30, 70, 150)
 DONE = (214, 240, 214)
 NOW = (112, 196, 120)
 
+Color = tuple[int, int, int]
 # A cell's text, its small text, the colours of its ground and its text.
-Cell = tuple[str, str, Any, Any]
+Cell = tuple[str, str, Color, Color]
 
 
-def frames(explanation: Explanation, steps: tuple[Step, ...] | None = None) -> Iterator[Any]:
+def frames(
+    explanation: Explanation, steps: tuple[Step, ...] | None = None
+) -> "Iterator[Image.Image]":
     """Yield one Pillow RGB image a step, of all steps by default; all have the same size.
 
     Raises LimitError when they have more than MAX_PIXELS pixels together.
@@ -80,7 +86,7 @@ class _Drawing:
         self.foot = MARGIN + TITLE + self.cell * self.tall + MARGIN // 2
         self.height = self.foot + LINE * (self.lines + len(self.said)) + MARGIN
 
-    def frame(self, step: Step) -> Any:
+    def frame(self, step: Step) -> "Image.Image":
         """The picture of one step."""
         from PIL import Image, ImageDraw
 
@@ -120,7 +126,7 @@ class _Drawing:
         return picture
 
     def _grid(
-        self, pen: Any, left: int, title: str, shape: tuple[int, ...],
+        self, pen: "ImageDraw.ImageDraw", left: int, title: str, shape: tuple[int, ...],
         cell: Callable[[int, int], Cell],
     ) -> None:  # fmt: skip
         side = self.cell
@@ -138,7 +144,7 @@ class _Drawing:
                 pen.text(corner, drawable(small), fill=WEIGHT_INK, font=self.tiny, anchor="rs")
 
 
-def _wrapped(text: str, width: float, pen: Any, letters: Any) -> list[str]:
+def _wrapped(text: str, width: float, pen: "ImageDraw.ImageDraw", letters: Font) -> list[str]:
     """The drawable text in lines of at most this width, broken at blanks."""
     lines: list[str] = []
     for word in drawable(text).split():

@@ -1,7 +1,6 @@
 """A step of an explanation in words and numbers, for a terminal."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from imgconv.viz.explain import Explanation, Grid, Step, whole_share
 
@@ -32,7 +31,7 @@ def words(explanation: Explanation) -> str:
     return ", ".join(said)
 
 
-def _both(value: Any) -> str:
+def _both(value: float | Sequence[float]) -> str:
     numbers = list(value) if isinstance(value, Sequence) else [value]
     return "×".join(f"{one:g}" for one in (numbers[:1] if len(set(numbers)) == 1 else numbers))
 

@@ -1,13 +1,18 @@
 """Text in pictures: Pillow's built-in font, which knows ASCII and these few other signs."""
 
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw, ImageFont
+
+Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 
 _KNOWN = frozenset("·…°±")
 _INSTEAD = str.maketrans({"−": "-", "–": "-", "—": "-", "×": "x", "σ": "sigma", "θ": "theta"})
 
 
-def font(size: float) -> Any:
+def font(size: float) -> "Font":
     """The font that comes with Pillow."""
     from PIL import ImageFont
 
@@ -24,7 +29,7 @@ def drawable(text: str) -> str:
     return "".join(signs)
 
 
-def fit(text: str, width: float, pen: Any, letters: Any) -> str:
+def fit(text: str, width: float, pen: "ImageDraw.ImageDraw", letters: "Font") -> str:
     """The drawable text, with … where it is cut to a width in pixels."""
     clean = drawable(text)
     if pen.textlength(clean, font=letters) <= width:

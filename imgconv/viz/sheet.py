@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,10 @@ from imgconv.typing import Array
 from imgconv.viz.colormaps import colorize, table
 from imgconv.viz.explain_text import number
 from imgconv.viz.layout import Layout
-from imgconv.viz.lettering import drawable, fit, font
+from imgconv.viz.lettering import Font, drawable, fit, font
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
 
 GUTTER = 8
 LINE = 16
@@ -162,7 +165,7 @@ def _fitted(shape: tuple[int, ...], side: int) -> tuple[int, int]:
     return max(1, round(width * side / longest)), max(1, round(height * side / longest))
 
 
-def _resized(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> Any:
+def _resized(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> "Image.Image":
     from PIL import Image
 
     pixels = picture[..., 0] if picture.shape[2] == 1 else picture
@@ -171,7 +174,7 @@ def _resized(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> Any:
     return made.resize(size, Image.Resampling.NEAREST if grown else Image.Resampling.BOX)
 
 
-def _draw_bar(paper: Any, pen: Any, letters: Any, bar: Bar) -> None:
+def _draw_bar(paper: "Image.Image", pen: "ImageDraw.ImageDraw", letters: Font, bar: Bar) -> None:
     from PIL import Image
 
     length = min(paper.width - 2 * GUTTER, 256)

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TextIO
 
 PROTOCOLS = ("kitty", "iterm", "sixel", "blocks", "ascii")
 COLORS = ("true", "256", "none")
@@ -37,7 +37,7 @@ class Terminal:
     colors: str = "true"
 
 
-def detect(stream: Any, environment: Mapping[str, str], wanted: str = "auto") -> Terminal:
+def detect(stream: TextIO, environment: Mapping[str, str], wanted: str = "auto") -> Terminal:
     """Describe the terminal behind a text stream; `wanted` overrides its protocol.
 
     What is no terminal gets blocks of 80 columns, in full colour since there is nobody to ask.
@@ -69,7 +69,7 @@ def answered(reply: bytes) -> str | None:
     return None
 
 
-def _size(stream: Any, environment: Mapping[str, str]) -> tuple[int, int, tuple[int, int]]:
+def _size(stream: TextIO, environment: Mapping[str, str]) -> tuple[int, int, tuple[int, int]]:
     columns, lines, cell = 80, 24, _CELL
     try:
         import fcntl

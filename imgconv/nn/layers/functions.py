@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imgconv.errors import ShapeError
 from imgconv.nn.layers.base import Everything, Layer, Reach, Shape, all_of, along
@@ -56,7 +56,7 @@ class Reduce(Layer):
     """function(x, axis=…, keepdims=…) over some axes, over all by default."""
 
     name: str
-    function: Callable[..., Any]
+    function: Callable[..., npt.ArrayLike]
     axes: tuple[int, ...] | None = None
     keepdims: bool = True
     same_type: bool = True

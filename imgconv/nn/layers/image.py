@@ -5,6 +5,7 @@ read again without a copy.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ def planar(image: Array) -> Array:
     return image.transpose(2, 0, 1)[None]
 
 
-def _each(inputs: Array, work: Any) -> Array:
+def _each(inputs: Array, work: Callable[[Array], Array]) -> Array:
     results = [planar(work(interleaved(item))) for item in inputs]
     return results[0] if len(results) == 1 else np.concatenate(results)
 

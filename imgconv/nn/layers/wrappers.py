@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from imgconv.errors import ShapeError
 from imgconv.nn.layers.base import Everything, Layer, Shape
 from imgconv.typing import Array
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Bound(_Wrapper):
     def parameter_shapes(self) -> dict[str, Shape]:
         return {f"input{place}": shape for place, shape in self.fixed.items()}
 
-    def _merged(self, fixed: Mapping[int, Any], given: tuple[Any, ...]) -> list[Any]:
+    def _merged(self, fixed: Mapping[int, T], given: tuple[T, ...]) -> list[T]:
         rest = iter(given)
         total = len(fixed) + len(given)
         return [fixed[place] if place in fixed else next(rest) for place in range(total)]

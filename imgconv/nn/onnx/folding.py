@@ -7,7 +7,7 @@ ConstantOfShape, …): it is computed once, here, and what remains reads the ima
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from imgconv.nn.layers.tensors import Constant
 from imgconv.nn.layers.wrappers import Bound
 from imgconv.nn.onnx.reading import MAX_ELEMENTS, Model, Operation
 from imgconv.typing import Array
+
+T = TypeVar("T")
 
 # Elements of all constants that folding may make: 2 GiB of float32, four times VGG-19's weights,
 # which ONNX's own models fill in so.
@@ -70,8 +72,12 @@ class Call:
             raise ModelError(f"operand {place} is missing")
         return found
 
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute's value."""
+    @overload
+    def attribute(self, name: str, default: T) -> T: ...
+    @overload
+    def attribute(self, name: str) -> Any: ...
+    def attribute(self, name: str, default: object = None) -> object:
+        """An attribute's value, whose type was checked when the model was read."""
         return self.operation.attributes.get(name, default)
 
     def constant(self, place: int) -> Array | None:
@@ -206,13 +212,18 @@ class _Folding:
         for name in operation.results[len(made) :]:
             if name:
                 self.dropped[name] = f"an output of {operation.title} that is not supported"
-        if all(array is not None for array in arrays):
-            self._fold(operation, use.layer, arrays, made)
+        known = [array for array in arrays if array is not None]
+        if len(known) == len(arrays):
+            self._fold(operation, use.layer, known, made)
         else:
             self._keep(operation, use, arrays, made)
 
     def _fold(
-        self, operation: Operation, layer: Layer, arrays: list[Any], made: tuple[Shape, ...]
+        self,
+        operation: Operation,
+        layer: Layer,
+        arrays: list[Array],
+        made: tuple[Shape, ...],
     ) -> None:
         self.made += sum(map(math.prod, made))
         if self.made > MAX_CONSTANTS:

@@ -7,7 +7,6 @@ before its own make that of it, so that all that reads shapes or runs a network 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def image_model(model: Model, reading: Reading = READ) -> Model:
             f"{model.path}: input {name!r} of shape {shown(declared)}, expected (N, C, H, W), "
             "(N, H, W, C), or those without N"
         )
-    steps: list[tuple[str, dict[str, Any]]] = []
+    steps: list[tuple[str, Mapping[str, object]]] = []
     form = list(declared)
     if len(form) == 3:
         form = [1, *form]
@@ -172,7 +171,10 @@ def _of_any_batch(model: Model, batch: int) -> Model:
 
 
 def _led(
-    model: Model, name: str, form: tuple[Dimension, ...], steps: list[tuple[str, dict[str, Any]]]
+    model: Model,
+    name: str,
+    form: tuple[Dimension, ...],
+    steps: list[tuple[str, Mapping[str, object]]],
 ) -> Model:
     """The model whose input goes through steps, operators with their attributes, first."""
     taken = {value for operation in model.operations for value in operation.outputs}

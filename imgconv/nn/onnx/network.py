@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from imgconv.errors import ModelError
 from imgconv.nn.models import Network
@@ -49,16 +48,20 @@ def _preprocess(model: Model, name: str, shape: tuple[int, ...]) -> Preprocess:
     if METADATA in model.metadata:
         return _stored(model)
     kind = model.inputs[name][0]
-    plain: dict[str, Any] = {"mean": (0.0,), "std": (1.0,)}
+    scale = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
     if kind in OTHERS and kind != "DOUBLE":
         # Signed bytes are an image's less 128, as quantized models take them.
-        plain = {"scale": 255.0, "mean": (128.0 if kind == "INT8" else 0.0,), "std": (1.0,)}
+        scale, mean = 255.0, (128.0 if kind == "INT8" else 0.0,)
     elif channels == 3:
-        plain = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
     if channels != 3:
-        return Preprocess(usual_channels(channels), (height, width), None, **plain)
+        return Preprocess(
+            usual_channels(channels), (height, width), None, scale=scale, mean=mean, std=std
+        )
     short = max(round(min(height, width) * 256 / 224), max(height, width))
-    return Preprocess("rgb", short, (height, width), **plain)
+    return Preprocess("rgb", short, (height, width), scale=scale, mean=mean, std=std)
 
 
 def _stored(model: Model) -> Preprocess:

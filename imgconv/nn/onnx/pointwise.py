@@ -6,7 +6,6 @@ Source of formulas: ONNX operator documentation (github.com/onnx/onnx, docs/Oper
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from imgconv.nn.layers.wrappers import Viewed
 from imgconv.nn.onnx.folding import Call, Use, operator
 from imgconv.typing import Array
 
-Of = Callable[..., Any]
+Of = Callable[..., Array]
 
 
 def _divide(a: Array, b: Array) -> Array:

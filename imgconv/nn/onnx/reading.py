@@ -9,13 +9,24 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgconv.errors import ModelError
 from imgconv.marks import PICKLED, PREFIX, kind_of
 from imgconv.typing import Array, Dtype
+
+if TYPE_CHECKING:
+    from onnx import (
+        AttributeProto,
+        GraphProto,
+        ModelProto,
+        NodeProto,
+        TensorProto,
+        ValueInfoProto,
+    )
 
 OLDEST = 6  # its exporters' models differ from opset 7 only where they broadcast
 # The last opset whose operators these are; newer ones so far only widened their types.
@@ -71,7 +82,7 @@ class Model:
     metadata: Mapping[str, str]
 
 
-def import_onnx() -> Any:
+def import_onnx() -> ModuleType:
     """The onnx package. Raises ModelError where it is not installed."""
     try:
         with warnings.catch_warnings():
@@ -83,7 +94,8 @@ def import_onnx() -> Any:
         raise ModelError(
             "reading ONNX needs the onnx package: pip install 'imgconv[onnx]'"
         ) from None
-    return onnx
+    package: ModuleType = onnx
+    return package
 
 
 def read_model(path: str | Path) -> Model:
@@ -106,7 +118,7 @@ def read_initializers(path: str | Path) -> dict[str, Array]:
     return {name: array for name, array in arrays if array.dtype.kind == "f"}
 
 
-def _parse(path: str | Path) -> Any:
+def _parse(path: str | Path) -> "ModelProto":
     onnx = import_onnx()
     try:
         if Path(path).stat().st_size > MAX_FILE:
@@ -126,7 +138,7 @@ def _parse(path: str | Path) -> Any:
     return proto
 
 
-def model_of(proto: Any, path: str | Path) -> Model:
+def model_of(proto: "ModelProto", path: str | Path) -> Model:
     """Return the model of a ModelProto; path: names it in messages, and its folder holds data."""
     opset = _opset(proto, path)
     if proto.functions:
@@ -154,7 +166,7 @@ def model_of(proto: Any, path: str | Path) -> Model:
     return Model(str(path), opset, operations, constants, inputs, outputs, metadata)
 
 
-def _check_names(graph: Any, path: str | Path) -> None:
+def _check_names(graph: "GraphProto", path: str | Path) -> None:
     """Raise ModelError for names that are not UTF-8, which protobuf hands out as bytes."""
     held = [value.name for value in (*graph.initializer, *graph.input, *graph.output)]
     for node in graph.node:
@@ -165,7 +177,7 @@ def _check_names(graph: Any, path: str | Path) -> None:
             raise ModelError(f"{path}: the name {name!r} is not UTF-8")
 
 
-def _opset(proto: Any, path: str | Path) -> int:
+def _opset(proto: "ModelProto", path: str | Path) -> int:
     versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     opset = versions.get("ai.onnx")
     if opset is None:
@@ -175,7 +187,7 @@ def _opset(proto: Any, path: str | Path) -> int:
     return int(opset)
 
 
-def _inlined(proto: Any, path: str | Path) -> Any:
+def _inlined(proto: "ModelProto", path: str | Path) -> "ModelProto":
     """The model with its functions' nodes in place of their calls."""
     try:
         return import_onnx().inliner.inline_local_functions(proto)
@@ -183,7 +195,9 @@ def _inlined(proto: Any, path: str | Path) -> Any:
         raise ModelError(f"{path}: its functions cannot be put in place: {_line(error)}") from None
 
 
-def _declared(value: Any, onnx: Any, path: str | Path) -> tuple[str, tuple[Dimension, ...] | None]:
+def _declared(
+    value: "ValueInfoProto", onnx: ModuleType, path: str | Path
+) -> tuple[str, tuple[Dimension, ...] | None]:
     if not value.type.HasField("tensor_type"):
         raise ModelError(f"{path}: input {value.name!r} is no tensor")
     tensor = value.type.tensor_type
@@ -198,7 +212,7 @@ def _declared(value: Any, onnx: Any, path: str | Path) -> tuple[str, tuple[Dimen
     )
 
 
-def _operations(nodes: Iterable[Any], opset: int, path: str | Path) -> Iterator[Operation]:
+def _operations(nodes: "Iterable[NodeProto]", opset: int, path: str | Path) -> Iterator[Operation]:
     taken: set[str] = set()
     for number, node in enumerate(nodes):
         named = node.name or next((name for name in node.output if name), f"{number}")
@@ -220,7 +234,7 @@ def _operations(nodes: Iterable[Any], opset: int, path: str | Path) -> Iterator[
         yield Operation(kind, name, tuple(node.input), tuple(node.output), attributes)
 
 
-def _check_form(node: Any, kind: str, opset: int) -> None:
+def _check_form(node: "NodeProto", kind: str, opset: int) -> None:
     """Raise ModelError where the operands' number or an attribute's type is not the operator's."""
     defs = import_onnx().defs
     # Exporters wrote later operators into older opsets, and opset 6 with the forms of 7.
@@ -242,7 +256,7 @@ def _check_form(node: Any, kind: str, opset: int) -> None:
             raise ModelError(f"attribute {attribute.name!r} is not of type {wanted}")
 
 
-def _attribute(attribute: Any, path: str | Path) -> Any:
+def _attribute(attribute: "AttributeProto", path: str | Path) -> Any:
     """An attribute as a number, text, list or array; graphs and what else there is as protos."""
     try:
         value = import_onnx().helper.get_attribute_value(attribute)
@@ -260,7 +274,7 @@ def _attribute(attribute: Any, path: str | Path) -> Any:
     return value
 
 
-def _initializers(graph: Any, path: str | Path) -> Iterator[tuple[str, Array]]:
+def _initializers(graph: "GraphProto", path: str | Path) -> Iterator[tuple[str, Array]]:
     for tensor in graph.initializer:
         try:
             yield tensor.name, _array(tensor, path)
@@ -268,7 +282,7 @@ def _initializers(graph: Any, path: str | Path) -> Iterator[tuple[str, Array]]:
             raise ModelError(f"{path}: initialiser {tensor.name!r}: {error}") from None
 
 
-def _array(tensor: Any, path: str | Path) -> Array:
+def _array(tensor: "TensorProto", path: str | Path) -> Array:
     """A tensor's array; half precision becomes float32."""
     onnx = import_onnx()
     shape = tuple(tensor.dims)
@@ -299,7 +313,9 @@ def _array(tensor: Any, path: str | Path) -> Array:
     return array.astype(np.float32) if name in ("FLOAT16", "BFLOAT16") else array
 
 
-def _external(tensor: Any, dtype: Dtype, shape: tuple[int, ...], path: str | Path) -> Array:
+def _external(
+    tensor: "TensorProto", dtype: Dtype, shape: tuple[int, ...], path: str | Path
+) -> Array:
     """An array in a file beside the model, memory-mapped."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")

@@ -4,7 +4,6 @@ Source of formulas: ONNX operator documentation (github.com/onnx/onnx, docs/Oper
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -13,20 +12,20 @@ from imgconv.nn.layers.functions import ArgReduce, Function, Reduce, TopK
 from imgconv.nn.onnx.folding import Call, Use, operator
 from imgconv.typing import Array, Dtype
 
-Of = Callable[..., Any]
+Of = Callable[..., Array]
 
 
-def _empty_safe(function: Of, edge: Callable[[Dtype], Any]) -> Of:
+def _empty_safe(function: Of, edge: Callable[[Dtype], float]) -> Of:
     """A maximum or minimum that is the type's own limit where there is nothing to compare."""
 
-    def apply(x: Array, **options: Any) -> Any:
+    def apply(x: Array, **options: object) -> Array:
         return function(x, **options) if x.size else function(x, **options, initial=edge(x.dtype))
 
     return apply
 
 
-def _limit(sign: int) -> Callable[[Dtype], Any]:
-    def edge(dtype: Dtype) -> Any:
+def _limit(sign: int) -> Callable[[Dtype], float]:
+    def edge(dtype: Dtype) -> float:
         if dtype.kind == "f":
             return sign * np.inf
         if dtype.kind == "b":

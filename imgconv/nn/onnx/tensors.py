@@ -4,9 +4,9 @@ Source: ONNX operator documentation (github.com/onnx/onnx, docs/Operators.md and
 """
 
 import math
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imgconv.errors import ModelError
 from imgconv.nn.layers import Concat, Flatten, Identity, Layer, Shape
@@ -33,7 +33,7 @@ from imgconv.nn.onnx.reading import MAX_ELEMENTS, import_onnx
 from imgconv.typing import Array
 
 
-def _constant(value: Any) -> Use:
+def _constant(value: npt.ArrayLike) -> Use:
     array = np.asarray(value)
     return Use(Constant(array.shape, parameters={"value": array}), ())
 

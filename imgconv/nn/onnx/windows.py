@@ -4,9 +4,8 @@ Source: ONNX operator documentation (github.com/onnx/onnx, docs/Operators.md).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -55,7 +54,7 @@ def _spatial(call: Call) -> tuple[int, ...]:
     return shape[2:]
 
 
-def _two(values: Any, default: int) -> tuple[int, int]:
+def _two(values: Iterable[int], default: int) -> tuple[int, int]:
     """Numbers along two axes; a missing first one is the default."""
     numbers = tuple(int(n) for n in values)
     return (default, *numbers) if len(numbers) == 1 else numbers  # type: ignore[return-value]
@@ -88,7 +87,13 @@ def _window(call: Call, kernel: tuple[int, ...] | None = None) -> _Window:
     )  # fmt: skip
 
 
-def _same(auto: str, size: Any, kernel: Any, stride: Any, dilation: Any) -> list[int]:
+def _same(
+    auto: str,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
     """ONNX's pads of auto_pad SAME: ⌈size / stride⌉ outputs, an odd one at the far or near side."""
     nears, fars = [], []
     for length, k, s, d in zip(size, kernel, stride, dilation, strict=True):
@@ -220,7 +225,7 @@ def _ceil(call: Call, window: _Window) -> bool:
     return bool(call.attribute("ceil_mode", 0)) and not window.auto
 
 
-def _summed(call: Call, layer: Callable[..., Layer], last: Any) -> Use:
+def _summed(call: Call, layer: Callable[..., Layer], last: float) -> Use:
     """A pool that sums its windows; `last` is the argument that makes it a mean or a norm."""
     window = _window(call)
     ceil = _ceil(call, window)
@@ -283,16 +288,18 @@ def _batch_norm(call: Call) -> Use:
         raise ModelError("spatial=0, expected statistics by channel")
     names = ("weight", "bias", "running_mean", "running_var")
     layer = BatchNorm2d(call.shape()[1], _epsilon(call))
-    arrays = [call.constant(place) for place in range(1, 5)]
-    if any(array is None for array in arrays):
+    arrays = {
+        name: array for place, name in enumerate(names, 1)
+        if (array := call.constant(place)) is not None
+    }  # fmt: skip
+    if len(arrays) < len(names):
         for place in range(1, 5):
             call.shape(place)
         return Use(Fed(layer, names), (0, 1, 2, 3, 4))
-    for name, array in zip(names, arrays, strict=True):
-        if array is not None and array.shape != (layer.num_features,):
+    for name, array in arrays.items():
+        if array.shape != (layer.num_features,):
             raise ModelError(f"{name} of shape {array.shape}, expected ({layer.num_features},)")
-    named: Any = dict(zip(names, arrays, strict=True))
-    return _as_planes(call, layer.with_parameters(named), True)
+    return _as_planes(call, layer.with_parameters(arrays), True)
 
 
 @operator("InstanceNormalization", fixed=(1, 2))

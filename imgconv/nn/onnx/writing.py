@@ -7,9 +7,11 @@ labels that its metadata hold.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from imgconv import __version__, shapes
 from imgconv.errors import ModelError
@@ -39,6 +41,10 @@ from imgconv.nn.layers import (
 from imgconv.nn.models import Network
 from imgconv.nn.onnx.reading import MAX_FILE, import_onnx
 from imgconv.ops.activation import parse_activation
+from imgconv.typing import Array
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
 
 OPSET = 20  # the first with Gelu; every runtime of the last two years has it
 IR_VERSION = 9
@@ -63,7 +69,7 @@ def write_onnx(target: str | Path | BinaryIO, network: Network) -> None:
         target.write(data)
 
 
-def to_onnx(network: Network) -> Any:
+def to_onnx(network: Network) -> "ModelProto":
     """Return the onnx.ModelProto of a network whose weights are loaded, with a free batch.
 
     Raises ModelError for a layer that ONNX cannot say, for weights that are not loaded, and beyond
@@ -107,11 +113,11 @@ def to_onnx(network: Network) -> Any:
 class _Writer:
     """Collects ONNX nodes and arrays; a layer may need several nodes."""
 
-    def __init__(self, graph: Graph, onnx: Any) -> None:
+    def __init__(self, graph: Graph, onnx: ModuleType) -> None:
         self.shapes = graph.shapes()
         self.onnx = onnx
-        self.nodes: list[Any] = []
-        self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        self.nodes: list[NodeProto] = []
+        self.arrays: dict[str, Array] = {}
         self.node: Node = graph.nodes[0]
 
     def add(self, node: Node) -> None:
@@ -127,12 +133,12 @@ class _Writer:
             rule(self, node.layer, before)
             self.activation(activation, before, node.outputs[0])
 
-    def emit(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+    def emit(self, kind: str, inputs: list[str], output: str, **attributes: object) -> None:
         name = self.node.name if output == self.node.outputs[0] else output
         made = self.onnx.helper.make_node(kind, inputs, [output], name, **attributes)
         self.nodes.append(made)
 
-    def array(self, name: str, values: Any) -> str:
+    def array(self, name: str, values: npt.ArrayLike) -> str:
         """The name of a constant of this node."""
         full = f"{self.node.name}.{name}"
         self.arrays[full] = np.ascontiguousarray(values)
@@ -243,9 +249,11 @@ def _response_norm(writer: _Writer, layer: LocalResponseNorm, output: str) -> No
 
 
 def _pool(kind: str) -> Rule:
-    def rule(writer: _Writer, layer: Any, output: str) -> None:
+    def rule(writer: _Writer, layer: MaxPool2d | AvgPool2d, output: str) -> None:
         kernel, stride, sides, dilation = layer.window
-        more = {"count_include_pad": int(layer.count_include_pad)} if kind[0] == "A" else {}
+        more = {}
+        if isinstance(layer, AvgPool2d):
+            more["count_include_pad"] = int(layer.count_include_pad)
         writer.emit(
             kind, list(writer.node.inputs), output, kernel_shape=kernel, strides=stride,
             pads=_pads(sides), dilations=dilation, ceil_mode=int(layer.ceil_mode), **more,
@@ -255,7 +263,7 @@ def _pool(kind: str) -> Rule:
 
 
 def _adaptive(kind: str) -> Rule:
-    def rule(writer: _Writer, layer: Any, output: str) -> None:
+    def rule(writer: _Writer, layer: AdaptiveAvgPool2d | AdaptiveMaxPool2d, output: str) -> None:
         source = writer.node.inputs[0]
         size: Shape = writer.shapes[source][2:]
         made = shapes.pair(layer.output_size, "output_size")
@@ -270,7 +278,7 @@ def _adaptive(kind: str) -> Rule:
     return rule
 
 
-def _plain(kind: str, **attributes: Any) -> Rule:
+def _plain(kind: str, **attributes: object) -> Rule:
     return lambda writer, layer, output: writer.emit(
         kind, list(writer.node.inputs), output, **attributes
     )

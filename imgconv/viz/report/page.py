@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from imgconv import __version__
 from imgconv.io.scaling import scale_map
 from imgconv.nn.receptive import Field
+from imgconv.typing import JSON
 from imgconv.viz.colormaps import NAMES, colorize, table
 from imgconv.viz.explain_text import number
 from imgconv.viz.report.sections import Section, Statistics
@@ -102,7 +102,7 @@ def _text(text: str) -> str:
     return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
-def _json(value: Any) -> str:
+def _json(value: JSON) -> str:
     return escape(json.dumps(value, ensure_ascii=True, separators=(",", ":")))
 
 
@@ -150,7 +150,7 @@ def _picture(section: Section) -> str:
     )
 
 
-def _layer(section: Section, columns: int) -> dict[str, Any]:
+def _layer(section: Section, columns: int) -> dict[str, JSON]:
     """What the script has to know of a section."""
     h, w = section.tiles[0].pixels.shape if section.tiles else (0, 0)
     field = None
@@ -260,7 +260,7 @@ def _photo(pixels: npt.NDArray[np.uint8]) -> str:
     return _data(small.reshape(*small.shape[:2], -1), "jpeg", quality=90)
 
 
-def _data(pixels: npt.NDArray[np.uint8], kind: str, **options: Any) -> str:
+def _data(pixels: npt.NDArray[np.uint8], kind: str, **options: int) -> str:
     from PIL import Image
 
     flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels

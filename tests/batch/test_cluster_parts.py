@@ -61,17 +61,17 @@ class Here:
     def __init__(self):
         self.parts = 0
 
-    def run(self, sources, address, recorder, total, threads):
-        work = pickle.loads(pickle.dumps(recorder.work))
+    def run(self, sources, address, work, recorder, total, threads):
+        copy = pickle.loads(pickle.dumps(work))
         for index, source in enumerate(sources):
             with pytest.raises(Divided) as told:
-                work(source, index)
+                copy(source, index)
             division = told.value.division
             self.parts += division.parts
             made = PartsHere(
-                division, lambda *rows, at=(source, index): make_part(work, *at, *rows)
+                division, lambda *rows, at=(source, index): make_part(copy, *at, *rows)
             )
-            yield Outcome(source, [assemble(recorder.work, source, division, made, False)])
+            yield Outcome(source, [assemble(work, source, division, made, False)])
 
 
 class PartsHere(ArrayRows):

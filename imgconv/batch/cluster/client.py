@@ -109,7 +109,7 @@ class Cluster:
 
     def __init__(self, address: str, work: Work, threads: int | None) -> None:
         self.address, self.work, self.within = address, work, threads
-        self.client: Client
+        self.client: Client = None  # until `connect`
         self._local: LocalCluster | None = None
         self._held = contextlib.ExitStack()
 

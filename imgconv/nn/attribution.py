@@ -182,6 +182,8 @@ def windows(size: Pair, window: Pair | None, stride: Pair | None) -> Windows:
     steps = stride or (max(1, window[0] // 2), max(1, window[1] // 2))
     starts = []
     for length, side, step in zip(size, window, steps, strict=True):
+        if step > side:
+            raise UsageError(f"--stride {step}, expected at most the window's {side}")
         if side > length:
             raise UsageError(f"--window {window[0]},{window[1]} on {size[0]}×{size[1]} pixels")
         last = length - side

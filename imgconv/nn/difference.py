@@ -95,13 +95,17 @@ def _paired(first: list[Node], second: list[Node], a: list[str], b: list[str]) -
         if what == "equal":
             yield from zip(left, right, strict=True)
             continue
+        start = 0
         for one in left:
-            other = next((node for node in right if node.layer.kind == one.layer.kind), None)
-            if other is not None:
-                right = right[right.index(other) + 1 :]
-            yield one, other
-        taken = {id(node) for node in right}
-        yield from ((None, node) for node in second[j:j_end] if id(node) in taken)
+            kinds = [node.layer.kind for node in right[start:]]
+            if one.layer.kind not in kinds:
+                yield one, None
+                continue
+            place = start + kinds.index(one.layer.kind)
+            yield from ((None, node) for node in right[start:place])
+            yield one, right[place]
+            start = place + 1
+        yield from ((None, node) for node in right[start:])
 
 
 def _options(layer: Layer) -> dict[str, str]:

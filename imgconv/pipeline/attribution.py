@@ -127,6 +127,8 @@ class Attribution:
         self.colormap = heat.colormap or ("coolwarm" if signed else "magma")
         suffix = format_named(heat.format or "png").suffixes[0]
         advice = "use -o DIR/ or a template such as -o '{parent}-{stem}.png'"
+        if heat.output == "-":
+            raise UsageError("-o -: expected a file, a folder/ or a template with {stem}")
         self.plan = Plan(heat.output, suffix, advice=advice)
 
     def path(self, source: str, index: int, frame: int = 0) -> str:

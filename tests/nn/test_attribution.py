@@ -134,6 +134,8 @@ def test_occlusion_takes_outputs_of_maps_and_windows_that_fit():
     assert score == pytest.approx(network.graph.run(image())["conv"][0, 2].mean(), rel=1e-5)
     with pytest.raises(UsageError, match="--window 10,3 on 9×8 pixels"):
         windows((9, 8), (10, 3), None)
+    with pytest.raises(UsageError, match="--stride 4, expected at most the window's 3"):
+        windows((9, 8), (3, 3), (4, 1))
     with pytest.raises(UsageError, match="class 4, expected at most 3"):
         Occlusion(network)(image(), 4, windows((9, 8), (9, 8), None), np.zeros((3, 1, 1)))
 

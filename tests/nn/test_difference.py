@@ -4,7 +4,7 @@ import numpy as np
 
 from imgconv.nn.builder import Builder
 from imgconv.nn.difference import Weight, differences
-from imgconv.nn.layers import Activation, Conv2d, Linear
+from imgconv.nn.layers import Activation, BatchNorm2d, Conv2d, Linear
 from imgconv.nn.models import get_network
 from imgconv.nn.weights import draw_weights, loaded
 from tests.running import here
@@ -38,6 +38,20 @@ def test_layers_that_only_one_has_are_found_though_numbers_in_names_shift():
     assert all(layer.options[0][0] == "reads" for layer in found if layer.first)
     back = told(get_network("vgg13").graph, get_network("vgg11").graph)
     assert [layer.first for layer in back if not layer.second] == alone
+
+
+def test_every_layer_of_both_is_told_of_once():
+    folded, plain = Builder(1, 5, 5), Builder(1, 5, 5)
+    for number in range(3):
+        folded.add(f"a{number}", Conv2d(folded.channels(), 2, 3, padding=1))
+        plain.add(f"b{number}", Conv2d(plain.channels(), 2, 3, padding=1, bias=False))
+        plain.add(f"norm{number}", BatchNorm2d(2))
+    for graphs in ((folded.graph(), plain.graph()), (plain.graph(), folded.graph())):
+        found = differences(*graphs)
+        for graph, told in zip(graphs, ("first", "second"), strict=True):
+            names = [getattr(layer, told) for layer in found if getattr(layer, told)]
+            assert names == [node.name for node in graph.nodes]
+        assert sum(bool(layer.first and layer.second) for layer in found) == 3
 
 
 def test_names_do_not_matter_where_all_are_others():

@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.data import photo, photo_file
 from benchmarks.measure import Case
-from imgconv.io import png
+from imgconv.io.png import reader as png_reader
+from imgconv.io.png import writer as png_writer
 
 SCRIPTS = Path(sys.executable).parent
 VIPS_THREE = """
@@ -48,7 +49,7 @@ def codec(sizes: Sequence[str]) -> Iterator[Case]:
         yield Case(
             "PNG decode", f"{megapixels} MP RGB",
             {
-                "imgconv": lambda d=data: png.decode(d),
+                "imgconv": lambda d=data: png_reader.decode(d),
                 "Pillow": lambda d=data: Image.open(io.BytesIO(d)).load(),
                 "OpenCV": lambda d=data: cv2.imdecode(np.frombuffer(d, np.uint8), cv2.IMREAD_COLOR),
                 "libvips": lambda d=data: pyvips.Image.new_from_buffer(d, "").write_to_memory(),
@@ -60,7 +61,7 @@ def codec(sizes: Sequence[str]) -> Iterator[Case]:
         yield Case(
             "PNG encode", f"{megapixels} MP RGB, fast",
             {
-                "imgconv": lambda p=pixels: b"".join(png.encode(p, compress="fast")),
+                "imgconv": lambda p=pixels: b"".join(png_writer.encode(p, compress="fast")),
                 "Pillow level 1": lambda p=picture: p.save(io.BytesIO(), "png", compress_level=1),
                 "OpenCV": lambda p=bgr: cv2.imencode(".png", p),
                 "libvips level 1": lambda v=vips: v.pngsave_buffer(compression=1),

@@ -12,8 +12,8 @@ from imgconv.pipeline.plan import Claims, folder_of
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
-    from imgconv.pipeline.attribution import Attribution, HeatRow
-    from imgconv.pipeline.features import Features, LayerRow
+    from imgconv.pipeline.networks.attribution import Attribution, HeatRow
+    from imgconv.pipeline.networks.features import Features, LayerRow
 
 
 def sources_of(

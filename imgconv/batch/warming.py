@@ -45,12 +45,15 @@ def _kernel(name: str, channels: int, dtype: npt.DTypeLike) -> Callable[[], None
 
 
 def _codec() -> None:
-    from imgconv.io import png
+    from imgconv.io.png import reader as png_reader
+    from imgconv.io.png import writer as png_writer
 
     for channels, dtype in itertools.product((1, 2, 3, 4), (np.uint8, np.uint16)):
         pixels = np.random.default_rng(0).integers(0, 255, (64, 64, channels)).astype(dtype)
         for level in ("fast", "small"):
-            png.decode(b"".join(png.encode(pixels, alpha=channels in (2, 4), compress=level)))
+            png_reader.decode(
+                b"".join(png_writer.encode(pixels, alpha=channels in (2, 4), compress=level))
+            )
 
 
 def _others() -> None:

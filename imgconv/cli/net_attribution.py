@@ -6,18 +6,18 @@ import click
 
 from imgconv.cli import net_options as options
 from imgconv.cli.options import gathered, options_of
-from imgconv.pipeline.network_settings import (
+from imgconv.pipeline.settings import BatchSettings, WriteSettings
+from imgconv.pipeline.settings.network import (
     AttributionSettings,
     CamSettings,
     HeatSettings,
     NetSettings,
     OcclusionSettings,
 )
-from imgconv.pipeline.settings import BatchSettings, WriteSettings
 
 if TYPE_CHECKING:
     from imgconv.nn.models import Network
-    from imgconv.pipeline.attribution import Attribution
+    from imgconv.pipeline.networks.attribution import Attribution
 
 _write = options_of(WriteSettings, "overwrite", "skip_existing")
 _settings = gathered(AttributionSettings.of)
@@ -44,8 +44,8 @@ def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) ->
     Pictures show the map over what the network was given of the image; NPY has it (H, W) as
     computed, a number for each place of the layer.
     """
-    from imgconv.pipeline.attribution import Attribution, by_gradient, class_number
-    from imgconv.pipeline.features import select_values
+    from imgconv.pipeline.networks.attribution import Attribution, by_gradient, class_number
+    from imgconv.pipeline.networks.features import select_values
 
     found = _ready(network, settings)
     layer, wanted = settings.cam.layer, settings.cam
@@ -78,7 +78,7 @@ def occlusion(network: str, inputs: tuple[str, ...], settings: AttributionSettin
     A pixel's value is the mean over the windows that cover it; NPY has them all (H, W). Red speaks
     for the class, blue against it.
     """
-    from imgconv.pipeline.attribution import Attribution, by_occlusion, class_number
+    from imgconv.pipeline.networks.attribution import Attribution, by_occlusion, class_number
 
     found = _ready(network, settings)
     number = class_number(found, settings.heat.category)

@@ -8,14 +8,14 @@ from imgconv.arguments import whole_numbers
 from imgconv.cli import options
 from imgconv.cli.options import IMAGE as IMAGE
 from imgconv.cli.options import KINDS, Context, Names, Parameter, gathered, options_of, together
-from imgconv.pipeline.network_settings import (
+from imgconv.pipeline.settings import BatchSettings
+from imgconv.pipeline.settings.network import (
     MapSettings,
     ModelSettings,
     NetSettings,
     PreprocessSettings,
     WeightSettings,
 )
-from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
     from imgconv.nn.models import Network
@@ -103,13 +103,13 @@ def only_report(maps: MapSettings) -> bool:
 def ready(name: str, settings: NetSettings) -> "tuple[Network, str]":
     """The network with its weights, and what these are; says so where they are drawn."""
     from imgconv.console import say
-    from imgconv.pipeline import networks
+    from imgconv.pipeline.networks import loading
 
     def tell(text: str) -> None:
         if not settings.batch.quiet:
             say(f"imgconv: {text}")
 
-    network, source = networks.ready(name, settings, tell)
+    network, source = loading.ready(name, settings, tell)
     seed = settings.weights.seed
     if seed is not None:
         tell(f"{network.name}: weights are random (seed {seed}), not trained")

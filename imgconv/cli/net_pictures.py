@@ -9,7 +9,7 @@ import click
 
 from imgconv.cli import net_options as options
 from imgconv.cli.options import KINDS
-from imgconv.pipeline.network_settings import NetSettings, PreprocessSettings, WeightSettings
+from imgconv.pipeline.settings.network import NetSettings, PreprocessSettings, WeightSettings
 
 if TYPE_CHECKING:
     from imgconv.io.image import Image
@@ -78,7 +78,7 @@ def draw(network: str, picture: str | None, settings: NetSettings) -> None:
     from imgconv.errors import UsageError
     from imgconv.io.publish import publish
     from imgconv.pipeline.naming import spelled
-    from imgconv.pipeline.networks import settled
+    from imgconv.pipeline.networks.loading import settled
     from imgconv.viz.network_drawing import draw_network
 
     found = settled(network, settings)
@@ -138,8 +138,8 @@ def receptive(
     """
     from imgconv.errors import UsageError
     from imgconv.nn.receptive import fields, region
-    from imgconv.pipeline.features import select_values
-    from imgconv.pipeline.networks import settled
+    from imgconv.pipeline.networks.features import select_values
+    from imgconv.pipeline.networks.loading import settled
 
     if picture and not image:
         raise UsageError("--output: expected an image to draw on")

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imgconv.batch.prediction import PredictionRow
-    from imgconv.pipeline.attribution import HeatRow
-    from imgconv.pipeline.features import Features, LayerRow
-    from imgconv.pipeline.firing import Fired
+    from imgconv.pipeline.networks.attribution import HeatRow
+    from imgconv.pipeline.networks.features import Features, LayerRow
+    from imgconv.pipeline.networks.firing import Fired
 
 
 def _print_error(outcome: Outcome[R], batch: BatchSettings) -> None:

@@ -10,7 +10,7 @@ import click
 from imgconv.cli import net_options as options
 from imgconv.cli.options import gathered, options_of
 from imgconv.errors import ImgconvError, UsageError
-from imgconv.pipeline.network_settings import DiffSettings, FilterSettings, NetSettings
+from imgconv.pipeline.settings.network import DiffSettings, FilterSettings, NetSettings
 
 if TYPE_CHECKING:
     from imgconv.io.publish import Piece
@@ -40,8 +40,8 @@ def filters(network: str, wanted: FilterSettings, settings: NetSettings) -> None
     from imgconv.io.writing import encode
     from imgconv.nn.layers import Conv2d
     from imgconv.npy import encode_npy
-    from imgconv.pipeline.features import select_values
     from imgconv.pipeline.naming import spelled
+    from imgconv.pipeline.networks.features import select_values
     from imgconv.viz.filters import draw_filters
     from imgconv.viz.layout import Layout
 

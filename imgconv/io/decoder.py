@@ -65,7 +65,7 @@ class Decoder:
 
             return sum(frames for _, frames, _ in arrays.open_npz(file, self.name, self.limit))
         if self.kind == "TIFF":
-            from imgconv.io.tiff_pages import TiffPages, reported
+            from imgconv.io.tiff.pages import TiffPages, reported
 
             size = self.source.size
             if size is None:
@@ -152,12 +152,12 @@ class Decoder:
             yield self._one(image)
 
     def _png(self) -> Iterator[Image]:
-        from imgconv.io import png
+        from imgconv.io.png import reader as png_reader
 
         data = self.source.data(self.byte_limit)
         if data.startswith(b"\x89PNG"):
             try:
-                image = png.decode(data, max_pixels=self.limit, name=self.name)
+                image = png_reader.decode(data, max_pixels=self.limit, name=self.name)
             except LimitError:
                 raise
             except ImageError:
@@ -180,8 +180,8 @@ class Decoder:
 
     def _tiff(self) -> Iterator[Image]:
         from imgconv.io.metadata.tiff import TiffMetadata
-        from imgconv.io.tiff_pages import TiffPages, reported
-        from imgconv.io.tiff_reader import TiffFrame
+        from imgconv.io.tiff.pages import TiffPages, reported
+        from imgconv.io.tiff.reader import TiffFrame
 
         file = self.source.file(self.byte_limit)
         size = self.source.size
@@ -210,7 +210,7 @@ class Decoder:
             yield image
 
     def _tiff_frame(self, frame: Any, alone: IO[bytes], file: IO[bytes]) -> Image:
-        from imgconv.io.tiff_samples import has_imagecodecs
+        from imgconv.io.tiff.samples import has_imagecodecs
 
         if frame.for_pillow or frame.quick_by_pillow:
             try:
@@ -224,8 +224,8 @@ class Decoder:
         return image
 
     def _pillow(self) -> Iterator[Image]:
-        from imgconv.io import png_chunks
         from imgconv.io.metadata.reading import of_pillow, without_texts
+        from imgconv.io.png import chunks as png_chunks
 
         data = self.source.data(self.byte_limit)
         data, told = recovery.ended(self.kind, data, self.name, self.limit, self.partial)

@@ -54,7 +54,7 @@ def encode_frames(
     """
     frames = iter(frames)
     if made.name == "tiff":
-        from imgconv.io.tiff_writer import encode_pages
+        from imgconv.io.tiff.writer import encode_pages
 
         return encode_pages(((one.samples, tiff_options(one.options)) for one in frames), count)
     if made.name == "zarr":
@@ -126,7 +126,7 @@ def _still(frame: Frame, made: Format, first: bool) -> bytes:
 
 def _zarr(frames: Iterator[Frame], count: int) -> Folder:
     def write(folder: str) -> None:
-        from imgconv.io import zarr_arrays
+        from imgconv.io.zarr import arrays as zarr_arrays
 
         told = (
             (one.samples, one.options.get("pyramid", False), one.options.get("record"))

@@ -57,7 +57,7 @@ class Image:
 
     def _repr_png_(self) -> bytes:
         """The image as notebooks show it: 8 bits, floats clipped to 0…1."""
-        from imgconv.io.png_writer import encode
+        from imgconv.io.png.writer import encode
         from imgconv.io.scaling import scale_map
 
         pixels = self.pixels

@@ -23,10 +23,11 @@ from xml.sax.saxutils import unescape
 
 from imgconv import npy
 from imgconv.errors import ImageError, ModelError
-from imgconv.io import pillow, png_chunks
+from imgconv.io import pillow
 from imgconv.io.arrays import METADATA_MEMBER
 from imgconv.io.formats import NOTE_LIMIT, sniff
 from imgconv.io.limits import MAX_PIXELS, file_limit
+from imgconv.io.png import chunks as png_chunks
 from imgconv.io.source import Source, is_zarr
 
 KEYWORD = "imgconv"
@@ -71,7 +72,7 @@ def _of_npz(source: Source, kind: str) -> str:
 
 
 def _of_tiff(source: Source, kind: str) -> str:
-    from imgconv.io.tiff_pages import TiffPages, reported
+    from imgconv.io.tiff.pages import TiffPages, reported
 
     file = source.file(file_limit(MAX_PIXELS))
     size = len(source.data(file_limit(MAX_PIXELS))) if source.size is None else source.size

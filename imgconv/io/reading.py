@@ -66,7 +66,7 @@ def read_images(
     origin = source
     path = "" if isinstance(source, (bytes, bytearray, memoryview)) else os.fspath(source)
     if is_zarr(path):
-        from imgconv.io import zarr_arrays
+        from imgconv.io.zarr import arrays as zarr_arrays
 
         yield from zarr_arrays.images(
             path,
@@ -130,7 +130,7 @@ def count_frames(
     if path.startswith(_SAMPLE):
         return Frames(1)
     if is_zarr(path):
-        from imgconv.io.zarr_arrays import frames_in
+        from imgconv.io.zarr.arrays import frames_in
 
         return Frames(frames_in(path, memory))
     if is_url(path):

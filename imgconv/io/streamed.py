@@ -72,7 +72,7 @@ def open_rows(
     """
     limit = max_pixels or (MAX_PIXELS if memory is None else sys.maxsize)
     if is_zarr(os.fspath(path)):
-        from imgconv.io.zarr_arrays import ZarrRows
+        from imgconv.io.zarr.arrays import ZarrRows
 
         name = os.fspath(path)
         rows = ZarrRows(name, memory=memory, level=level)
@@ -86,13 +86,14 @@ def open_rows(
             return _open_tiff(os.fspath(path), source.name, limit, memory or MEMORY, level, cmyk)
         if level or not source.prefix.startswith(_PNG):
             return None
-        from imgconv.io import png
+        from imgconv.io.png import chunks as png_chunks
+        from imgconv.io.png import reader as png_reader
 
         if memory is not None and source.size > memory // 2:
             limit = min(limit, MAX_PIXELS)  # its bytes are read whole
         try:
-            reader = png.Reader(source.data(file_limit(limit)), max_pixels=limit)
-        except png.Unusual:
+            reader = png_reader.Reader(source.data(file_limit(limit)), max_pixels=limit)
+        except png_chunks.Unusual:
             return None
         except (ImageError, LimitError) as error:
             raise type(error)(f"{source.name}: {error}") from None
@@ -105,7 +106,7 @@ def open_rows(
 def _open_tiff(
     path: str, name: str, limit: int, memory: int, level: int, cmyk: bool
 ) -> Streamed | None:
-    from imgconv.io.tiff_rows import open_tiff
+    from imgconv.io.tiff.rows import open_tiff
 
     def check(height: int, width: int) -> None:
         check_size(name, height, width, limit)

@@ -53,9 +53,9 @@ def encode(samples: Array, format: Format, **options: Unpack[EncodeOptions]) -> 
     alpha, pyramid = options.get("alpha", False), options.get("pyramid", False)
     _check(samples.shape, format, pyramid, alpha)
     if format.name == "png":
-        from imgconv.io import png
+        from imgconv.io.png import writer as png_writer
 
-        return png.encode(samples, alpha=alpha, **_png_options(options))
+        return png_writer.encode(samples, alpha=alpha, **_png_options(options))
     if format.name in ("ppm", "pgm", "pnm", "pfm"):
         from imgconv.io import netpbm
 
@@ -73,7 +73,7 @@ def encode(samples: Array, format: Format, **options: Unpack[EncodeOptions]) -> 
     if format.name == "zarr":
         return _zarr(ArrayRows(samples), options)
     if format.name == "tiff":
-        from imgconv.io import tiff_writer
+        from imgconv.io.tiff import writer as tiff_writer
 
         told = tiff_options(options)
         if pyramid:
@@ -100,9 +100,9 @@ def encode_rows(
     alpha = options.get("alpha", False)
     _check(shape, format, options.get("pyramid", False), alpha)
     if format.name == "png":
-        from imgconv.io import png
+        from imgconv.io.png import writer as png_writer
 
-        return png.encode_rows(source, alpha=alpha, **_png_options(options))
+        return png_writer.encode_rows(source, alpha=alpha, **_png_options(options))
     if format.name in ("ppm", "pgm", "pnm"):
         from imgconv.io import netpbm
 
@@ -110,7 +110,7 @@ def encode_rows(
     if format.name == "zarr":
         return _zarr(source, options)
     if format.name == "tiff" and patched and math.prod(shape) * source.dtype.itemsize > _LARGE:
-        from imgconv.io import tiff_writer
+        from imgconv.io.tiff import writer as tiff_writer
 
         return tiff_writer.encode_rows(source, **tiff_options(options))
     samples = np.empty(shape, source.dtype)
@@ -145,7 +145,7 @@ def _png_options(options: EncodeOptions) -> dict[str, Any]:
 
 def _zarr(source: RowSource, options: EncodeOptions) -> Folder:
     def write(folder: str) -> None:
-        from imgconv.io import zarr_arrays
+        from imgconv.io.zarr import arrays as zarr_arrays
 
         zarr_arrays.write(folder, source, options.get("record"), options.get("pyramid", False))
 

@@ -59,7 +59,7 @@ class Kernel:
 
     def _repr_png_(self) -> bytes:
         """The heat map of `imgconv kernels plot`, for notebooks."""
-        from imgconv.io.png_writer import encode
+        from imgconv.io.png.writer import encode
         from imgconv.viz.kernel_plot import draw
 
         return b"".join(encode(draw(self)))

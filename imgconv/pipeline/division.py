@@ -15,7 +15,7 @@ from imgconv.io.scaling import Lost, Scaling
 from imgconv.io.streamed import MEMORY, Streamed
 from imgconv.io.writing import EncodeOptions
 from imgconv.ops.rows import RowSource
-from imgconv.pipeline.bands import MapRows
+from imgconv.pipeline.bands.maps import MapRows
 from imgconv.pipeline.outputs import Row
 from imgconv.pipeline.whole import Map
 from imgconv.typing import Dtype
@@ -95,7 +95,7 @@ def rows_of_part(image: Streamed, samples: RowSource, made: Format, memory: int 
     row = max(_size(samples), _size(rows)) // max(1, samples.height)
     found = max(1, min(_PART, memory // 8) // max(1, row))
     if made.name == "zarr":
-        from imgconv.io.zarr_arrays import CHUNK
+        from imgconv.io.zarr.arrays import CHUNK
 
         found = -(-found // CHUNK) * CHUNK
     return found if found < samples.height else 0

@@ -21,11 +21,10 @@ from imgconv.io.writing import encode, encode_archive, encode_rows, writing_loop
 from imgconv.jit import ahead
 from imgconv.ops.rows import WatchedRows
 from imgconv.pipeline import finish
-from imgconv.pipeline.bands import MapRows, map_rows
-from imgconv.pipeline.division import check_undivided
-from imgconv.pipeline.origin import Origin, taken
+from imgconv.pipeline.bands.maps import MapRows, map_rows
 from imgconv.pipeline.outputs import Outputs, Planned, Request, Row, skipped
 from imgconv.pipeline.recipe import names_of
+from imgconv.pipeline.records.origin import Origin, taken
 from imgconv.pipeline.results import results_of
 from imgconv.pipeline.whole import Map
 from imgconv.typing import Array
@@ -165,7 +164,7 @@ def _filter(one: Input, planned: list[Planned]) -> list[Row]:
 
 def _filter_file(one: Input) -> list[Row] | None:
     """Filter a file whose rows are read while others are written; None where that does not go."""
-    from imgconv.io.png_chunks import Unusual
+    from imgconv.io.png.chunks import Unusual
 
     image = None if one.out.together(one.source) else one.rows()
     if image is None:
@@ -254,6 +253,8 @@ class _Files:
             )
             options = finish.encode_options(out, path, record, self.image, map)
             if out.request.settings.batch.cluster:
+                from imgconv.pipeline.division import check_undivided
+
                 check_undivided(self.image, map, path, self.made, options, rows[map.name],
                                 out.request.settings.batch.memory)  # fmt: skip
             watched = WatchedRows(map, watch) if watch and map is maps[-1] else map

@@ -12,11 +12,11 @@ from imgconv.io.image import Image, white_of
 from imgconv.io.reading import parse_frame
 from imgconv.io.streamed import Streamed
 from imgconv.io.writing import EncodeOptions, Record
-from imgconv.pipeline.bands import MapRows
+from imgconv.pipeline.bands.maps import MapRows
 from imgconv.pipeline.metadata import carried
-from imgconv.pipeline.origin import Origin
 from imgconv.pipeline.outputs import Outputs, Request, Row
 from imgconv.pipeline.recipe import ChainRecipe, Recipe, names_of, rule_of
+from imgconv.pipeline.records.origin import Origin
 from imgconv.pipeline.whole import Map
 from imgconv.typing import Dtype
 from imgconv.viz.colormaps import check_colormap

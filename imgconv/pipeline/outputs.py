@@ -17,8 +17,8 @@ from imgconv.io.remote import is_url
 from imgconv.io.source import StandardInput, is_special
 from imgconv.pipeline.naming import Part
 from imgconv.pipeline.plan import Plan, Reports, check_against_input
-from imgconv.pipeline.provenance import Provenance
 from imgconv.pipeline.recipe import Recipe, names_of
+from imgconv.pipeline.records.provenance import Provenance
 from imgconv.pipeline.settings import Settings
 
 

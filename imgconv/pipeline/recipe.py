@@ -21,7 +21,7 @@ from imgconv.viz.layout import Layout
 
 if TYPE_CHECKING:
     from imgconv.ops.pool_text import Pool
-    from imgconv.pipeline.network_settings import MapSettings
+    from imgconv.pipeline.settings.network import MapSettings
 
 _AS_IT_IS = ReadSettings()
 

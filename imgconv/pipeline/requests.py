@@ -9,8 +9,8 @@ from imgconv.kernels import Kernel, anchored, transform
 from imgconv.nn.chain import Step
 from imgconv.ops.padding import normalize_mode
 from imgconv.pipeline.outputs import Request
-from imgconv.pipeline.provenance import Provenance
 from imgconv.pipeline.recipe import ChainRecipe, Recipe, layout_of
+from imgconv.pipeline.records.provenance import Provenance
 from imgconv.pipeline.settings import LayerSettings, Settings
 from imgconv.shapes import Window
 

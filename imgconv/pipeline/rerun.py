@@ -10,18 +10,19 @@ from imgconv.io.formats import format_of
 from imgconv.io.publish import Piece, joined, publish
 from imgconv.io.source import is_zarr, read_stdin
 from imgconv.kernels import kernel_without_files
-from imgconv.pipeline import finish, networks, requests
+from imgconv.pipeline import finish, requests
 from imgconv.pipeline.filter import Work
 from imgconv.pipeline.naming import component
-from imgconv.pipeline.network_provenance import NetworkProvenance
-from imgconv.pipeline.network_settings import NetSettings
-from imgconv.pipeline.origin import Origin, taken
+from imgconv.pipeline.networks import loading
 from imgconv.pipeline.outputs import Outputs, Recorded, check_terminal
 from imgconv.pipeline.plan import Plan, names_folder
 from imgconv.pipeline.recipe import names_of
-from imgconv.pipeline.record import ITS_OWN, Named, Record
-from imgconv.pipeline.repeat_settings import RepeatSettings
+from imgconv.pipeline.records.network_provenance import NetworkProvenance
+from imgconv.pipeline.records.origin import Origin, taken
+from imgconv.pipeline.records.record import ITS_OWN, Named, Record
 from imgconv.pipeline.settings import Settings
+from imgconv.pipeline.settings.network import NetSettings
+from imgconv.pipeline.settings.repeat import RepeatSettings
 
 # Makes the output of an input's name and what to read it from: its bytes, or b"" where they went
 # to a file.
@@ -140,15 +141,15 @@ def _features(
 ) -> Rerun:
     """The work of `net features`: one output of one image."""
     from imgconv.nn.find import with_weights
-    from imgconv.pipeline.features import Features, request_of
+    from imgconv.pipeline.networks.features import Features, request_of
 
     named = record.network or Named("")
     wanted = NetSettings.of(values | {"output": "maps", "overwrite": True})
     if named.sha256 is None:
-        found = networks.settled(named.name, wanted, kernel_without_files)
+        found = loading.settled(named.name, wanted, kernel_without_files)
     else:
         file = _checked_file(settings.again.network, named, "--network")
-        found = networks.settled(file, wanted)
+        found = loading.settled(file, wanted)
     path = None
     if record.weights is not None:
         shipped = found.weights if record.weights.name == ITS_OWN else None

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from imgconv.batch.ledger import digest_of
 from imgconv.cli.options import settings_of
 from imgconv.pipeline import settings
-from imgconv.pipeline.record import Named, Record, option_words, options_of, parse
+from imgconv.pipeline.records.record import Named, Record, option_words, options_of, parse
 from imgconv.pipeline.settings import Range, ReadSettings, Settings, WriteSettings, local, option
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imgconv.io import netpbm, png
+from imgconv.io import netpbm
+from imgconv.io.png import writer as png_writer
 from imgconv.npy import encode_npz
 from imgconv.safetensors import write_safetensors
 from tests import png_maker
@@ -118,7 +119,8 @@ def seeds():
     npy = saved_array(KERNEL)
     npz = joined(encode_npz({"a": KERNEL, "b": KERNEL[:2]}, compress=True))
     own = [
-        joined(png.encode(RAMP, compress=level, text={"imgconv": "{}"})) for level in ("fast", 9)
+        joined(png_writer.encode(RAMP, compress=level, text={"imgconv": "{}"}))
+        for level in ("fast", 9)
     ]
     own += [saved(palette, "PNG", transparency=3), saved(picture.convert("1"), "PNG")]
     own += [saved(Image.fromarray(RAMP[..., 0].astype(np.uint16) * 257), "PNG")]

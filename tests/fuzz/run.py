@@ -27,10 +27,10 @@ with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.cli.commands.repeat
     import imgconv.io.netpbm
     import imgconv.io.pillow
-    import imgconv.io.png
+    import imgconv.io.png.reader
     import imgconv.io.reading
-    import imgconv.io.tiff_pages
-    import imgconv.io.tiff_reader
+    import imgconv.io.tiff.pages
+    import imgconv.io.tiff.reader
     import imgconv.kernels.files
     import imgconv.nn.chain
     import imgconv.nn.checkpoint
@@ -38,8 +38,8 @@ with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.nn.user
     import imgconv.nn.weights
     import imgconv.npy
-    import imgconv.pipeline.origin
-    import imgconv.pipeline.record
+    import imgconv.pipeline.records.origin
+    import imgconv.pipeline.records.record
     import imgconv.pipeline.rerun
     import imgconv.safetensors
     from tests.fuzz.targets import TARGETS

@@ -56,11 +56,11 @@ def file_of(data: bytes, suffix: str) -> Iterator[str]:
 @target
 def png(data: bytes) -> None:
     """Our own PNG reader, with checksums made right so that mutations reach behind them."""
-    from imgconv.io import png as codec
+    from imgconv.io.png import reader
 
     for candidate in (data, with_right_checksums(data)):
         with contextlib.suppress(ImgconvError):
-            codec.decode(candidate, max_pixels=MAX_PIXELS, name="fuzz")
+            reader.decode(candidate, max_pixels=MAX_PIXELS, name="fuzz")
 
 
 def with_right_checksums(data: bytes) -> bytes:
@@ -201,11 +201,11 @@ def onnx(data: bytes) -> None:
 def record(data: bytes) -> None:
     """The record in an output, as far as the work that it asks for; nothing of it is run."""
     from imgconv.cli.commands.repeat import blamed, values_of
-    from imgconv.pipeline.origin import Origin
-    from imgconv.pipeline.record import parse
-    from imgconv.pipeline.repeat_settings import RepeatSettings
+    from imgconv.pipeline.records.origin import Origin
+    from imgconv.pipeline.records.record import parse
     from imgconv.pipeline.rerun import work_of
     from imgconv.pipeline.settings import ReadSettings
+    from imgconv.pipeline.settings.repeat import RepeatSettings
 
     found = parse(data.decode("utf-8", "surrogateescape"), "fuzz")
     assert found.words("image.png")[0] == "imgconv"

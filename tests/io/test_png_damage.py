@@ -10,8 +10,9 @@ import pytest
 from PIL import Image as Pillow
 
 from imgconv.errors import ImageError
-from imgconv.io import png
-from imgconv.io.png_chunks import Damaged
+from imgconv.io.png import chunks as png_chunks
+from imgconv.io.png import reader as png_reader
+from imgconv.io.png.chunks import Damaged
 from imgconv.io.reading import read_images
 from tests import png_maker as maker
 
@@ -23,20 +24,20 @@ SMALL = maker.make(SAMPLES, 8, 2, (4, 1, 3), before=maker.chunk(b"gAMA", b"\0\0\
 
 def reason(data):
     """Why the reader leaves a file to Pillow, or refuses it because its pixels are damaged."""
-    with pytest.raises(png.Unusual) as caught:
-        png.Reader(data).read()
+    with pytest.raises(png_chunks.Unusual) as caught:
+        png_reader.Reader(data).read()
     if isinstance(caught.value, Damaged):
         with pytest.raises(ImageError, match="damaged"):
-            png.decode(data)
+            png_reader.decode(data)
     else:
-        assert png.decode(data) is None
+        assert png_reader.decode(data) is None
     return str(caught.value)
 
 
 def pixels_or_none(data):
     """Pixels, or None when the reader declines or refuses."""
     try:
-        image = png.decode(data)
+        image = png_reader.decode(data)
     except ImageError:
         return None
     return image and image.pixels
@@ -50,10 +51,10 @@ def test_no_prefix_of_a_file_gives_an_image():
     for length in range(len(SMALL)):
         prefix = SMALL[:length]
         if length < 8:
-            assert png.decode(prefix) is None
+            assert png_reader.decode(prefix) is None
         else:
             with pytest.raises(ImageError, match="truncated"):
-                png.decode(prefix)
+                png_reader.decode(prefix)
 
 
 def test_no_flipped_bit_gives_an_image():
@@ -96,7 +97,7 @@ def test_random_damage_under_right_checksums_never_escapes():
             file += maker.chunk(kind, bytes(changed))
         file += maker.chunk(b"IEND", b"")
         try:
-            outcomes.add(type(png.decode(file, max_pixels=1 << 20)).__name__)
+            outcomes.add(type(png_reader.decode(file, max_pixels=1 << 20)).__name__)
         except Exception as error:
             outcomes.add(type(error).__name__)
     assert outcomes <= {"Image", "NoneType", "ImageError", "LimitError"}
@@ -130,7 +131,7 @@ def test_image_data_that_does_not_fit_the_rows_is_named(lines, why):
 
 def test_bytes_after_the_image_data_or_the_file_are_ignored():
     data = maker.make(SAMPLES, 8, 2, data=zlib.compress(LINES) + b"rest", pieces=3) + b"trailer"
-    assert np.array_equal(png.decode(data).pixels, SAMPLES)
+    assert np.array_equal(png_reader.decode(data).pixels, SAMPLES)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def peak_of(action):
 def test_a_zlib_bomb_is_inflated_no_further_than_its_rows():
     data = maker.make(SAMPLES, 8, 2, data=zlib.compress(bytes(200_000_000), 9))
     reason(data)
-    assert peak_of(lambda: png.decode(data)) < 1_000_000
+    assert peak_of(lambda: png_reader.decode(data)) < 1_000_000
 
 
 def test_a_declared_size_that_the_data_cannot_fill_is_refused_before_allocation():
@@ -182,7 +183,7 @@ def test_a_declared_size_that_the_data_cannot_fill_is_refused_before_allocation(
 
     def refused():
         with pytest.raises(ImageError, match="100000×100000 pixels cannot come out of"):
-            png.decode(data)
+            png_reader.decode(data)
 
     assert peak_of(refused) < 100_000
 
@@ -192,15 +193,15 @@ def test_bombs_in_text_and_profile_are_dropped_within_bounded_memory():
     before = maker.chunk(b"iCCP", b"name\0\0" + bomb) + maker.chunk(b"zTXt", b"key\0\0" + bomb)
     before += maker.chunk(b"iTXt", b"key\0\1\0\0\0" + bomb)
     data = maker.make(SAMPLES, 8, 2, before=before)
-    image = png.decode(data)
+    image = png_reader.decode(data)
     assert image.icc is None
     assert "text" not in image.info
-    assert peak_of(lambda: png.decode(data)) < 64_000_000
+    assert peak_of(lambda: png_reader.decode(data)) < 64_000_000
 
 
 def test_text_beyond_four_mebibytes_is_dropped():
     text = b"".join(maker.chunk(b"tEXt", b"k%d\0" % i + bytes(1 << 20)) for i in range(6))
-    image = png.decode(maker.make(SAMPLES, 8, 2, before=text))
+    image = png_reader.decode(maker.make(SAMPLES, 8, 2, before=text))
     assert list(image.info["text"]) == ["k0", "k1", "k2", "k3"]
 
 
@@ -209,7 +210,7 @@ def test_a_flood_of_tiny_chunks_is_refused_quickly(kind):
     data = maker.make(SAMPLES, 8, 2, before=maker.chunk(kind, b"") * 2_000_000)
     start = time.perf_counter()
     with pytest.raises(ImageError, match="more than 100000 chunks"):
-        png.decode(data)
+        png_reader.decode(data)
     assert time.perf_counter() - start < 5
 
 
@@ -221,7 +222,7 @@ def test_damage_in_the_middle_of_a_large_file_ends_the_inflating_thread_too():
     data[len(data) // 2] ^= 1
     assert "wrong checksum" in reason(data)
     good = []
-    with pytest.raises(png.Unusual):
-        good.extend(png.Reader(data).bands(10))
+    with pytest.raises(png_chunks.Unusual):
+        good.extend(png_reader.Reader(data).bands(10))
     assert 0 < len(good) < 80
     assert np.array_equal(np.concatenate(good), pixels[: 10 * len(good)])

@@ -11,7 +11,9 @@ from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
 from imgconv.errors import ImageError, LimitError
-from imgconv.io import png, png_chunks, png_inflate
+from imgconv.io.png import chunks as png_chunks
+from imgconv.io.png import inflate as png_inflate
+from imgconv.io.png import reader as png_reader
 from tests import png_maker as maker
 from tests.running import num_threads
 
@@ -43,7 +45,7 @@ def test_every_type_and_filter_gives_the_samples_that_were_stored(color, depth, 
         for height, width in [(1, 1), (3, 2), (9, 13)]:
             samples = maker.random_samples(RNG, height, width, color, depth)
             data = maker.make(samples, depth, color, kinds, interlaced, before, pieces=3)
-            image = png.decode(data)
+            image = png_reader.decode(data)
             expected = expected_pixels(samples, depth, color, colours)
             assert image.pixels.dtype == expected.dtype
             assert np.array_equal(image.pixels, expected)
@@ -57,7 +59,7 @@ def test_a_transparent_colour_becomes_opacity(color, depth):
     key = samples[3, 4]
     samples[5] = key
     chunk = maker.chunk(b"tRNS", key.astype(">u2").tobytes())
-    pixels = png.decode(maker.make(samples, depth, color, (1,), before=chunk)).pixels
+    pixels = png_reader.decode(maker.make(samples, depth, color, (1,), before=chunk)).pixels
     full = 65535 if depth == 16 else 255
     assert np.array_equal(pixels[..., :-1], expected_pixels(samples, depth, color))
     assert np.array_equal(pixels[..., -1], np.where((samples == key).all(-1), 0, full))
@@ -69,7 +71,7 @@ def test_a_palette_with_opacity_becomes_rgba(depth):
     colours, opacity = RNG.integers(0, 256, (count, 3)), RNG.integers(0, 256, count // 2)
     samples = maker.random_samples(RNG, 8, 9, 3, depth)
     before = palette_chunks(colours, opacity)
-    pixels = png.decode(maker.make(samples, depth, 3, (0,), before=before)).pixels
+    pixels = png_reader.decode(maker.make(samples, depth, 3, (0,), before=before)).pixels
     alpha = np.r_[opacity, np.full(count - len(opacity), 255)]
     assert np.array_equal(pixels, np.c_[colours, alpha][samples[..., 0]])
 
@@ -78,7 +80,7 @@ def test_a_palette_index_beyond_the_palette_reads_as_in_pillow():
     samples = np.arange(256).reshape(16, 16, 1)
     data = maker.make(samples, 8, 3, before=palette_chunks(RNG.integers(0, 256, (7, 3))))
     pillow = np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB"))
-    assert np.array_equal(png.decode(data).pixels, pillow)
+    assert np.array_equal(png_reader.decode(data).pixels, pillow)
 
 
 def pillow_pixels(data, like):
@@ -100,7 +102,7 @@ def test_pngsuite_reads_as_in_pillow():
     seen = 0
     for path in sorted((CORPORA / "pngsuite").glob("[!x]*.png")):
         data = path.read_bytes()
-        pixels = png.decode(data).pixels
+        pixels = png_reader.decode(data).pixels
         if path.name == "tbbn0g04.png":  # Pillow compares 4-bit keys with 8-bit samples
             pixels = pixels[..., :1]
         theirs, ours = pillow_pixels(data, pixels)
@@ -116,7 +118,7 @@ def test_broken_and_foreign_files_are_left_to_pillow_unless_their_pixels_are_dam
     assert len(files) > 50
     for path in files:
         try:
-            assert png.decode(path.read_bytes()) is None, path.name
+            assert png_reader.decode(path.read_bytes()) is None, path.name
         except ImageError as error:
             assert path.name.startswith("x"), path.name
             assert str(error).startswith("damaged PNG")  # noqa: PT017 - most files raise nothing
@@ -145,7 +147,7 @@ def test_a_large_image_reads_as_in_pillow_and_opencv(machinery):
     file = io.BytesIO()
     Pillow.fromarray(large()).save(file, "PNG")
     data = file.getvalue()
-    pixels = png.decode(data).pixels
+    pixels = png_reader.decode(data).pixels
     assert np.array_equal(pixels, np.asarray(Pillow.open(file)))
     opencv = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(pixels, opencv[..., ::-1])
@@ -154,7 +156,7 @@ def test_a_large_image_reads_as_in_pillow_and_opencv(machinery):
 def test_sixteen_bits_keep_all_their_bits(machinery):
     pixels = large(np.uint16)
     data = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
-    assert np.array_equal(png.decode(data).pixels, pixels)
+    assert np.array_equal(png_reader.decode(data).pixels, pixels)
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -165,8 +167,8 @@ def test_rows_come_out_in_any_portions(machinery, interlaced):
     else:
         data = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
     for rows in (1, 37, 5000):
-        assert np.array_equal(np.concatenate(list(png.Reader(data).bands(rows))), pixels)
-    reader = png.Reader(memoryview(data))
+        assert np.array_equal(np.concatenate(list(png_reader.Reader(data).bands(rows))), pixels)
+    reader = png_reader.Reader(memoryview(data))
     out = np.zeros_like(pixels)
     assert reader.rows_into(out, 10) == 10
     assert reader.rows_into(out[10:90]) == 80
@@ -177,14 +179,14 @@ def test_rows_come_out_in_any_portions(machinery, interlaced):
 
 def test_a_reader_may_be_left_early(machinery):
     data = cv2.imencode(".png", large())[1].tobytes()
-    with png.Reader(data) as reader:
+    with png_reader.Reader(data) as reader:
         reader.rows_into(np.empty((1, 650, 3), np.uint8))
-    for _ in png.Reader(data).bands(10):
+    for _ in png_reader.Reader(data).bands(10):
         break
 
 
 def test_an_array_of_the_wrong_kind_is_refused_before_machine_code_sees_it():
-    reader = png.Reader(maker.make(np.zeros((4, 5, 3), np.uint8), 8, 2))
+    reader = png_reader.Reader(maker.make(np.zeros((4, 5, 3), np.uint8), 8, 2))
     for wrong in (
         np.empty((4, 5, 3), np.uint16),
         np.empty((4, 4, 3), np.uint8),
@@ -196,9 +198,9 @@ def test_an_array_of_the_wrong_kind_is_refused_before_machine_code_sees_it():
 
 def test_more_pixels_than_the_limit_are_refused():
     data = maker.make(np.zeros((4, 5, 1), np.uint8), 8, 0)
-    assert png.decode(data, max_pixels=20) is not None
+    assert png_reader.decode(data, max_pixels=20) is not None
     with pytest.raises(LimitError, match=r"photo\.png: 5×4 .* 19; --max-pixels"):
-        png.decode(data, max_pixels=19, name="photo.png")
+        png_reader.decode(data, max_pixels=19, name="photo.png")
 
 
 def saved(**options):
@@ -216,7 +218,7 @@ def test_text_profile_and_gamma_are_reported():
     data = saved(pnginfo=info, icc_profile=b"profile" * 100)
     gamma = maker.chunk(b"gAMA", (45455).to_bytes(4, "big"))
     private = maker.chunk(b"prVt", b"private")
-    image = png.decode(data[:33] + gamma + maker.chunk(b"sRGB", b"\0") + private + data[33:])
+    image = png_reader.decode(data[:33] + gamma + maker.chunk(b"sRGB", b"\0") + private + data[33:])
     assert image.info["text"] == {
         "Title": "Grüße", "Long": "x" * 5000, "Author": "Łukasz", "Packed": "ł" * 3000,
     }  # fmt: skip
@@ -244,7 +246,7 @@ def test_orientation_is_found_where_pillow_finds_it(orientation):
     written = [saved(exif=block), saved(pnginfo=legacy), saved(pnginfo=packet)]
     for data in (*written, late):
         assert Pillow.open(io.BytesIO(data)).getexif().get(0x0112) == orientation
-        assert png.decode(data).info["orientation"] == orientation
+        assert png_reader.decode(data).info["orientation"] == orientation
 
 
 @pytest.mark.parametrize(
@@ -252,11 +254,11 @@ def test_orientation_is_found_where_pillow_finds_it(orientation):
 )
 def test_a_broken_exif_block_means_no_orientation(exif):
     data = maker.make(np.zeros((1, 1, 1)), 8, 0, before=maker.chunk(b"eXIf", exif))
-    assert png.decode(data).info["orientation"] == 1
+    assert png_reader.decode(data).info["orientation"] == 1
 
 
 def test_an_animation_is_left_to_pillow():
     file = io.BytesIO()
     frames = [Pillow.new("L", (4, 4), value) for value in (0, 255)]
     frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
-    assert png.decode(file.getvalue()) is None
+    assert png_reader.decode(file.getvalue()) is None

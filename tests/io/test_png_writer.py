@@ -13,7 +13,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image as Pillow
 
 from imgconv.errors import OutputError
-from imgconv.io import png, png_chunks, png_writer
+from imgconv.io.png import chunks as png_chunks
+from imgconv.io.png import reader as png_reader
+from imgconv.io.png import writer as png_writer
 from tests import png_maker as maker
 
 RNG = np.random.default_rng(22)
@@ -22,7 +24,7 @@ LEVELS = [*range(10), "fast", "small"]
 
 def encoded(pixels, **options):
     alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
-    return b"".join(png.encode(pixels, alpha=alpha, **options))
+    return b"".join(png_writer.encode(pixels, alpha=alpha, **options))
 
 
 def photo(height=700, width=650, channels=3, dtype=np.uint8):
@@ -49,7 +51,7 @@ def opencv_pixels(data):
 )
 def test_what_is_written_is_read_back(pixels, compress):
     data = encoded(pixels, compress=compress)
-    image = png.decode(data)
+    image = png_reader.decode(data)
     assert image.pixels.dtype == pixels.dtype
     assert np.array_equal(image.pixels, pixels)
     if pixels.shape[2] != 2:  # OpenCV makes gray + alpha RGBA
@@ -66,7 +68,7 @@ def test_pillow_and_opencv_read_large_images(channels, dtype):
     if dtype == np.uint8:
         pillow = np.asarray(Pillow.open(io.BytesIO(data))).reshape(pixels.shape)
         assert np.array_equal(pillow, pixels)
-    assert np.array_equal(png.decode(data).pixels, pixels)
+    assert np.array_equal(png_reader.decode(data).pixels, pixels)
 
 
 def predicted_rows(kind):
@@ -96,7 +98,7 @@ def test_the_file_does_not_depend_on_threads_or_bands(compress):
     files = {encoded(pixels, compress=compress, threads=threads) for threads in (1, 2, 5)}
     for rows in (1, 33, 250):
         parts = []
-        with png.Writer(parts.append, 640, 250, 3, compress=compress, threads=2) as writer:
+        with png_writer.Writer(parts.append, 640, 250, 3, compress=compress, threads=2) as writer:
             band = np.empty((rows, 640, 3), np.uint8)
             for start in range(0, 250, rows):
                 piece = pixels[start : start + rows]
@@ -153,12 +155,12 @@ def test_the_file_does_not_depend_on_where_the_deflater_lies(monkeypatch, compre
 
 def test_a_view_with_gaps_is_written_as_its_pixels():
     pixels = photo(300, 900)[::2, ::-3]
-    assert np.array_equal(png.decode(encoded(pixels)).pixels, pixels)
+    assert np.array_equal(png_reader.decode(encoded(pixels)).pixels, pixels)
 
 
 def test_gray_may_come_without_a_channel_axis():
     pixels = photo(20, 30, 1)[..., 0]
-    assert np.array_equal(png.decode(encoded(pixels)).pixels[..., 0], pixels)
+    assert np.array_equal(png_reader.decode(encoded(pixels)).pixels[..., 0], pixels)
 
 
 def test_higher_levels_make_smaller_files_and_zero_stores():
@@ -199,7 +201,7 @@ def test_text_and_profile_reach_pillow():
     image.load()
     assert image.text == text
     assert image.info["icc_profile"] == b"profile" * 50
-    ours = png.decode(data)
+    ours = png_reader.decode(data)
     assert ours.info["text"] == text
     assert ours.icc == b"profile" * 50
 
@@ -222,17 +224,17 @@ def test_a_text_keyword_that_png_forbids_is_refused(key):
 )
 def test_what_png_cannot_hold_is_refused_at_once(shape, dtype, alpha, message):
     with pytest.raises(OutputError, match=message):
-        png.encode(np.zeros(shape, dtype), alpha=alpha)
+        png_writer.encode(np.zeros(shape, dtype), alpha=alpha)
 
 
 @pytest.mark.parametrize("compress", [10, -1, "best", 1.5])
 def test_an_unknown_level_is_refused(compress):
     with pytest.raises(OutputError, match="expected 0 to 9, fast or small"):
-        png.encode(np.zeros((4, 5, 3), np.uint8), compress=compress)
+        png_writer.encode(np.zeros((4, 5, 3), np.uint8), compress=compress)
 
 
 def test_wrong_rows_are_refused():
-    writer = png.Writer(lambda piece: None, 5, 4, 3)
+    writer = png_writer.Writer(lambda piece: None, 5, 4, 3)
     with pytest.raises(TypeError, match=r"expected uint8 of \(rows, 5, 3\)"):
         writer.write(np.zeros((1, 5, 4), np.uint8))
     with pytest.raises(ValueError, match="more rows"):

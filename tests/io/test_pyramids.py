@@ -10,11 +10,11 @@ from PIL import Image as Pillow
 from skimage import data
 
 from imgconv import __version__
-from imgconv.io import tiff_writer
 from imgconv.io.publish import joined
 from imgconv.io.pyramid import Cascade, level_sizes
 from imgconv.io.reading import read_images
 from imgconv.io.streamed import open_rows
+from imgconv.io.tiff import writer as tiff_writer
 from tests.pipeline.test_large_images import photo, read
 from tests.pipeline.test_streaming import Trickle
 from tests.running import here

@@ -17,10 +17,10 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
-from imgconv.io import tiff_samples
 from imgconv.io.limits import MAX_PIXELS
 from imgconv.io.orientation import oriented
 from imgconv.io.reading import read_images
+from imgconv.io.tiff import samples as tiff_samples
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 RANDOM = np.random.default_rng(20)

@@ -10,9 +10,9 @@ import tifffile
 from PIL import Image as Pillow
 
 from imgconv.errors import ImageError, LimitError
-from imgconv.io import tiff_samples
 from imgconv.io.reading import read_images
 from imgconv.io.streamed import open_rows
+from imgconv.io.tiff import samples as tiff_samples
 from imgconv.ops.rows import read_rows
 
 RANDOM = np.random.default_rng(15)

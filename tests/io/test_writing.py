@@ -14,10 +14,10 @@ from PIL import Image
 from skimage import data
 
 from imgconv.errors import OutputError, UsageError
-from imgconv.io import tiff_writer
 from imgconv.io.formats import FORMATS
 from imgconv.io.publish import Patch, publish
 from imgconv.io.reading import read_images
+from imgconv.io.tiff import writer as tiff_writer
 from imgconv.io.writing import encode
 from tests.samples import draw
 

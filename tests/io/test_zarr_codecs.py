@@ -13,8 +13,8 @@ from PIL import Image
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.io.reading import read_images
-from imgconv.io.zarr_arrays import ZarrRows
-from imgconv.io.zarr_metadata import read_node
+from imgconv.io.zarr.arrays import ZarrRows
+from imgconv.io.zarr.metadata import read_node
 from tests.running import here
 
 zarr = pytest.importorskip("zarr")

@@ -9,7 +9,7 @@ from skimage import data
 
 from imgconv.errors import LimitError
 from imgconv.io.reading import read_images
-from imgconv.io.zarr_arrays import ZarrRows
+from imgconv.io.zarr.arrays import ZarrRows
 from imgconv.ops.rows import read_rows, start_at
 from tests.batch import test_cluster
 from tests.batch.test_cluster import imgconv as clustered

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imgconv.io import png
 from imgconv.io.formats import FORMATS
+from imgconv.io.png import reader as png_reader
+from imgconv.io.png import writer as png_writer
 from imgconv.io.streamed import Streamed
 from imgconv.io.writing import encode_rows, writing_loops
 from imgconv.jit import ahead
@@ -24,7 +25,7 @@ from imgconv.kernels import get_kernel
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.algorithms.transform import transform
 from imgconv.ops.microkernels import png_rows
-from imgconv.pipeline.bands import map_rows
+from imgconv.pipeline.bands.maps import map_rows
 from imgconv.pipeline.recipe import Recipe
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
@@ -142,7 +143,7 @@ def test_rows_tell_every_loop_that_they_call(
 ) -> None:
     """What is not told beforehand is compiled by one core later: a first run would be slower."""
     pixels = np.random.default_rng(0).integers(0, 256, (160, 150, 3)).astype(np.uint8)
-    image = Streamed(png.Reader(b"".join(png.encode(pixels))), False, "", None)
+    image = Streamed(png_reader.Reader(b"".join(png_writer.encode(pixels))), False, "", None)
     module = importlib.import_module(f"imgconv.ops.algorithms.{algorithm}")
     monkeypatch.setattr(select, "offers", lambda job: [module.offer(job)])
     monkeypatch.setattr(problem, "SMALL", 0)  # as if the image were worth any algorithm

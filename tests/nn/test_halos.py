@@ -8,12 +8,12 @@ from PIL import Image as Pillow
 from skimage import data
 
 from imgconv.errors import ImgconvError
-from imgconv.io import tiff_rows
 from imgconv.io.streamed import open_rows
+from imgconv.io.tiff import rows as tiff_rows
 from imgconv.nn.chain import parse_chain, trace
 from imgconv.ops import rows as rows_module
 from imgconv.ops.rows import read_rows, start_at
-from imgconv.pipeline.chain_bands import chain_rows
+from imgconv.pipeline.bands.chain import chain_rows
 
 tifffile = pytest.importorskip("tifffile")
 zarr = pytest.importorskip("zarr")

@@ -16,7 +16,7 @@ from imgconv.ops.filter import filter_image
 from imgconv.ops.missing import pool_masked
 from imgconv.ops.pool_text import KINDS, parse_pool
 from imgconv.ops.rows import read_rows
-from imgconv.pipeline.bands import map_rows
+from imgconv.pipeline.bands.maps import map_rows
 from imgconv.pipeline.recipe import ChainRecipe, Recipe
 from imgconv.pipeline.settings import ReadSettings
 from imgconv.pipeline.whole import maps_of

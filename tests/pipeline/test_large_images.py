@@ -8,16 +8,18 @@ from PIL import Image as Pillow
 from skimage import data
 
 from imgconv.errors import ImageError
-from imgconv.io import reading, streamed, tiff_rows, tiff_writer
+from imgconv.io import reading, streamed
 from imgconv.io.publish import joined
 from imgconv.io.reading import read_images
 from imgconv.io.streamed import open_rows
+from imgconv.io.tiff import rows as tiff_rows
+from imgconv.io.tiff import writer as tiff_writer
 from imgconv.nn.chain import parse_chain, trace
 from imgconv.ops import rows as rows_module
 from imgconv.ops.filter import filter_image
 from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
 from imgconv.pipeline import recipe
-from imgconv.pipeline.chain_bands import chain_rows
+from imgconv.pipeline.bands.chain import chain_rows
 from tests.pipeline.test_streaming import Trickle
 from tests.running import here, peak
 

@@ -17,10 +17,10 @@ from imgconv.ops import rows
 from imgconv.ops.filter import filter_image
 from imgconv.ops.pool_text import parse_pool
 from imgconv.ops.rows import ArrayRows, FilteredRows, read_rows
-from imgconv.pipeline.bands import map_rows
+from imgconv.pipeline.bands.maps import map_rows
+from imgconv.pipeline.bands.shared import shared
 from imgconv.pipeline.recipe import Recipe
 from imgconv.pipeline.settings import ReadSettings
-from imgconv.pipeline.shared_bands import shared
 from imgconv.pipeline.whole import maps_of
 from imgconv.shapes import Window
 from tests.cli.test_apply import imgconv

@@ -14,7 +14,7 @@ from skimage import data
 
 from imgconv.cli import main
 from imgconv.cli.exit_codes import run
-from imgconv.io import tiff_rows
+from imgconv.io.tiff import rows as tiff_rows
 from imgconv.kernels import get_kernel
 from imgconv.ops import activation as pointwise
 from imgconv.ops import arithmetic, epilogue, linear, plans, rows, scaling

@@ -32,7 +32,7 @@ def make_part(
         rows = maps[0]
         rows.start_at(start)
         if folder is not None:
-            from imgconv.io import zarr_arrays
+            from imgconv.io.zarr import arrays as zarr_arrays
 
             zarr_arrays.write_rows(folder, rows, start, stop)
             return None, rows.lost

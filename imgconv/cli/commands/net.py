@@ -11,13 +11,13 @@ from imgconv.cli.net_attribution import cam, occlusion
 from imgconv.cli.net_pictures import draw, receptive
 from imgconv.cli.net_weights import diff, filters
 from imgconv.cli.options import options_of
-from imgconv.pipeline.network_settings import (
+from imgconv.pipeline.settings import BatchSettings, WriteSettings
+from imgconv.pipeline.settings.network import (
     MapSettings,
     NetSettings,
     PredictSettings,
     WeightSettings,
 )
-from imgconv.pipeline.settings import BatchSettings, WriteSettings
 
 
 @click.group()
@@ -86,7 +86,7 @@ def summary(network: str, settings: NetSettings) -> None:
     imgconv net summary 'conv2d 8 3 padding=1 | relu | maxpool 2 | flatten | linear 10'
     """
     from imgconv.nn.summary import summarize
-    from imgconv.pipeline.networks import settled
+    from imgconv.pipeline.networks.loading import settled
 
     found = settled(network, settings)
     result = summarize(found.graph)
@@ -138,8 +138,8 @@ def features(
     from imgconv.batch.networks import feature_maps
     from imgconv.cli.net_printing import FeaturePrinter
     from imgconv.cli.printing import Printer
-    from imgconv.pipeline.features import Features, request_of
-    from imgconv.pipeline.network_provenance import provenance_of
+    from imgconv.pipeline.networks.features import Features, request_of
+    from imgconv.pipeline.records.network_provenance import provenance_of
 
     found, source = options.ready(network, settings)
     provenance = None
@@ -221,7 +221,7 @@ def convert(
     imgconv net convert resnet50 --weights resnet50.npz -o resnet50.safetensors
     imgconv net convert lenet5 -o lenet5.onnx
     """
-    from imgconv.pipeline.networks import convert as convert_weights
+    from imgconv.pipeline.networks.loading import convert as convert_weights
 
     settings = NetSettings(
         WeightSettings(weights=weights, seed=seed), batch=BatchSettings(quiet=quiet)

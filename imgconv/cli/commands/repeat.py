@@ -12,12 +12,12 @@ from imgconv import __version__
 from imgconv.cli import options
 from imgconv.console import printable, say
 from imgconv.errors import ImageError, UsageError
-from imgconv.pipeline.repeat_settings import AgainSettings, RepeatSettings
 from imgconv.pipeline.settings import BatchSettings, ReadSettings, WriteSettings
+from imgconv.pipeline.settings.repeat import AgainSettings, RepeatSettings
 
 if TYPE_CHECKING:
     from imgconv.io.sameness import Sameness
-    from imgconv.pipeline.record import Record
+    from imgconv.pipeline.records.record import Record
 
 
 @click.command()
@@ -46,7 +46,7 @@ def repeat(result: str, settings: RepeatSettings) -> int:
     from imgconv.pipeline import rerun
     from imgconv.pipeline.outputs import to_stdout
     from imgconv.pipeline.plan import check_against_input
-    from imgconv.pipeline.record import parse
+    from imgconv.pipeline.records.record import parse
 
     record = parse(read_note(result), result)
     if settings.again.show:
@@ -78,7 +78,7 @@ def values_of(record: "Record", settings: RepeatSettings) -> dict[str, object]:
     Raises click's exceptions.
     """
     from imgconv.cli.commands import apply, net, run
-    from imgconv.pipeline.record import Named, option_words
+    from imgconv.pipeline.records.record import Named, option_words
 
     command: click.Command
     words: tuple[str, ...]

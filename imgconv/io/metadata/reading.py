@@ -18,7 +18,7 @@ from imgconv.io.metadata import (
 )
 from imgconv.io.metadata import exif as tags
 from imgconv.io.metadata.exif import Broken, Exif, decoded
-from imgconv.io.png_chunks import carried_facts
+from imgconv.io.png.chunks import carried_facts
 
 EXIF_SEGMENT = b"Exif\0\0"
 XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"

@@ -22,14 +22,14 @@ from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
-from imgconv.pipeline.feature_report import heats_of, page_of, section_maker
-from imgconv.pipeline.firing import Fired, Firing, maps_of
 from imgconv.pipeline.naming import Template, below, component, parent_of, split_source, unique
-from imgconv.pipeline.network_provenance import NetworkProvenance
-from imgconv.pipeline.network_settings import NetSettings
-from imgconv.pipeline.origin import Origin, taken
+from imgconv.pipeline.networks.firing import Fired, Firing, maps_of
+from imgconv.pipeline.networks.report import heats_of, page_of, section_maker
 from imgconv.pipeline.plan import Claims, Reports, check_against_input
 from imgconv.pipeline.recipe import layout_of
+from imgconv.pipeline.records.network_provenance import NetworkProvenance
+from imgconv.pipeline.records.origin import Origin, taken
+from imgconv.pipeline.settings.network import NetSettings
 from imgconv.typing import Array
 from imgconv.viz.colormaps import default_rule
 from imgconv.viz.layout import Layout

@@ -19,7 +19,7 @@ from imgconv.io.image import Image, holder
 from imgconv.io.limits import check_frames
 from imgconv.io.pyramid import Cascade, check_level, level_sizes
 from imgconv.io.remote import is_url
-from imgconv.io.zarr_metadata import Node, largest_piece, read_node
+from imgconv.io.zarr.metadata import Node, largest_piece, read_node
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
 from imgconv.typing import Array, Dtype
 

@@ -122,7 +122,7 @@ def rows_of(command: str) -> dict[str, tuple[str, Row | None]]:
     for name in _OWN[command]:
         rows[name] = name.replace("-", "_"), None
     if command == "net features":
-        from imgconv.pipeline.network_settings import RECORDED
+        from imgconv.pipeline.settings.network import RECORDED
 
         return rows | recorded(RECORDED)
     return rows | recorded(COMMANDS[command])

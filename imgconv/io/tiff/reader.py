@@ -12,8 +12,9 @@ from typing import IO, Any
 import numpy as np
 
 from imgconv.errors import ImageError, LimitError
-from imgconv.io import tiff_color, tiff_samples
 from imgconv.io.image import Image, holder, rounded_note
+from imgconv.io.tiff import color as tiff_color
+from imgconv.io.tiff import samples as tiff_samples
 from imgconv.jit import parallel
 from imgconv.typing import Array, Dtype
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from imgconv.io.digest import sha256_of
 from imgconv.io.formats import Format
-from imgconv.pipeline.network_settings import NetSettings
-from imgconv.pipeline.origin import Origin
-from imgconv.pipeline.record import (
+from imgconv.pipeline.records.origin import Origin
+from imgconv.pipeline.records.record import (
     ITS_OWN,
     NO_BYTES,
     Named,
@@ -17,6 +16,7 @@ from imgconv.pipeline.record import (
     options_of_output,
     unrepeatable,
 )
+from imgconv.pipeline.settings.network import NetSettings
 from imgconv.typing import JSON
 
 

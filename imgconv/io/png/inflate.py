@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.io.png_chunks import CODEC_ERRORS, Damaged, Unusual, check, codec, walk
+from imgconv.io.png.chunks import CODEC_ERRORS, Damaged, Unusual, check, codec, walk
 
 _PIECE = 256 << 10  # compressed bytes fed at a time; what a call leaves over is copied
 

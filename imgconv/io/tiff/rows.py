@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from imgconv.io.metadata import Metadata
-from imgconv.io.tiff_pages import TiffPages, reported
-from imgconv.io.tiff_reader import TiffFrame
+from imgconv.io.tiff.pages import TiffPages, reported
+from imgconv.io.tiff.reader import TiffFrame
 from imgconv.jit import parallel
 from imgconv.ops.rows import ArrayRows
 from imgconv.typing import Array

@@ -20,8 +20,8 @@ from imgconv.nn.models import Network
 from imgconv.nn.receptive import fields
 from imgconv.npy import encode_npy
 from imgconv.pipeline.naming import Part
-from imgconv.pipeline.network_settings import AttributionSettings, OcclusionSettings
 from imgconv.pipeline.plan import Plan, check_against_input
+from imgconv.pipeline.settings.network import AttributionSettings, OcclusionSettings
 from imgconv.typing import Array
 from imgconv.viz.heat import overlay
 from imgconv.viz.report.sections import Section, section

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import OutputError
-from imgconv.io.png_chunks import SIGNATURE, codec, pack
+from imgconv.io.png.chunks import SIGNATURE, codec, pack
 from imgconv.jit import parallel
 from imgconv.ops.microkernels import png_rows
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows

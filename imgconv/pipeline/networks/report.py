@@ -10,7 +10,7 @@ from imgconv.io.image import Image
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
-from imgconv.pipeline.network_settings import MapSettings, OcclusionSettings
+from imgconv.pipeline.settings.network import MapSettings, OcclusionSettings
 from imgconv.typing import Array
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def heats_of(network: Network, wanted: MapSettings) -> list[Heated]:
         return []
     if not wanted.report:
         raise UsageError(f"--{'cam' if wanted.cam else 'occlusion'}: expected --report with it")
-    from imgconv.pipeline.attribution import by_gradient, by_occlusion, heat_section
+    from imgconv.pipeline.networks.attribution import by_gradient, by_occlusion, heat_section
 
     found: list[Heated] = []
     if wanted.cam:

@@ -10,7 +10,7 @@ from imgconv.kernels import Kernel
 from imgconv.nn.find import find_network, with_weights
 from imgconv.nn.models import Network
 from imgconv.nn.preprocess import ORDERS, Reading
-from imgconv.pipeline.network_settings import NetSettings
+from imgconv.pipeline.settings.network import NetSettings
 from imgconv.shapes import Pair
 
 T = TypeVar("T", bound=int | Pair)

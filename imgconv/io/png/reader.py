@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.io.image import Image
-from imgconv.io.png_chunks import (
+from imgconv.io.png.chunks import (
     CHANNELS,
     Damaged,
     Facts,
@@ -31,7 +31,7 @@ from imgconv.io.png_chunks import (
     parse_facts,
     parse_header,
 )
-from imgconv.io.png_inflate import Ahead, Blocks, Inflater, Inline
+from imgconv.io.png.inflate import Ahead, Blocks, Inflater, Inline
 from imgconv.jit import parallel as bands
 from imgconv.jit.loop import Wanted
 from imgconv.ops.microkernels import png_rows

@@ -15,6 +15,7 @@ from imgconv.io.streamed import Streamed
 from imgconv.jit.loop import Wanted
 from imgconv.kernels import Kernel
 from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, start_at
+from imgconv.pipeline.bands.shared import shared
 from imgconv.pipeline.recipe import (
     ChainRecipe,
     Recipe,
@@ -23,11 +24,10 @@ from imgconv.pipeline.recipe import (
     later_of,
     rule_of,
 )
-from imgconv.pipeline.shared_bands import shared
 from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
-    from imgconv.pipeline.chain_bands import Wide
+    from imgconv.pipeline.bands.chain import Wide
 
 
 def map_rows(
@@ -89,14 +89,14 @@ def _filtered(
     )  # fmt: skip
     if pool is None:
         return filtered
-    from imgconv.pipeline.chain_bands import Wide, pooled
+    from imgconv.pipeline.bands.chain import Wide, pooled
 
     rows = pooled(filtered, pool, missing)
     return None if rows is None else Wide(rows)
 
 
 def _chain(image: Streamed, recipe: ChainRecipe, dtype: Dtype, raw: bool) -> "list[MapRows] | None":
-    from imgconv.pipeline.chain_bands import Wide, chain_rows
+    from imgconv.pipeline.bands.chain import Wide, chain_rows
 
     rule = recipe.scale or "clip"
     if recipe.kept or recipe.only or recipe.sheet or recipe.colormap or image.alpha:

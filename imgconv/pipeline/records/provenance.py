@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from imgconv.io.formats import Format
 from imgconv.kernels import Kernel
-from imgconv.pipeline.origin import Origin
 from imgconv.pipeline.recipe import ChainRecipe, MapName, Recipe
-from imgconv.pipeline.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
+from imgconv.pipeline.records.origin import Origin
+from imgconv.pipeline.records.record import NO_BYTES, Named, Record, options_of_output, unrepeatable
 from imgconv.pipeline.settings import Settings
 from imgconv.typing import JSON
 

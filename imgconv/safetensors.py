@@ -8,6 +8,7 @@ neither overlap nor leave gaps.
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -81,21 +82,32 @@ def write_safetensors(
         with open(target, "wb") as file:
             write_safetensors(file, arrays, metadata)
         return
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    position = 0
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    for name, array in plain.items():
-        code = _NAMES.get(array.dtype.newbyteorder("<"))
-        if code is None:
-            raise ModelError(f"{name}: {array.dtype}, expected one of {', '.join(DTYPES)}")
-        span = [position, position + array.nbytes]
-        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": span}
-        position += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    target.write(len(text).to_bytes(8, "little") + text)
+    target.write(encode_header({k: (a.dtype, a.shape) for k, a in plain.items()}, metadata))
     for array in plain.values():
         target.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+
+
+def encode_header(
+    arrays: Mapping[str, tuple[Dtype, tuple[int, ...]]], metadata: dict[str, str] | None = None
+) -> bytes:
+    """Return what comes before the bytes of arrays of these types and shapes, in this order.
+
+    Raises ModelError for a type that the format has not.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    position = 0
+    for name, (dtype, shape) in arrays.items():
+        code = _NAMES.get(dtype.newbyteorder("<"))
+        if code is None:
+            raise ModelError(f"{name}: {dtype}, expected one of {', '.join(DTYPES)}")
+        size = math.prod(shape) * dtype.itemsize
+        span = [position, position + size]
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": span}
+        position += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _header(text: bytes, path: str | Path) -> dict[str, Any]:

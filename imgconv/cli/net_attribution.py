@@ -44,8 +44,8 @@ def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) ->
     Pictures show the map over what the network was given of the image; NPY has it (H, W) as
     computed, a number for each place of the layer.
     """
+    from imgconv.nn.find import select_values
     from imgconv.pipeline.networks.attribution import Attribution, by_gradient, class_number
-    from imgconv.pipeline.networks.features import select_values
 
     found = _ready(network, settings)
     layer, wanted = settings.cam.layer, settings.cam

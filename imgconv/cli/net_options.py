@@ -92,11 +92,11 @@ settings = gathered(NetSettings.of)
 
 
 def only_report(maps: MapSettings) -> bool:
-    """Whether a report or the maps that fire most are all that is asked for: no -o was given."""
+    """Whether a page, one file or a ranking is all that is asked for: no -o was given."""
     from click.core import ParameterSource
 
     source = click.get_current_context().get_parameter_source("output")
-    asked = maps.report is not None or maps.top_maps is not None
+    asked = any(part is not None for part in (maps.report, maps.gather, maps.top_maps))
     return asked and source is ParameterSource.DEFAULT
 
 

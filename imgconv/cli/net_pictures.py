@@ -137,8 +137,8 @@ def receptive(
     independent.
     """
     from imgconv.errors import UsageError
+    from imgconv.nn.find import select_values
     from imgconv.nn.receptive import fields, region
-    from imgconv.pipeline.networks.features import select_values
     from imgconv.pipeline.networks.loading import settled
 
     if picture and not image:

@@ -57,6 +57,9 @@ class FeaturePrinter:
                 print(json.dumps(row))
             elif row["images"] > 1:
                 print(f"over {row['images']} images {row['layer']}: {_fired(row['top_maps'])}")
+        gathered = self._work.gathered()
+        if gathered and self._batch.as_json:
+            print(json.dumps(gathered))
         if self._dry_run and not self._batch.as_json:
             print(
                 f"{self._maps:,} maps of {self._layers:,} layers, {self._bytes:,} bytes as float32"

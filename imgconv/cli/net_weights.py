@@ -38,10 +38,10 @@ def filters(network: str, wanted: FilterSettings, settings: NetSettings) -> None
     from imgconv.io.formats import format_of
     from imgconv.io.publish import publish
     from imgconv.io.writing import encode
+    from imgconv.nn.find import select_values
     from imgconv.nn.layers import Conv2d
     from imgconv.npy import encode_npy
     from imgconv.pipeline.naming import spelled
-    from imgconv.pipeline.networks.features import select_values
     from imgconv.viz.filters import draw_filters
     from imgconv.viz.layout import Layout
 

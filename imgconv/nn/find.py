@@ -1,10 +1,13 @@
 """What a command line calls a network: a published name, a file, or a chain of steps."""
 
+import difflib
+import fnmatch
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgconv.errors import ModelError
+from imgconv.nn.graph import Graph
 from imgconv.nn.models import Network, family_of, get_network
 from imgconv.nn.preprocess import READ, Reading
 from imgconv.nn.weight_names import Note, as_named
@@ -130,3 +133,23 @@ def _better_form(network: Network, path: str) -> str | None:
         except ModelError:  # a million classes and more
             continue
     return None
+
+
+def select_values(graph: Graph, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the values that any of the globs matches, in the order of computation.
+
+    A name that only begins values (`layer2` of `layer2.0.conv1`) is the last of them: the output
+    of that part. Raises ModelError for a pattern that matches nothing.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = fnmatch.filter(graph.values, pattern)
+        if not found:
+            inner = [name for name in graph.values if name.startswith(f"{pattern}.")]
+            found = inner[-1:]
+        if not found:
+            near = difflib.get_close_matches(pattern, graph.values, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else "`imgconv net summary` lists them"
+            raise ModelError(f"--layer {pattern}: no such layer; {hint}")
+        chosen.update(found)
+    return tuple(name for name in graph.values if name in chosen)

@@ -1,4 +1,4 @@
-"""`net cam`, `net occlusion`, `net filters` and the maps that fire most, as users run them."""
+"""`net cam`, `net occlusion`, `net filters`, rankings and gathered maps, as users run them."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from PIL import Image
 
 from imgconv.nn.attribution import ClassMaps
 from imgconv.nn.find import find_network, with_weights
+from imgconv.safetensors import read_metadata, read_safetensors
 from imgconv.viz.colormaps import table
 from imgconv.viz.heat import overlay
 from tests.running import here
@@ -117,6 +118,44 @@ def test_the_maps_that_fire_most_are_told_per_image_and_over_all(lenet):
     assert "over 2 images c1: map 4 mean " in here(*words).stdout
     assert here(*words, "-o", "maps").returncode == 0
     assert Path("maps/digit/c1/0.png").exists()
+
+
+def test_maps_of_many_images_are_gathered_in_one_file_with_an_index(lenet):
+    names = ["sample:digit", "none.png", "sample:digit-3"]
+    words = ("net", "features", "lenet5", *names, "--layer", "c1", "--layer", "f6")
+    result = here(*words, "--gather", "all.safetensors", "--json")
+    assert result.returncode == 1  # one could not be read
+    row = json.loads(result.stdout.splitlines()[-1])
+    assert row["layers"] == {"c1": [2, 6, 28, 28], "f6": [2, 84]}
+    assert row["bytes"] == Path("all.safetensors").stat().st_size
+    assert [path.name for path in Path().iterdir()] == ["all.safetensors"]
+    read = [names[0], names[2]]
+    metadata = read_metadata("all.safetensors")
+    assert [entry["input"] for entry in json.loads(metadata["inputs"])] == read
+    assert (metadata["network"], metadata["weights"]) == ("lenet5", "lenet5.safetensors")
+    found = read_safetensors("all.safetensors")
+    for number, name in enumerate(read):
+        for layer, maps in lenet.features(name, ["c1", "f6"]).items():
+            np.testing.assert_array_equal(found[layer][number], maps[0])
+    assert "exists; --overwrite" in here(*words, "--gather", "all.safetensors").stderr
+    assert here(*words, "--gather", "all.npz").returncode == 2
+
+
+def test_images_of_another_size_are_left_out_of_what_is_gathered():
+    Image.new("L", (40, 36), 9).save("a.png")
+    Image.new("L", (30, 36), 9).save("b.png")
+    Image.new("L", (40, 36), 99).save("c.png")
+    result = here("net", "features", "conv2d 2 3 | relu", "a.png", "b.png", "c.png", "--seed", 1,
+                  "--order", "rgb", "--layer", "*", "--gather", "g.safetensors")  # fmt: skip
+    assert result.returncode == 1
+    assert "b.png: --gather: 1-conv2d is 2×34×28, that of images before 2×34×38" in result.stderr
+    found = read_safetensors("g.safetensors")
+    inputs = json.loads(read_metadata("g.safetensors")["inputs"])
+    assert [entry["input"] for entry in inputs] == ["a.png", "c.png"]
+    here("net", "features", "conv2d 2 3 | relu", "c.png", "--seed", 1, "--order", "rgb",
+         "--layer", "*", "--format", "npz", "-o", "one/")  # fmt: skip
+    with np.load("one/c.npz") as alone:
+        np.testing.assert_array_equal(found["1-conv2d"][1], alone["1-conv2d"])
 
 
 def test_filters_of_a_first_layer_are_drawn_in_color():

@@ -1,6 +1,5 @@
 """Feature maps of a network's layers, from image files to files."""
 
-import fnmatch
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
-from imgconv.errors import ModelError, OutputError
+from imgconv.errors import OutputError
 from imgconv.io import scaling
 from imgconv.io.complete import is_complete
 from imgconv.io.formats import Format, format_named
@@ -18,12 +17,13 @@ from imgconv.io.publish import EXISTS, Piece, exists, publish
 from imgconv.io.reading import count_frames, read_images
 from imgconv.io.source import StandardInput, is_special
 from imgconv.io.writing import Record, encode, encode_archive
+from imgconv.nn.find import select_values
 from imgconv.nn.fusion import FusedGraph
-from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
 from imgconv.pipeline.naming import Template, below, component, parent_of, split_source, unique
 from imgconv.pipeline.networks.firing import Fired, Firing, maps_of
+from imgconv.pipeline.networks.gathering import Gathered, Gathering
 from imgconv.pipeline.networks.report import heats_of, page_of, section_maker
 from imgconv.pipeline.plan import Claims, Reports, check_against_input
 from imgconv.pipeline.recipe import layout_of
@@ -99,28 +99,6 @@ def request_of(
     )  # fmt: skip
 
 
-def select_values(graph: Graph, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the values that any of the globs matches, in the order of computation.
-
-    A name that only begins values (`layer2` of `layer2.0.conv1`) is the last of them: the output
-    of that part. Raises ModelError for a pattern that matches nothing.
-    """
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = fnmatch.filter(graph.values, pattern)
-        if not found:
-            inner = [name for name in graph.values if name.startswith(f"{pattern}.")]
-            found = inner[-1:]
-        if not found:
-            import difflib
-
-            near = difflib.get_close_matches(pattern, graph.values, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else "`imgconv net summary` lists them"
-            raise ModelError(f"--layer {pattern}: no such layer; {hint}")
-        chosen.update(found)
-    return tuple(name for name in graph.values if name in chosen)
-
-
 class Names:
     """Output paths. claims: whose each is, so that two images never write to one.
 
@@ -189,7 +167,11 @@ class Features:
         self.reports = Reports(report, several=True) if report else None
         top = request.settings.maps.top_maps
         self.firing = Firing(top) if top else None
-        self.heats = heats_of(request.network, request.settings.maps)
+        maps = request.settings.maps
+        self.heats = heats_of(request.network, maps)
+        self.gathering = None
+        if maps.gather and not maps.dry_run:
+            self.gathering = Gathering(maps.gather, request.settings.write.overwrite)
 
     def follow(self, folders: set[str], claims: Claims) -> None:
         """Let outputs lie as the inputs do below folders; claims: what finds collisions."""
@@ -197,9 +179,19 @@ class Features:
         if self.reports:
             self.reports.plan.folders, self.reports.plan.claims = folders, claims
 
+    def gathered(self) -> Gathered | None:
+        """Write what was gathered of all images; return its row, None where nothing was."""
+        if self.gathering is None:
+            return None
+        request = self.request
+        weights = os.path.basename(request.weights)
+        return self.gathering.publish({"network": request.network.name, "weights": weights})
+
     def plan(self, source: str, index: int) -> None:
         """Name an image's outputs before any work, so that collisions are found now."""
         self.names.claims.input(source)
+        if self.gathering:
+            check_against_input(self.gathering.path, source, False)
         self._intended(source, index)
 
     def _intended(self, source: str, index: int) -> list[list[LayerRow]]:
@@ -225,7 +217,7 @@ class Features:
         paths = [path for row in rows for path in row["paths"]]
         if request.settings.write.skip_existing:
             done = all(is_complete(path, request.made.name) for path in paths)
-            if done and (page is None or os.path.exists(page)):
+            if done and (paths or page) and (page is None or os.path.exists(page)):
                 return [row | {"skipped": True} for row in rows]
         elif not request.settings.write.overwrite:
             for path in filter(None, (*paths, page)):
@@ -245,8 +237,9 @@ class Features:
         data = taken(source, request.settings.preprocess.max_pixels, self.stdin)
         origin = self._origin(source, data)
         results = []
+        several = request.settings.preprocess.frame == "all"
         for image in self._images(source, data):
-            frame = image.frame if request.settings.preprocess.frame == "all" else 0
+            frame = image.frame if several else 0
             tensor = request.network.preprocess(image.pixels, image.full_scale, image.alpha)
             shapes = self.fused.at(tensor.shape).shapes({self.fused.input: tensor.shape})
             rows = list(self._outputs(source, index, frame, shapes))
@@ -254,6 +247,8 @@ class Features:
             left = self._left(rows, page)
             if left is None:
                 sections = self._write(tensor, rows, self._noting(origin, image.frame))
+                if self.gathering:
+                    self.gathering.commit(source, frame if several else None)
                 if self.reports and page:
                     above = [section(image, tensor, len(sections)) for section in self.heats]
                     content = page_of(request.network, request.weights, image, [*above, *sections])
@@ -345,6 +340,8 @@ class Features:
                 found.append(sections(layer, maps))
             if self.firing:
                 by_name[layer]["top_maps"] = self.firing.of_image(layer, maps_of(values))
+            if self.gathering:
+                self.gathering.add(layer, values)
             if request.only_report:
                 continue
             if request.made.archive:

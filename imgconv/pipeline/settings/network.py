@@ -126,6 +126,12 @@ class MapSettings(Table):
         "Long side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
     )
     share_scale: bool = option("One scale for all maps of a layer.", default=False)
+    gather: str | None = local(
+        "One .safetensors file of all images' maps, with an index; without -o only that.",
+        default=None,
+        kind="image",
+        metavar="FILE",
+    )
     report: str | None = local(
         "Write an HTML page of each image; without -o only that.", default=None, metavar="PATH"
     )

@@ -13,7 +13,8 @@ from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
     from imgconv.pipeline.networks.attribution import Attribution, HeatRow
-    from imgconv.pipeline.networks.features import Features, LayerRow
+    from imgconv.pipeline.networks.features import Features
+    from imgconv.pipeline.networks.outputs import LayerRow
 
 
 def sources_of(
@@ -53,7 +54,7 @@ def feature_maps(
             spooled = Spooled(sources_of(inputs, batch, scan))
             sources = stack.enter_context(contextlib.closing(spooled))
             claims = stack.enter_context(contextlib.closing(Claims(SpilledNames())))
-        work.follow(scan.folders, claims)
+        work.out.follow(scan.folders, claims)
         for index, source in enumerate(sources):
             if isinstance(source, str):
                 _plan(work, source, index)

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from imgconv.batch.prediction import PredictionRow
     from imgconv.pipeline.networks.attribution import HeatRow
-    from imgconv.pipeline.networks.features import Features, LayerRow
+    from imgconv.pipeline.networks.features import Features
     from imgconv.pipeline.networks.firing import Fired
+    from imgconv.pipeline.networks.outputs import LayerRow
 
 
 def _print_error(outcome: Outcome[R], batch: BatchSettings) -> None:

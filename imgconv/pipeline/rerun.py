@@ -141,7 +141,8 @@ def _features(
 ) -> Rerun:
     """The work of `net features`: one output of one image."""
     from imgconv.nn.find import with_weights
-    from imgconv.pipeline.networks.features import Features, request_of
+    from imgconv.pipeline.networks.features import Features
+    from imgconv.pipeline.networks.request import request_of
 
     named = record.network or Named("")
     wanted = NetSettings.of(values | {"output": "maps", "overwrite": True})

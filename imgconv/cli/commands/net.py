@@ -138,7 +138,8 @@ def features(
     from imgconv.batch.networks import feature_maps
     from imgconv.cli.net_printing import FeaturePrinter
     from imgconv.cli.printing import Printer
-    from imgconv.pipeline.networks.features import Features, request_of
+    from imgconv.pipeline.networks.features import Features
+    from imgconv.pipeline.networks.request import request_of
     from imgconv.pipeline.records.network_provenance import provenance_of
 
     found, source = options.ready(network, settings)

@@ -12,6 +12,20 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _COUNTS = {1: "one whole number", 2: "a pair N,N", 4: "four N,N,N,N"}
 
 
+def not_among(name: str, known: Iterable[str]) -> str:
+    """What a message says of a name that is not among those known: which are, and which is near.
+
+    >>> not_among("reflct", ["zeros", "reflect"])
+    "expected one of zeros, reflect; did you mean 'reflect'?"
+    """
+    import difflib
+
+    names = list(known)
+    near = difflib.get_close_matches(name.strip().lower(), names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"expected one of {', '.join(names)}{hint}"
+
+
 def split_arguments(text: str) -> tuple[list[str], dict[str, list[str]]]:
     """Return the values before any name, and those of each name, as texts.
 

@@ -5,6 +5,7 @@ import importlib
 import click
 
 from imgconv import __version__
+from imgconv.cli.help import Group
 
 # Command → its sentence in the overview, kept here so that --help imports no command.
 COMMANDS = {
@@ -23,7 +24,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

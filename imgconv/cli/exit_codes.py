@@ -64,12 +64,15 @@ def _run(group: click.Group, arguments: list[str] | None) -> int:
         return 130
     except click.exceptions.Exit as error:
         return _flush() or error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.ClickException as error:
         if debug:
             raise
         context = getattr(error, "ctx", None)
         hint = f" (see {context.command_path} --help)" if context else ""
-        say(f"imgconv: {error.format_message()}{hint}")
+        say(f"imgconv: {' '.join(error.format_message().split())}{hint}")
         return 2
     except ImgconvError as error:
         if debug:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgconv.cli import net_options as options
+from imgconv.cli.help import Command
 from imgconv.cli.options import gathered, options_of
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
 from imgconv.pipeline.settings.network import (
@@ -23,7 +24,7 @@ _write = options_of(WriteSettings, "overwrite", "skip_existing")
 _settings = gathered(AttributionSettings.of)
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network
 @options.inputs
 @options.weights
@@ -57,7 +58,7 @@ def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) ->
     return _write_maps(work, inputs, settings.batch)
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network
 @options.inputs
 @options.weights

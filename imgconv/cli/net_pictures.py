@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 import click
 
 from imgconv.cli import net_options as options
+from imgconv.cli.help import Command
 from imgconv.cli.options import KINDS
 from imgconv.pipeline.settings.network import NetSettings, PreprocessSettings, WeightSettings
 
@@ -51,7 +52,7 @@ class UnitFacts(Place):
     output: NotRequired[str]
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network
 @options.form
 @click.option(
@@ -92,7 +93,7 @@ def draw(network: str, picture: str | None, settings: NetSettings) -> None:
     publish(path, [text.encode()], settings.write.overwrite)
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network
 @click.argument("image", required=False, type=options.IMAGE)
 @click.option(

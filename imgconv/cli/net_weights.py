@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgconv.cli import net_options as options
+from imgconv.cli.help import Command
 from imgconv.cli.options import gathered, options_of
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.pipeline.settings.network import DiffSettings, FilterSettings, NetSettings
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from imgconv.shapes import Pair
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network
 @options.weights
 @options_of(FilterSettings)
@@ -65,7 +66,7 @@ def filters(network: str, wanted: FilterSettings, settings: NetSettings) -> None
     click.echo(f"{name}: {' × '.join(map(str, filters.shape))} -> {path}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("first", type=options.NETWORK)
 @click.argument("second", type=options.NETWORK)
 @options_of(DiffSettings)

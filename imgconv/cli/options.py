@@ -1,6 +1,5 @@
 """What makes Click options of the tables of settings, and the types of their texts."""
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -8,30 +7,16 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 import click
 
+from imgconv.cli.help import Choice, Option
 from imgconv.pipeline.settings import COMMANDS, Range, Row, Settings, Table, flag_of
 
 if TYPE_CHECKING:
-    from click.parser import _OptionParser
     from click.shell_completion import CompletionItem
 
 Parameter = click.Parameter | None
 Context = click.Context | None
 Function = Callable[..., object]
 Decorator = Callable[[Function], Function]
-
-
-class Command(click.Command):
-    """A command whose short options are found at once.
-
-    Click looks for `-k` among the long options first, and compares it with every one of them for
-    a message that nobody sees: 1 ms an option.
-    """
-
-    def make_parser(self, ctx: click.Context) -> "_OptionParser":
-        parser = super().make_parser(ctx)
-        with contextlib.suppress(AttributeError):  # Click's own names, which it may change
-            parser._long_opt.update(parser._short_opt)
-        return parser
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -55,6 +40,8 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
                 return numbers
         except ValueError:
             pass
+        if self.words and _is_mode(value):
+            return self.fail(f"{value!r}: did you mean --padding-mode {value}?", param, ctx)
         kinds = " or ".join(str(count) for count in self.counts)
         words = f"{', '.join(self.words)} or " if self.words else ""
         return self.fail(
@@ -151,6 +138,12 @@ def _modes() -> tuple[str, ...]:
     return MODES
 
 
+def _is_mode(text: str) -> bool:
+    from imgconv.ops.padding import ALIASES, MODES
+
+    return text.lower().replace("_", "-") in (*MODES, *ALIASES)
+
+
 def _formats() -> list[str]:
     from imgconv.io.formats import FORMATS
 
@@ -183,14 +176,14 @@ def _type(row: Row, kind: object) -> "click.ParamType[object] | type[float] | ty
         return KINDS[row.kind]
     parts = (kind, *get_args(kind))
     choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
-    return click.Choice(choices) if choices else float if float in parts else str
+    return Choice(choices) if choices else float if float in parts else str
 
 
 def _option(name: str, row: Row, kind: object) -> Decorator:
     """The Click option of a row. kind: its field's type."""
     option = functools.partial(
         click.option, *(row.names or (f"--{flag_of(name, row)}",)), name,
-        help=row.help, metavar=row.metavar,
+        cls=Option, help=row.help, metavar=row.metavar, heading=row.heading, rare=row.rare,
     )  # fmt: skip
     if row.is_flag:
         return option(is_flag=True, default=row.default)
@@ -248,6 +241,8 @@ allow_scheme = click.option(
     multiple=True,
     metavar="SCHEME",
     expose_value=False,
+    cls=Option,
+    rare=True,
     is_eager=True,
     callback=_allow,
     help="Open URLs of this scheme too, such as http; repeatable. Default: file, memory, s3, gs, "
@@ -257,6 +252,8 @@ kernel = click.option(
     "-k",
     "--kernel",
     "kernels",
+    cls=Option,
+    heading="Kernel",
     multiple=True,
     required=True,
     type=KERNEL,

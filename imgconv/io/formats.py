@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imgconv.arguments import not_among
 from imgconv.errors import UsageError
 
 U8, U16, F32, F64 = "uint8", "uint16", "float32", "float64"
@@ -145,7 +146,7 @@ def format_named(name: str) -> Format:
     lowered = name.lower().removeprefix(".")
     found = FORMATS.get(_ALIASES.get(lowered, lowered)) or _BY_SUFFIX.get(f".{lowered}")
     if found is None:
-        raise UsageError(f"format {name!r}: expected one of {', '.join(FORMATS)}")
+        raise UsageError(f"format {name!r}: {not_among(lowered, FORMATS)}")
     return found
 
 
@@ -241,7 +242,7 @@ def named_input(named: str) -> str:
     found = _READ_BY_NAME.get(key, named.upper())
     if found not in PILLOW_PLUGINS and found not in _READ_BY_NAME.values():
         known = sorted({*_READ_BY_NAME, *(plugin.lower() for plugin in PILLOW_PLUGINS)})
-        raise UsageError(f"format {named!r}: expected one of {', '.join(known)}")
+        raise UsageError(f"format {named!r}: {not_among(key, known)}")
     return found
 
 

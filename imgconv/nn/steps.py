@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_args
 
-from imgconv.arguments import flag, real_number, whole_number, whole_numbers
+from imgconv.arguments import flag, not_among, real_number, whole_number, whole_numbers
 from imgconv.errors import UsageError
 from imgconv.nn import layers
 from imgconv.nn.layers.base import Layer, Shape
@@ -161,8 +161,14 @@ def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = 
     if head in ACTIVATIONS or head in ALIASES:
         activation = str(parse_activation(":".join([kind, *rest]) if rest else kind))
         return ParsedStep(text, f"{number}-{head}", lambda shape: layers.Activation(activation))
-    known = ", ".join(["gray", "conv", *POOLS, *_LAYERS, *ACTIVATIONS])
-    raise UsageError(f"chain: step {number}: {words[0]!r}, expected one of {known}")
+    from imgconv.kernels import preset_names
+
+    if kind.partition(":")[0] in preset_names():
+        raise UsageError(
+            f"chain: step {number}: {words[0]!r} is a kernel, expected conv {words[0]}"
+        )
+    known = ["gray", "conv", *POOLS, *_LAYERS, *ACTIVATIONS]
+    raise UsageError(f"chain: step {number}: {words[0]!r}, {not_among(kind, known)}")
 
 
 def _pool(kind: str, rest: Sequence[str], text: str) -> Layer:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.arguments import bind_arguments, one_value
+from imgconv.arguments import bind_arguments, not_among, one_value
 from imgconv.errors import ShapeError, UsageError
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
@@ -164,7 +164,7 @@ def parse_activation(text: "str | Activation") -> Activation:
     name = head.strip().lower().replace("_", "-")
     name = ALIASES.get(name, name)
     if name not in ACTIVATIONS:
-        raise UsageError(f"activation {text!r}: expected one of {', '.join(ACTIVATIONS)}, softmax")
+        raise UsageError(f"activation {text!r}: {not_among(name, [*ACTIVATIONS, 'softmax'])}")
     values = dict(ACTIVATIONS[name][1])
     try:
         for key, texts in bind_arguments(rest, values).items():

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from imgconv.arguments import not_among
 from imgconv.errors import UsageError
 from imgconv.jit import cache, simd
 from imgconv.jit import loop as jit
@@ -81,7 +82,7 @@ COMBINE_RULES = ("none", "magnitude", "max", "sum", "mean")
 def check_combine(combine: str) -> None:
     """Raise UsageError unless `combine` is one of COMBINE_RULES."""
     if combine not in COMBINE_RULES:
-        raise UsageError(f"combine={combine!r}: expected one of {', '.join(COMBINE_RULES)}")
+        raise UsageError(f"combine={combine!r}: {not_among(combine, COMBINE_RULES)}")
 
 
 @functools.cache

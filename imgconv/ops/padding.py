@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.arguments import not_among
 from imgconv.errors import UsageError
 from imgconv.ops.arrays import readable
 from imgconv.ops.borders import index_map
@@ -40,7 +41,7 @@ def normalize_mode(name: str) -> str:
     key = name.strip().lower().replace("_", "-")
     found = ALIASES.get(key, key)
     if found not in MODES:
-        raise UsageError(f"padding mode {name!r}: expected one of {', '.join(MODES)}")
+        raise UsageError(f"padding mode {name!r}: {not_among(key, MODES)}")
     return found
 
 

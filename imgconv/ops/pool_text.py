@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.arguments import flag, real_number, split_arguments, whole_numbers
+from imgconv.arguments import flag, not_among, real_number, split_arguments, whole_numbers
 from imgconv.errors import ShapeError, UsageError
 from imgconv.ops import pool as pooling
 from imgconv.shapes import Pair, Sides, pair, pool_sides
@@ -80,7 +80,7 @@ def parse_pool(text: str) -> Pool:
     kind, _, rest = text.strip().partition(":")
     kind = kind.strip().lower().replace("_", "-")
     if kind not in KINDS:
-        raise UsageError(f"pool {text!r}: {kind!r}, expected one of {', '.join(KINDS)}")
+        raise UsageError(f"pool {text!r}: {kind!r}, {not_among(kind, KINDS)}")
     known = list(inspect.signature(KINDS[kind]).parameters)[1:]
     size = next((name for name in ("kernel_size", "output_size") if name in known), "")
     options: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.arguments import not_among
 from imgconv.errors import UsageError
 from imgconv.typing import Array
 
@@ -19,7 +20,7 @@ DIVERGING = ("coolwarm",)
 def check_colormap(name: str) -> str:
     """Return the name. Raises UsageError for an unknown colour map."""
     if name not in NAMES:
-        raise UsageError(f"colour map {name!r}: expected one of {', '.join(NAMES)}")
+        raise UsageError(f"color map {name!r}: {not_among(name, NAMES)}")
     return name
 
 

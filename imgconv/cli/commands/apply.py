@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgconv.cli import options
+from imgconv.cli.help import Command, Option
 
 if TYPE_CHECKING:
     from imgconv.kernels import Kernel
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from imgconv.pipeline.settings import Settings
 
 
-@click.command(cls=options.Command)
+@click.command(cls=Command)
 @options.kernel
 @options.inputs
 @options.settings_of("apply")
-@click.option("--explain-plan", is_flag=True, help="Say which algorithm filters, and why.")
+@click.option(
+    "--explain-plan", is_flag=True, cls=Option, rare=True,
+    help="Say which algorithm filters, and why.",
+)  # fmt: skip
 def apply(
     inputs: tuple[str, ...], kernels: tuple[str, ...], explain_plan: bool, settings: "Settings"
 ) -> int:
@@ -32,9 +36,11 @@ def apply(
     imgconv apply -k sobel photos --recursive -o edges/     photos/a/b.jpg to edges/a/b.jpg
     cat photo.png | imgconv apply -k laplacian - > edges.png
 
-    Inputs are files, folders, globs, - for standard input, or sample:chart. Without -o, the
-    result of photo.jpg is photo-KERNEL.jpg in the current folder, and that of - goes to
-    standard output; formats that cannot be written become PNG.
+    Inputs are files, folders, globs, - for standard input, or sample:chart. Without -o,
+    photo.jpg becomes photo-KERNEL.jpg in this folder, and - goes to standard output.
+
+    \f
+    Formats that cannot be written become PNG.
 
     -o may be a template of these fields:
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgconv.cli import options
+from imgconv.cli.help import Command
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.pipeline.settings import Table, local
 
@@ -42,7 +43,7 @@ class CompareSettings(Table):
     as_json: bool = local("The numbers as one JSON object.", default=False, names=("--json",))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("first", type=options.IMAGE)
 @click.argument("second", type=options.IMAGE)
 @options.allow_scheme

@@ -2,9 +2,11 @@
 
 import click
 
+from imgconv.cli.help import Choice, Command
 
-@click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+
+@click.command(cls=Command)
+@click.argument("shell", type=Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print a shell completion script for commands, options, kernels, modes and formats.
 

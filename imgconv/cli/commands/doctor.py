@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import click
 
+from imgconv.cli.help import Command
+
 PACKAGES = ("numpy", "pillow", "numba", "llvmlite", "click", "isal", "onnx", "zarr", "dask")
 CODECS = ("jpg", "webp", "libtiff", "avif", "jpg_2000")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="The facts as one JSON object.")
 def doctor(as_json: bool) -> None:
     """Show CPU, threads, versions, codecs and the store of compiled loops."""

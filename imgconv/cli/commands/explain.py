@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgconv.cli import options
+from imgconv.cli.help import Command
 from imgconv.pipeline.settings import LayerSettings, Range, Table, local
 from imgconv.shapes import Pair
 
@@ -44,7 +45,7 @@ class ExplainSettings(Table):
     as_json: bool = local("Every step as one JSON object.", default=False, names=("--json",))
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument("grid", default=LECTURE_INPUT, metavar="[GRID]")
 @options.options_of(ExplainSettings, "kernel", "pool")
 @options.options_of(LayerSettings, *WINDOW)

@@ -9,8 +9,10 @@ import click
 if TYPE_CHECKING:
     from imgconv.batch.ledger_status import Status
 
+from imgconv.cli.help import Group
 
-@click.group()
+
+@click.group(cls=Group)
 def jobs() -> None:
     """Look at the ledger of a batch: what is done, what failed, what is left."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imgconv.cli.help import Group
 from imgconv.cli.options import IMAGE, KERNEL
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from imgconv.typing import JSON
 
 
-@click.group()
+@click.group(cls=Group)
 def kernels() -> None:
     """List, show, plot and check kernels.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sized
 import click
 
 from imgconv.cli import net_options as options
+from imgconv.cli.help import Group
 from imgconv.cli.net_attribution import cam, occlusion
 from imgconv.cli.net_pictures import draw, receptive
 from imgconv.cli.net_weights import diff, filters
@@ -20,7 +21,7 @@ from imgconv.pipeline.settings.network import (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def net() -> None:
     """Run CNNs and write the feature maps of any layer.
 

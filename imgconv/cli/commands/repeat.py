@@ -10,6 +10,7 @@ import click
 
 from imgconv import __version__
 from imgconv.cli import options
+from imgconv.cli.help import Command
 from imgconv.console import printable, say
 from imgconv.errors import ImageError, UsageError
 from imgconv.pipeline.settings import BatchSettings, ReadSettings, WriteSettings
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from imgconv.pipeline.records.record import Record
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("result", type=click.Path(path_type=str))
 @options.options_of(AgainSettings)
 @options.options_of(ReadSettings, "max_pixels")

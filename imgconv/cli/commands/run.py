@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 import click
 
 from imgconv.cli import options
+from imgconv.cli.help import Command
 
 if TYPE_CHECKING:
     from imgconv.pipeline.settings import Settings
 
 
-@click.command(cls=options.Command)
+@click.command(cls=Command)
 @click.argument("chain")
 @options.inputs
 @click.option(

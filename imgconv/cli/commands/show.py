@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from imgconv.cli import options
+from imgconv.cli.help import Command
 from imgconv.pipeline.settings import Range, Table, local
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class PreviewSettings(Table):
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("images", nargs=-1, required=True, type=options.IMAGE, metavar="IMAGE…")
 @options.allow_scheme
 @click.option(

@@ -2,8 +2,10 @@
 
 import click
 
+from imgconv.cli.help import Command
 
-@click.command()
+
+@click.command(cls=Command)
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 def warmup(quiet: bool) -> None:
     """Compile the loops of the common commands now, so that the first filter is quick.

@@ -32,7 +32,7 @@ class Row(NamedTuple):
     kind: how its text is read where the field's type does not say it, a range or a name that the
     command line knows. names: on the command line, where not the field's. shown: the help tells
     the default. recorded: it is part of the record in an output. decides: the bytes of an output
-    depend on it.
+    depend on it. rare: only the long help has it. heading: begins a group of the help.
     """
 
     help: str
@@ -43,6 +43,8 @@ class Row(NamedTuple):
     shown: bool
     recorded: bool
     decides: bool
+    rare: bool
+    heading: str | None
 
     @property
     def is_flag(self) -> bool:
@@ -52,18 +54,20 @@ class Row(NamedTuple):
 
 def option(
     help: str, *, default: object, kind: str | Range | None = None, metavar: str | None = None,
-    names: tuple[str, ...] = (), shown: bool = False, recorded: bool = True,
+    names: tuple[str, ...] = (), shown: bool = False, recorded: bool = True, rare: bool = False,
+    heading: str | None = None,
 ) -> Any:  # fmt: skip
     """A field that is an option on which the bytes of an output depend; see `Row`."""
-    return Row(help, default, kind, metavar, names, shown, recorded, True)
+    return Row(help, default, kind, metavar, names, shown, recorded, True, rare, heading)
 
 
 def local(
     help: str, *, default: object, kind: str | Range | None = None, metavar: str | None = None,
-    names: tuple[str, ...] = (), shown: bool = False,
+    names: tuple[str, ...] = (), shown: bool = False, rare: bool = False,
+    heading: str | None = None,
 ) -> Any:  # fmt: skip
     """A field that is an option on which no output's bytes depend."""
-    return Row(help, default, kind, metavar, names, shown, False, False)
+    return Row(help, default, kind, metavar, names, shown, False, False, rare, heading)
 
 
 @dataclass_transform(
@@ -133,93 +137,135 @@ class LayerSettings(Table):
     """What a kernel becomes, where its window goes, and what follows."""
 
     combine: Combine | None = option(
-        "Make one map of a kernel's maps; direction shows a gradient's way as hue. Default: "
-        "the preset's rule, none for own kernels.",
+        "Make one map of a kernel's maps: none, magnitude, max, sum, mean or direction (as hue); "
+        "default: the preset's rule, none for own kernels.",
         default=None,
+        heading="Kernel",
+        metavar="RULE",
     )
     normalize: Normalize | None = option(
-        "Divide the weights by their sum or absolute sum.", default=None
+        "Divide the weights by their sum or abs sum, or none.",
+        default=None,
+        metavar="RULE",
     )
-    divisor: float | None = option("Divide the response by this number.", default=None)
-    bias: float | None = option("Add this number to every response, in pixel units.", default=None)
+    divisor: float | None = option(
+        "Divide the response by this number; default: the kernel's, or 1.", default=None, rare=True
+    )
+    bias: float | None = option(
+        "Added to every response, in pixel units; default: 0.", default=None
+    )
     rotate: float = option(
         "Turn the kernel counter-clockwise: multiples of 90, of 45 for 3×3.",
         default=0.0,
         metavar="DEGREES",
+        rare=True,
+        shown=True,
     )
     flip: bool = option("True convolution: rotate the kernel by 180°.", default=False)
     groups: int | None = option(
-        "As in Conv2d: filters and channels fall into N groups that do not mix.",
+        "As in Conv2d: filters and channels fall into N groups that do not mix; default: 1.",
         default=None,
         kind=Range(1),
+        rare=True,
     )
-    stride: int | Pair = option("Step of the window.", default=1, kind="pair")
+    stride: int | Pair = option(
+        "Step of the window.", default=1, kind="pair", heading="Window", shown=True
+    )
     padding: Padding | None = option(
-        "same, valid, full, one number, vertical,horizontal or top,bottom,left,right; "
-        "default: same, or half the kernel when --stride is given.",
+        "same, valid, full, N, vertical,horizontal or top,bottom,left,right; default: same, or "
+        "half the kernel when --stride is given.",
         default=None,
         kind="padding",
+        metavar="SIDES",
     )
     padding_mode: str = option(
         "zeros, constant, reflect, replicate, circular or symmetric; OpenCV's, "
-        "SciPy's and NumPy's names work too.",
+        "SciPy's, NumPy's names too.",
         default="reflect",
         kind="mode",
         shown=True,
     )
-    pad_value: float = option("The value of --padding-mode constant.", default=0.0)
-    dilation: int | Pair = option("Distance between taps.", default=1, kind="pair")
+    pad_value: float = option(
+        "The value of --padding-mode constant.", default=0.0, rare=True, shown=True
+    )
+    dilation: int | Pair = option("Distance between taps.", default=1, kind="pair", shown=True)
     anchor: int | Pair | None = option(
         "Row,column of the tap that lies on the output's pixel, from 0; default: the middle, "
         "of an even side the tap before it.",
         default=None,
         kind="place",
+        rare=True,
     )
     activation: str | None = option(
-        "relu, leaky-relu:0.2, sigmoid, tanh, gelu, abs, square, softmax, …",
+        "relu, leaky-relu:0.2, sigmoid, tanh, gelu, abs, square, softmax, …; default: none.",
         default=None,
-        metavar="NAME[:VALUE]",
+        metavar="NAME",
+        heading="Afterwards",
     )
     pool: str | None = option(
-        "max:2, avg:3,5,stride=2,1, min:2, lp:2, global-avg, adaptive-max:7, …",
+        "max:2, avg:3,5,stride=2,1, min:2, lp:2, global-avg, adaptive-max:7, …; default: none.",
         default=None,
-        metavar="KIND:SIZE[,stride=N]",
+        metavar="KIND:SIZE",
     )
 
 
 class ReadSettings(Table):
     """What becomes of an image before it is filtered, and which image of a file it is."""
 
-    gray: bool = option("Turn colours into gray first.", default=False)
+    gray: bool = option("Turn colors into gray first.", default=False, heading="Input")
     channels: str | None = option(
-        "Keep these channels: r,g,b,a or 0,2.", default=None, metavar="LIST"
+        "Keep these channels: r,g,b,a or 0,2; default: all.",
+        default=None,
+        metavar="LIST",
+        rare=True,
     )
-    linear: bool = option("Work in linear light (decode and encode sRGB).", default=False)
+    linear: bool = option(
+        "Work in linear light (decode and encode sRGB).", default=False, rare=True
+    )
     alpha: Alpha = option(
-        "Opacity: copy it, drop it, or filter premultiplied colours.", default="keep", shown=True
+        "Opacity: copy it, drop it, or filter premultiplied colors.",
+        default="keep",
+        shown=True,
+        rare=True,
     )
     missing: float | str | None = option(
         "Leave out samples of this value (nodata: of a TIFF's tag) and renormalize by the "
         "weights that remain.",
         default=None,
         kind="missing",
+        rare=True,
     )
     missing_fill: MissingFill = option(
-        "What was missing stays so, or gets the value of its neighbors.", default="keep", shown=True
+        "What was missing stays so, or gets the value of its neighbors.",
+        default="keep",
+        shown=True,
+        rare=True,
     )
-    frame: str | None = option("Frame or page of a file of several.", default=None, metavar="N|all")
+    frame: str | None = option(
+        "Frame or page of a file of several; default: 0, the first.",
+        default=None,
+        metavar="N|all",
+        rare=True,
+    )
     level: int = option(
-        "Level of a TIFF's or Zarr's pyramid: 0 is the largest, the default.",
+        "Level of a TIFF's or Zarr's pyramid; 0 is the largest.",
         default=0,
         kind=Range(0),
+        rare=True,
+        shown=True,
     )
     truncated: Truncated = option(
         "Files that were cut: refuse them, or allow what was there before the cut.",
         default="refuse",
         shown=True,
+        rare=True,
     )
     max_pixels: int | None = option(
-        "Refuse larger images; default 179 million.", default=None, kind=Range(1), recorded=False
+        "Refuse larger images; default 179 million.",
+        default=None,
+        kind=Range(1),
+        recorded=False,
+        rare=True,
     )
 
 
@@ -232,31 +278,43 @@ class WriteSettings(Table):
         kind="image",
         metavar="PATH",
         names=("-o", "--output"),
+        heading="Output",
     )
     format: str | None = option(
-        "Output format, whatever the name says.", default=None, kind="format"
+        "Default: -o's ending, or the input's format.", default=None, kind="format"
     )
     scale: str | None = option(
-        "How maps become integers: clip, minmax, abs, signed, symmetric, percentile=P or none.",
+        "Maps to integers: clip, minmax, abs, signed, symmetric, percentile=P or none; "
+        "default: the kernel's rule.",
         default=None,
         metavar="RULE",
     )
-    depth: Depth | None = option("Bits a sample.", default=None)
+    depth: Depth | None = option(
+        "Bits per sample; default: as in the input.", default=None, rare=True
+    )
     quality: int | None = option(
         "JPEG and WebP quality; default: that of a JPEG input for JPEG, else 92 (WebP: 80).",
         default=None,
         kind=Range(1, 100),
+        rare=True,
     )
-    compress: str = option("PNG compression.", default="fast", metavar="0…9|fast|small", shown=True)
-    pyramid: bool = option("Write smaller levels too, each half: TIFF and Zarr.", default=False)
+    compress: str = option(
+        "PNG compression.", default="fast", metavar="0…9|fast|small", shown=True, rare=True
+    )
+    pyramid: bool = option(
+        "Write smaller levels too, each half: TIFF and Zarr.", default=False, rare=True
+    )
     no_metadata: bool = option(
-        "Write no metadata: neither the input's nor our record.", default=False, recorded=False
+        "Write no metadata: neither the input's nor our record.",
+        default=False,
+        recorded=False,
+        rare=True,
     )
     no_record: bool = option(
-        "Leave out our record of how it was made.", default=False, recorded=False
+        "Leave out our record of how it was made.", default=False, recorded=False, rare=True
     )
     overwrite: bool = local("Replace existing outputs.", default=False)
-    skip_existing: bool = local("Leave complete outputs alone.", default=False)
+    skip_existing: bool = local("Leave complete outputs alone.", default=False, rare=True)
     in_place: bool = local("Replace every input by its result.", default=False)
 
     @property
@@ -269,34 +327,45 @@ class ShowSettings(Table):
     """Pictures of maps for people: colors, sheets, a page."""
 
     colormap: str | None = option(
-        "Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
+        "Show gray maps in colors: viridis, magma, gray or coolwarm (zero in its middle).",
         default=None,
         kind="colormap",
+        heading="Pictures",
     )
     report: str | None = local(
-        "Write an HTML page: input, kernels, all maps, statistics; without -o only that.",
+        "Write an HTML page of input, kernels and maps; without -o only that.",
         default=None,
         metavar="PATH",
     )
     sheet: bool = option("One contact sheet of all maps of an image.", default=False)
-    columns: int | None = option("Columns of the sheet.", default=None, kind=Range(1, 256))
-    tile: int | None = option(
-        "Long side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
+    columns: int | None = option(
+        "Columns of the sheet; default: about square.", default=None, kind=Range(1, 256), rare=True
     )
-    share_scale: bool = option("One scale for all maps of the sheet, with a bar.", default=False)
+    tile: int | None = option(
+        "Long side of the sheet's tiles in pixels; default: what fits.",
+        default=None,
+        kind=Range(16, 4096),
+        rare=True,
+    )
+    share_scale: bool = option(
+        "One scale for all maps of the sheet, with a bar.", default=False, rare=True
+    )
 
 
 class BatchSettings(Table):
     """Which inputs there are, who works on them, and what is said."""
 
-    recursive: bool = local("Take the images in folders and below.", default=False)
+    recursive: bool = local("Take the images in folders and below.", default=False, heading="Batch")
     files_from: str | None = local(
-        "Read input names from a file, one a line.", default=None, metavar="FILE|-"
+        "Read input names from a file, one per line.", default=None, metavar="FILE|-", rare=True
     )
-    null: bool = local("Names in --files-from end with NUL.", default=False, names=("-0", "--null"))
+    null: bool = local(
+        "Names in --files-from end with NUL.", default=False, names=("-0", "--null"), rare=True
+    )
     stream: bool = local(
         "Begin before the list of --files-from ends; collisions are found as names come.",
         default=False,
+        rare=True,
     )
     jobs: int | None = local(
         "Files worked on at once; default: the CPUs.", default=None, kind=Range(1)
@@ -305,29 +374,46 @@ class BatchSettings(Table):
         "Memory that one image may take, such as 500M; larger ones go in bands.",
         default=None,
         kind="size",
+        rare=True,
     )
     threads: int | None = local(
-        "Threads within one image; default: its share of the CPUs.", default=None, kind=Range(1)
+        "Threads within one image; default: its share of the CPUs.",
+        default=None,
+        kind=Range(1),
+        rare=True,
     )
     since: str | None = local(
-        "Only inputs changed since a date, an age (12h) or last.", default=None, metavar="TIME"
+        "Only inputs changed since a date, an age (12h) or last.",
+        default=None,
+        metavar="TIME",
+        rare=True,
     )
     ledger: str | None = local(
-        "Record what is done; default imgconv-ledger.sqlite.", default=None, metavar="FILE"
+        "Record what is done; default imgconv-ledger.sqlite.",
+        default=None,
+        metavar="FILE",
+        rare=True,
     )
-    resume: bool = local("Go on with a ledger's batch: pass over what is done.", default=False)
+    resume: bool = local(
+        "Go on with a ledger's batch: pass over what is done.", default=False, rare=True
+    )
     cluster: str | None = local(
         "Work on a Dask cluster: tcp:// or tls://HOST:PORT, or N processes here.",
         default=None,
         metavar="ADDRESS|local:N",
+        rare=True,
     )
     dry_run: bool = local("List what would be written and stop.", default=False)
     as_json: bool = local(
-        "One JSON object a result on standard output.", default=False, names=("--json",)
+        "One JSON object per result on standard output.",
+        default=False,
+        names=("--json",),
+        heading="General",
+        rare=True,
     )
-    quiet: bool = local("Only errors.", default=False, names=("-q", "--quiet"))
+    quiet: bool = local("Only errors.", default=False, names=("-q", "--quiet"), heading="General")
     verbose: int = local("Say more.", default=0, kind="count", names=("-v", "--verbose"))
-    debug: bool = local("Show tracebacks.", default=False)
+    debug: bool = local("Show tracebacks.", default=False, rare=True)
 
 
 class Settings(NamedTuple):

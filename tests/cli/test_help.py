@@ -1,0 +1,93 @@
+"""Help as people meet it: short first, all on request, and a hint for every mistyped word."""
+
+import click
+import pytest
+
+from imgconv.cli import COMMANDS, main
+from imgconv.cli.exit_codes import run
+
+
+def words_of(text):
+    return " ".join(text.split())
+
+
+def commands(group=main, path=()):
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        yield (*path, name), command
+
+
+@pytest.mark.parametrize("path", [(), ("net",), ("kernels",), ("jobs",)])
+def test_a_group_alone_prints_its_help_as_it_is(path, capsys):
+    assert run(main, [*path]) == 2
+    alone = capsys.readouterr()
+    assert run(main, [*path, "--help"]) == 0
+    assert (alone.out, alone.err) == ("", capsys.readouterr().out)
+    assert alone.err.count("\n") > 8
+
+
+def test_the_short_help_of_apply_fits_two_screens_and_the_long_one_has_all(capsys):
+    assert run(main, ["apply", "--help"]) == 0
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) <= 70
+    assert [line[:-1] for line in short.splitlines() if line[:1] != " " and line.endswith(":")] == [
+        "Kernel", "Window", "Afterwards", "Input", "Output", "Pictures", "Batch", "General",
+    ]  # fmt: skip
+    assert run(main, ["apply", "--help-all"]) == 0
+    long = capsys.readouterr().out
+    command = main.get_command(click.Context(main), "apply")
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert any(f"{name} " in long or f"{name}\n" in long for name in param.opts)
+            assert param.rare == (f"  {param.opts[-1]} " not in short.replace(", ", "  "))
+    assert "{stem}  " in long
+    assert "{stem}  " not in short
+
+
+def test_every_command_tells_its_help_on_lines_that_a_terminal_holds(capsys):
+    for path, _ in commands():
+        assert run(main, [*path, "--help"]) == 0
+        for line in capsys.readouterr().out.splitlines():
+            assert len(line) <= 95, (path, line)  # examples are not broken
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["aply"], "did you mean 'apply'?"),
+        (["net", "sumary"], "did you mean 'summary'?"),
+        (["completion"], "Choose from: bash, zsh, fish"),
+        (["apply", "-k", "sobel", "--grey"], "Did you mean '--gray'?"),
+        (["apply", "-k", "sobel", "--overwrit"], "'--overwrite'"),
+        (["apply", "-k", "sobel", "--padding", "reflect"], "--padding-mode reflect"),
+        (["apply", "-k", "sobel", "--padding-mode", "reflct"], "did you mean 'reflect'?"),
+        (["apply", "-k", "sobel", "--alpha", "kep"], "did you mean 'keep'?"),
+        (["apply", "-k", "sobel", "--pool", "mx:2"], "did you mean 'max'?"),
+        (["apply", "-k", "sobel", "--activation", "rlu"], "did you mean 'relu'?"),
+        (["apply", "-k", "sobel", "--colormap", "virids"], "did you mean 'viridis'?"),
+        (["apply", "-k", "sobel", "--format", "jpgg"], "did you mean 'jpeg'?"),
+        (["apply", "-k", "sobell"], "did you mean sobel"),
+        (["run", "sobel | relu"], "expected conv sobel"),
+        (["run", "conv sobel | rleu"], "did you mean 'relu'?"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_what_was_meant(
+    arguments, hint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    filters = arguments[0] in ("apply", "run") and len(arguments) > 1
+    assert run(main, [*arguments, "sample:chart"] if filters else arguments) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert hint in told.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_overview_has_each_command_with_its_sentence(capsys):
+    assert run(main, ["--help"]) == 0
+    overview = words_of(capsys.readouterr().out)
+    for name, sentence in COMMANDS.items():
+        assert f"{name} {sentence}" in overview

@@ -6,13 +6,14 @@ float64, exact up to 2⁵³.
 """
 
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from imgconv import npy
 from imgconv.errors import ImageError, LimitError, OutputError
 from imgconv.io.image import holder
+from imgconv.io.publish import Piece
 from imgconv.typing import Array, Dtype
 
 METADATA_MEMBER = "imgconv"
@@ -91,7 +92,7 @@ def _loader(member: npy.Member) -> Callable[[], Array]:
     return load
 
 
-def encode_npz(named: dict[str, Array], metadata: str | None = None) -> list[Any]:
+def encode_npz(named: dict[str, Array], metadata: str | None = None) -> list[Piece]:
     """Return the pieces of an NPZ file with one member per map.
 
     metadata: text kept in the member `imgconv` (a Unicode array, not pickled). Raises OutputError

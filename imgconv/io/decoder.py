@@ -8,7 +8,7 @@ What each of Pillow's modes becomes is in `pillow`; NPY and NPZ in `arrays`; num
 import io
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from imgconv.io.orientation import as_seen
 from imgconv.io.pyramid import check_level
 from imgconv.io.source import Source
 from imgconv.typing import Array
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+    from imgconv.io.tiff.reader import TiffFrame
 
 
 def first_of(name: str, count: int) -> tuple[str, ...]:
@@ -209,7 +214,7 @@ class Decoder:
             image.notes += notes
             yield image
 
-    def _tiff_frame(self, frame: Any, alone: IO[bytes], file: IO[bytes]) -> Image:
+    def _tiff_frame(self, frame: "TiffFrame", alone: IO[bytes], file: IO[bytes]) -> Image:
         from imgconv.io.tiff.samples import has_imagecodecs
 
         if frame.for_pillow or frame.quick_by_pillow:
@@ -229,9 +234,8 @@ class Decoder:
 
         data = self.source.data(self.byte_limit)
         data, told = recovery.ended(self.kind, data, self.name, self.limit, self.partial)
-        if self.kind == "PNG":
-            data = without_texts(data)
-        (opened, count), more = recovery.opened_by_pillow(self.kind, data, self.name, self._opened)
+        shown = without_texts(data) if self.kind == "PNG" else data
+        (opened, count), more = recovery.opened_by_pillow(self.kind, shown, self.name, self._opened)
         told += more
         # The second picture in a camera's JPEG is a preview or a depth map, not news to anyone.
         which, notes = self._frames(count, noted=opened.format != "MPO")
@@ -251,7 +255,7 @@ class Decoder:
             image.notes += told + notes + _narrowed(data, opened, self.name)
             yield image
 
-    def _opened(self, data: bytes) -> tuple[Any, int]:
+    def _opened(self, data: bytes) -> "tuple[ImageFile, int]":
         """Pillow's image, whose first frame is decoded, and how many frames there are."""
         with pillow.decoding(self.name, self.limit):
             opened = pillow.open_image(io.BytesIO(data), self.kind, self.name)
@@ -260,7 +264,7 @@ class Decoder:
                 opened.load()  # what is wrong in an animation is told only then
             return opened, pillow.frame_count(opened)
 
-    def _decoded(self, opened: Any, index: int) -> Image:
+    def _decoded(self, opened: "ImageFile", index: int) -> Image:
         if index:
             opened.seek(index)
         self.check(opened.height, opened.width)
@@ -293,7 +297,7 @@ def _axes_note(pixels: Array, name: str) -> list[str]:
     return []
 
 
-def _narrowed(data: bytes, opened: Any, name: str) -> list[str]:
+def _narrowed(data: bytes, opened: "ImageFile", name: str) -> list[str]:
     """Say it where Pillow had to reduce an animated or damaged 16-bit PNG."""
     if opened.format == "PNG" and data[24:25] == b"\x10" and not opened.mode.startswith("I"):
         return [f"{name}: 16-bit samples were reduced to 8 bits: the PNG is animated or damaged"]

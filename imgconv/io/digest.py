@@ -2,7 +2,10 @@
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import hashlib
 
 _PIECE = 1 << 20
 # OpenSSL takes 1.4 GB/s and 4 to 8 ms to load, the interpreter's own code 0.2 GB/s: it has the
@@ -37,13 +40,14 @@ def _of_file(path: str) -> str:
     return hexadecimal
 
 
-def sha256(data: bytes, size: int = 0) -> Any:
+def sha256(data: bytes, size: int = 0) -> "hashlib._Hash":
     """SHA-256 of data, to which more may be added; size: bytes to come, if that is known."""
     global _taken
     _taken += max(len(data), size)
     for name in ("hashlib",) if _taken > SMALL else ("_sha256", "_sha2", "hashlib"):
         try:
-            return importlib.import_module(name).sha256(data)
+            digest: hashlib._Hash = importlib.import_module(name).sha256(data)
+            return digest
         except (ImportError, AttributeError):  # of another version of Python
             continue
     raise ImportError("hashlib")

@@ -10,16 +10,16 @@ section "Animation"; PNG specification, third edition, sections 11.3.6 (acTL, fc
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from imgconv.errors import OutputError
 from imgconv.io.formats import Format
 from imgconv.io.image import Image
-from imgconv.io.publish import Folder, Patch, joined
-from imgconv.io.writing import EncodeOptions, encode, tiff_options
-from imgconv.typing import Array
+from imgconv.io.publish import Folder, Patch, Piece, joined
+from imgconv.io.writing import EncodeOptions, encode, page_options
+from imgconv.typing import Array, Dtype
 
 DURATION = 100.0  # milliseconds that a frame is shown where the input does not say: its pages
 ANIMATED = ("gif", "webp", "png")
@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
 def encode_frames(
     frames: Iterable[Frame], count: int, made: Format, loops: int | None = 0
-) -> Iterable[Any]:
+) -> Iterable[Piece]:
     """Return the pieces of a file of `count` frames, `Patch`es among them.
 
     loops: the number that the format has for how often an animation is played: 0 for ever, None
@@ -56,7 +56,7 @@ def encode_frames(
     if made.name == "tiff":
         from imgconv.io.tiff.writer import encode_pages
 
-        return encode_pages(((one.samples, tiff_options(one.options)) for one in frames), count)
+        return encode_pages(((one.samples, page_options(one.options)) for one in frames), count)
     if made.name == "zarr":
         return _zarr(_alike(frames, made), count)
     return {"gif": _gif, "webp": _webp, "png": _png, "npy": _npy}[made.name](
@@ -66,7 +66,7 @@ def encode_frames(
 
 def _alike(frames: Iterator[Frame], made: Format) -> Iterator[Frame]:
     """The frames, once each has been seen to be as the first."""
-    first: Any = None
+    first: tuple[tuple[int, ...], Dtype] | None = None
     for number, frame in enumerate(frames):
         got = frame.samples.shape, frame.samples.dtype
         first = first or got
@@ -137,7 +137,7 @@ def _zarr(frames: Iterator[Frame], count: int) -> Folder:
     return Folder(write)
 
 
-def _npy(frames: Iterator[Frame], count: int, made: Format, loops: int | None) -> Iterator[Any]:
+def _npy(frames: Iterator[Frame], count: int, made: Format, loops: int | None) -> Iterator[Piece]:
     from imgconv.npy import encode_npy
 
     for number, frame in enumerate(frames):
@@ -234,7 +234,7 @@ def _gif_end(data: bytes, at: int) -> int:
     return at + 1
 
 
-def _webp(frames: Iterator[Frame], count: int, made: Format, loops: int | None) -> Iterator[Any]:
+def _webp(frames: Iterator[Frame], count: int, made: Format, loops: int | None) -> Iterator[Piece]:
     written = 12
     after: list[bytes] = []
     for index, frame in enumerate(frames):

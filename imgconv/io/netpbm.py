@@ -9,12 +9,12 @@ range of uint8 or uint16, rounded to nearest. Sources: Netpbm's `pgm(5)`, `ppm(5
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
 from imgconv.errors import ImageError, OutputError
 from imgconv.io.image import Image
+from imgconv.io.publish import Piece
 from imgconv.ops.rows import RowSource, band_rows, read_rows
 from imgconv.typing import Array, Dtype
 
@@ -133,7 +133,7 @@ def _floats(data: bytes, start: int, shape: tuple[int, int, int], scale: bytes, 
     return np.ascontiguousarray(samples[::-1], dtype=np.float32)
 
 
-def encode(samples: Array, made: str) -> list[Any]:
+def encode(samples: Array, made: str) -> list[Piece]:
     """Return the pieces of a file. samples: (H, W, 1 or 3).
 
     made: `pgm` (1 channel), `ppm` (gray is repeated into 3 channels), `pnm` (whichever fits) for
@@ -149,14 +149,14 @@ def encode(samples: Array, made: str) -> list[Any]:
     return [_head(made, height, width, channels, samples.dtype), _stored(made, samples)]
 
 
-def encode_rows(source: RowSource, made: str) -> Iterator[Any]:
+def encode_rows(source: RowSource, made: str) -> Iterator[Piece]:
     """As `encode`, of rows that come in order, for `pgm`, `ppm` and `pnm`."""
     if source.channels not in (1, 3) or (made == "pgm" and source.channels != 1):
         raise _unfit(made, source.channels)
     return _pieces(source, made)
 
 
-def _pieces(source: RowSource, made: str) -> Iterator[Any]:
+def _pieces(source: RowSource, made: str) -> Iterator[Piece]:
     yield _head(made, source.height, source.width, source.channels, source.dtype)
     rows = band_rows(source)
     for start in range(0, source.height, rows):

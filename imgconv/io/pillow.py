@@ -27,7 +27,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +35,10 @@ from imgconv.errors import ImageError, ImgconvError, LimitError
 from imgconv.io.formats import PILLOW_PLUGINS
 from imgconv.io.limits import check_size
 from imgconv.typing import Array
+
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
+    from PIL.ImageFile import ImageFile
 
 # What Pillow raises for files that are broken (its own bomb types are added when it is imported).
 _BROKEN = (
@@ -120,7 +124,7 @@ def _reason(error: BaseException) -> str:
     return f"broken image: {words}"
 
 
-def open_image(file: IO[bytes], kind: str, name: str) -> Any:
+def open_image(file: IO[bytes], kind: str, name: str) -> "ImageFile":
     """Return an opened, not yet decoded Pillow image. Call inside `decoding`."""
     from PIL import Image as Pillow
 
@@ -136,12 +140,12 @@ def open_image(file: IO[bytes], kind: str, name: str) -> Any:
     return factory(file, "")
 
 
-def check_pixels(opened: Any, name: str, max_pixels: int) -> None:
+def check_pixels(opened: "ImageFile", name: str, max_pixels: int) -> None:
     """Raise LimitError where an opened image declares more pixels than the limit."""
     check_size(name, opened.height, opened.width, max_pixels)
 
 
-def load(opened: Any, partial: bool) -> str:
+def load(opened: "ImageFile", partial: bool) -> str:
     """Decode an opened image; partial: as far as it goes, and return why it ends there.
 
     Call inside `decoding`.
@@ -177,12 +181,12 @@ def silence_libtiff() -> None:
         return
 
 
-def frame_count(opened: Any) -> int:
+def frame_count(opened: "ImageFile") -> int:
     """How many frames an opened image has."""
     return int(getattr(opened, "n_frames", 1))
 
 
-def orientation_of(opened: Any) -> int:
+def orientation_of(opened: "ImageFile") -> int:
     """EXIF orientation 1…8; 1 where there is none or it cannot be read."""
     try:
         value = opened.getexif().get(0x0112, 1)
@@ -191,7 +195,7 @@ def orientation_of(opened: Any) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def to_array(loaded: Any, signed_16: bool = False) -> tuple[Array, bool, bool]:
+def to_array(loaded: "Pillow.Image", signed_16: bool = False) -> tuple[Array, bool, bool]:
     """Return (pixels (H, W, C), whether the last is opacity, whether a profile still fits)."""
     mode = loaded.mode
     if mode in ("I;16", "I;16L", "I;16B", "I;16N"):
@@ -230,7 +234,7 @@ def to_array(loaded: Any, signed_16: bool = False) -> tuple[Array, bool, bool]:
     return pixels, target in ("LA", "RGBA"), mode not in ("CMYK", "YCbCr", "HSV")
 
 
-def _sixteen(loaded: Any) -> tuple[Array, bool, bool]:
+def _sixteen(loaded: "Pillow.Image") -> tuple[Array, bool, bool]:
     pixels = np.asarray(loaded).astype(np.uint16)[..., None]
     key = loaded.info.get("transparency")
     if not isinstance(key, int):

@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from imgconv.errors import OutputError, UsageError
 from imgconv.io import remote
@@ -310,7 +310,7 @@ class _Staged:
             self.discard()
             raise
 
-    def put(self, piece: Any) -> None:
+    def put(self, piece: Piece) -> None:
         """Write a piece."""
         assert self._file is not None
         _put(self._file, piece)
@@ -397,7 +397,7 @@ def held() -> Iterator[None]:
                     raise
 
 
-def while_waiting(during: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+def while_waiting(during: Callable[[], contextlib.AbstractContextManager[object]]) -> None:
     """Let this thread enter `during()` while `held` waits for the disk."""
     _thread.during = during
 

@@ -5,9 +5,9 @@ column, it stands for two. Integers round half to even.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imgconv.errors import ImageError
 from imgconv.typing import Array
@@ -35,7 +35,7 @@ def halved(rows: Array) -> Array:
     if rows.shape[1] % 2:
         rows = np.concatenate([rows, rows[:, -1:]], axis=1)
     whole = rows.dtype.kind in "ui"
-    wide: Any = np.float64
+    wide: npt.DTypeLike = np.float64
     if whole:
         wide = np.uint32 if rows.dtype in (np.uint8, np.uint16) else np.int64
     sums: Array = rows[0::2, 0::2].astype(wide)

@@ -8,7 +8,7 @@ import contextlib
 import io
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from imgconv.errors import ImageError
 from imgconv.io import pillow
 from imgconv.io.truncation import NO_TRAILER, missing_end, progressive_to_the_end
 from imgconv.typing import Array
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 _END = b"\xff\xd9"
 # Two ends that a decoder that still wants samples makes different ones of.
@@ -71,8 +74,8 @@ def _samples(data: bytes, name: str, max_pixels: int) -> Array:
 
 
 def opened_by_pillow(
-    kind: str, data: bytes, name: str, open_: Callable[[bytes], tuple[Any, int]]
-) -> tuple[tuple[Any, int], list[str]]:
+    kind: str, data: bytes, name: str, open_: Callable[[bytes], "tuple[ImageFile, int]"]
+) -> tuple["tuple[ImageFile, int]", list[str]]:
     """What `open_` makes of a file, at need without the parts beside its pixels, and notes.
 
     Raises ImageError where these are not to blame.

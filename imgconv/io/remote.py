@@ -12,9 +12,13 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from imgconv.errors import ImageError, ImgconvError, LimitError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    import aiohttp
+    from fsspec import AbstractFileSystem
 
 _ONE_PUT = 1 << 23  # bytes: what is more goes from the file, in parts where the store has them
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -182,7 +186,7 @@ def _magic(url: str) -> bool:
     return "*" in url or "?" in url
 
 
-def _open(url: str) -> tuple[Any, str]:
+def _open(url: str) -> "tuple[AbstractFileSystem, str]":
     options = storage_options(url)
     import fsspec
 
@@ -190,7 +194,7 @@ def _open(url: str) -> tuple[Any, str]:
     return system, path
 
 
-def storage_options(url: str) -> dict[str, Any]:
+def storage_options(url: str) -> dict[str, object]:
     """What fsspec needs to know to open a URL. Raises UsageError where it is not to be opened."""
     check(url)
     web = {"http", "https"} & set(_schemes(url))
@@ -198,11 +202,11 @@ def storage_options(url: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _redirects() -> Any:
+def _redirects() -> "aiohttp.TraceConfig":
     """What keeps a web server from leading on to a scheme that is not allowed."""
     import aiohttp
 
-    async def look(_: Any, __: Any, found: aiohttp.TraceRequestRedirectParams) -> None:
+    async def look(_: object, __: object, found: aiohttp.TraceRequestRedirectParams) -> None:
         target = found.response.headers.get("Location", "")
         if "://" in target:
             check(target)

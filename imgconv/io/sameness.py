@@ -4,13 +4,14 @@ import filecmp
 import json
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from imgconv.io.digest import sha256_of
 from imgconv.io.reading import read_images
 from imgconv.io.source import is_zarr
+from imgconv.typing import JSON, Array
 
 
 class Sameness(NamedTuple):
@@ -34,7 +35,7 @@ class Sameness(NamedTuple):
             "most)"
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JSON]:
         """For --json."""
         return {"same_bytes": self.bytes, "same_pixels": self.pixels,
                 "differing": self.differing, "samples": self.samples}  # fmt: skip
@@ -61,7 +62,7 @@ def compared(first: str, second: str | bytes) -> Sameness:
     return Sameness(False, not differing, differing, samples, largest)
 
 
-def _pairs(first: str, second: str | bytes) -> Iterator[tuple[Any, Any]]:
+def _pairs(first: str, second: str | bytes) -> Iterator[tuple[Array | None, Array | None]]:
     others = read_images(second, frame="all", name="the repeated one")
     for image in read_images(first, frame="all"):
         other = next(others, None)
@@ -85,7 +86,7 @@ def _content(file: str | bytes) -> bytes:
         return opened.read()
 
 
-def _arrays(content: bytes) -> tuple[Any, bytes]:
+def _arrays(content: bytes) -> tuple[JSON, bytes]:
     """A safetensors file without what is written about it."""
     stop = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:stop])

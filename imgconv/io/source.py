@@ -7,10 +7,13 @@ import select
 import stat
 import sys
 import threading
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.io.remote import is_url
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PREFIX = 4096
 ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
@@ -44,7 +47,7 @@ def is_special(path: str) -> bool:
 
 def read_stdin() -> bytes:
     """All of standard input; a signal ends the wait for it in any thread."""
-    file: Any = sys.stdin.buffer
+    file = sys.stdin.buffer
     try:
         return io.BufferedReader(_Patient(file.fileno())).read()
     except (OSError, io.UnsupportedOperation, ValueError) as error:
@@ -78,7 +81,8 @@ class _Patient(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
         while True:
             if hasattr(select, "poll"):
                 waiting = select.poll()
@@ -88,10 +92,10 @@ class _Patient(io.RawIOBase):
                         # Not EINTR, after which a buffer tries again.
                         raise OSError(errno.ECANCELED, "interrupted")
             try:
-                data = os.read(self._descriptor, len(buffer))
+                data = os.read(self._descriptor, len(view))
             except BlockingIOError:
                 continue
-            buffer[: len(data)] = data
+            view[: len(data)] = data
             return len(data)
 
 

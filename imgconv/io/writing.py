@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from imgconv.ops.rows import ArrayRows, RowSource, read_rows
 from imgconv.typing import Array
 
 if TYPE_CHECKING:
+    from PIL import Image as Pillow
+
     from imgconv.io.metadata import Metadata
+    from imgconv.io.png.writer import PngOptions
+    from imgconv.io.tiff.writer import PageOptions, TiffOptions
 
 _JPEG_QUALITY = 92  # where neither the user nor the input says one
 _LARGE = 1 << 26  # bytes of samples from which on a TIFF is written in bands
@@ -75,10 +79,9 @@ def encode(samples: Array, format: Format, **options: Unpack[EncodeOptions]) -> 
     if format.name == "tiff":
         from imgconv.io.tiff import writer as tiff_writer
 
-        told = tiff_options(options)
         if pyramid:
-            return [joined(tiff_writer.encode_rows(ArrayRows(samples), **told))]
-        return tiff_writer.encode(samples, **told)
+            return [joined(tiff_writer.encode_rows(ArrayRows(samples), **page_options(options)))]
+        return tiff_writer.encode(samples, **tiff_options(options))
     return [_by_pillow(samples, format, options)]
 
 
@@ -112,7 +115,7 @@ def encode_rows(
     if format.name == "tiff" and patched and math.prod(shape) * source.dtype.itemsize > _LARGE:
         from imgconv.io.tiff import writer as tiff_writer
 
-        return tiff_writer.encode_rows(source, **tiff_options(options))
+        return tiff_writer.encode_rows(source, **page_options(options))
     samples = np.empty(shape, source.dtype)
     read_rows(source, samples)
     return encode(samples, format, **options)
@@ -123,17 +126,22 @@ def note_of(record: Record) -> str:
     return json.dumps(record, ensure_ascii=True) if record else ""
 
 
-def tiff_options(options: EncodeOptions) -> dict[str, Any]:
+def tiff_options(options: EncodeOptions) -> "TiffOptions":
     """What `tiff_writer` is to know of the options of `encode`."""
-    names = ("alpha", "icc", "metadata", "ome", "cmyk", "pyramid")
-    own: dict[str, Any] = {name: options[name] for name in names if name in options}  # type: ignore[literal-required]
-    if not own.get("pyramid"):
-        own.pop("pyramid", None)  # which only `encode_rows` takes
-    return own | {"note": note_of(options.get("record"))}
+    return {
+        "alpha": options.get("alpha", False), "icc": options.get("icc"),
+        "metadata": options.get("metadata"), "ome": options.get("ome", False),
+        "cmyk": options.get("cmyk", False), "note": note_of(options.get("record")),
+    }  # fmt: skip
 
 
-def _png_options(options: EncodeOptions) -> dict[str, Any]:
-    own: dict[str, Any] = {"compress": options.get("compress", "fast"), "icc": options.get("icc")}
+def page_options(options: EncodeOptions) -> "PageOptions":
+    """`tiff_options` of a page, which may have smaller levels."""
+    return {**tiff_options(options), "pyramid": options.get("pyramid", False)}
+
+
+def _png_options(options: EncodeOptions) -> "PngOptions":
+    own: PngOptions = {"compress": options.get("compress", "fast"), "icc": options.get("icc")}
     if note := note_of(options.get("record")):
         own["text"] = {"imgconv": note}
     if metadata := options.get("metadata"):
@@ -199,7 +207,7 @@ def encode_archive(
     return [buffer.getbuffer()]
 
 
-def _indexed(samples: Array) -> tuple[Any, dict[str, Any]]:
+def _indexed(samples: Array) -> "tuple[Pillow.Image, dict[str, object]]":
     """A GIF's picture of at most 255 colors and a transparent one, and how it is saved.
 
     Opacity is there or not: half of it and more is there.
@@ -220,7 +228,7 @@ def _by_pillow(samples: Array, format: Format, given: EncodeOptions) -> bytes:
 
     quality, metadata = given.get("quality"), given.get("metadata")
     icc, note = given.get("icc"), note_of(given.get("record"))
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     if format.name == "gif" and samples.shape[2] in (2, 4):
         picture, options = _indexed(samples)
     else:

@@ -7,7 +7,7 @@ each format holds it. What would be false of the result goes.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from imgconv.io.metadata import exif as tags
 from imgconv.io.metadata import geo, photoshop, xmp
@@ -76,6 +76,18 @@ class Metadata:
     notes: tuple[str, ...] = ()
 
 
+class Parts(TypedDict, total=False):
+    """What is read of `Metadata`."""
+
+    exif: bytes
+    xmp: bytes
+    segments: tuple[tuple[int, bytes], ...]
+    resources: bytes
+    resolution: Resolution | None
+    comments: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 class Change(NamedTuple):
     """What became of an image.
 
@@ -90,28 +102,28 @@ class Change(NamedTuple):
     alike: bool
 
 
-_CHECKS: dict[str, Callable[[bytes], Any]] = {
+_CHECKS: dict[str, Callable[[bytes], object]] = {
     "exif": Exif,
     "xmp": lambda packet: xmp.edited(packet, {}),
     "resources": lambda blocks: list(photoshop.resources(blocks)),
 }
 
 
-def checked(name: str, **parts: Any) -> Metadata:
+def checked(name: str, read: Metadata) -> Metadata:
     """The metadata of a file, without those parts of it that are broken, which notes tell.
 
-    name: what messages call the file. parts: fields of `Metadata`.
+    name: what messages call the file.
     """
-    wrong = list(parts.get("notes", ()))
+    parts, wrong = vars(read), list(read.notes)
     for part, check in _CHECKS.items():
         try:
-            if parts.get(part):
+            if parts[part]:
                 check(parts[part])
         except Broken as error:
-            del parts[part]
+            parts = {**parts, part: b""}
             wrong.append(str(error))
     if wrong:
-        parts["notes"] = (f"{name}: metadata left out: {'; '.join(wrong)}",)
+        parts = {**parts, "notes": (f"{name}: metadata left out: {'; '.join(wrong)}",)}
     return Metadata(**parts)
 
 

@@ -55,7 +55,7 @@ class Value(NamedTuple):
     kind: int
     raw: bytes
 
-    def numbers(self) -> tuple[Any, ...]:
+    def numbers(self) -> tuple[Any, ...]:  # whole or real, as the tag's type says
         """The values, none of text; a rational is two of them."""
         code = {1: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "i", 10: "i", 11: "f",
                 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}.get(self.kind, "x")  # fmt: skip

@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from imgconv.io.metadata import (
     CENTIMETER,
@@ -12,6 +12,7 @@ from imgconv.io.metadata import (
     NONE,
     Jpeg,
     Metadata,
+    Parts,
     Resolution,
     checked,
     photoshop,
@@ -19,6 +20,10 @@ from imgconv.io.metadata import (
 from imgconv.io.metadata import exif as tags
 from imgconv.io.metadata.exif import Broken, Exif, decoded
 from imgconv.io.png.chunks import carried_facts
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+    from PIL.JpegImagePlugin import JpegImageFile
 
 EXIF_SEGMENT = b"Exif\0\0"
 XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
@@ -36,9 +41,9 @@ GIF_XMP = b"XMP DataXMP"
 GIF_TRAILER = b"\x01" + bytes(range(255, -1, -1))
 
 
-def of_png(chunks: Iterable[tuple[bytes, bytes]], name: str, **facts: Any) -> Metadata:
+def of_png(chunks: Iterable[tuple[bytes, bytes]], name: str) -> Metadata:
     """The metadata of a PNG. chunks: (kind, payload) of those it carries."""
-    parts: dict[str, Any] = {}
+    parts: Parts = {}
     kept: list[tuple[bytes, bytes]] = []
     texts: list[tuple[bytes, bytes]] = []
     profiles: dict[bytes, bytes] = {}
@@ -62,11 +67,13 @@ def of_png(chunks: Iterable[tuple[bytes, bytes]], name: str, **facts: Any) -> Me
     if count > _TEXTS or size > _TEXT_BYTES:
         parts["notes"] = (f"{count} texts of {size} bytes",)
         texts = []
-    parts |= {key: value for key, value in _of_profiles(profiles) if not parts.get(key)}
+    for field, value in _of_profiles(profiles):
+        if not parts.get(field):
+            parts[field] = value
     if parts.get("exif"):
         own = _of_exif(parts["exif"])
         parts["resolution"] = _finer(parts.get("resolution"), own, Fraction(1, 200))
-    return checked(name, chunks=(*kept, *texts), **parts, **facts)
+    return checked(name, Metadata(chunks=(*kept, *texts), **parts))
 
 
 def _of_phys(payload: bytes) -> Resolution | None:
@@ -78,7 +85,9 @@ def _of_phys(payload: bytes) -> Resolution | None:
     return Resolution(Fraction(x), Fraction(y), NONE)
 
 
-def _of_profiles(profiles: dict[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
+def _of_profiles(
+    profiles: dict[bytes, bytes],
+) -> Iterator[tuple[Literal["exif", "xmp", "resources"], bytes]]:
     """Fields of what ImageMagick writes as text: a name, a length, hexadecimal lines."""
     for keyword, text in profiles.items():
         if keyword == XMP_KEYWORD:
@@ -130,17 +139,20 @@ def without_texts(data: bytes) -> bytes:
     return b"".join([*kept, data[at:]])
 
 
-def of_pillow(opened: Any, data: bytes, name: str, **facts: Any) -> Metadata:
+def of_pillow(opened: "ImageFile", data: bytes, name: str) -> Metadata:
     """The metadata of a file that Pillow has opened; data: its bytes."""
     kind = opened.format
     if kind == "PNG":
-        return of_png(carried_facts(data).carried, name, **facts)
+        return of_png(carried_facts(data).carried, name)
     if kind in ("JPEG", "MPO"):
-        return _of_jpeg(opened, name, facts)
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        assert isinstance(opened, JpegImageFile)
+        return _of_jpeg(opened, name)
     if kind == "GIF":
-        return _of_gif(data, name, facts)
+        return _of_gif(data, name)
     info = opened.info
-    parts: dict[str, Any] = {"exif": info.get("exif") or b"", "xmp": info.get("xmp") or b""}
+    parts: Parts = {"exif": info.get("exif") or b"", "xmp": info.get("xmp") or b""}
     parts["exif"] = parts["exif"].removeprefix(EXIF_SEGMENT)
     if kind in ("BMP", "DIB", "JPEG2000", "PCX", "PSD"):
         parts["resolution"] = _of_dpi(info.get("dpi"))
@@ -149,12 +161,12 @@ def of_pillow(opened: Any, data: bytes, name: str, **facts: Any) -> Metadata:
     comment = info.get("comment")
     if isinstance(comment, bytes):
         parts["comments"] = (decoded(comment),)
-    return checked(name, **parts, **facts)
+    return checked(name, Metadata(**parts))
 
 
-def _of_dpi(dpi: Any) -> Resolution | None:
+def _of_dpi(dpi: Iterable[float] | None) -> Resolution | None:
     try:
-        x, y = (Fraction(value).limit_denominator(1000) for value in dpi)
+        x, y = (Fraction(value).limit_denominator(1000) for value in dpi or ())
     except (TypeError, ValueError, OverflowError):
         return None
     return Resolution(x, y, INCH) if x > 0 and y > 0 else None
@@ -192,8 +204,8 @@ def _of_exif(block: bytes) -> Resolution | None:
     return Resolution(pairs[0], pairs[1], code)
 
 
-def _of_jpeg(opened: Any, name: str, facts: dict[str, Any]) -> Metadata:
-    parts: dict[str, Any] = {}
+def _of_jpeg(opened: "JpegImageFile", name: str) -> Metadata:
+    parts: Parts = {}
     segments, resources, comments = [], [], []
     for marker, segment in opened.applist:
         if marker == "APP1" and segment.startswith(EXIF_SEGMENT):
@@ -216,7 +228,7 @@ def _of_jpeg(opened: Any, name: str, facts: dict[str, Any]) -> Metadata:
     parts["resolution"] = own = _of_exif(parts.get("exif", b""))
     if x and y and (unit != NONE or (own is None and x != y)):
         parts["resolution"] = _finer(Resolution(x, y, unit), own, Fraction(1, 2))
-    return checked(name, **parts, jpeg=_jpeg(opened), **facts)
+    return checked(name, Metadata(jpeg=_jpeg(opened), **parts))
 
 
 def _is_kept(marker: str, segment: bytes) -> bool:
@@ -230,7 +242,7 @@ def _is_kept(marker: str, segment: bytes) -> bool:
     )
 
 
-def _jpeg(opened: Any) -> Jpeg | None:
+def _jpeg(opened: "JpegImageFile") -> Jpeg | None:
     from PIL import JpegImagePlugin
 
     tables = tuple(tuple(opened.quantization[key]) for key in sorted(opened.quantization))
@@ -244,8 +256,8 @@ def _jpeg(opened: Any) -> Jpeg | None:
     return Jpeg(tables[:2], subsampling, bool(opened.info.get("progressive")))
 
 
-def _of_gif(data: bytes, name: str, facts: dict[str, Any]) -> Metadata:
-    parts: dict[str, Any] = {}
+def _of_gif(data: bytes, name: str) -> Metadata:
+    parts: Parts = {}
     comments = []
     for label, content in gif_extensions(data):
         if label == 0xFE:
@@ -259,7 +271,7 @@ def _of_gif(data: bytes, name: str, facts: dict[str, Any]) -> Metadata:
         parts["notes"] = (f"{len(comments)} comments",)
         comments = []
     parts["comments"] = tuple(text for text in comments if not _is_record(text))
-    return checked(name, **parts, **facts)
+    return checked(name, Metadata(**parts))
 
 
 def _is_record(text: str) -> bool:

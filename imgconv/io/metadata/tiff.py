@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,6 +45,11 @@ from imgconv.io.metadata.geo import Grid
 from imgconv.io.metadata.scientific import Calibration, calibration_of
 from imgconv.typing import Dtype
 
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+    from imgconv.io.tiff.pages import TiffPages
+
 RECORD = 65333  # of those that TIFF leaves for private use
 _XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
 _COLOR = (301, 318, 319)
@@ -67,7 +72,7 @@ class TiffMetadata:
     Call it within what reports tifffile's errors.
     """
 
-    def __init__(self, pages: Any, name: str) -> None:
+    def __init__(self, pages: "TiffPages", name: str) -> None:
         self._pages, self._name = pages, name
         self._first: tuple[str, Resolution | None] | None = None
         self._noted = False
@@ -75,7 +80,6 @@ class TiffMetadata:
     def of(self, index: int, level: int) -> Metadata:
         """The metadata of a frame whose pyramid's level was read."""
         page, _ = self._pages.frame(index)
-        parts: dict[str, Any] = {}
         wrong: list[str] = []
         own = self._values(page, wrong)
         resolution = _resolution(own)
@@ -89,29 +93,27 @@ class TiffMetadata:
             own.pop(tags.DESCRIPTION, None)
         if resolution is None and calibration and calibration.kind == "imagej":
             resolution = self._of_first()[1]
-        if _XMP in own:
-            parts["xmp"] = own[_XMP].raw
-        parts["exif"] = self._block(page, own, wrong)
-        parts["resources"] = own[_PHOTOSHOP].raw if _PHOTOSHOP in own else b""
-        if _IPTC in own and not _has_iptc(parts["resources"]):
-            parts["resources"] += photoshop.of_iptc(own[_IPTC].raw)
+        block = self._block(page, own, wrong)
+        resources = own[_PHOTOSHOP].raw if _PHOTOSHOP in own else b""
+        if _IPTC in own and not _has_iptc(resources):
+            resources += photoshop.of_iptc(own[_IPTC].raw)
         for pointer in POINTERS.values():
             own.pop(pointer, None)
         only = {tag: value for tag, value in own.items() if tag in geo.TAGS or tag in _COLOR
                 or tag in _IMAGEJ or tag in _LABELS
                 or (tag >= _PRIVATE and value.kind == ASCII and tag not in (tags.COPYRIGHT, RECORD))
         }  # fmt: skip
-        found = checked(
-            self._name, **parts, resolution=resolution, tiff=tuple(sorted(only.items())),
-            calibration=calibration, orientation=_orientation(own), grid=self._grid(index, level),
-            notes=tuple(wrong),
-        )  # fmt: skip
+        found = checked(self._name, Metadata(
+            resolution=resolution, xmp=own[_XMP].raw if _XMP in own else b"", exif=block,
+            resources=resources, tiff=tuple(sorted(only.items())), calibration=calibration,
+            orientation=_orientation(own), grid=self._grid(index, level), notes=tuple(wrong),
+        ))  # fmt: skip
         if found.notes and self._noted:  # what is wrong with a file is said once
             return replace(found, notes=())
         self._noted = self._noted or bool(found.notes)
         return found
 
-    def _values(self, page: Any, wrong: list[str]) -> dict[int, Value]:
+    def _values(self, page: "TiffPage", wrong: list[str]) -> dict[int, Value]:
         """The tags of a page that do not lay out its samples."""
         try:
             entries = self._directory(page.offset, page)
@@ -128,11 +130,11 @@ class TiffMetadata:
                 found.setdefault(entry.tag, Value(entry.kind, raw))
         return found
 
-    def _directory(self, at: int, page: Any) -> list[Entry]:
+    def _directory(self, at: int, page: "TiffPage") -> list[Entry]:
         form = page.parent.tiff
         return directory_at(self._read, at, form.byteorder, form.offsetsize == 8).entries
 
-    def _raw(self, entry: Entry, page: Any) -> bytes:
+    def _raw(self, entry: Entry, page: "TiffPage") -> bytes:
         """An entry's values in little-endian order; none where they are beyond the file."""
         raw = self._read(entry.place, entry.size)
         return in_order(raw, entry.kind, page.parent.byteorder) if len(raw) == entry.size else b""
@@ -171,7 +173,7 @@ class TiffMetadata:
         down, across = steps
         return Grid(((down - 1) / 2, (across - 1) / 2), (down, across))
 
-    def _block(self, page: Any, own: dict[int, Value], wrong: list[str]) -> bytes:
+    def _block(self, page: "TiffPage", own: dict[int, Value], wrong: list[str]) -> bytes:
         """An EXIF block of what EXIF knows; its maker note is where it was, if that is near."""
         main = {tag: value for tag, value in own.items()
                 if (value.kind == ASCII and (tag < _PRIVATE or tag == tags.COPYRIGHT))

@@ -4,7 +4,6 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 from imgconv.io.metadata import (
     CENTIMETER,
@@ -169,9 +168,9 @@ def _comments(metadata: Metadata) -> list[str]:
 
 def pillow_options(
     metadata: Metadata, form: str, channels: int, quality: int | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Options of Pillow's `save` for what it writes of the metadata."""
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     if form == "webp":
         if block := block_of(metadata):
             options["exif"] = block

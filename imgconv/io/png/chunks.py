@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from imgconv.errors import ImageError
 
@@ -269,10 +269,13 @@ def _exif_in_text(text: str) -> bytes:
         return b""
 
 
+_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
+
+
 def _orientation(exif: bytes) -> int:
     """The Orientation tag (0x0112, a SHORT) of a TIFF structure's first directory, or 0."""
     exif = exif.removeprefix(b"Exif\0\0")
-    order: Any = {b"II*\0": "little", b"MM\0*": "big"}.get(exif[:4])
+    order = _ORDERS.get(exif[:4])
     if order is None:
         return 0
     directory = int.from_bytes(exif[4:8], order)

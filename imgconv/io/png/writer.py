@@ -9,7 +9,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -201,7 +201,7 @@ class Writer:
 
     def __init__(
         self,
-        sink: Callable[[bytes], Any],
+        sink: Callable[[bytes], object],
         width: int,
         height: int,
         channels: int,
@@ -303,7 +303,18 @@ class Writer:
             self._sink(codec.crc32(piece, _IDAT).to_bytes(4, "big"))
 
 
-def encode(pixels: Pixels, *, alpha: bool = False, **options: Any) -> Iterator[bytes]:
+class PngOptions(TypedDict, total=False):
+    """What of a PNG is not its pixels; see `Writer`."""
+
+    compress: int | str
+    text: dict[str, str]
+    icc: bytes | None
+    chunks: Iterable[tuple[bytes, bytes]]
+
+
+def encode(
+    pixels: Pixels, *, alpha: bool = False, **options: Unpack[PngOptions]
+) -> Iterator[bytes]:
     """Return the pieces of a PNG file; joined they are the file.
 
     pixels: (H, W, C) or (H, W), uint8 or uint16. The rest as for `encode_rows`.

@@ -4,13 +4,16 @@ Sources: TIFF Revision 6.0 (Adobe, 1992), sections 5, 16, 18, 21 and 23; Adobe P
 Technical Notes (2002) for ICC L*a*b*; IEC 61966-2-1 for sRGB.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgconv.errors import ImageError
 from imgconv.io.color import from_linear
 from imgconv.typing import Array
+
+if TYPE_CHECKING:
+    from tifffile import TiffTags
 
 _COEFFICIENTS, _REFERENCE = 529, 532
 # Linear sRGB of XYZ whose white is D50, by Bradford's adaptation (Lindbloom).
@@ -54,7 +57,7 @@ def from_cmyk(pixels: Array) -> Array:
     return np.concatenate([colors.astype(pixels.dtype), pixels[..., 4:]], axis=2)
 
 
-def from_ycbcr(pixels: Array, tags: Any, name: str) -> Array:
+def from_ycbcr(pixels: Array, tags: "TiffTags", name: str) -> Array:
     """RGB of luma and two differences, and what is beyond them. Raises ImageError."""
     if pixels.dtype.kind != "u":
         raise ImageError(f"{name}: TIFF of YCbCr in {pixels.dtype} is not read")
@@ -74,7 +77,7 @@ def from_ycbcr(pixels: Array, tags: Any, name: str) -> Array:
     return np.concatenate([colors, pixels[..., 3:]], axis=2)
 
 
-def _fractions(values: Any, count: int) -> tuple[float, ...] | None:
+def _fractions(values: object, count: int) -> tuple[float, ...] | None:
     """A tag of `count` fractions, if it is one."""
     if not isinstance(values, tuple) or len(values) != 2 * count or not all(values[1::2]):
         return None

@@ -10,11 +10,15 @@ import io
 import logging
 import struct
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from imgconv.errors import ImageError
 from imgconv.io import pillow
 from imgconv.io.pyramid import check_level
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from tifffile import TiffPage
 
 _FRAME_LIMIT = 65536
 _ENTRY_LIMIT = 4096
@@ -60,7 +64,7 @@ class TiffPages:
         self._page = tifffile.TiffPage
         self._format = self._tiff.tiff
         self._file = self._tiff.filehandle
-        self._last: Any = None  # page, which several ask for
+        self._last: TiffPage | None = None  # page, which several ask for
         self.broken: ImageError | None = None  # why the chain ends before its end
         self._frames = list(self._walk())
 
@@ -68,7 +72,7 @@ class TiffPages:
         """How many frames there are."""
         return len(self._frames)
 
-    def frame(self, index: int, level: int = 0) -> tuple[Any, int]:
+    def frame(self, index: int, level: int = 0) -> "tuple[TiffPage, int]":
         """Return a frame's page, of a level of its pyramid, and its slice of that page.
 
         Levels are SubIFDs, or the pages that follow, that say they are reduced images; 0 is the
@@ -99,14 +103,14 @@ class TiffPages:
                 return str(page.tags[_GDAL_NODATA].value).strip("\0 ")
         return ""
 
-    def alone(self, page: Any) -> IO[bytes]:
+    def alone(self, page: "TiffPage") -> IO[bytes]:
         """Return the file as if `page` were its first: for readers that walk the chain."""
         head = self._read(0, 16 if self._format.offsetsize == 8 else 8)
         start = len(head) - self._format.offsetsize
         entry = struct.pack(self._format.offsetformat, page.offset)
         return io.BufferedReader(_Entered(self._file, head[:start] + entry))
 
-    def _at(self, offset: int) -> Any:
+    def _at(self, offset: int) -> "TiffPage":
         if self._last is not None and self._last.offset == offset:
             return self._last
         table = self._table(offset)
@@ -184,7 +188,7 @@ class TiffPages:
 class _Entered(io.RawIOBase):
     """A file whose first bytes are others: a header that leads to another directory."""
 
-    def __init__(self, file: Any, head: bytes) -> None:
+    def __init__(self, file: IO[bytes], head: bytes) -> None:
         self._file, self._head, self._place = file, head, 0
 
     def readable(self) -> bool:
@@ -202,16 +206,17 @@ class _Entered(io.RawIOBase):
     def tell(self) -> int:
         return self._place
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         self._file.seek(self._place)
-        content = self._file.read(len(buffer))
+        view = memoryview(buffer)
+        content = self._file.read(len(view))
         head = self._head[self._place : self._place + len(content)]
-        buffer[: len(content)] = head + content[len(head) :]
+        view[: len(content)] = head + content[len(head) :]
         self._place += len(content)
         return len(content)
 
 
-def _reduced(page: Any) -> bool:
+def _reduced(page: "TiffPage") -> bool:
     with contextlib.suppress(TypeError, ValueError):
         return bool(int(page.subfiletype) & _REDUCED)
     return False

@@ -7,7 +7,7 @@ nodata, or 0. Pictures of 8 bits in the codecs and colors that Pillow knows are 
 
 import math
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from imgconv.io.tiff import color as tiff_color
 from imgconv.io.tiff import samples as tiff_samples
 from imgconv.jit import parallel
 from imgconv.typing import Array, Dtype
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 _PHOTOMETRIC, _ORIENTATION, _TILE_WIDTH, _INK_SET, _SUBSAMPLING, _ICC = (
     262, 274, 322, 332, 530, 34675,
@@ -51,7 +54,9 @@ class TiffFrame:
     Raises ImageError for what cannot be: no size, chunks beyond the file's end.
     """
 
-    def __init__(self, page: Any, depth: int, size: int, name: str, cmyk: bool = False) -> None:
+    def __init__(
+        self, page: "TiffPage", depth: int, size: int, name: str, cmyk: bool = False
+    ) -> None:
         self.page, self.name = page, name
         self.height, self.width = int(page.imagelength), int(page.imagewidth)
         self.samples = int(page.samplesperpixel)

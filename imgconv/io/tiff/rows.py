@@ -7,7 +7,7 @@ strip may hold the image.
 
 import math
 import os
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -93,7 +93,12 @@ class TiffRows:
 
 
 def open_tiff(
-    path: str, name: str, check: Any, max_pixels: int, level: int = 0, cmyk: bool = False
+    path: str,
+    name: str,
+    check: Callable[[int, int], None],
+    max_pixels: int,
+    level: int = 0,
+    cmyk: bool = False,
 ) -> tuple[TiffRows, int] | None:
     """The rows of a level of a file's first frame and how many frames it has.
 

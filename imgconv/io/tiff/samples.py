@@ -15,7 +15,6 @@ import importlib.util
 import io
 import struct
 import zlib
-from typing import Any
 
 import numpy as np
 
@@ -223,7 +222,9 @@ def _packed(chunk: Array, count: int, width: int, order: str) -> Array:
         for byte in range(width // 8):
             values = values << np.uint32(8) | parts[..., byte]
         return values
-    dtype: Any = np.uint8 if width <= 8 else np.uint16 if width <= 16 else np.uint32
+    dtype: type[np.unsignedinteger] = (
+        np.uint8 if width <= 8 else np.uint16 if width <= 16 else np.uint32
+    )
     found = np.zeros((len(chunk), count), dtype)
     step = max(1, _PIECE // max(1, chunk.shape[1]))
     for top in range(0, len(chunk), step):
@@ -239,7 +240,9 @@ def _packed(chunk: Array, count: int, width: int, order: str) -> Array:
 def _mixed(chunk: Array, shape: tuple[int, int, int], bits: tuple[int, ...]) -> Array:
     """Samples of a pixel that differ in bits, such as 5, 6, 5: in integers of the widest."""
     rows, columns, _ = shape
-    dtype: Any = np.uint8 if max(bits) <= 8 else np.uint16 if max(bits) <= 16 else np.uint32
+    dtype: type[np.unsignedinteger] = (
+        np.uint8 if max(bits) <= 8 else np.uint16 if max(bits) <= 16 else np.uint32
+    )
     spread = np.unpackbits(chunk, axis=1)[:, : columns * sum(bits)]
     spread = spread.reshape(rows, columns, sum(bits))
     found: Array = np.zeros(shape, dtype)

@@ -9,12 +9,12 @@ import struct
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
 from imgconv.errors import OutputError
-from imgconv.io.publish import Patch
+from imgconv.io.publish import Patch, Piece
 from imgconv.io.pyramid import Cascade, level_sizes
 from imgconv.jit import parallel
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
@@ -40,15 +40,34 @@ _ASCII, _SHORT, _LONG, _UNDEFINED, _LONG8 = 2, 3, 4, 7, 16
 _CODES = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
           17: 8, 18: 8}  # fmt: skip
-Entries = dict[int, tuple[int, Any]]  # tag → (type, numbers, or bytes in little-endian order)
+Entries = dict[
+    int, tuple[int, bytes | list[int]]
+]  # tag → (type, numbers, or bytes in little-endian order)
 _UNSPECIFIED, _UNASSOCIATED = 0, 2
 _CLASSIC_END = 1 << 32
+
+
+class TiffOptions(TypedDict, total=False):
+    """The options of `encode`."""
+
+    alpha: bool
+    note: str
+    icc: bytes | None
+    metadata: "Metadata | None"
+    ome: bool
+    cmyk: bool
+
+
+class PageOptions(TiffOptions, total=False):
+    """The options of `encode_rows`."""
+
+    pyramid: bool
 
 
 def encode(
     samples: Array, *, alpha: bool = False, note: str = "", icc: bytes | None = None,
     metadata: "Metadata | None" = None, ome: bool = False, cmyk: bool = False,
-) -> list[Any]:  # fmt: skip
+) -> list[Piece]:  # fmt: skip
     """Return the pieces of a file.
 
     samples: (H, W, C) integers or floats of 8 to 64 bits, none of them empty. alpha: the last
@@ -72,7 +91,7 @@ def encode_rows(
     source: RowSource, *, alpha: bool = False, note: str = "", icc: bytes | None = None,
     metadata: "Metadata | None" = None, ome: bool = False, cmyk: bool = False,
     pyramid: bool = False,
-) -> Iterator[Any]:  # fmt: skip
+) -> Iterator[Piece]:  # fmt: skip
     """Yield the pieces of a file of rows that come in order; the samples are those of `encode`.
 
     pyramid: with smaller levels as its SubIFDs. The directories stand at the end, and the last
@@ -86,7 +105,7 @@ def encode_rows(
     yield Patch(0, _header(big, page.place))
 
 
-def encode_pages(pages: Iterable[tuple[Array, dict[str, Any]]], count: int) -> Iterator[Any]:
+def encode_pages(pages: Iterable[tuple[Array, PageOptions]], count: int) -> Iterator[Piece]:
     """Yield the pieces of a file of `count` pages: samples and the options of `encode_rows`.
 
     The first page's record, and its description by ImageJ or OME, are of them all. Memory: one
@@ -103,7 +122,7 @@ def encode_pages(pages: Iterable[tuple[Array, dict[str, Any]]], count: int) -> I
         else:
             own = options.get("metadata")
             own = own and replace(own, calibration=None)
-            options = options | {"note": "", "ome": False, "metadata": own}
+            options = {**options, "note": "", "ome": False, "metadata": own}
         page = yield from _page(rows, position, big, pages=count, **options)
         if page.end >= _CLASSIC_END and not big:
             raise OutputError("tiff: pages grow beyond 4 GB; expected pages of about one size")
@@ -130,7 +149,7 @@ def _page(
     source: RowSource, position: int, big: bool, *, alpha: bool = False, note: str = "",
     icc: bytes | None = None, metadata: "Metadata | None" = None, ome: bool = False,
     cmyk: bool = False, pyramid: bool = False, pages: int = 1,
-) -> Generator[Any, None, _Page]:  # fmt: skip
+) -> Generator[Piece, None, _Page]:  # fmt: skip
     """Yield what of a page stands from a position on: metadata, strips, directories."""
     height, width, channels = source.height, source.width, source.channels
     sizes = level_sizes(height, width, pyramid)
@@ -249,7 +268,7 @@ def _head(
 
 def _assembled(
     entries: Entries, strips: list[bytes], make_head: Callable[[int, bool], tuple[bytes, Entries]]
-) -> list[Any]:
+) -> list[Piece]:
     """Header, metadata, directory, the values that do not fit into it, then the strips."""
     beside = sum(len(values) * 8 for _, values in entries.values())
     data = sum(map(len, strips)) + 8 * len(strips)

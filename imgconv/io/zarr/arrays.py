@@ -8,8 +8,9 @@ The extra `imgconv[big]` brings the package.
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,10 @@ from imgconv.io.remote import is_url
 from imgconv.io.zarr.metadata import Node, largest_piece, read_node
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
 from imgconv.typing import Array, Dtype
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.store import Store
 
 CHUNK = 512  # rows and columns of a written chunk
 _MEMORY = 1 << 28  # bytes that rows at hand may take where nobody says
@@ -126,7 +131,7 @@ class ZarrRows:
 
     def _block(self, top: int, end: int, left: int, right: int) -> Array:
         """Decode rows top…end − 1 of columns left…right − 1."""
-        place: list[Any] = [slice(None)] * self._array.ndim
+        place: list[slice] = [slice(None)] * self._array.ndim
         place[self._order[0]], place[self._order[1]] = slice(top, end), slice(left, right)
         for axis, index in self._fixed.items():
             place[axis] = slice(index, index + 1)
@@ -192,7 +197,11 @@ def frames_in(path: str, memory: int | None = None, level: int = 0, wanted: int 
 
 
 def images(
-    path: str, wanted: int | None, check: Any, level: int = 0, memory: int | None = None
+    path: str,
+    wanted: int | None,
+    check: Callable[[int, int], None],
+    level: int = 0,
+    memory: int | None = None,
 ) -> Iterator[Image]:
     """Yield whole frames; check: called with (height, width) first, raises beyond a limit.
 
@@ -278,7 +287,7 @@ def _complete(
             shift = [0.0] * (1 + stack) + [middle, middle]
             moved.append({"type": "translation", "translation": shift})
         datasets.append({"path": str(level), "coordinateTransformations": moved})
-    attributes: dict[str, Any] = {
+    attributes: dict[str, object] = {
         "ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
     }
     if record:
@@ -317,7 +326,7 @@ def write_rows(
             tops[level] += len(ready)
 
 
-def _opened(path: str, level: int) -> tuple[Node, Any, list[str]]:
+def _opened(path: str, level: int) -> "tuple[Node, zarr.Array, list[str]]":
     """The description of an image's level, its array and its axes' names."""
     node, where = read_node(path, path), ""
     names = ["y", "x", "c"]
@@ -346,7 +355,7 @@ def _opened(path: str, level: int) -> tuple[Node, Any, list[str]]:
     return node, _array(path, node, where), names
 
 
-def _array(place: str, node: Node, path: str = "", writable: bool = False) -> Any:
+def _array(place: str, node: Node, path: str = "", writable: bool = False) -> "zarr.Array":
     """The array that has been described. Raises ImageError."""
     zarr = _package()
     try:
@@ -358,7 +367,7 @@ def _array(place: str, node: Node, path: str = "", writable: bool = False) -> An
         raise ImageError(f"{place}: {_line(error)}") from None
 
 
-def _store(place: str, writable: bool = False) -> Any:
+def _store(place: str, writable: bool = False) -> "Store":
     """A folder or URL as zarr is to take it, which has its own idea of what a URL is."""
     storage = _package().storage
     if is_url(place):
@@ -373,16 +382,17 @@ def _store(place: str, writable: bool = False) -> Any:
     return storage.LocalStore(place, read_only=not writable)
 
 
-def _axis(axis: Any) -> str:
+def _axis(axis: object) -> str:
     return str(axis["name"] if isinstance(axis, dict) else axis).lower()
 
 
-def _package() -> Any:
+def _package() -> ModuleType:
     try:
         import zarr
     except ImportError:
         raise UsageError("Zarr needs its package: pip install 'imgconv[big]'") from None
-    return zarr
+    package: ModuleType = zarr
+    return package
 
 
 def _line(error: BaseException) -> str:

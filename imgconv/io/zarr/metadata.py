@@ -32,11 +32,15 @@ _NUMBER = re.compile(r"[<>|=]?[iuf][1248]|u?int(8|16|32|64)|float(16|32|64)")
 _DTYPE_KEYS = ("dtype", "astype", "encode_dtype", "decode_dtype")
 
 
+# Whose every key is checked before it is used.
+Document = dict[str, Any]
+
+
 class Node(NamedTuple):
     """An array's description as the format has it, None for a group; and the user's attributes."""
 
-    array: dict[str, Any] | None
-    attributes: dict[str, Any]
+    array: Document | None
+    attributes: Document
 
 
 def read_node(name: str, place: str, path: str = "") -> Node:
@@ -65,7 +69,7 @@ def read_node(name: str, place: str, path: str = "") -> Node:
     return Node(found, _document(name, place, ".zattrs") or {})
 
 
-def largest_piece(array: dict[str, Any]) -> tuple[tuple[int, ...], int]:
+def largest_piece(array: Document) -> tuple[tuple[int, ...], int]:
     """The shape of what is decoded at once, and the bytes that it takes as it is declared."""
     if array["zarr_format"] == 2:
         return _piece(tuple(array["chunks"]), [], int(array["dtype"][-1]))
@@ -74,7 +78,9 @@ def largest_piece(array: dict[str, Any]) -> tuple[tuple[int, ...], int]:
     return _piece(shape, array["codecs"], bits // 8)
 
 
-def _piece(shape: tuple[int, ...], codecs: list[Any], itemsize: int) -> tuple[tuple[int, ...], int]:
+def _piece(
+    shape: tuple[int, ...], codecs: list[Document], itemsize: int
+) -> tuple[tuple[int, ...], int]:
     whole = shape, math.prod(shape) * itemsize
     if len(codecs) != 1 or _name_of(codecs[0]) != "sharding_indexed":
         return whole
@@ -85,7 +91,7 @@ def _piece(shape: tuple[int, ...], codecs: list[Any], itemsize: int) -> tuple[tu
     return (found, size) if size >= index else (shape, index)
 
 
-def _document(name: str, place: str, file: str) -> dict[str, Any] | None:
+def _document(name: str, place: str, file: str) -> Document | None:
     """A JSON object in a file, None where there is no such file. Raises ImageError."""
     path = f"{place}/{file}"
     if is_url(place):
@@ -111,7 +117,7 @@ def _document(name: str, place: str, file: str) -> dict[str, Any] | None:
     return found
 
 
-def _check_2(name: str, array: dict[str, Any]) -> None:
+def _check_2(name: str, array: Document) -> None:
     """Raise ImageError for an array of anything but numbers, or of codecs that are not allowed."""
     _check_layout(name, array, 2, array.get("dtype"), array.get("chunks"))
     filters = array.get("filters") or []
@@ -122,7 +128,7 @@ def _check_2(name: str, array: dict[str, Any]) -> None:
             _check_codec(name, codec, "id", _NUMCODECS)
 
 
-def _check_3(name: str, array: dict[str, Any]) -> None:
+def _check_3(name: str, array: Document) -> None:
     """As `_check_2`, of version 3."""
     grid = _object(array.get("chunk_grid"))
     if grid.get("name") != "regular":
@@ -132,7 +138,7 @@ def _check_3(name: str, array: dict[str, Any]) -> None:
     _check_chain(name, array.get("codecs"), len(array["shape"]))
 
 
-def _check_layout(name: str, array: dict[str, Any], version: int, kind: Any, chunks: Any) -> None:
+def _check_layout(name: str, array: Document, version: int, kind: object, chunks: object) -> None:
     if array.get("zarr_format") != version:
         raise ImageError(
             f"{name}: Zarr format {_shown(array.get('zarr_format'))}, expected {version}"
@@ -148,7 +154,7 @@ def _check_layout(name: str, array: dict[str, Any], version: int, kind: Any, chu
         raise ImageError(f"{name}: Zarr of shape {_shown(shape)} in chunks {_shown(chunks)}")
 
 
-def _check_chain(name: str, codecs: Any, axes: int, depth: int = 0) -> None:
+def _check_chain(name: str, codecs: object, axes: int, depth: int = 0) -> None:
     """Check version 3's list of codecs, and those in its shards."""
     if not isinstance(codecs, list) or depth > _DEEPEST:
         raise ImageError(f"{name}: Zarr codecs {_shown(codecs)}, expected a list")
@@ -163,7 +169,7 @@ def _check_chain(name: str, codecs: Any, axes: int, depth: int = 0) -> None:
             _check_chain(name, inside.get("index_codecs"), axes + 1, depth + 1)
 
 
-def _check_codec(name: str, codec: Any, key: str, allowed: frozenset[str]) -> None:
+def _check_codec(name: str, codec: object, key: str, allowed: frozenset[str]) -> None:
     called = codec.get(key) if isinstance(codec, dict) else codec if key == "name" else None
     if not isinstance(called, str) or called not in allowed:
         raise ImageError(
@@ -177,18 +183,18 @@ def _check_codec(name: str, codec: Any, key: str, allowed: frozenset[str]) -> No
             raise ImageError(f"{name}: Zarr codec {called} of {_shown(kind)}, expected numbers")
 
 
-def _name_of(codec: Any) -> Any:
+def _name_of(codec: object) -> object:
     return codec.get("name") if isinstance(codec, dict) else codec
 
 
-def _sizes(found: Any, least: int) -> TypeGuard[list[int]]:
+def _sizes(found: object, least: int) -> TypeGuard[list[int]]:
     return isinstance(found, list) and all(type(n) is int and least <= n < _MOST for n in found)
 
 
-def _object(found: Any) -> dict[str, Any]:
+def _object(found: object) -> Document:
     return found if isinstance(found, dict) else {}
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from imgconv.errors import ModelError
 from imgconv.nn.graph import Graph
-from imgconv.nn.models import Network, family_of, get_network
+from imgconv.nn.models import Network, family_of, get_network, network_names
+from imgconv.nn.models.base import MAX_CLASSES
 from imgconv.nn.preprocess import READ, Reading
+from imgconv.nn.stored import Stored
 from imgconv.nn.weight_names import Note, as_named
 from imgconv.nn.weights import draw_weights, fits, load_weights, opened
 from imgconv.shapes import Pair
@@ -110,29 +112,32 @@ def with_weights(
 
 
 def _better_form(network: Network, path: str) -> str | None:
-    """Another form of the network, or number of classes, whose weights the file has."""
-    name = network.name.partition(":")[0]
+    """A network, of another form or number of classes perhaps, whose weights the file has."""
+    own = network.name.partition(":")[0]
     try:
-        options = family_of(name).options
+        family_of(own)
         with opened(path) as stored:
-            entries = as_named(network.graph, stored, path, lambda text: None)
-            shapes = {key: entry.shape for key, entry in entries.items()}
+            texts = [text for name in (own, *network_names()) for text in _forms(name, stored)]
+            for text in texts:
+                graph = get_network(text).graph
+                entries = as_named(graph, stored, path, lambda text: None)
+                if fits(graph, {key: entry.shape for key, entry in entries.items()}):
+                    return text
     except ModelError:
-        return None
+        pass
+    return None
+
+
+def _forms(name: str, stored: dict[str, Stored]) -> list[str]:
+    """A network in its forms, as they are usual and with the file's number of classes."""
     forms: list[list[str]] = [[]]
-    for key, (_, choices) in options.items():
+    for key, (_, choices) in family_of(name).options.items():
         if choices:
             forms = [[*form, f"{key}={str(c).lower()}"] for form in forms for c in choices]
-    last = [key for key in network.graph.parameters() if key.endswith(".weight")][-1:]
-    classes = [f"classes={shapes[key][0]}" for key in last if shapes.get(key)]
-    for form in [*forms, *([*form, *classes] for form in forms)]:
-        text = f"{name}:{','.join(form)}" if form else name
-        try:
-            if fits(get_network(text).graph, shapes):
-                return text
-        except ModelError:  # a million classes and more
-            continue
-    return None
+    last = [entry.shape[0] for key, entry in stored.items() if len(entry.shape) == 2][-1:]
+    classes = [f"classes={count}" for count in last if 1 <= count <= MAX_CLASSES]
+    found = [*forms, *([*form, *classes] for form in forms if classes)]
+    return [f"{name}:{','.join(form)}" if form else name for form in found]
 
 
 def select_values(graph: Graph, patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -72,9 +72,10 @@ def opened(
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
-            kind = kind_of(file.read(PREFIX))
+            prefix = file.read(PREFIX)
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror or error}") from None
+        kind = kind_of(prefix)
         if kind == "pickle" or (kind == "npz" and is_archive(file)):
             yield state_dictionary(read_checkpoint(file, str(path)), str(path), note)
             return
@@ -82,6 +83,8 @@ def opened(
             stack.enter_context(npy.reported_as(ModelError))
             yield _npz_index(file, path)
             return
+        if kind == "" and (what := _no_weights(prefix)):
+            raise ModelError(f"{path}: {what}")
         if kind == "npy":
             what = "one NPY array, expected safetensors or NPZ with named arrays"
             raise ModelError(f"{path}: {what}")
@@ -97,6 +100,15 @@ def opened(
             key: Stored(array.shape, array.dtype, lambda array=array: array)  # type: ignore[misc]
             for key, array in arrays.items()
         }
+
+
+def _no_weights(prefix: bytes) -> str:
+    """What is often found in the place of a download; "" for anything else."""
+    if prefix == b"version h":
+        return "a pointer of Git LFS, expected the file that it stands for: `git lfs pull`"
+    if prefix.lstrip().lower().startswith((b"<!doct", b"<html")):
+        return "a web page, expected weights"
+    return ""
 
 
 def _npz_index(file: IO[bytes], path: str | Path) -> dict[str, Stored]:

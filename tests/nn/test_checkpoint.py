@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import pickle
 import struct
+import threading
 import zipfile
 from pathlib import Path
 
@@ -432,3 +434,29 @@ def test_weights_for_another_number_of_classes_name_it(tmp_path):
     np.savez(tmp_path / "w.npz", **{key: np.zeros(shape, "f4") for key, shape in shapes.items()})
     with pytest.raises(ModelError, match=r"they are those of lenet5:form=modern,classes=3$"):
         with_weights(find_network("lenet5"), str(tmp_path / "w.npz"), None)
+    with pytest.raises(ModelError, match=r"they are those of lenet5:form=modern,classes=3$"):
+        with_weights(find_network("alexnet"), str(tmp_path / "w.npz"), None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html></html>", "a web page, expected weights"),
+        (b"<html><body>404", "a web page, expected weights"),
+    ],
+)
+def test_what_often_lies_in_the_place_of_a_download_is_named(content, message, tmp_path):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        load_weights(small(), tmp_path / "w.pth")
+
+
+def test_a_checkpoint_from_a_pipe_is_refused_in_a_line(tmp_path):
+    os.mkfifo(tmp_path / "w.pth")
+    data = (GOLDENS / "training-legacy.pth").read_bytes()
+    writer = threading.Thread(target=(tmp_path / "w.pth").write_bytes, args=(data,))
+    writer.start()
+    with pytest.raises(ModelError, match=r"w\.pth: "):
+        load_weights(small(), tmp_path / "w.pth")
+    writer.join()

@@ -59,10 +59,12 @@ def read_checkpoint(file: IO[bytes], source: str) -> object:
     ModelError
         It is broken, holds more than tensors, is a program, or lies about a size.
     """
-    file.seek(0)
-    if file.read(4) == b"PK\3\4":
-        return _Archive(file, source).load()
-    return _Legacy(file, source).load()
+    try:
+        file.seek(0)
+        kind = _Archive if file.read(4) == b"PK\3\4" else _Legacy
+        return kind(file, source).load()
+    except OSError as error:
+        raise ModelError(f"{source}: {error.strerror or error}") from None
 
 
 class _File:

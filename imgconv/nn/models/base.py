@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imgconv.io.image import Image
     from imgconv.typing import Array
 
+MAX_CLASSES = 1_000_000
 # Family modules in the lecture's order.
 FAMILIES = ("lenet", "alexnet", "vgg", "googlenet", "resnet", "efficientnet")
 
@@ -210,11 +211,11 @@ def _value(key: str, text: str, choices: tuple[Any, ...]) -> Any:
     try:
         if choices == (False, True):
             return flag(text)
-        if not choices and 1 <= (number := whole_number(text)) <= 1_000_000:
+        if not choices and 1 <= (number := whole_number(text)) <= MAX_CLASSES:
             return number
     except ValueError:
         pass
     if text in choices:
         return text
     expected = "true or false" if choices == (False, True) else " or ".join(choices)
-    raise ValueError(f"{key}={text}, expected {expected or 'a number from 1 to 1000000'}")
+    raise ValueError(f"{key}={text}, expected {expected or f'a number from 1 to {MAX_CLASSES}'}")

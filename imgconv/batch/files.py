@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
 
 from imgconv.batch import runner
-from imgconv.batch.inputs import Scan, Spooled, failure
+from imgconv.batch.inputs import Scan, check_names, claimed, failure, spooled
 from imgconv.errors import ImageError, UsageError
 from imgconv.io import formats
 from imgconv.io.writing import check_pyramid
@@ -45,17 +45,15 @@ def opened(request: Request) -> Iterator[tuple[Iterator[runner.Outcome[Row]], in
     sources: Sources = scan.expand(request.inputs, settings.batch.files_from, settings.batch.null)
     sources = _recent(sources, settings.batch)
     with contextlib.ExitStack() as stack:
-        claims = stack.enter_context(contextlib.closing(_claims(settings.batch.files_from)))
+        claims = stack.enter_context(claimed(settings.batch))
         plan = _plan(request, target, made, scan, claims)
         if reports:
             reports.plan.folders, reports.plan.claims = scan.folders, claims
         work = Work(Outputs(request, plan, made, reports))
         if settings.batch.stream:
             sources = _planned_as_they_come(sources, work)
-        elif settings.batch.files_from is None:
-            sources = list(sources)
-        else:  # a list may have any number of names
-            sources = stack.enter_context(contextlib.closing(Spooled(sources)))
+        else:
+            sources = stack.enter_context(spooled(sources, settings.batch))
         total = len(sources) if isinstance(sources, Sized) else None
         if total is not None:
             _plan_ahead(sources, work)
@@ -136,23 +134,11 @@ def _by_workers(
 
 def _check_inputs(request: Request) -> None:
     settings = request.settings
-    if not request.inputs and settings.batch.files_from is None:
-        raise UsageError("no input: expected image files, - or sample:chart")
-    if request.inputs.count("-") + (settings.batch.files_from == "-") > 1:
-        raise UsageError("standard input is named twice, expected once")
+    check_names(request.inputs, settings.batch)
     if settings.batch.cluster and "-" in request.inputs:
         raise UsageError("--cluster: an image on standard input, expected files or URLs")
     if settings.batch.stream and settings.batch.files_from is None:
         raise UsageError("--stream: expected --files-from with it")
-
-
-def _claims(files_from: str | None) -> Claims:
-    """What finds collisions, in a file where the names of a list may be too many for memory."""
-    if files_from is None:
-        return Claims()
-    from imgconv.batch.names import SpilledNames
-
-    return Claims(SpilledNames())
 
 
 def _plan(

@@ -1,5 +1,6 @@
 """Which images a command line names: files, folders, globs, lists of names, `-` and `sample:`."""
 
+import contextlib
 import os
 import pickle
 import sys
@@ -12,6 +13,8 @@ from imgconv.io import remote
 from imgconv.io.formats import SCANNED_SUFFIXES
 from imgconv.io.remote import is_url
 from imgconv.io.source import ZARR_MARKS, is_zarr
+from imgconv.pipeline.plan import Claims
+from imgconv.pipeline.settings import BatchSettings
 
 STDIN = "-"
 SAMPLE = "sample:"
@@ -149,11 +152,36 @@ class Scan:
         return True
 
 
-def expand(
-    names: Iterable[str], recursive: bool = False, files_from: str | None = None, null: bool = False
-) -> Iterator[str | ImageError]:
-    """As `Scan.expand`."""
-    return Scan(recursive).expand(names, files_from, null)
+def check_names(names: tuple[str, ...], batch: BatchSettings) -> None:
+    """Raise UsageError where a command line names no inputs, or standard input twice."""
+    if not names and batch.files_from is None:
+        raise UsageError("no input: expected image files, - or sample:chart")
+    if names.count("-") + (batch.files_from == "-") > 1:
+        raise UsageError("standard input is named twice, expected once")
+
+
+@contextlib.contextmanager
+def spooled(
+    sources: Iterable[str | ImageError], batch: BatchSettings
+) -> "Iterator[list[str | ImageError] | Spooled]":
+    """Inputs to go through more than once; on disk those of a list, which may be any number."""
+    if batch.files_from is None:
+        yield list(sources)
+        return
+    with contextlib.closing(Spooled(sources)) as held:
+        yield held
+
+
+@contextlib.contextmanager
+def claimed(batch: BatchSettings) -> Iterator[Claims]:
+    """What finds collisions, on disk where the names of a list may be too many for memory."""
+    if batch.files_from is None:
+        yield Claims()
+        return
+    from imgconv.batch.names import SpilledNames
+
+    with contextlib.closing(Claims(SpilledNames())) as claims:
+        yield claims
 
 
 class Spooled:

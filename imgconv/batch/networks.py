@@ -1,36 +1,20 @@
 """Networks on many images: which there are, and where their outputs go."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from imgconv.batch.inputs import Scan, Spooled
+from imgconv.batch.inputs import Scan, check_names, claimed, spooled
 from imgconv.batch.runner import Outcome, run
 from imgconv.console import say
-from imgconv.errors import ImageError, ImgconvError, UsageError
-from imgconv.pipeline.plan import Claims, folder_of
+from imgconv.errors import ImgconvError, UsageError
+from imgconv.pipeline.plan import folder_of
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
     from imgconv.pipeline.networks.attribution import Attribution, HeatRow
     from imgconv.pipeline.networks.features import Features
     from imgconv.pipeline.networks.outputs import LayerRow
-
-
-def sources_of(
-    inputs: tuple[str, ...], batch: BatchSettings, scan: Scan | None = None
-) -> Iterable[str | ImageError]:
-    """The images that a command line names. Raises UsageError where there are none.
-
-    scan: how names become inputs, for another way than the usual.
-    """
-    if not inputs and batch.files_from is None:
-        raise UsageError("no input: expected image files, - or sample:chart")
-    if inputs.count("-") + (batch.files_from == "-") > 1:
-        raise UsageError("standard input is named twice, expected once")
-    scan = scan or Scan(batch.recursive)
-    sources = scan.expand(inputs, batch.files_from, batch.null)
-    return list(sources) if batch.files_from is None else sources
 
 
 @contextlib.contextmanager
@@ -43,17 +27,9 @@ def feature_maps(
     """
     takes = None if work.request.only_report else folder_of(work.request.settings.maps.output)
     scan = Scan(batch.recursive, without=takes)
-    with contextlib.ExitStack() as stack:
-        sources: Spooled | list[str | ImageError]
-        claims = Claims()
-        if batch.files_from is None:
-            sources = list(sources_of(inputs, batch, scan))
-        else:  # which may have any number of names
-            from imgconv.batch.names import SpilledNames
-
-            spooled = Spooled(sources_of(inputs, batch, scan))
-            sources = stack.enter_context(contextlib.closing(spooled))
-            claims = stack.enter_context(contextlib.closing(Claims(SpilledNames())))
+    check_names(inputs, batch)
+    found = scan.expand(inputs, batch.files_from, batch.null)
+    with spooled(found, batch) as sources, claimed(batch) as claims:
         work.out.follow(scan.folders, claims)
         for index, source in enumerate(sources):
             if isinstance(source, str):
@@ -77,7 +53,8 @@ def heat_maps(
     work: "Attribution", inputs: tuple[str, ...], batch: BatchSettings
 ) -> "tuple[Iterator[Outcome[HeatRow]], int]":
     """As `feature_maps`, of one map an image."""
-    sources = list(sources_of(inputs, batch))
+    check_names(inputs, batch)
+    sources = list(Scan(batch.recursive).expand(inputs, batch.files_from, batch.null))
     for index, source in enumerate(sources):
         if isinstance(source, str):
             if work.plan.claims:

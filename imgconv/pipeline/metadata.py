@@ -8,7 +8,7 @@ from imgconv.io.image import Image
 from imgconv.io.streamed import Streamed
 from imgconv.io.writing import EncodeOptions
 from imgconv.kernels import Kernel
-from imgconv.pipeline.recipe import ChainRecipe, Recipe
+from imgconv.pipeline.recipe import ChainRecipe, Recipe, fields_of
 from imgconv.shapes import ReceptiveField
 from imgconv.typing import Dtype
 
@@ -86,19 +86,13 @@ def grid_of(recipe: Recipe, result: Result, shape: tuple[int, int, int]) -> "Gri
 
 def _window(recipe: Recipe, result: Result, shape: tuple[int, ...]) -> Axes:
     """What a map of `apply` stands for: the kernel's window, or its anchor, then the pool's."""
-    layers = [recipe.window.places(result.kernel.size, result.kernel.anchor)]
-    if recipe.pool and recipe.pool.window:
-        layers.append(recipe.pool.window)
-    axes = []
-    for axis in (0, 1):
-        field = ReceptiveField()
-        for taps, steps, pads, spread in layers:
-            field = field.through(taps[axis], steps[axis], pads[2 * axis], spread[axis])
-        if recipe.pool and not recipe.pool.window:  # one that divides a map into equal parts
-            step = shape[axis] / (result.height, result.width)[axis]
-            field = ReceptiveField(step, step, (step - 1) / 2)
-        axes.append(field)
-    return axes[0], axes[1]
+    if not recipe.pool or recipe.pool.window:
+        return fields_of(recipe, result.kernel)
+    # One that divides a map into equal parts.
+    down, across = shape[0] / result.height, shape[1] / result.width
+    return ReceptiveField(down, down, (down - 1) / 2), ReceptiveField(
+        across, across, (across - 1) / 2
+    )
 
 
 def _chain(recipe: ChainRecipe, result: Result, shape: tuple[int, ...]) -> Axes:

@@ -14,7 +14,7 @@ from imgconv.kernels import Kernel
 from imgconv.nn.chain import Step, sizes_of
 from imgconv.pipeline.naming import Part, component, spelled, unique
 from imgconv.pipeline.settings import ReadSettings, ShowSettings
-from imgconv.shapes import Window, output_size, pair
+from imgconv.shapes import ReceptiveField, Window, output_size, pair
 from imgconv.typing import Dtype
 from imgconv.viz.colormaps import default_rule
 from imgconv.viz.layout import Layout
@@ -179,6 +179,27 @@ def rule_of(kernel: Kernel, recipe: Recipe) -> str:
     if kernel.combine == "direction":
         return "clip"
     return default_rule(recipe.colormap) if recipe.colormap else kernel.scale
+
+
+def fields_of(
+    recipe: Recipe, kernel: Kernel, *, placed: bool = True
+) -> tuple[ReceptiveField, ReceptiveField]:
+    """What a pixel of a kernel's map sees along each axis, through the pool if that has windows.
+
+    placed: with the anchor in place of the kernel, which says where the pixel lies.
+    """
+    window = recipe.window
+    find = window.places if placed else window.geometry
+    layers = [find(kernel.size, kernel.anchor)]
+    if recipe.pool and recipe.pool.window:
+        layers.append(recipe.pool.window)
+    axes = []
+    for axis in (0, 1):
+        field = ReceptiveField()
+        for taps, strides, pads, spreads in layers:
+            field = field.through(taps[axis], strides[axis], pads[2 * axis], spreads[axis])
+        axes.append(field)
+    return axes[0], axes[1]
 
 
 def later_of(recipe: Recipe, rule: str, white: float, dtype: Dtype) -> tuple[float, float]:

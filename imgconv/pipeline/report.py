@@ -10,10 +10,9 @@ from imgconv.io.image import Image
 from imgconv.kernels import Kernel
 from imgconv.nn.chain import graph_of
 from imgconv.nn.receptive import Field, fields
-from imgconv.pipeline.recipe import ChainRecipe, Recipe
+from imgconv.pipeline.recipe import ChainRecipe, Recipe, fields_of
 from imgconv.pipeline.results import bytes_of
 from imgconv.pipeline.whole import Map, maps_of
-from imgconv.shapes import ReceptiveField
 from imgconv.typing import Array
 from imgconv.viz.report.page import Page, render
 from imgconv.viz.report.sections import Section, section
@@ -46,7 +45,7 @@ def _of_kernels(image: Image, recipe: Recipe) -> Iterator[Section]:
             done.append(f"pool {recipe.pool.text}")
         yield section(
             kernel.name, ", ".join(filter(None, done)), np.stack(planes), labels,
-            len(recipe.kernels), _field(kernel, recipe, image), kernels=_planes(kernel),
+            len(recipe.kernels), _field(kernel, recipe), kernels=_planes(kernel),
         )  # fmt: skip
 
 
@@ -86,21 +85,11 @@ def _planes(kernel: Kernel) -> list[tuple[str, Array]]:
     return [(label, bank.mean(axis=0)) for label, bank in zip(labels, weights, strict=True)]
 
 
-def _field(kernel: Kernel, recipe: Recipe, image: Image) -> Field | None:
+def _field(kernel: Kernel, recipe: Recipe) -> Field | None:
     """What a map's pixel sees of the image, or None where a pool's windows depend on its size."""
-    pool = recipe.pool
-    layers = [recipe.window.geometry(kernel.size, kernel.anchor)]
-    if pool:
-        if pool.window is None:
-            return None
-        layers.append(pool.window)
-    axes = []
-    for axis in (0, 1):
-        seen = ReceptiveField()
-        for taps, strides, pads, spreads in layers:
-            seen = seen.through(taps[axis], strides[axis], pads[2 * axis], spreads[axis])
-        axes.append(seen)
-    return Field(axes[0], axes[1])
+    if recipe.pool and recipe.pool.window is None:
+        return None
+    return Field(*fields_of(recipe, kernel, placed=False))
 
 
 def _words(value: object) -> str:

@@ -24,10 +24,10 @@ from imgconv.pipeline.recipe import (
     Recipe,
     check_chain,
     check_map_of,
+    fields_of,
     later_of,
     rule_of,
 )
-from imgconv.shapes import ReceptiveField
 from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
@@ -200,14 +200,9 @@ class _Whole:
             )
         return found
 
-    def _finished(
-        self, response: Array, kernel: Kernel, name: str, missing: Missing | None = None,
-        degrees: Array | None = None,
-    ) -> Map:  # fmt: skip
-        """A map of responses: pooled, scaled, with its opacity. degrees: directions, its hues."""
-        image, recipe, dtype, raw = self.image, self.recipe, self.dtype, self.raw
-        opacity = self.opacity
-        rule = rule_of(kernel, recipe)
+    def _pooled(self, response: Array, missing: Missing | None) -> tuple[Array, Missing | None]:
+        """Responses after softmax and the pool, and which of them are missing."""
+        recipe = self.recipe
         if recipe.activation == "softmax":
             from imgconv.ops.activation import softmax
 
@@ -223,6 +218,17 @@ class _Whole:
                 missing = _unknown(response, mask, missing)
             else:
                 response = recipe.pool.image(response)
+        return response, missing
+
+    def _finished(
+        self, response: Array, kernel: Kernel, name: str, missing: Missing | None = None,
+        degrees: Array | None = None,
+    ) -> Map:  # fmt: skip
+        """A map of responses: pooled, scaled, with its opacity. degrees: directions, its hues."""
+        image, recipe, dtype, raw = self.image, self.recipe, self.dtype, self.raw
+        opacity = self.opacity
+        rule = rule_of(kernel, recipe)
+        response, missing = self._pooled(response, missing)
         if image.alpha and recipe.read.alpha == "filter":
             response = _divided(response, image.full_scale)
         if recipe.read.linear and not raw:
@@ -332,12 +338,7 @@ def _seen_opacity(opacity: Array, size: tuple[int, int], kernel: Kernel, recipe:
         index = np.arange(size[axis])
         centres = (index + 0.5) * opacity.shape[axis] / size[axis] - 0.5
         if fixed:
-            layers = [recipe.window.places(kernel.size, kernel.anchor)]
-            if pool and pool.window:
-                layers.append(pool.window)
-            field = ReceptiveField()
-            for taps, strides, pads, spreads in layers:
-                field = field.through(taps[axis], strides[axis], pads[2 * axis], spreads[axis])
+            field = fields_of(recipe, kernel)[axis]
             centres = field.start + index * field.jump
         # Half a pixel goes to the nearer side of the start, as `same` pads an even kernel.
         places.append(np.clip(np.ceil(centres - 0.5), 0, opacity.shape[axis] - 1).astype(np.int64))

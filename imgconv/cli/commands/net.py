@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 
 import click
 
@@ -12,6 +12,7 @@ from imgconv.cli.net_attribution import cam, occlusion
 from imgconv.cli.net_pictures import draw, receptive
 from imgconv.cli.net_weights import diff, filters
 from imgconv.cli.options import options_of
+from imgconv.errors import ImageError
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
 from imgconv.pipeline.settings.network import (
     MapSettings,
@@ -181,7 +182,7 @@ def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int
     """
     from dataclasses import replace
 
-    from imgconv.batch.networks import sources_of
+    from imgconv.batch.inputs import Scan, check_names
     from imgconv.batch.prediction import Prediction
     from imgconv.cli.net_printing import show_classes
     from imgconv.cli.printing import Printer
@@ -192,9 +193,14 @@ def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int
     if wanted.labels:
         found = replace(found, labels=read_labels(wanted.labels))
     work = Prediction(found, wanted.top, read.frame, read.max_pixels, wanted.batch)
-    sources = sources_of(inputs, settings.batch)
-    total = len(sources) if isinstance(sources, Sized) else None
-    with Printer(total, settings.batch, show_classes(settings.batch), bar=False) as printer:
+    batch = settings.batch
+    check_names(inputs, batch)
+    scan = Scan(batch.recursive)
+    sources: Iterable[str | ImageError] = scan.expand(inputs, batch.files_from, batch.null)
+    if batch.files_from is None:
+        sources = list(sources)
+    total = len(sources) if isinstance(sources, list) else None
+    with Printer(total, batch, show_classes(batch), bar=False) as printer:
         for outcome in work.outcomes(sources):
             printer.tell(outcome)
     return printer.exit_code

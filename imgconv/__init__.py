@@ -20,43 +20,40 @@ __all__ = [  # noqa: RUF022 - what one does first comes first
     "adaptive_max_pool2d", "batch_norm", "instance_norm", "local_response_norm", "ImgconvError",
 ]  # fmt: skip
 
+# Where they are, looked through in this order.
+_HOMES = ("api", "errors", "ops.activation", "ops.conv", "ops.conv_transpose", "ops.filter",
+          "ops.linear", "ops.norm", "ops.padding", "ops.pool")  # fmt: skip
+
 if TYPE_CHECKING:
-    from imgconv.api import (
-        Image,
-        ImgconvError,
-        Kernel,
-        Network,
-        activate,
+    from imgconv.api import apply, kernel, maps, network, read, write
+    from imgconv.errors import ImgconvError
+    from imgconv.io.image import Image
+    from imgconv.kernels.kernel import Kernel
+    from imgconv.nn.models.base import Network
+    from imgconv.ops.activation import activate, softmax
+    from imgconv.ops.conv import conv2d
+    from imgconv.ops.conv_transpose import conv_transpose2d
+    from imgconv.ops.filter import filter_image
+    from imgconv.ops.linear import linear
+    from imgconv.ops.norm import batch_norm, instance_norm, local_response_norm
+    from imgconv.ops.padding import pad
+    from imgconv.ops.pool import (
         adaptive_avg_pool2d,
         adaptive_max_pool2d,
-        apply,
         avg_pool2d,
-        batch_norm,
-        conv2d,
-        conv_transpose2d,
-        filter_image,
-        instance_norm,
-        kernel,
-        linear,
-        local_response_norm,
         lp_pool2d,
-        maps,
         max_pool2d,
         min_pool2d,
-        network,
-        pad,
-        read,
-        softmax,
-        write,
     )
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from imgconv import api
+    from importlib import import_module
 
-    found: object = getattr(api, name)
+    homes = (import_module(f"imgconv.{home}") for home in _HOMES)
+    found: object = next(getattr(home, name) for home in homes if hasattr(home, name))
     globals()[name] = found
     return found
 

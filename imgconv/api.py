@@ -6,44 +6,20 @@ The functions here do what the command line does, with the same defaults; the op
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.errors import ImgconvError, UsageError
+from imgconv.errors import UsageError
 from imgconv.io.image import Image
 from imgconv.kernels.kernel import Kernel
 from imgconv.nn.models.base import Network
-from imgconv.ops.activation import activate, softmax
-from imgconv.ops.conv import conv2d
-from imgconv.ops.conv_transpose import conv_transpose2d
-from imgconv.ops.filter import filter_image
-from imgconv.ops.linear import linear
-from imgconv.ops.norm import batch_norm, instance_norm, local_response_norm
-from imgconv.ops.padding import pad
-from imgconv.ops.pool import (
-    adaptive_avg_pool2d,
-    adaptive_max_pool2d,
-    avg_pool2d,
-    lp_pool2d,
-    max_pool2d,
-    min_pool2d,
-)
-from imgconv.shapes import Window
+from imgconv.typing import Array
 
 if TYPE_CHECKING:
     from imgconv.pipeline.recipe import Recipe
 
-__all__ = [  # noqa: RUF022 - what one does first comes first
-    "read", "write", "apply", "maps", "kernel", "network", "Image", "Kernel", "Network",
-    "conv2d", "conv_transpose2d", "filter_image", "linear", "pad", "activate", "softmax",
-    "max_pool2d", "min_pool2d", "avg_pool2d", "lp_pool2d", "adaptive_avg_pool2d",
-    "adaptive_max_pool2d", "batch_norm", "instance_norm", "local_response_norm", "ImgconvError",
-]  # fmt: skip
-
-Pixels = npt.NDArray[Any]
 Ints = int | tuple[int, int]
 PaddingMode = Literal["zeros", "constant", "reflect", "replicate", "circular", "symmetric"]
 Combine = Literal["none", "magnitude", "max", "sum", "mean"]
@@ -97,7 +73,7 @@ def read(
 
 def write(
     path: str | os.PathLike[str],
-    image: Image | Pixels,
+    image: Image | Array,
     *,
     overwrite: bool = False,
     quality: int | None = None,
@@ -179,23 +155,28 @@ def kernel(spec: KernelLike) -> Kernel:
     return from_array(weights[None] if weights.ndim == 1 else weights, "kernel")
 
 
+class ApplyOptions(TypedDict, total=False):
+    """What `apply` and `maps` take by name; `apply` describes it."""
+
+    stride: Ints
+    padding: int | str | Sequence[int] | None
+    dilation: Ints
+    groups: int | None
+    padding_mode: PaddingMode
+    pad_value: float
+    flip: bool
+    combine: Combine | None
+    activation: str | None
+    pool: str | None
+    gray: bool
+    scale: Scale | None
+    dtype: npt.DTypeLike | None
+
+
 def apply(
-    image: Image | Pixels | str | os.PathLike[str],
+    image: Image | Array | str | os.PathLike[str],
     kernel: KernelLike,
-    *,
-    stride: Ints = 1,
-    padding: int | str | Sequence[int] | None = None,
-    dilation: Ints = 1,
-    groups: int | None = None,
-    padding_mode: PaddingMode = "reflect",
-    pad_value: float = 0.0,
-    flip: bool = False,
-    combine: Combine | None = None,
-    activation: str | None = None,
-    pool: str | None = None,
-    gray: bool = False,
-    scale: Scale | None = None,
-    dtype: npt.DTypeLike | None = None,
+    **options: Unpack[ApplyOptions],
 ) -> Image:
     """Filter an image as `imgconv apply` does.
 
@@ -206,14 +187,14 @@ def apply(
     kernel
         What `kernel` takes. It must make one map; see `maps` for banks.
     stride, dilation
-        A number or a (vertical, horizontal) pair, at least 1.
+        A number or a (vertical, horizontal) pair, 1 by default.
     padding
         `same`, `valid`, `full`, a number, a pair, or (top, bottom, left, right). By default the
         size is kept, or divided by the stride.
     groups
         Filters and channels in groups, as in Conv2d; by default every channel is filtered alone.
     padding_mode
-        How the image goes on beyond its edge; `constant` takes `pad_value`.
+        How the image goes on beyond its edge, by default `reflect`; `constant` takes `pad_value`.
     flip
         Rotate the kernel by 180°, which makes it a true convolution.
     combine
@@ -249,11 +230,7 @@ def apply(
     array([[ 5,  6],
            [ 9, 10]], dtype=uint8)
     """
-    found = maps(
-        image, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        padding_mode=padding_mode, pad_value=pad_value, flip=flip, combine=combine,
-        activation=activation, pool=pool, gray=gray, scale=scale, dtype=dtype,
-    )  # fmt: skip
+    found = maps(image, kernel, **options)
     if len(found) > 1:
         raise UsageError(
             f"apply: {len(found)} maps ({', '.join(list(found)[:3])}, …), expected a kernel that "
@@ -263,21 +240,9 @@ def apply(
 
 
 def maps(
-    image: Image | Pixels | str | os.PathLike[str],
+    image: Image | Array | str | os.PathLike[str],
     *kernels: KernelLike,
-    stride: Ints = 1,
-    padding: int | str | Sequence[int] | None = None,
-    dilation: Ints = 1,
-    groups: int | None = None,
-    padding_mode: PaddingMode = "reflect",
-    pad_value: float = 0.0,
-    flip: bool = False,
-    combine: Combine | None = None,
-    activation: str | None = None,
-    pool: str | None = None,
-    gray: bool = False,
-    scale: Scale | None = None,
-    dtype: npt.DTypeLike | None = None,
+    **options: Unpack[ApplyOptions],
 ) -> dict[str, Image]:
     """As `apply`, of several kernels and of banks: every map by its name, in order.
 
@@ -288,30 +253,20 @@ def maps(
     ['e', 'ne', 'n']
     """
     from imgconv.io.reading import as_image
-    from imgconv.kernels import transform
-    from imgconv.ops.activation import parse_activation
-    from imgconv.ops.padding import normalize_mode
-    from imgconv.ops.pool_text import parse_pool
-    from imgconv.pipeline.recipe import Recipe
-    from imgconv.pipeline.settings import ReadSettings
+    from imgconv.pipeline.requests import recipe_of
+    from imgconv.pipeline.settings import Settings
     from imgconv.pipeline.whole import maps_of
 
+    if unknown := options.keys() - ApplyOptions.__annotations__:
+        raise TypeError(
+            f"no option {min(unknown)}, expected {', '.join(ApplyOptions.__annotations__)}"
+        )
     if not kernels:
         raise UsageError("maps: no kernel, expected at least one")
     source = as_image(image)
-    if activation not in (None, "softmax"):
-        parse_activation(activation)
-    recipe = Recipe(
-        tuple(
-            transform(found if combine is None else replace(found, combine=combine), flip=flip)
-            for found in map(_kernel, kernels)
-        ),
-        Window(stride, padding, dilation, groups, normalize_mode(padding_mode), pad_value),
-        activation,
-        parse_pool(pool) if pool else None,
-        read=ReadSettings(gray=gray),
-        scale=scale,
-    )
+    settings = Settings.of(dict(options))
+    recipe = recipe_of(tuple(map(_kernel, kernels)), settings)
+    dtype, scale = options.get("dtype"), settings.write.scale
     target = source.sample_type if dtype is None else np.dtype(dtype)
     raw = target.kind == "f" and scale in (None, "none")
     return {
@@ -365,7 +320,7 @@ def network(
 _kernel = kernel  # `apply` and `maps` have parameters of that name
 
 
-def _like(source: Image, samples: npt.NDArray[Any], alpha: bool, recipe: "Recipe") -> Image:
+def _like(source: Image, samples: Array, alpha: bool, recipe: "Recipe") -> Image:
     """The image of a map: what described the source's colors still does where they are kept."""
     return Image(
         samples, alpha, source.name, source.frame, source.frames,

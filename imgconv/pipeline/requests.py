@@ -22,10 +22,17 @@ def apply_request(
     inputs: tuple[str, ...], loaded: tuple[Kernel, ...], settings: Settings
 ) -> Request:
     """What the options ask for with kernels that are loaded. Raises UsageError."""
+    return Request(
+        inputs, recipe_of(loaded, settings), settings, Provenance("apply", settings, loaded)
+    )
+
+
+def recipe_of(loaded: tuple[Kernel, ...], settings: Settings) -> Recipe:
+    """What the options do to an image with kernels that are loaded. Raises UsageError."""
     layer = settings.layer
     if layer.anchor is not None and layer.padding not in (None, "same"):
         raise UsageError("--anchor with --padding, expected one of them, or --padding same")
-    recipe = Recipe(
+    return Recipe(
         tuple(_changed(kernel, layer) for kernel in loaded),
         Window(
             layer.stride, layer.padding, layer.dilation, layer.groups,
@@ -38,7 +45,6 @@ def apply_request(
         settings.show.colormap,
         layout_of(settings.show),
     )  # fmt: skip
-    return Request(inputs, recipe, settings, Provenance("apply", settings, loaded))
 
 
 def chain_request(

@@ -32,7 +32,7 @@ from imgconv.errors import OutputError
 from imgconv.io import remote
 from imgconv.io.publish import exists
 from imgconv.io.remote import is_url
-from imgconv.pipeline.settings import Table
+from imgconv.pipeline.settings.table import Table
 
 _PIECE = 1 << 20
 

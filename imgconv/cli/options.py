@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 import click
 
 from imgconv.cli.help import Choice, Option
-from imgconv.pipeline.settings import COMMANDS, Range, Row, Settings, Table, flag_of
+from imgconv.pipeline.settings import COMMANDS, Settings
+from imgconv.pipeline.settings.table import Range, Row, Table, flag_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -152,14 +152,12 @@ class Decoder:
         image = netpbm.decode(data, self.name, self.check)
         if image is None:
             self.kind = "PPM"
-            yield from self._pillow()
-        else:
-            yield self._one(image)
+        yield from self._one_or_pillow(image)
 
     def _png(self) -> Iterator[Image]:
         from imgconv.io.png import reader as png_reader
 
-        data = self.source.data(self.byte_limit)
+        data, image = self.source.data(self.byte_limit), None
         if data.startswith(b"\x89PNG"):
             try:
                 image = png_reader.decode(data, max_pixels=self.limit, name=self.name)
@@ -169,15 +167,16 @@ class Decoder:
                 if not self.partial:
                     raise
                 image = None
-            if image is not None:
-                yield self._one(image)
-                return
-        yield from self._pillow()
+        yield from self._one_or_pillow(image)
 
     def _bmp(self) -> Iterator[Image]:
         from imgconv.io import bmp
 
         image = bmp.decode(self.source.data(self.byte_limit), self.name, self.check)
+        yield from self._one_or_pillow(image)
+
+    def _one_or_pillow(self, image: Image | None) -> Iterator[Image]:
+        """A file's only image, or those of a file that a decoder of ours leaves to Pillow."""
         if image is None:
             yield from self._pillow()
         else:

@@ -4,6 +4,7 @@ import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -89,37 +90,9 @@ def build(name: str, table: Mapping[str, Toml]) -> Kernel:
     if not isinstance(entry, dict) or set(entry) - known:
         extra = ", ".join(sorted(set(entry) - known)) if isinstance(entry, dict) else entry
         raise KernelError(f"{name}: unknown key {extra}, expected {', '.join(sorted(known))}")
-    labels = tuple(str(label) for label in entry.get("labels", ()))
-    divisor = float(entry.get("divisor", 1))
-    anchor = None
-    if "matrix" in entry:
-        parsed = parse_kernel_text(str(entry["matrix"]), name)
-        weights, anchor = parsed.weights, parsed.anchor
-    elif "parts" in entry:
-        parts = [build(part, table) for part in entry["parts"]]
-        alike = len({part.divisor for part in parts}) == 1
-        weights, anchor = joined(
-            [part.weights if alike else part.effective_weights() for part in parts],
-            [part.anchor for part in parts],
-        )
-        labels = labels or tuple(_without(part.name, name) for part in parts)
-        divisor = parts[0].divisor if alike else divisor
-    elif "compass" in entry:
-        first = parse_kernel_text(str(entry["compass"]), name)
-        angles = range(0, 360, 45)
-        weights, anchor = joined(
-            [rotated(first.weights, angle, name) for angle in angles],
-            [first.anchor and turned_anchor(first.anchor, first.size, angle, name)
-             for angle in angles],
-        )  # fmt: skip
-    elif "weights" in entry:
-        weights = from_array(entry["weights"], name).weights
-    elif "generator" in entry:
-        from imgconv.kernels import generators
-
-        weights = generators.BANKS[entry["generator"]]()
-    else:
-        raise KernelError(f"{name}: expected matrix, weights, parts or compass")
+    drawn = _drawn(name, entry, table)
+    weights, anchor, divisor = drawn.weights, drawn.anchor, drawn.divisor
+    labels = tuple(str(label) for label in entry.get("labels", ())) or drawn.labels
     if divisor == 0:
         raise KernelError(f"{name}: divisor 0, expected another number")
     if len(weights) > 1 and not labels:
@@ -141,6 +114,39 @@ def build(name: str, table: Mapping[str, Toml]) -> Kernel:
         if "anchor" in entry
         else anchor,
     )
+
+
+def _drawn(name: str, entry: Toml, table: Mapping[str, Toml]) -> Kernel:
+    """An entry's filters with the divisor, anchor and labels that come with them."""
+    divisor = float(entry.get("divisor", 1))
+    if "matrix" in entry:
+        return replace(parse_kernel_text(str(entry["matrix"]), name), divisor=divisor, labels=())
+    if "parts" in entry:
+        parts = [build(part, table) for part in entry["parts"]]
+        alike = len({part.divisor for part in parts}) == 1
+        weights, anchor = joined(
+            [part.weights if alike else part.effective_weights() for part in parts],
+            [part.anchor for part in parts],
+        )
+        labels = tuple(_without(part.name, name) for part in parts)
+        divisor = parts[0].divisor if alike else divisor
+        return Kernel(name, weights, divisor=divisor, labels=labels, anchor=anchor)
+    if "compass" in entry:
+        first = parse_kernel_text(str(entry["compass"]), name)
+        angles = range(0, 360, 45)
+        weights, anchor = joined(
+            [rotated(first.weights, angle, name) for angle in angles],
+            [first.anchor and turned_anchor(first.anchor, first.size, angle, name)
+             for angle in angles],
+        )  # fmt: skip
+        return Kernel(name, weights, divisor=divisor, anchor=anchor)
+    if "weights" in entry:
+        return Kernel(name, from_array(entry["weights"], name).weights, divisor=divisor)
+    if "generator" in entry:
+        from imgconv.kernels import generators
+
+        return Kernel(name, generators.BANKS[entry["generator"]](), divisor=divisor)
+    raise KernelError(f"{name}: expected matrix, weights, parts or compass")
 
 
 def _bias(values: npt.ArrayLike, count: int, name: str) -> Float64:

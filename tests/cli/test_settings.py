@@ -13,7 +13,8 @@ from imgconv.batch.ledger import digest_of
 from imgconv.cli.options import settings_of
 from imgconv.pipeline import settings
 from imgconv.pipeline.records.record import Named, Record, option_words, options_of, parse
-from imgconv.pipeline.settings import Range, ReadSettings, Settings, WriteSettings, local, option
+from imgconv.pipeline.settings import ReadSettings, Settings, WriteSettings
+from imgconv.pipeline.settings.table import Range, local, option
 
 
 class Read(ReadSettings):

@@ -8,7 +8,7 @@ import click
 from imgconv.cli import options
 from imgconv.cli.help import Command
 from imgconv.errors import ImgconvError, UsageError
-from imgconv.pipeline.settings import Table, local
+from imgconv.pipeline.settings.table import Table, local
 
 if TYPE_CHECKING:
     from imgconv.io.image import Image

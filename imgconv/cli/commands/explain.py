@@ -9,7 +9,8 @@ import click
 
 from imgconv.cli import options
 from imgconv.cli.help import Command
-from imgconv.pipeline.settings import LayerSettings, Range, Table, local
+from imgconv.pipeline.settings import LayerSettings
+from imgconv.pipeline.settings.table import Range, Table, local
 from imgconv.shapes import Pair
 
 if TYPE_CHECKING:

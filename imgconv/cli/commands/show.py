@@ -9,7 +9,7 @@ import click
 
 from imgconv.cli import options
 from imgconv.cli.help import Command
-from imgconv.pipeline.settings import Range, Table, local
+from imgconv.pipeline.settings.table import Range, Table, local
 
 if TYPE_CHECKING:
     from imgconv.viz.terminal import Terminal

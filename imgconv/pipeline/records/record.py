@@ -28,7 +28,8 @@ from typing import NamedTuple, TypeGuard
 from imgconv import __version__
 from imgconv.errors import ImageError
 from imgconv.io.formats import FORMATS, NOTE_LIMIT, Format, holds_frames
-from imgconv.pipeline.settings import COMMANDS, Row, recorded
+from imgconv.pipeline.settings import COMMANDS
+from imgconv.pipeline.settings.table import Row, recorded
 from imgconv.typing import JSON
 
 VERSION = 1

@@ -2,14 +2,8 @@
 
 from typing import Literal, NamedTuple
 
-from imgconv.pipeline.settings import (
-    BatchSettings,
-    Range,
-    Table,
-    WriteSettings,
-    local,
-    option,
-)
+from imgconv.pipeline.settings import BatchSettings, WriteSettings
+from imgconv.pipeline.settings.table import Range, Table, local, option
 from imgconv.shapes import Pair
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]

@@ -2,13 +2,8 @@
 
 from typing import NamedTuple
 
-from imgconv.pipeline.settings import (
-    BatchSettings,
-    ReadSettings,
-    Table,
-    WriteSettings,
-    local,
-)
+from imgconv.pipeline.settings import BatchSettings, ReadSettings, WriteSettings
+from imgconv.pipeline.settings.table import Table, local
 
 
 class AgainSettings(Table):

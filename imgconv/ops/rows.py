@@ -199,6 +199,7 @@ class FilteredRows:
         if not job.out.size:
             return
         self._offer = select.choose(job)
+        self._run = select.runner(job, self._offer)
         self._unit = select.band_unit(job, self._offer)
         self.band = self._rows_of_band()
         self._see()
@@ -271,7 +272,7 @@ class FilteredRows:
             out_size=(count, self.width),
             out_map=count * job.out_row,
         )
-        select.run_by(band, self._offer)
+        self._run(band, self._offer)
         if self._missing:
             self._finish(band, out)
 

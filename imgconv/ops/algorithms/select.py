@@ -105,6 +105,14 @@ def run_by(job: ConvProblem, offer: Candidate) -> None:
         _module(offer.algorithm).run(job, offer)
 
 
+def runner(job: ConvProblem, offer: Candidate) -> Callable[[ConvProblem, Candidate], None]:
+    """What computes a job, and bands of it, by an offer: `run_by`, or what that would call."""
+    if job.limit != math.inf or offer.algorithm in LAYERS:
+        return run_by
+    run: Callable[[ConvProblem, Candidate], None] = _module(offer.algorithm).run
+    return run
+
+
 def loops(job: ConvProblem, offer: Candidate) -> list[Wanted]:
     """The loops that `run_by` needs; of networks' layers none are told beforehand."""
     told = getattr(_module(offer.algorithm), "loops", None)

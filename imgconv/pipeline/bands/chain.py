@@ -21,8 +21,8 @@ from imgconv.typing import Array
 
 def chain_rows(
     source: RowSource, steps: tuple[Step, ...], missing: str | None = None
-) -> "Wide | None":
-    """The last step's maps as rows, or None where a step needs the whole image.
+) -> "FilteredRows | Wide | None":
+    """The last step's maps as rows of floats, or None where a step needs the whole image.
 
     missing: the rule of `missing_fill` where the last half of the source's channels says which
     samples of the first are missing, as that of the rows then does.
@@ -34,6 +34,8 @@ def chain_rows(
         if found is None:
             return None
         source = found
+    if isinstance(source, FilteredRows) and source.dtype.kind == "f":
+        return source
     return Wide(source)
 
 

@@ -27,7 +27,7 @@ from numba.core.untyped_passes import InlineInlinables
 from numba.extending import intrinsic
 
 from imgconv.jit import cache, simd
-from imgconv.jit.loop import Emitter, Helper, Part
+from imgconv.jit.loop import Helper, Part
 from imgconv.jit.record_lowering import type_of
 
 simd.for_numba()
@@ -69,13 +69,9 @@ def compile_ir(
     inlined: dict[int, Any] = {}
 
     def replace(value: Any) -> Any:
-        if isinstance(value, Emitter):
-            if id(value) not in inlined:
-                inlined[id(value)] = _intrinsic(value)
-            return inlined[id(value)]
         if isinstance(value, Part):
             if id(value) not in inlined:
-                inlined[id(value)] = _intrinsic(_calling(value))
+                inlined[id(value)] = _calling(value)
             return inlined[id(value)]
         if not isinstance(value, Helper):
             return value
@@ -142,22 +138,11 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _calling(part: Part) -> Emitter:
-    """The call of another loop."""
+def _calling(part: Part) -> Any:
+    """What bodies call for another loop; it casts its arguments to the loop's."""
     words, symbol = part.compiled()
     cache.define(symbol)
-
-    def emit(builder: Any, *values: Any) -> None:
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        known = builder.module.globals.get(symbol)
-        builder.call(known or ir.Function(builder.module, kind, symbol), values)
-
-    return Emitter(words, emit)
-
-
-def _intrinsic(emitter: Emitter) -> Any:
-    """Numba's form of emitted instructions: a call that casts its arguments to their kinds."""
-    wanted = [type_of(word) for word in emitter.words]
+    wanted = [type_of(word) for word in words.split()]
 
     def typed(context, *arguments):  # type: ignore[no-untyped-def]
         # A record may hold what was given: an integer of another width, a truth, a literal.
@@ -172,7 +157,9 @@ def _intrinsic(emitter: Emitter) -> Any:
             for place, kind in enumerate(wanted):
                 value = builder.extract_value(values[0], place)
                 flat += _fields(context, builder, value, given[place], kind)
-            emitter.emit(builder, *flat)
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in flat])
+            known = builder.module.globals.get(symbol)
+            builder.call(known or ir.Function(builder.module, kind, symbol), flat)
 
         return nb.void(nb.StarArgTuple(given)), generate
 

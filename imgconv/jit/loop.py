@@ -84,22 +84,6 @@ def helper(function: Callable[..., Any]) -> Helper:
     return Helper(function)
 
 
-class Emitter:
-    """Instructions that a compiled body may call by name: LLVM IR instead of Python.
-
-    For the few lines where the registers matter. `emit(builder, *values)` appends the
-    instructions at an llvmlite IRBuilder and returns nothing; `kinds` are the values' types as in
-    a loop's signature.
-    """
-
-    def __init__(self, kinds: str, emit: Callable[..., None]) -> None:
-        self.words = kinds.split()
-        self.emit = emit
-
-    def __call__(self, *arguments: Any) -> Any:
-        raise TypeError("emitted instructions exist in compiled bodies only")
-
-
 class Part:
     """A loop that the bodies of other loops call, compiled once for all of them (`Loop.part`)."""
 

@@ -6,6 +6,7 @@ It appends instructions and returns what the table says: the list of a tile's ve
 """
 
 import functools
+import itertools
 import operator
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -141,6 +142,59 @@ def _outer_fma(
     return sums
 
 
+def _matmul(b: ir.IRBuilder, t: Registers, left: Registers, right: Registers) -> list[ir.Value]:
+    # What registers do not hold goes to the stack, and loads twice as fast where that is aligned;
+    # llvmlite writes attributes only where there is one that is a word.
+    b.function.attributes.alignstack = max(b.function.attributes.alignstack, 4 * t.kind.lanes)
+    b.function.attributes.add("nounwind")
+    sums, depth, across = list(t), right.kind.rows, t.kind.vectors
+    # A multiply-add waits four cycles for the last, and two begin per cycle: as many columns at a
+    # time as have eight sums, and no more, so that few vectors of `right` are in use.
+    step = -(-8 // t.kind.rows)
+    for first, k in itertools.product(range(0, across, step), range(depth)):
+        for v in range(first, min(first + step, across)):
+            for r in range(t.kind.rows):
+                n = r * across + v
+                sums[n] = _fma(b, left[r * depth + k], right[k * across + v], sums[n])
+    return sums
+
+
+def _reshape(b: ir.IRBuilder, T: TileType, t: Registers) -> list[ir.Value]:
+    vectors, lanes = list(t), t.kind.lanes
+    while lanes < T.lanes:
+        lanes *= 2
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [b.shuffle_vector(*pair, _numbers(range(lanes))) for pair in pairs]
+    while lanes > T.lanes:
+        lanes //= 2
+        halves = _numbers(range(lanes)), _numbers(range(lanes, 2 * lanes))
+        vectors = [b.shuffle_vector(v, v, half) for v in vectors for half in halves]
+    return vectors
+
+
+def _windows(
+    b: ir.IRBuilder, T: TileType, t: Registers, edge: Registers, n: tuple[int, int, int]
+) -> list[ir.Value]:
+    (first, step, parts), lanes = n, T.lanes
+    phases, part = [list(t)], lanes // parts
+    if step == 2:
+        masks = [_numbers(range(phase, 2 * lanes, 2)) for phase in range(2)]
+        pairs = list(zip(t[::2], t[1::2], strict=True))
+        phases = [[b.shuffle_vector(*pair, mask) for pair in pairs] for mask in masks]
+    slid = []
+    for k, v in itertools.product(range(T.rows), range(T.vectors)):
+        shift, phase = divmod(first + k, step)
+        (q, begin), line = divmod(shift + v * lanes, lanes), phases[phase]
+        mask = list(range(begin, begin + lanes))
+        low, high = (line[j] if 0 <= j < len(line) else edge[0] for j in (q, q + 1))
+        if parts > 1:
+            low, high = line[v], edge[0]
+            seen = [lane % part + shift for lane in range(lanes)]
+            mask = [lane + shift if 0 <= x < part else lanes for lane, x in enumerate(seen)]
+        slid.append(b.shuffle_vector(low, high, _numbers(mask)) if shift else line[v])
+    return slid
+
+
 def _sum(b: ir.IRBuilder, t: Registers) -> list[ir.Value]:
     vectors, lanes = list(t), t.kind.lanes
     while lanes > 1:
@@ -227,6 +281,7 @@ _EMIT: dict[str, Emit] = {
     "outer": lambda b, t, column, row: [
         _fma(b, x, y, t[r * len(row) + v]) for r, x in enumerate(column) for v, y in enumerate(row)
     ],
+    "matmul": _matmul,
     "max": _each(functools.partial(_chosen, ">")),
     "min": _each(functools.partial(_chosen, "<")),
     "clamp_min": _clamp_min,
@@ -237,8 +292,13 @@ _EMIT: dict[str, Emit] = {
         lambda b, v, w: b.shuffle_vector(v, w, _numbers(n))
     )(b, x, y),
     "transpose": _transpose,
+    "reshape": _reshape,
+    "windows": _windows,
     "part": lambda b, t, n: [t[n[0] * t.kind.vectors + n[1]]],
-    "rows": lambda b, t, n: t[n[0] * t.kind.vectors : sum(n) * t.kind.vectors],
+    "rows": lambda b, t, n: [
+        vector for row in range(n[1]) for at in [(n[0] + row * (*n, 1)[2]) * t.kind.vectors]
+        for vector in t[at : at + t.kind.vectors]
+    ],
     "stack": lambda b, x, y: [*x, *y],
     "prefetch": _prefetch(0, 2),
     "prefetch_near": _prefetch(0, 3),

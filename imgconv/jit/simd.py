@@ -63,6 +63,8 @@ vectors as wide.
 |                            |         | V); for k = offsets o, p[i + o[r]]·row[v]    |            |
 | outer(t, column, row)      | t       | t[r, v] + column[r]·row[v], of R and V       | R·V        |
 |                            |         | vectors                                      |            |
+| matmul(t, left, right)     | t       | t[r, v] + Σ left[r, k]·right[k, v], terms    | R·V·K      |
+|                            |         | added in the order of k                      |            |
 | max(a, b)                  | a       | the larger; NaN where either is; b of two    | 3·R·V      |
 |                            |         | zeros                                        |            |
 | min(a, b)                  | a       | the smaller, likewise                        | 3·R·V      |
@@ -72,8 +74,15 @@ vectors as wide.
 | reinterpret(T, t)          | T       | the same bits                                | 0          |
 | shuffle(a, b, n)           | lanes   | lanes n of a followed by b                   | R·V, 2·R·V |
 | transpose(t)               | t       | of Tile(lanes, 1): lane c of row r to r of c | lanes·log₂ |
+| reshape(T, t)              | T       | the same elements in the same order          | 0, or R·V  |
+|                            |         |                                              | for lanes  |
+| windows(T, t, edge, n)     | T       | n = f, s, h: row k of T is elements f + k,   | R·V, and   |
+|                            |         | f + k + s, … of all of t, s 1 or 2; before   | V of t     |
+|                            |         | it and after it come lanes of the vector     | for s = 2  |
+|                            |         | edge; if h is 2, of halves of vectors        |            |
 | part(t, n)                 | vector  | n = r, v: one vector                         | 0          |
-| rows(t, n)                 | rows    | n = r, c: the c rows from row r on           | 0          |
+| rows(t, n)                 | rows    | n = r, c: the c rows from row r on; n = r,   | 0          |
+|                            |         | c, s: rows r, r + s, …                       |            |
 | stack(a, b)                | stack   | the rows of a, then those of b               | 0          |
 | prefetch(T, p, i, k)       |         | asks for the lines of p[i + r·k], which need | R          |
 |                            |         | not exist, into the L2                       |            |

@@ -319,6 +319,86 @@ def test_register_tiles(cpu, element):
 
 
 @jit.loop
+def matrices(cpu, rows, depth, vectors, lanes, element):
+    left, right = (
+        simd.Tile(rows * depth, 1, lanes, element),
+        simd.Tile(depth, vectors, lanes, element),
+    )
+    shape = simd.Tile(rows, depth, lanes, element)
+    block = simd.Tile(rows, vectors, lanes, element)
+    backwards, repeated = simd.Places(rows - 1, rows, -1), simd.Places(0, rows, 0)
+
+    def body(out, p, q):
+        weights = simd.rows(simd.reshape(shape, simd.splat_rows(left, p, 0, 1)), backwards)
+        pixels = simd.load(right, q, 0)
+        first = simd.rows(simd.load(block, q, 0), repeated)
+        simd.store(out, 0, simd.matmul(first, weights, pixels))
+
+    return f"{element}* {element}* {element}*", body
+
+
+@pytest.mark.parametrize("element", ["f32", "f64"])
+def test_products_of_matrices(cpu, element):
+    generator = np.random.default_rng(3)
+    for rows, depth, vectors in ((5, 5, 2), (3, 3, 7), (1, 2, 3), (2, 3, 9)):
+        lanes = WIDTHS[cpu][0]
+        p = generator.integers(-9, 9, (rows, depth)).astype(jit.DTYPES[element])
+        q = generator.integers(-9, 9, (max(rows, depth), vectors * lanes)).astype(p.dtype)
+        out = np.empty((rows, vectors * lanes), p.dtype)
+        matrices(cpu, rows, depth, vectors, lanes, element)(out, p, q)
+        np.testing.assert_array_equal(out, q[0] + p[::-1] @ q[:depth])
+
+
+@jit.loop
+def slid(cpu, lanes, element, first, step, parts):
+    source = simd.Tile(1, 3 * step if parts == 1 else step, lanes, element)
+    columns = simd.Tile(5, 3 if parts == 1 else 1, lanes, element)
+    vector, halves = simd.Vec(lanes, element), simd.Vec(lanes // 2, element)
+    split, joined = simd.Tile(2, 1, lanes // 2, element), simd.Tile(1, 1, lanes, element)
+    places, last = simd.Places(first, step, parts), simd.Places(1, 1)
+
+    def body(out, halved, p, edge):
+        lines = simd.windows(columns, simd.load(source, p, 0), simd.load(vector, edge, 0), places)
+        simd.store(out, 0, lines)
+        pair = simd.reshape(split, simd.load(vector, p, 0))
+        simd.store(halved, 0, simd.rows(pair, last))
+        again = simd.stack(simd.load(halves, p, 0), simd.load(halves, p, 1))
+        simd.store(halved, lanes // 2, simd.reshape(joined, again))
+
+    return f"{element}* {element}* {element}* {element}*", body
+
+
+@pytest.mark.parametrize("element", ["f32", "f64", "i32"])
+def test_rows_slide(cpu, element):
+    for lanes in WIDTHS[cpu]:
+        edge = np.full(lanes, -7, jit.DTYPES[element])
+        for first, step, parts in (
+            (-2, 1, 1),
+            (-3, 2, 1),
+            (lanes - 1, 2, 1),
+            (-2, 1, 2),
+            (-1, 2, 2),
+        ):
+            count = 3 * step if parts == 1 else step
+            source = np.arange(1, count * lanes + 1).astype(edge.dtype)
+            out = np.empty((5, (3 if parts == 1 else 1) * lanes), edge.dtype)
+            halved = np.empty(3 * lanes // 2, edge.dtype)
+            slid(cpu, lanes, element, first, step, parts)(out, halved, source, edge)
+            for part, line in enumerate(source.reshape(parts, -1)):
+                width = out.shape[1] // parts
+                for k in range(5):
+                    at = first + k + step * np.arange(width)
+                    inside = (at >= 0) & (at < line.size)
+                    expected = np.where(inside, line[np.clip(at, 0, line.size - 1)], -7)
+                    got = out[k, part * width : (part + 1) * width]
+                    np.testing.assert_array_equal(got, expected)
+            half = lanes // 2
+            np.testing.assert_array_equal(halved[:half], source[half:lanes])
+            np.testing.assert_array_equal(halved[half:lanes], source[:half])
+            np.testing.assert_array_equal(halved[lanes:], source[1 : half + 1])
+
+
+@jit.loop
 def stored_past(cpu, lanes):
     tile = simd.Tile(2, 2, lanes)
 

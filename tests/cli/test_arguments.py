@@ -4,7 +4,7 @@ import click
 import pytest
 
 from imgconv.arguments import split_arguments, whole_numbers
-from imgconv.cli.net_options import Size
+from imgconv.cli.commands.net.options import Size
 from imgconv.cli.options import Numbers
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgconv.cli import net_options as options
+from imgconv.cli.commands.net import options
 from imgconv.cli.help import Command
 from imgconv.cli.options import KINDS
 from imgconv.pipeline.settings.network import NetSettings

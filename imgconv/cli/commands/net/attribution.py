@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgconv.cli import net_options as options
+from imgconv.cli.commands.net import options
 from imgconv.cli.help import Command
 from imgconv.cli.options import gathered, options_of
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
@@ -106,7 +106,7 @@ def _ready(name: str, settings: AttributionSettings) -> "Network":
 def _write_maps(work: "Attribution", inputs: tuple[str, ...], batch: BatchSettings) -> int:
     """Write every image's map; return the exit code. Raises UsageError before any work."""
     from imgconv.batch.networks import heat_maps
-    from imgconv.cli.net_printing import show_heat
+    from imgconv.cli.commands.net.printing import show_heat
     from imgconv.cli.printing import Printer
 
     outcomes, total = heat_maps(work, inputs, batch)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import click
 
-from imgconv.cli import net_options as options
+from imgconv.cli.commands.net import options
+from imgconv.cli.commands.net.attribution import cam, occlusion
+from imgconv.cli.commands.net.drawing import draw, receptive
+from imgconv.cli.commands.net.weights import diff, filters
 from imgconv.cli.help import Group
-from imgconv.cli.net_attribution import cam, occlusion
-from imgconv.cli.net_pictures import draw, receptive
-from imgconv.cli.net_weights import diff, filters
 from imgconv.cli.options import options_of
 from imgconv.errors import ImageError
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
@@ -93,11 +93,11 @@ def summary(network: str, settings: NetSettings) -> None:
     found = settled(network, settings)
     result = summarize(found.graph)
     if settings.batch.as_json:
-        from imgconv.cli.net_text import as_json as facts
+        from imgconv.cli.commands.net.text import as_json as facts
 
         click.echo(json.dumps(facts(found, result)))
         return
-    from imgconv.cli.net_text import table
+    from imgconv.cli.commands.net.text import table
 
     click.echo(table(found, result))
 
@@ -138,7 +138,7 @@ def features(
     Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
     """
     from imgconv.batch.networks import feature_maps
-    from imgconv.cli.net_printing import FeaturePrinter
+    from imgconv.cli.commands.net.printing import FeaturePrinter
     from imgconv.cli.printing import Printer
     from imgconv.pipeline.networks.features import Features
     from imgconv.pipeline.networks.request import request_of
@@ -184,7 +184,7 @@ def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int
 
     from imgconv.batch.inputs import Scan, check_names
     from imgconv.batch.prediction import Prediction
-    from imgconv.cli.net_printing import show_classes
+    from imgconv.cli.commands.net.printing import show_classes
     from imgconv.cli.printing import Printer
     from imgconv.nn.labels import read_labels
 

@@ -6,9 +6,12 @@ Formulas are those of torch.nn.Conv2d and torch.nn.MaxPool2d (PyTorch documentat
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from imgconv.errors import ShapeError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Pair = tuple[int, int]
 Geometry = tuple[Pair, Pair, "Sides", Pair]  # kernel size, stride, pads, dilation
@@ -202,17 +205,37 @@ def check_groups(in_channels: int, out_channels: int, groups: int, operation: st
             raise ShapeError(f"{operation}: groups={groups} does not divide {name}={channels}")
 
 
+class FilterOptions(TypedDict, total=False):
+    """How an image is filtered, beside the kernel; see `ops.filter.filter_image`."""
+
+    stride: int | Sequence[int]
+    padding: int | str | Sequence[int]
+    dilation: int | Sequence[int]
+    padding_mode: str
+    pad_value: float
+    groups: int | None
+    anchor: int | Sequence[int] | None
+    flip: bool
+    combine: str
+    activation: object  # its text, or what `parse_activation` made of it
+    gain: float
+    offset: float
+    out_dtype: "npt.DTypeLike | None"
+    divisor: float
+    later: tuple[float, float]
+
+
 class Window(NamedTuple):
     """Stride, padding, dilation and groups as the user gave them; None is the default."""
 
-    stride: Any = 1
-    padding: Any = None
-    dilation: Any = 1
+    stride: int | Sequence[int] = 1
+    padding: int | str | Sequence[int] | None = None
+    dilation: int | Sequence[int] = 1
     groups: int | None = None
     padding_mode: str = "reflect"
     pad_value: float = 0.0
 
-    def options(self, size: Pair, anchor: Pair | None = None) -> dict[str, Any]:
+    def options(self, size: Pair, anchor: Pair | None = None) -> FilterOptions:
         """The options of `filter_image` for a kernel of a size (kH, kW) and anchor.
 
         Padding that is not given is `same`, or half the kernel where a stride rules `same` out. An
@@ -233,9 +256,9 @@ class Window(NamedTuple):
         """(kernel size, stride, pads, dilation) of a kernel's window."""
         options = self.options(size, anchor)
         stride, dilation = pair(self.stride, "stride"), pair(self.dilation, "dilation")
-        anchor = options["anchor"]
-        if anchor is not None:
-            return size, stride, anchored_sides(anchor, size, dilation), dilation
+        place = options["anchor"]
+        if place is not None:
+            return size, stride, anchored_sides(place, size, dilation), dilation
         return size, stride, resolve_padding(options["padding"], size, dilation, stride), dilation
 
     def places(self, size: Pair, anchor: Pair | None = None) -> Geometry:

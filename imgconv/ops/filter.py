@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,33 +17,22 @@ from imgconv.ops.algorithms import select
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 from imgconv.ops.arrays import supported
 from imgconv.ops.conv import Ints, Window, check_bias, check_weights
+from imgconv.shapes import FilterOptions
+from imgconv.typing import Array
 
 if TYPE_CHECKING:
     from imgconv.ops.missing import Mask
 
 
 def filter_image(
-    pixels: npt.NDArray[Any],
-    weights: npt.NDArray[Any],
-    bias: npt.NDArray[Any] | None = None,
+    pixels: Array,
+    weights: Array,
+    bias: Array | None = None,
     *,
-    stride: Ints = 1,
-    padding: int | str | Sequence[int] = "same",
-    dilation: Ints = 1,
-    padding_mode: str = "reflect",
-    pad_value: float = 0.0,
-    flip: bool = False,
-    groups: int | None = None,
-    combine: str = "none",
-    activation: Any = None,
-    gain: float = 1.0,
-    offset: float = 0.0,
-    out_dtype: npt.DTypeLike | None = np.float32,
-    divisor: float = 1.0,
-    anchor: Ints | None = None,
     missing: float | None = None,
     missing_fill: str = "keep",
-) -> npt.NDArray[Any]:
+    **options: Unpack[FilterOptions],
+) -> Array:
     """Return the maps of an image (H, W, C) under K filters.
 
     weights: (K, C_in/groups, kH, kW). With C_in/groups = 1 every channel is filtered on its own
@@ -57,8 +46,10 @@ def filter_image(
     the sums: float64 where float32 would round a result that is rounded again later.
     Integer images under integer weights, also over a divisor, or under decimals of up to seven
     places: sums are exact and a result is rounded once, up to 2⁵³ (2⁵² over a divisor); larger
-    ones raise ValueRangeError. stride, padding, dilation, padding_mode, pad_value and flip are
-    those of `conv2d`.
+    ones raise ValueRangeError. By default out_dtype is float32.
+
+    stride, padding, dilation, padding_mode, pad_value and flip are those of `conv2d`; by default
+    the padding is "same", its mode "reflect".
 
     anchor: row and column of the tap, of `weights` as they are given, that lies on the output's
     pixel; by default the middle, and of an even side the tap before it. It keeps the size, or
@@ -70,22 +61,11 @@ def filter_image(
     "interpolate" gives it the value of its neighbors.
     Raises ShapeError for sizes that do not fit together, UsageError for an unknown rule or mode.
     """
-    key = None
     if missing is None:
-        key = plans.key_of(pixels, weights, bias, (
-            stride, padding, dilation, padding_mode, pad_value, flip, groups, combine, activation,
-            gain, offset, out_dtype, divisor, anchor,
-        ))  # fmt: skip
+        key = plans.key_of(pixels, weights, bias, tuple(options.items()))
         maps = plans.again(key, pixels)
         if maps is not None:
             return maps
-    options: dict[str, Any] = {
-        "stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode,
-        "pad_value": pad_value, "flip": flip, "groups": groups, "combine": combine,
-        "activation": activation, "gain": gain, "offset": offset, "out_dtype": out_dtype,
-        "divisor": divisor, "anchor": anchor,
-    }  # fmt: skip
-    if missing is None:
         job = make_job(pixels, weights, bias, **options)
         plans.run(job, pixels, key, job.out.shape)
         return job.out
@@ -98,9 +78,9 @@ def filter_image(
 
 
 def filter_masked(
-    pixels: npt.NDArray[Any], mask: "Mask", weights: npt.NDArray[Any],
-    bias: npt.NDArray[Any] | None = None, *, fill: str = "keep", **options: Any,
-) -> tuple[npt.NDArray[Any], "Mask"]:  # fmt: skip
+    pixels: Array, mask: "Mask", weights: Array,
+    bias: Array | None = None, *, fill: str = "keep", **options: Unpack[FilterOptions],
+) -> tuple[Array, "Mask"]:  # fmt: skip
     """`filter_image`'s maps of an image whose samples are missing where `mask` says so.
 
     Return (maps, which of their samples have no result and hold any number). fill: `missing_fill`.
@@ -126,26 +106,28 @@ def filter_masked(
 class Bank(NamedTuple):
     """Filters of one size; their weights are divided by the divisor."""
 
-    weights: npt.NDArray[Any]
-    bias: npt.NDArray[Any] | None = None
+    weights: Array
+    bias: Array | None = None
     divisor: float = 1.0
 
 
 def filter_banks(
-    pixels: npt.NDArray[Any], banks: Iterable[tuple[Any, ...]], **options: Any
-) -> list[npt.NDArray[Any]]:
+    pixels: Array,
+    banks: Iterable[tuple[Array, Array | None] | tuple[Array, Array | None, float]],
+    **options: Unpack[FilterOptions],
+) -> list[Array]:
     """The maps of an image (H, W, C) under each bank: `filter_image`'s, bit for bit.
 
     Neighbours in `banks` that the planner sums tap by tap, in one type and over one window, share
     one walk over the image: each of its rows meets all their taps while it is in the first-level
     cache. banks: (weights, bias, divisor) of each. options: those of `make_job`; its errors.
     """
-    jobs = [
-        make_job(pixels, one.weights, one.bias, divisor=one.divisor, **options, allocate=False)
-        for one in (Bank(*bank) for bank in banks)
-    ]
+    jobs = []
+    for weights, bias, divisor in (Bank(*bank) for bank in banks):
+        own = options | {"divisor": divisor}
+        jobs.append(make_job(pixels, weights, bias, **own, allocate=False))
     offers = [select.choose(job) if job.out.size else None for job in jobs]
-    found: list[npt.NDArray[Any]] = []
+    found: list[Array] = []
     while len(found) < len(jobs):
         first = len(found)
         end = first + 1
@@ -187,9 +169,9 @@ def _joined(jobs: list[ConvProblem]) -> ConvProblem:
 
 
 def make_job(
-    pixels: npt.NDArray[Any],
-    weights: npt.NDArray[Any],
-    bias: npt.NDArray[Any] | None = None,
+    pixels: Array,
+    weights: Array,
+    bias: Array | None = None,
     *,
     stride: Ints = 1,
     padding: int | str | Sequence[int] = "same",
@@ -199,7 +181,7 @@ def make_job(
     flip: bool = False,
     groups: int | None = None,
     combine: str = "none",
-    activation: Any = None,
+    activation: object = None,
     gain: float = 1.0,
     offset: float = 0.0,
     out_dtype: npt.DTypeLike | None = np.float32,
@@ -288,7 +270,7 @@ def make_job(
 
 
 def _anchored(
-    anchor: Ints, size: shapes.Pair, dilation: Ints, padding: Any, flip: bool
+    anchor: Ints, size: shapes.Pair, dilation: Ints, padding: int | str | Sequence[int], flip: bool
 ) -> shapes.Sides:
     """The padding that puts the tap at `anchor`, of the kernel before its flip, on the output."""
     if padding != "same":

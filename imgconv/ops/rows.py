@@ -9,7 +9,7 @@ bit, whatever the bands.
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from imgconv.jit.loop import Wanted
 from imgconv.ops.algorithms import select
 from imgconv.ops.arrays import contiguous, supported
 from imgconv.ops.filter import make_job
+from imgconv.shapes import FilterOptions
 
 if TYPE_CHECKING:
     from imgconv.ops.algorithms.problem import ConvProblem
@@ -169,7 +170,7 @@ class FilteredRows:
 
     def __init__(
         self, source: RowSource, weights: Array, bias: Array | None = None, *,
-        colors: int | None = None, missing: str | None = None, **options: Any,
+        colors: int | None = None, missing: str | None = None, **options: Unpack[FilterOptions],
     ) -> None:  # fmt: skip
         self._source = source
         run = source.channels if colors is None else colors

@@ -192,8 +192,8 @@ class _Whole:
         found = []
         for weights, bias, divisor in banks:
             maps, masks = filter_masked(
-                pixels, absent.mask, weights, bias, fill=recipe.read.missing_fill, divisor=divisor,
-                **options,
+                pixels, absent.mask, weights, bias, fill=recipe.read.missing_fill,
+                **(options | {"divisor": divisor}),
             )  # fmt: skip
             found.append(
                 [(m, _unknown(m, mask, absent)) for m, mask in zip(maps, masks, strict=True)]

@@ -289,7 +289,7 @@ def test_a_field_that_there_is_not_is_refused_with_those_there_are(folder):
     assert files() == ["a{stem}{}-00.png", "photo.png"]
     assert Template("{index}-{index:d}-{index:02d}", ("index",)).fill({"index": 7}) == "0007-7-07"
     for field in ("stem", "kernel", "map", "frame", "parent", "ext", "index"):
-        assert f"{{{field}}}" in done("apply", "--help").stdout
+        assert f"{{{field}}}" in done("apply", "--help-all").stdout
 
 
 # Formats and pipes

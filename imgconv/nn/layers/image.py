@@ -7,7 +7,6 @@ read again without a copy.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -95,7 +94,7 @@ class KernelFilter(Layer):
     def forward(self, *inputs: Array) -> Array:
         from imgconv.ops.filter import filter_image
 
-        options = self._options()
+        options = self.options()
 
         def work(image: Array) -> Array:
             return _side_by_side(filter_image(image, self.weights, self.offsets, **options))
@@ -107,13 +106,14 @@ class KernelFilter(Layer):
         from imgconv.ops.filter import filter_masked
 
         maps, gone = filter_masked(
-            image, mask, self.weights, self.offsets, fill=fill, **self._options()
+            image, mask, self.weights, self.offsets, fill=fill, **self.options()
         )
         return _side_by_side(maps), _side_by_side(gone)
 
-    def _options(self) -> dict[str, Any]:
-        options = self.window.options(self.size, self.anchor)
-        return options | {"combine": self.combine, "out_dtype": None, "divisor": self.divisor}
+    def options(self) -> shapes.FilterOptions:
+        """The options of `filter_image`."""
+        window = self.window.options(self.size, self.anchor)
+        return window | {"combine": self.combine, "out_dtype": None, "divisor": self.divisor}
 
     def multiply_adds(self, *given: Shape) -> int:
         count, channels, *size = self.output_shape(*given)

@@ -46,9 +46,8 @@ def _rows(source: RowSource, layer: Layer, missing: str | None) -> RowSource | N
             return None
         colors = source.channels // (1 if missing is None else 2)
         return FilteredRows(
-            source, layer.weights, layer.offsets, divisor=layer.divisor, colors=colors,
-            missing=missing, **window.options(layer.size, layer.anchor), combine=layer.combine,
-            out_dtype=None,
+            source, layer.weights, layer.offsets, colors=colors, missing=missing,
+            **layer.options(),
         )  # fmt: skip
     if isinstance(layer, (Gray, layers.Activation)):
         return PointRows(source, layer, missing)

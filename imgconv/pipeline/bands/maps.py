@@ -81,11 +81,13 @@ def _filtered(
     if not raw:
         later = later_of(recipe, rule_of(kernel, recipe), image.full_scale, samples)
     filtered = FilteredRows(
-        source, kernel.weights, kernel.bias, divisor=kernel.divisor, later=later,
+        source, kernel.weights, kernel.bias,
         colors=(source.channels - image.alpha) // (1 if missing is None else 2), missing=missing,
-        **recipe.window.options(kernel.size, kernel.anchor),
-        combine=kernel.combine, activation=recipe.activation,
-        out_dtype=samples if raw and pool is None else None,
+        **(recipe.window.options(kernel.size, kernel.anchor) | {
+            "divisor": kernel.divisor, "combine": kernel.combine,
+            "activation": recipe.activation, "later": later,
+            "out_dtype": samples if raw and pool is None else None,
+        }),
     )  # fmt: skip
     if pool is None:
         return filtered

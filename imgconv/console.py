@@ -4,15 +4,35 @@ import errno
 import os
 import sys
 
+_status = ""  # what stands on the terminal's last line, to be written over
+
 
 def say(message: str) -> None:
     """One line on stderr, printable whatever the names in it; silent when stderr is gone."""
     line = printable(message)
+    clear_status()
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     try:
-        print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+        # In one piece: the lines of several processes do not run together.
+        sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         return
+
+
+def show_status(text: str) -> None:
+    """Show a text on the terminal's last line until the next status or line."""
+    global _status
+    _status = text
+    print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def clear_status() -> None:
+    """Take a status away, so that a line of its own can stand there."""
+    global _status
+    if _status:
+        _status = ""
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

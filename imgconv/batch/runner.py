@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from imgconv.console import clear_status, show_status
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import stopping
@@ -148,7 +149,6 @@ class Progress:
         self.total, self.done = total, 0
         self.shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._began = time.monotonic()
-        self._drawn = False
         self._next = self._began + 1.0 if total == 1 else self._began
 
     def step(self) -> None:
@@ -167,19 +167,28 @@ class Progress:
         now = time.monotonic()
         if not self.shown or (now < self._next and done != total):
             return
-        self._next, self._drawn = now + 0.1, True
+        self._next = now + 0.1
         bar = f" [{'#' * (24 * done // total):<24}]" if total else ""
         elapsed = now - self._began
         if total and elapsed > 1:
             bar += f" {_clock(elapsed * (total - done) / done)} left"
         elif elapsed > 1:
             bar += f" {done / elapsed:.1f}/s"
-        print(f"\r{text}{bar}\x1b[K", end="", file=sys.stderr, flush=True)
+        show_status(f"{text}{bar}")
 
     def end(self) -> None:
         """Clear the line."""
-        if self._drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        clear_status()
+
+    def summary(self, failed: int) -> str:
+        """What a terminal is told at the end of a batch; "" for one input and elsewhere."""
+        if not self.shown or self.done < 2:
+            return ""
+        elapsed = max(time.monotonic() - self._began, 1e-3)
+        return (
+            f"{self.done} files{f', {failed} failed' if failed else ''}, {elapsed:.1f} s, "
+            f"{self.done / elapsed:.3g} files/s"
+        )
 
 
 def _clock(seconds: float) -> str:

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Generic
 
 from imgconv.batch.runner import Outcome, Progress, R
-from imgconv.console import printable, say
+from imgconv.console import clear_status, printable, say
 from imgconv.pipeline.outputs import Row
-from imgconv.pipeline.settings import BatchSettings
+from imgconv.pipeline.settings import BatchSettings, Settings
 
 
 class Printer(Generic[R]):
@@ -23,7 +23,7 @@ class Printer(Generic[R]):
         self, total: int | None, settings: BatchSettings, show: Callable[[Outcome[R]], None],
         bar: bool = True,
     ) -> None:  # fmt: skip
-        self.exit_code = 0
+        self.exit_code, self._failed, self._settings = 0, 0, settings
         self._total, self._show = total, show
         self.progress = Progress(total, not bar or settings.quiet or settings.as_json)
 
@@ -35,32 +35,43 @@ class Printer(Generic[R]):
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self.progress.end()
+        summary = self.progress.summary(self._failed)
+        if kind is None and summary:
+            say(summary)
+        elif summary and not issubclass(kind or Exception, Exception):  # Ctrl-C and the like
+            kept = self._settings.ledger or self._settings.resume
+            way = "--resume" if kept else "--skip-existing"
+            say(f"imgconv: stopped: {summary}; the same command with {way} goes on")
 
     def tell(self, outcome: Outcome[R]) -> None:
         """Print what became of an input."""
         self.progress.step()
         if outcome.error is not None:
-            self.progress.end()
+            self._failed += 1
             code = outcome.error.exit_code if self._total == 1 else 1
             self.exit_code = max(self.exit_code, code)
             say(f"imgconv: {outcome.error}")
         self._show(outcome)
 
 
-def show_files(settings: BatchSettings) -> Callable[[Outcome[Row]], None]:
-    """What prints the outputs that were made, where that was asked for."""
-    if settings.as_json:
+def show_files(settings: Settings, total: int | None) -> Callable[[Outcome[Row]], None]:
+    """What prints the outputs that were made: where that was asked for, or we chose a name."""
+    batch, write = settings.batch, settings.write
+    if batch.as_json:
         return _print_json
-    if not (settings.dry_run or settings.verbose):
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    chosen = total == 1 and not (write.output or write.in_place or settings.show.report)
+    if not (batch.dry_run or batch.verbose or (terminal and chosen and not batch.quiet)):
         return lambda outcome: None
 
     def show(outcome: Outcome[Row]) -> None:
-        stream = sys.stdout if settings.dry_run else sys.stderr
+        stream = sys.stdout if batch.dry_run else sys.stderr
+        clear_status()
         # The maps in an archive are one output.
         rows = {row["output"]: row for row in outcome.results}
         for path, row in rows.items():
-            if not (settings.dry_run and row.get("skipped")):
-                print(f"{printable(row['input'])} -> {printable(path)}", file=stream)
+            if not (batch.dry_run and row.get("skipped")):
+                stream.write(f"{printable(row['input'])} -> {printable(path)}\n")
 
     return show
 

@@ -43,6 +43,7 @@ def compile_missing(wanted: Iterable[Wanted]) -> None:
     missing = deque(loop for loop in dict.fromkeys(wanted) if not loop.is_stored())
     if len(missing) < 2:
         return
+    cache.say_compiling(len(missing))
     with _unused_hidden(), _companion(missing) as shared:
         while missing:
             with contextlib.suppress(IndexError):  # the companion took the last one

@@ -220,7 +220,7 @@ def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
             return address
         global compiled
         compiled += 1
-        _say_compiling()
+        say_compiling()
         made, calls = _make_object(*compile_ir(), named)
         flat = loader.flatten(made, named)
         whole = _OBJECT + " ".join(calls).encode() + b"\n" + made
@@ -246,17 +246,23 @@ def _find(named: str) -> int:
     return _loaded.get(named, 0)
 
 
-def _say_compiling() -> None:
-    _say_once(
-        "compiling",
-        "imgconv: compiling loops for this machine; later runs reuse them",
-    )
+def say_compiling(loops: int = 0) -> None:
+    """Tell a person who waits at a terminal, once; loops: how many there are, if that is known.
+
+    IMGCONV_QUIET=0 tells whoever listens, 1 nobody.
+    """
+    asked = os.environ.get("IMGCONV_QUIET") == "0"
+    if asked or (sys.stderr is not None and sys.stderr.isatty()):
+        # Numba's import, and on two cores a third of a second for each loop.
+        time = f", about {round(1 + loops * 0.35)} s" if loops else ""
+        count = f"{loops} loops" if loops else "loops"
+        _say_once("compiling", f"imgconv: compiling {count} for this machine{time}, once")
 
 
 def _say_once(key: str, message: str) -> None:
     if key not in _announced:
         _announced.add(key)
-        if not os.environ.get("IMGCONV_QUIET") and sys.stderr is not None:
+        if os.environ.get("IMGCONV_QUIET") in (None, "", "0") and sys.stderr is not None:
             with contextlib.suppress(OSError, ValueError):
                 print(message, file=sys.stderr)
 

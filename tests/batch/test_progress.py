@@ -21,6 +21,7 @@ def clock(monkeypatch):
         # Within the test: pytest sets streams of its own between its phases.
         terminal = Terminal()
         monkeypatch.setattr("sys.stderr", terminal)
+        monkeypatch.setattr("imgconv.console._status", "")
         now = [100.0]
         monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
         return now, terminal
@@ -79,6 +80,7 @@ def test_nothing_is_drawn_elsewhere_or_if_quiet(clock, monkeypatch, quiet):
     if not quiet:
         terminal = io.StringIO()
         monkeypatch.setattr("sys.stderr", terminal)
+        monkeypatch.setattr("imgconv.console._status", "")
     bar = Progress(3, quiet)
     now[0] += 9
     bar.step()

@@ -27,7 +27,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="dropping privileges need
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """A warm store of its own, the photo and the right output."""
-    monkeypatch.delenv("IMGCONV_QUIET")
+    monkeypatch.setenv("IMGCONV_QUIET", "0")
     monkeypatch.setenv("IMGCONV_STORE", str(tmp_path / "store"))
     save_photo(tmp_path / "photo.png")
     result = imgconv(*APPLY, cwd=tmp_path)
@@ -181,7 +181,7 @@ def test_row_24_layers_that_save_time_can_be_left_out(store):
 
 @pytest.mark.slow
 def test_row_25_32_processes_that_start_cold_on_one_store_agree(tmp_path, monkeypatch):
-    monkeypatch.delenv("IMGCONV_QUIET")
+    monkeypatch.setenv("IMGCONV_QUIET", "0")
     monkeypatch.setenv("IMGCONV_STORE", str(tmp_path / "store"))
     save_photo(tmp_path / "photo.png")
 

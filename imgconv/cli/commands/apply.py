@@ -67,7 +67,7 @@ def apply(
 
             stack.enter_context(select.telling(_teller()))
         outcomes, total, work = stack.enter_context(files.opened(request))
-        printer = stack.enter_context(Printer(total, settings.batch, show_files(settings.batch)))
+        printer = stack.enter_context(Printer(total, settings.batch, show_files(settings, total)))
         work.watch = printer.progress.rows if total == 1 else None
         for outcome in outcomes:
             printer.tell(outcome)

@@ -39,7 +39,7 @@ def run(chain: str, inputs: tuple[str, ...], keep: tuple[str, ...], settings: "S
     request = chain_request(inputs, parse_chain(chain), keep, settings)
     with (
         files.opened(request) as (outcomes, total, work),
-        Printer(total, settings.batch, show_files(settings.batch)) as printer,
+        Printer(total, settings.batch, show_files(settings, total)) as printer,
     ):
         work.watch = printer.progress.rows if total == 1 else None
         for outcome in outcomes:

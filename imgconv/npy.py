@@ -10,13 +10,16 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from imgconv.errors import ImgconvError
 from imgconv.marks import PICKLED
 from imgconv.typing import Array, Dtype
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 _MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 1 << 16
@@ -166,18 +169,19 @@ def read_text(file: IO[bytes], name: str, member: str, limit: int) -> str:
     return content[start : start + 4 * limit].decode("utf-32-le", "replace").rstrip("\0")
 
 
-def _loader(archive: Any, entry: Any, label: str, declared: Declared) -> Callable[[], Array]:
+def _loader(
+    archive: "ZipFile", entry: "ZipInfo", label: str, declared: Declared
+) -> Callable[[], Array]:
     return lambda: array_of(declared, _content(archive, entry, label, declared.size), label)
 
 
-def _content(archive: Any, entry: Any, label: str, limit: int) -> bytes:
+def _content(archive: "ZipFile", entry: "ZipInfo", label: str, limit: int) -> bytes:
     """Read at most `limit` bytes of a member."""
     import zipfile
 
     try:
         with archive.open(entry) as opened:
-            content: bytes = opened.read(limit)
-            return content
+            return opened.read(limit)
     except (
         zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError,
         NotImplementedError,
@@ -185,7 +189,7 @@ def _content(archive: Any, entry: Any, label: str, limit: int) -> bytes:
         raise ArrayFileError(f"{label}: broken NPZ: {error}") from None
 
 
-def encode_npy(array: Array, stack: tuple[int, ...] = ()) -> list[Any]:
+def encode_npy(array: Array, stack: tuple[int, ...] = ()) -> list[bytes | memoryview]:
     """Return the pieces of an NPY file: its header and the bytes of the array.
 
     stack: axes before the array's own; the bytes of the other arrays are to follow.
@@ -198,7 +202,7 @@ def encode_npy(array: Array, stack: tuple[int, ...] = ()) -> list[Any]:
     return [head.getvalue(), array.reshape(-1).view(np.uint8).data]
 
 
-def encode_npz(named: dict[str, Array], compress: bool = False) -> list[Any]:
+def encode_npz(named: dict[str, Array], compress: bool = False) -> list[bytes | memoryview]:
     """Return the pieces of an NPZ file with one member per array.
 
     The bytes depend on the arrays alone: members carry no date.

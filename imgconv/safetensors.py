@@ -10,13 +10,13 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ModelError
-from imgconv.typing import Array, Dtype
+from imgconv.typing import JSON, Array, Dtype, Json
 
 MAX_HEADER = 100 << 20
 DTYPES = {
@@ -95,7 +95,7 @@ def encode_header(
 
     Raises ModelError for a type that the format has not.
     """
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    header: dict[str, JSON] = {"__metadata__": metadata} if metadata else {}
     position = 0
     for name, (dtype, shape) in arrays.items():
         code = _NAMES.get(dtype.newbyteorder("<"))
@@ -110,7 +110,7 @@ def encode_header(
     return len(text).to_bytes(8, "little") + text
 
 
-def _header(text: bytes, path: str | Path) -> dict[str, Any]:
+def _header(text: bytes, path: str | Path) -> Json:
     try:
         header = json.loads(text)
     except (ValueError, RecursionError):
@@ -121,7 +121,7 @@ def _header(text: bytes, path: str | Path) -> dict[str, Any]:
 
 
 def _entries(
-    header: dict[str, Any], room: int, path: str | Path
+    header: Json, room: int, path: str | Path
 ) -> dict[str, tuple[Dtype, tuple[int, ...], int, int]]:
     found = {}
     for name, entry in header.items():

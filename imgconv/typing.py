@@ -12,6 +12,8 @@ Dtype = np.dtype[Any]
 Bytes = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Toml = dict[str, Any]  # what `tomllib` reads: whoever asks for a key checks its value
-# What `json` writes and reads.
+# A table of a TOML file, an object of a JSON file: whoever asks for a key checks its value.
+Json = dict[str, Any]
+Toml = Json
+# What `json` writes.
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"

@@ -1,11 +1,14 @@
 """Help in groups, a short one and a long one, and hints at what a word was meant to be."""
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgconv.arguments import not_among
+
+if TYPE_CHECKING:
+    from click.parser import _OptionParser
 
 # What other tools call our options, where spelling alone does not lead there.
 SYNONYMS = {
@@ -22,7 +25,7 @@ SYNONYMS = {
 class Choice(click.Choice[str]):
     """One of some words; a message names the nearest."""
 
-    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
         return f"{value!r}, {not_among(str(value), self.choices)}"
 
 
@@ -79,7 +82,7 @@ class Command(click.Command):
             with formatter.section(title):
                 formatter.write_dl(records, col_max=_COLUMN + 4)
 
-    def make_parser(self, ctx: click.Context) -> Any:
+    def make_parser(self, ctx: click.Context) -> "_OptionParser":
         # Click looks for `-k` among the long options first, and compares it with every one of
         # them for a message that nobody sees: 1 ms per option.
         parser = super().make_parser(ctx)

@@ -5,7 +5,7 @@ frame. Booleans become 0 and 255; half floats float32; int8 int16; wider integer
 float64, exact up to 2⁵³.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 import numpy as np
@@ -92,7 +92,7 @@ def _loader(member: npy.Member) -> Callable[[], Array]:
     return load
 
 
-def encode_npz(named: dict[str, Array], metadata: str | None = None) -> list[Piece]:
+def encode_npz(named: dict[str, Array], metadata: str | None = None) -> Sequence[Piece]:
     """Return the pieces of an NPZ file with one member per map.
 
     metadata: text kept in the member `imgconv` (a Unicode array, not pickled). Raises OutputError

@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -112,7 +111,7 @@ def _options(layer: Layer) -> dict[str, str]:
     """A layer's options as text, without its arrays."""
     found: dict[str, str] = {}
     for field in dataclasses.fields(layer):
-        value: Any = getattr(layer, field.name)
+        value: object = getattr(layer, field.name)
         if isinstance(value, Layer):
             found |= {f"{field.name}.{key}": text for key, text in _options(value).items()}
             found[field.name] = value.kind

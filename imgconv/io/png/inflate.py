@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ class Inflater:
     def __init__(self, data: memoryview, first: int, end: int) -> None:
         self._pieces = _compressed(data, first, end)
         self._stream = codec.decompressobj()
-        self._left: Any = b""
+        self._left: bytes | memoryview = b""
         self._more = False  # whether the stream may hold output that needs no new input
 
     def fill(self, target: npt.NDArray[np.uint8]) -> None:

@@ -15,7 +15,7 @@ say: Pillow accepts wrong checksums of image data, for example.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,8 @@ from imgconv.ops.microkernels import png_rows
 from imgconv.typing import Array
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
     from imgconv.io.metadata import Metadata
 
 _BLOCK = 512 << 10  # bytes inflated at a time: still in the second-level cache when unfiltered
@@ -203,7 +205,7 @@ class Reader:
     too, where damage shows only later; rows that came out before are then not to be used.
     """
 
-    def __init__(self, data: Any, *, max_pixels: int | None = None) -> None:
+    def __init__(self, data: "Buffer", *, max_pixels: int | None = None) -> None:
         view = memoryview(data).cast("B")
         self.header = header = parse_header(view)
         if max_pixels is not None and header.width * header.height > max_pixels:
@@ -283,10 +285,10 @@ class Reader:
         finally:
             self.close()
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, object]:
         """What `Image.info` carries: bits and orientation; text, exif, gamma, srgb if given."""
         facts = self.facts
-        found: dict[str, Any] = {"bits": self.header.depth, "orientation": facts.orientation}
+        found: dict[str, object] = {"bits": self.header.depth, "orientation": facts.orientation}
         for name in ("text", "exif", "gamma", "srgb"):
             value = getattr(facts, name)
             if value or value == 0:
@@ -340,7 +342,7 @@ class Reader:
         return whole
 
 
-def decode(data: Any, *, max_pixels: int | None = None, name: str = "") -> Image | None:
+def decode(data: "Buffer", *, max_pixels: int | None = None, name: str = "") -> Image | None:
     """Decode a PNG in memory, or return None where Pillow should try.
 
     data: bytes or any buffer. max_pixels: LimitError beyond. name: what messages call the image.

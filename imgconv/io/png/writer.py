@@ -19,7 +19,7 @@ from imgconv.io.png.chunks import SIGNATURE, codec, pack
 from imgconv.jit import parallel
 from imgconv.ops.microkernels import png_rows
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
-from imgconv.typing import Array
+from imgconv.typing import Array, Bytes
 
 _COLOR = {1: 0, 2: 4, 3: 2, 4: 6}
 _ADLER = 65521
@@ -42,7 +42,7 @@ class _Recipe(NamedTuple):
     fast: bool
     filtered: bool
 
-    def deflate(self, scanlines: Any, last: bool) -> bytes:
+    def deflate(self, scanlines: Bytes, last: bool) -> bytes:
         pieces: list[bytes] = []
         if self.fast:
             stream = codec.compressobj(self.level, zlib.DEFLATED, -15)

@@ -11,11 +11,12 @@ Source: Zarr specification, versions 2 and 3 ("zarr.json", "Sharding codec").
 import json
 import math
 import re
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from imgconv.errors import ImageError
 from imgconv.io import remote
 from imgconv.io.remote import is_url
+from imgconv.typing import Json
 
 _LIMIT = 1 << 24  # bytes of a description
 _MOST = 1 << 62  # samples that an array may declare: NumPy counts no further
@@ -32,15 +33,11 @@ _NUMBER = re.compile(r"[<>|=]?[iuf][1248]|u?int(8|16|32|64)|float(16|32|64)")
 _DTYPE_KEYS = ("dtype", "astype", "encode_dtype", "decode_dtype")
 
 
-# Whose every key is checked before it is used.
-Document = dict[str, Any]
-
-
 class Node(NamedTuple):
     """An array's description as the format has it, None for a group; and the user's attributes."""
 
-    array: Document | None
-    attributes: Document
+    array: Json | None
+    attributes: Json
 
 
 def read_node(name: str, place: str, path: str = "") -> Node:
@@ -69,7 +66,7 @@ def read_node(name: str, place: str, path: str = "") -> Node:
     return Node(found, _document(name, place, ".zattrs") or {})
 
 
-def largest_piece(array: Document) -> tuple[tuple[int, ...], int]:
+def largest_piece(array: Json) -> tuple[tuple[int, ...], int]:
     """The shape of what is decoded at once, and the bytes that it takes as it is declared."""
     if array["zarr_format"] == 2:
         return _piece(tuple(array["chunks"]), [], int(array["dtype"][-1]))
@@ -79,7 +76,7 @@ def largest_piece(array: Document) -> tuple[tuple[int, ...], int]:
 
 
 def _piece(
-    shape: tuple[int, ...], codecs: list[Document], itemsize: int
+    shape: tuple[int, ...], codecs: list[Json], itemsize: int
 ) -> tuple[tuple[int, ...], int]:
     whole = shape, math.prod(shape) * itemsize
     if len(codecs) != 1 or _name_of(codecs[0]) != "sharding_indexed":
@@ -91,7 +88,7 @@ def _piece(
     return (found, size) if size >= index else (shape, index)
 
 
-def _document(name: str, place: str, file: str) -> Document | None:
+def _document(name: str, place: str, file: str) -> Json | None:
     """A JSON object in a file, None where there is no such file. Raises ImageError."""
     path = f"{place}/{file}"
     if is_url(place):
@@ -117,7 +114,7 @@ def _document(name: str, place: str, file: str) -> Document | None:
     return found
 
 
-def _check_2(name: str, array: Document) -> None:
+def _check_2(name: str, array: Json) -> None:
     """Raise ImageError for an array of anything but numbers, or of codecs that are not allowed."""
     _check_layout(name, array, 2, array.get("dtype"), array.get("chunks"))
     filters = array.get("filters") or []
@@ -128,7 +125,7 @@ def _check_2(name: str, array: Document) -> None:
             _check_codec(name, codec, "id", _NUMCODECS)
 
 
-def _check_3(name: str, array: Document) -> None:
+def _check_3(name: str, array: Json) -> None:
     """As `_check_2`, of version 3."""
     grid = _object(array.get("chunk_grid"))
     if grid.get("name") != "regular":
@@ -138,7 +135,7 @@ def _check_3(name: str, array: Document) -> None:
     _check_chain(name, array.get("codecs"), len(array["shape"]))
 
 
-def _check_layout(name: str, array: Document, version: int, kind: object, chunks: object) -> None:
+def _check_layout(name: str, array: Json, version: int, kind: object, chunks: object) -> None:
     if array.get("zarr_format") != version:
         raise ImageError(
             f"{name}: Zarr format {_shown(array.get('zarr_format'))}, expected {version}"
@@ -191,7 +188,7 @@ def _sizes(found: object, least: int) -> TypeGuard[list[int]]:
     return isinstance(found, list) and all(type(n) is int and least <= n < _MOST for n in found)
 
 
-def _object(found: object) -> Document:
+def _object(found: object) -> Json:
     return found if isinstance(found, dict) else {}
 
 

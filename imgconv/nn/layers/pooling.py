@@ -121,8 +121,7 @@ class AdaptiveAvgPool2d(_AdaptivePool):
 
         if inputs[0].shape[-2:] == shapes.pair(self.output_size, "output_size"):
             return inputs[0]
-        size: Any = self.output_size
-        return adaptive_avg_pool2d(inputs[0], size)
+        return adaptive_avg_pool2d(inputs[0], shapes.pair(self.output_size, "output_size"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,5 +131,4 @@ class AdaptiveMaxPool2d(_AdaptivePool):
     def forward(self, *inputs: Array) -> Array:
         from imgconv.ops.pool import adaptive_max_pool2d
 
-        size: Any = self.output_size
-        return adaptive_max_pool2d(inputs[0], size)
+        return adaptive_max_pool2d(inputs[0], shapes.pair(self.output_size, "output_size"))

@@ -52,16 +52,16 @@ class Work:
         rows = self.out.unneeded(source, planned, replace)
         if rows is not None:
             return rows
-        one = Input(self.out, source, index, replace, self.origin)
-        one.watch = self.watch
+        item = Input(self.out, source, index, replace, self.origin)
+        item.watch = self.watch
         if self.out.request.settings.batch.cluster:  # whose tasks know at once what is there
-            return _filter(one, planned)
+            return _filter(item, planned)
         with held():
-            return _filter(one, planned)
+            return _filter(item, planned)
 
     def outputs(self, source: str, index: int) -> list[str]:
         """The paths of all results of an input; finds collisions."""
-        return [one.path for one in self.out.planned(source, index)]
+        return [item.path for item in self.out.planned(source, index)]
 
     def apart(self) -> None:
         """This is a worker's copy: what an output is called collides with nothing here."""
@@ -72,15 +72,15 @@ class Work:
     def warm(self) -> None:
         """Compile or load what this work runs, by doing it to small images."""
         write, recipe = self.out.request.settings.write, self.out.request.recipe
-        made = self.out.made or FORMATS["png"]
+        format = self.out.made or FORMATS["png"]
         level = finish.level_of(write.compress)
         for channels in (1, 3):
             for dtype in (np.uint8, np.uint16):
                 blank = Image(np.zeros((64, 64, channels), dtype))
                 with contextlib.suppress(ImgconvError):
-                    kind = output_dtype(made, write.depth, blank.pixels.dtype)
-                    for map in results_of(blank, recipe, kind, made.raw):
-                        list(encode(map.samples, made, compress=level))
+                    kind = output_dtype(format, write.depth, blank.pixels.dtype)
+                    for map in results_of(blank, recipe, kind, format.raw):
+                        list(encode(map.samples, format, compress=level))
 
 
 class Input:
@@ -121,14 +121,14 @@ class Input:
         self.out.request.tell(notes)
 
 
-def _filter(one: Input, planned: list[Planned]) -> list[Row]:
+def _filter(item: Input, planned: list[Planned]) -> list[Row]:
     """Read an input, filter its images, finish their maps and write them."""
-    out, source, request = one.out, one.source, one.out.request
+    out, source, request = item.out, item.source, item.out.request
     read, every = request.settings.read, request.settings.read.frame == "all"
     data = taken(source, read.max_pixels, out.stdin)
-    one.origin = one.origin or finish.origin_of(out, source, data)
+    item.origin = item.origin or finish.origin_of(out, source, data)
     if read.frame is None and not out.reports and _in_files(source, planned):
-        rows = _filter_file(one)
+        rows = _filter_file(item)
         if rows is not None:
             return rows
     results: list[Row] = []
@@ -139,75 +139,75 @@ def _filter(one: Input, planned: list[Planned]) -> list[Row]:
     if together:
         from imgconv.pipeline.frames import filter_frames
 
-        results = filter_frames(one, lambda: one.images(data), filter_whole, frames.number)
+        results = filter_frames(item, lambda: item.images(data), filter_whole, frames.number)
         if not out.reports:
             return results
-    for image in one.images(data):
+    for image in item.images(data):
         if not together:
-            one.tell(*finish.notes_of(request, image))
+            item.tell(*finish.notes_of(request, image))
             # MPO is a camera's JPEG: its further frames are previews of the old picture.
             if request.settings.write.in_place and image.frames > 1 and image.format != "MPO":
                 raise OutputError(
                     f"{source}: --in-place would lose frames of its {image.frames}; "
                     "--frame all filters them all"
                 )
-            results += filter_image(one, image) or []
+            results += filter_image(item, image) or []
         if out.reports:
             from imgconv.pipeline.report import report_of
 
-            path = out.reports.path(source, one.index, image.frame * every)
+            path = out.reports.path(source, item.index, image.frame * every)
             page = report_of(image, request.recipe)
-            size = out.reports.write(page, path, one.replace or out.replacing)
+            size = out.reports.write(page, path, item.replace or out.replacing)
             results.append({"input": source, "output": path, "map": "report", "bytes": size})
     return results
 
 
-def _filter_file(one: Input) -> list[Row] | None:
+def _filter_file(item: Input) -> list[Row] | None:
     """Filter a file whose rows are read while others are written; None where that does not go."""
     from imgconv.io.png.chunks import Unusual
 
-    image = None if one.out.together(one.source) else one.rows()
+    image = None if item.out.together(item.source) else item.rows()
     if image is None:
         return None
-    one.tell(*finish.notes_of(one.out.request, image))
+    item.tell(*finish.notes_of(item.out.request, image))
     with contextlib.closing(image.rows):
         try:
-            return filter_image(one, image)
+            return filter_image(item, image)
         except Unusual:
             return None  # the file is damaged: the whole of it is left to Pillow
 
 
-def filter_image(one: Input, image: Image | Streamed) -> list[Row] | None:
+def filter_image(item: Input, image: Image | Streamed) -> list[Row] | None:
     """Filter an image, finish its maps and write them; None where it has to be in memory."""
-    out, source, request = one.out, one.source, one.out.request
+    out, source, request = item.out, item.source, item.out.request
     named = names_of(request.recipe)
     if not named:
         return None
     number = image.frame if isinstance(image, Image) else 0
     frame = number * (request.settings.read.frame == "all")
-    paths = {part.name: out.path(source, part.part, one.index, frame) for part in named}
-    made = out.format(source, paths[named[0].name])
+    paths = {part.name: out.path(source, part.part, item.index, frame) for part in named}
+    format = out.format(source, paths[named[0].name])
     rows = {name: skipped(source, path, name) for name, path in paths.items()}
     wanted = [place for place, part in enumerate(named)
-              if not out.finished(source, paths[part.name], one.replace)]  # fmt: skip
+              if not out.finished(source, paths[part.name], item.replace)]  # fmt: skip
     if not wanted:
         return list(rows.values())
     together = out.together(source)
     maps = None
-    if not together and (len(paths) == 1 or out.side_by_side(list(paths.values()), made)):
-        maps = filter_bands(request, rows_of(image), made, wanted)
+    if not together and (len(paths) == 1 or out.side_by_side(list(paths.values()), format)):
+        maps = filter_bands(request, rows_of(image), format, wanted)
     if maps is None and not isinstance(image, Image):
         return None
-    one.tell(
-        finish.note_of_opacity(request, source, image, made),
-        finish.note_of_type(request, image, made),
+    item.tell(
+        finish.note_of_opacity(request, source, image, format),
+        finish.note_of_type(request, image, format),
     )
-    files = _Files(one, image, made, paths, number)
+    files = _Files(item, image, format, paths, number)
     if maps is not None:
         rows |= files.write(maps)
     elif isinstance(image, Image):
         chosen = {named[place].name for place in wanted}
-        whole = (map for map in filter_whole(request, image, made) if map.name in chosen)
+        whole = (map for map in filter_whole(request, image, format) if map.name in chosen)
         if together:
             rows |= files.write_archive(whole)
         else:
@@ -217,18 +217,18 @@ def filter_image(one: Input, image: Image | Streamed) -> list[Row] | None:
 
 
 def filter_bands(
-    request: Request, image: Streamed, made: Format, wanted: Sequence[int]
+    request: Request, image: Streamed, format: Format, wanted: Sequence[int]
 ) -> list[MapRows] | None:
     """The wanted maps of an image as rows; None where one of them needs the whole image."""
-    dtype, raw = finish.sample_type(request, made, image)
-    return map_rows(image, finish.recipe_for(request, made), dtype, raw, made.alpha, wanted)
+    dtype, raw = finish.sample_type(request, format, image)
+    return map_rows(image, finish.recipe_for(request, format), dtype, raw, format.alpha, wanted)
 
 
-def filter_whole(request: Request, image: Image, made: Format) -> Iterator[Map]:
+def filter_whole(request: Request, image: Image, format: Format) -> Iterator[Map]:
     """The maps of an image, of one band each."""
-    dtype, raw = finish.sample_type(request, made, image)
-    for map in results_of(image, finish.recipe_for(request, made), dtype, raw):
-        yield map if made.alpha else map.opaque()
+    dtype, raw = finish.sample_type(request, format, image)
+    for map in results_of(image, finish.recipe_for(request, format), dtype, raw):
+        yield map if format.alpha else map.opaque()
 
 
 class _Files:
@@ -238,35 +238,37 @@ class _Files:
     """
 
     def __init__(
-        self, one: Input, image: Image | Streamed, made: Format, paths: dict[str, str], frame: int
-    ) -> None:
-        self.one, self.image, self.made, self.paths, self.frame = one, image, made, paths, frame
+        self, item: Input, image: Image | Streamed, format: Format, paths: dict[str, str],
+        frame: int,
+    ) -> None:  # fmt: skip
+        self.item, self.image, self.format, self.paths = item, image, format, paths
+        self.frame = frame
 
     def write(self, maps: Sequence[Map | MapRows]) -> dict[str, Row]:
         """Write maps side by side while they are made; return a row of each by its name."""
-        out, watch = self.one.out, self.one.watch
+        out, watch = self.item.out, self.item.watch
         outputs, rows = [], {}
         for map in maps:
             path, rows[map.name] = self.paths[map.name], self._row(map)
             record = finish.record_of(
-                out, self.one.source, self.one.origin, self.frame, map.name, self.made
+                out, self.item.source, self.item.origin, self.frame, map.name, self.format
             )
             options = finish.encode_options(out, path, record, self.image, map)
             if out.request.settings.batch.cluster:
                 from imgconv.pipeline.division import check_undivided
 
-                check_undivided(self.image, map, path, self.made, options, rows[map.name],
+                check_undivided(self.image, map, path, self.format, options, rows[map.name],
                                 out.request.settings.batch.memory)  # fmt: skip
             watched = WatchedRows(map, watch) if watch and map is maps[-1] else map
             patched = path != "-" and not leads_to_a_stream(path)
-            pieces = encode_rows(watched, self.made, **options, patched=patched)
+            pieces = encode_rows(watched, self.format, **options, patched=patched)
             outputs.append(Output(path, pieces, map.done))
         loops = (loop for map in maps for loop in map.loops())
-        ahead.compile_missing([*writing_loops(self.made), *loops])
+        ahead.compile_missing([*writing_loops(self.format), *loops])
         if len(outputs) > 1:
-            sizes = publish_together(outputs, self.one.replace or out.replacing)
+            sizes = publish_together(outputs, self.item.replace or out.replacing)
         else:
-            sizes = [out.publisher(self.one.replace)(outputs[0].path, outputs[0].pieces)]
+            sizes = [out.publisher(self.item.replace)(outputs[0].path, outputs[0].pieces)]
         for map, size in zip(maps, sizes, strict=True):
             rows[map.name]["bytes"] = size
             self._warn(map)
@@ -280,23 +282,23 @@ class _Files:
             arrays[map.name or "image"] = map.samples
             rows[map.name] = self._row(map)
             self._warn(map)
-        out, source = self.one.out, self.one.source
-        record = finish.record_of(out, source, self.one.origin, self.frame, "", self.made)
-        pieces = encode_archive(arrays, self.made, record)
-        size = out.publisher(self.one.replace)(next(iter(self.paths.values())), pieces)
+        out, source = self.item.out, self.item.source
+        record = finish.record_of(out, source, self.item.origin, self.frame, "", self.format)
+        pieces = encode_archive(arrays, self.format, record)
+        size = out.publisher(self.item.replace)(next(iter(self.paths.values())), pieces)
         return {name: row | {"bytes": size} for name, row in rows.items()}
 
     def _row(self, map: Map | MapRows) -> Row:
-        _, raw = finish.sample_type(self.one.out.request, self.made, self.image)
-        return finish.row_of(self.one.source, self.paths[map.name], map, raw)
+        _, raw = finish.sample_type(self.item.out.request, self.format, self.image)
+        return finish.row_of(self.item.source, self.paths[map.name], map, raw)
 
     def _warn(self, map: Map | MapRows) -> None:
         if warning := map.warning():
-            self.one.tell(f"{self.one.source}: {warning}")
+            self.item.tell(f"{self.item.source}: {warning}")
 
 
 def _in_files(source: str, planned: list[Planned]) -> bool:
     """Whether all are files: a pipe is read once, and takes back nothing of a damaged image."""
     return (os.path.isfile(source) or is_zarr(source)) and not any(
-        one.path == "-" or leads_to_a_stream(one.path) for one in planned
+        item.path == "-" or leads_to_a_stream(item.path) for item in planned
     )

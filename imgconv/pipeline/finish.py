@@ -52,12 +52,12 @@ def level_of(text: str) -> int | str:
     raise UsageError(f"--compress {text}: expected 0 to 9, fast or small")
 
 
-def recipe_for(request: Request, made: Format) -> Recipe:
+def recipe_for(request: Request, format: Format) -> Recipe:
     """The recipe for outputs of a format, which say what is missing as their own tag does."""
     recipe = request.recipe
     if recipe.read.missing is None:
         return recipe
-    return replace(recipe, tagged=made.name == "tiff" and not request.settings.write.no_metadata)
+    return replace(recipe, tagged=format.name == "tiff" and not request.settings.write.no_metadata)
 
 
 def keeps_inks(out: Outputs, source: str, index: int) -> bool:
@@ -72,7 +72,7 @@ def keeps_inks(out: Outputs, source: str, index: int) -> bool:
     return all(out.format(source, path).name == "tiff" for path in paths)
 
 
-def sample_type(request: Request, made: Format, image: Image | Streamed) -> tuple[Dtype, bool]:
+def sample_type(request: Request, format: Format, image: Image | Streamed) -> tuple[Dtype, bool]:
     """(dtype of the samples to write, whether they are responses as they were computed)."""
     write, recipe = request.settings.write, request.recipe
     depth = write.depth or ("8" if recipe.sheet or recipe.colormap else None)
@@ -80,8 +80,8 @@ def sample_type(request: Request, made: Format, image: Image | Streamed) -> tupl
     if recipe.read.linear or any(kernel.combine == "direction" for kernel in recipe.kernels):
         # Light is not in the file's units, nor is a hue.
         source = np.dtype(source if source.itemsize == 1 or source.kind == "f" else np.uint16)
-    dtype = output_dtype(made, depth, source)
-    return dtype, made.raw or (dtype.kind == "f" and write.scale in (None, "none"))
+    dtype = output_dtype(format, depth, source)
+    return dtype, format.raw or (dtype.kind == "f" and write.scale in (None, "none"))
 
 
 def encode_options(
@@ -100,7 +100,7 @@ def encode_options(
 
 
 def record_of(
-    out: Outputs, source: str, origin: Origin | None, frame: int | None, name: str, made: Format
+    out: Outputs, source: str, origin: Origin | None, frame: int | None, name: str, format: Format
 ) -> Record:
     """How an output is made, for itself to say."""
     if origin is None:
@@ -109,7 +109,7 @@ def record_of(
     one = None
     if not (out.together(source) or recipe.sheet):
         one = next(found for found in recipe.names if found.name == name)
-    return out.request.provenance.record(origin, frame, recipe, one, made)
+    return out.request.provenance.record(origin, frame, recipe, one, format)
 
 
 def origin_of(out: Outputs, source: str, data: str | bytes) -> Origin | None:
@@ -142,26 +142,26 @@ def notes_of(request: Request, image: Image | Streamed) -> Iterator[str]:
 
 
 def note_of_opacity(
-    request: Request, source: str, image: Image | Streamed, made: Format
+    request: Request, source: str, image: Image | Streamed, format: Format
 ) -> str | None:
     """What to say where an image's opacity is lost in the outputs' format."""
     recipe = request.recipe
     kept = recipe.read.alpha != "drop" and recipe.read.channels is None and not recipe.sheet
-    if image.alpha and kept and not made.alpha:
-        return f"{source}: its opacity is left out: {made.name} holds none"
+    if image.alpha and kept and not format.alpha:
+        return f"{source}: its opacity is left out: {format.name} holds none"
     return None
 
 
-def note_of_type(request: Request, image: Image | Streamed, made: Format) -> str | None:
+def note_of_type(request: Request, image: Image | Streamed, format: Format) -> str | None:
     """What to say where a format cannot hold an image's integers, and nobody asked for others."""
     recipe, source = request.recipe, image.sample_type
-    dtype, raw = sample_type(request, made, image)
+    dtype, raw = sample_type(request, format, image)
     asked = raw or request.settings.write.depth or recipe.sheet or recipe.colormap
     wide = source.kind == "i" or (source.kind == "u" and source.itemsize > 2)
     if asked or not wide or dtype.kind != "u" or (isinstance(image, Image) and image.frame):
         return None
     low = ", those below 0 to 0 unless --scale says otherwise" if source.kind == "i" else ""
     return (
-        f"{image.name}: {made.name} holds no {source}: samples are scaled to {dtype}, "
+        f"{image.name}: {format.name} holds no {source}: samples are scaled to {dtype}, "
         f"{image.full_scale:.0f} to {white_of(dtype):.0f}{low}; tiff, zarr and npy keep them"
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def filter_frames(
-    one: "Input", read: Callable[[], Iterator[Image]],
+    item: "Input", read: Callable[[], Iterator[Image]],
     filter: Callable[[Request, Image, Format], Iterable[Map]], count: int,
 ) -> list[Row]:  # fmt: skip
     """Write each map of all frames into a file of its own, or all maps into one archive.
@@ -32,23 +32,23 @@ def filter_frames(
     read: yields the frames, from the first one each time it is called. filter: makes the maps of
     one for a format.
     """
-    out, source = one.out, one.source
+    out, source = item.out, item.source
     named = names_of(out.request.recipe)
-    paths = {part.name: out.path(source, part.part, one.index, 0) for part in named}
-    made = out.format(source, next(iter(paths.values())))
+    paths = {part.name: out.path(source, part.part, item.index, 0) for part in named}
+    format = out.format(source, next(iter(paths.values())))
     rows = {name: skipped(source, path, name) for name, path in paths.items()}
-    wanted = [name for name, path in paths.items() if not out.finished(source, path, one.replace)]
+    wanted = [name for name, path in paths.items() if not out.finished(source, path, item.replace)]
     together = out.together(source)
     groups = [wanted] if wanted else []
-    if not together and len(wanted) > 1 and not out.side_by_side(list(paths.values()), made):
+    if not together and len(wanted) > 1 and not out.side_by_side(list(paths.values()), format):
         groups = [[name] for name in wanted]  # each by a reading of its own
     for group in groups:
-        images = read() if made.name == "tiff" else encoding.alike(read)
+        images = read() if format.name == "tiff" else encoding.alike(read)
         if group is groups[0]:
-            images = _told(one, images, made)
-        frames = _Frames(one, images, filter, made, {name: paths[name] for name in group}, count)
+            images = _told(item, images, format)
+        frames = _Frames(item, images, filter, format, {name: paths[name] for name in group}, count)
         if together:
-            publish = out.publisher(one.replace)
+            publish = out.publisher(item.replace)
             sizes = [publish(paths[group[0]], frames.archive())] * len(group)
         else:
             sizes = frames.write()
@@ -57,12 +57,12 @@ def filter_frames(
     return list(rows.values())
 
 
-def _told(one: "Input", images: Iterator[Image], made: Format) -> Iterator[Image]:
+def _told(item: "Input", images: Iterator[Image], format: Format) -> Iterator[Image]:
     """The frames, once it is said what there is to be said of each."""
     for image in images:
-        one.tell(*finish.notes_of(one.out.request, image))
+        item.tell(*finish.notes_of(item.out.request, image))
         if image.frame == 0:
-            one.tell(finish.note_of_opacity(one.out.request, one.source, image, made))
+            item.tell(finish.note_of_opacity(item.out.request, item.source, image, format))
         yield image
 
 
@@ -70,11 +70,12 @@ class _Frames:
     """The maps of all frames; rows: a --json line of each map, once its first frame is made."""
 
     def __init__(
-        self, one: "Input", images: Iterator[Image],
-        filter: Callable[[Request, Image, Format], Iterable[Map]], made: Format,
+        self, item: "Input", images: Iterator[Image],
+        filter: Callable[[Request, Image, Format], Iterable[Map]], format: Format,
         paths: dict[str, str], count: int,
     ) -> None:  # fmt: skip
-        self.one, self.out, self.made, self.paths, self.count = one, one.out, made, paths, count
+        self.item, self.out, self.format = item, item.out, format
+        self.paths, self.count = paths, count
         self.rows: dict[str, Row] = {}
         self._filter = filter
         first = next(images)
@@ -83,20 +84,20 @@ class _Frames:
 
     def _filtered(self, image: Image) -> dict[str, Frame]:
         """A frame of each map."""
-        source, request, frames = self.one.source, self.out.request, {}
+        source, request, frames = self.item.source, self.out.request, {}
         shown = image.info.get("duration")
         duration = encoding.DURATION if shown is None else float(shown)
-        for map in self._filter(request, image, self.made):
+        for map in self._filter(request, image, self.format):
             if map.name not in self.paths:
                 continue
             path, record = self.paths[map.name], None
             if map.name not in self.rows:
-                _, raw = finish.sample_type(request, self.made, image)
+                _, raw = finish.sample_type(request, self.format, image)
                 self.rows[map.name] = finish.row_of(source, path, map, raw)
-                origin = self.one.origin
-                record = finish.record_of(self.out, source, origin, None, map.name, self.made)
+                origin = self.item.origin
+                record = finish.record_of(self.out, source, origin, None, map.name, self.format)
                 if warning := map.warning():
-                    self.one.tell(f"{source}: {warning}")
+                    self.item.tell(f"{source}: {warning}")
             options = finish.encode_options(self.out, path, record, image, map)
             frames[map.name] = Frame(map.samples, options, duration)
         return frames
@@ -120,13 +121,13 @@ class _Frames:
 
         for name, path in self.paths.items():
             pieces: Iterable[Piece]
-            pieces = encode_frames(frames_of(name), self.count, self.made, self.loops)
+            pieces = encode_frames(frames_of(name), self.count, self.format, self.loops)
             if path == "-" or leads_to_a_stream(path):
                 pieces = [joined(pieces)]
             outputs.append(Output(path, pieces, functools.partial(done.__getitem__, name)))
         if len(outputs) > 1:
-            return publish_together(outputs, self.one.replace or self.out.replacing)
-        return [self.out.publisher(self.one.replace)(outputs[0].path, outputs[0].pieces)]
+            return publish_together(outputs, self.item.replace or self.out.replacing)
+        return [self.out.publisher(self.item.replace)(outputs[0].path, outputs[0].pieces)]
 
     def archive(self) -> Iterable[Piece]:
         """The pieces of a file of arrays (frames, H, W, C), one a map."""
@@ -138,10 +139,10 @@ class _Frames:
             size += sum(frame.samples.nbytes for frame in frames.values())
             if size > limit:
                 raise LimitError(
-                    f"{self.made.name}: {self.count} frames of this size take more than {limit} "
+                    f"{self.format.name}: {self.count} frames of this size take more than {limit} "
                     "bytes together; write npy or tiff, or a file a frame with {frame}"
                 )
         arrays = {name or "image": encoding.stacked([frames[name].samples for frames in taken],
-                  self.made) for name in self.paths}  # fmt: skip
+                  self.format) for name in self.paths}  # fmt: skip
         record = next(iter(taken[0].values())).options.get("record")
-        return encode_archive(arrays, self.made, record)
+        return encode_archive(arrays, self.format, record)

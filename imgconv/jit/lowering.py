@@ -152,8 +152,8 @@ def _matmul(b: ir.IRBuilder, t: Registers, left: Registers, right: Registers) ->
     # time as have eight sums, and no more, so that few vectors of `right` are in use.
     step = -(-8 // t.kind.rows)
     for first, k in itertools.product(range(0, across, step), range(depth)):
-        for v in range(first, min(first + step, across)):
-            for r in range(t.kind.rows):
+        for r in range(t.kind.rows):
+            for v in range(first, min(first + step, across)):
                 n = r * across + v
                 sums[n] = _fma(b, left[r * depth + k], right[k * across + v], sums[n])
     return sums

@@ -2,7 +2,7 @@
 
 A block of channels is turned so that a pixel is a vector, padded, summed row by row and turned
 back, all in the second-level cache. Kernels, strides and paddings of every kind are one loop; only
-3×3 and 5×5, which have few multiplications to pay for the turning, are better read where they lie
+small kernels, which have few multiplications to pay for the turning, are better read where they lie
 (`depthwise`). The terms are added in the order (ky, kx) onto the bias, as there.
 """
 

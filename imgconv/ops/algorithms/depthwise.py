@@ -22,7 +22,7 @@ from imgconv.ops.microkernels import depthwise
 from imgconv.ops.microkernels.depthwise import NOWHERE, Form
 
 FEWEST = 8  # planes of a layer
-LARGEST = 5  # taps a side
+LARGEST = 7  # taps a side
 SUMS = {16: 24, 8: 10}  # vectors of sums that registers hold, by a vector's lanes
 CALL = 75_000  # cycles until another thread helps
 
@@ -88,19 +88,21 @@ def depthwise_planes(form: Form, activation: str) -> Built:
     return "disjoint f32* f32* f32* f32* i64* i64* f32* DepthwiseLayer f32 i64 i64", body
 
 
-def form_of(lanes: int, job: ConvProblem) -> Form:
+def form_of(lanes: int, registers: int, job: ConvProblem) -> Form:
     """The form for a layer's planes."""
     across, width, step = job.out_size[1], job.width, job.stride[1]
     kernel = job.weights.shape[3], job.weights.shape[4]
     live = -(-kernel[0] // job.stride[0])
     if across <= lanes // 2 and width <= lanes // 2 * step:
-        return Form(lanes, kernel, job.stride, job.near, True, 1, False)
+        return Form(lanes, kernel, job.stride, job.near, True, 1, False, False)
     needed = -(-across // lanes)
     most = max(SUMS[lanes] // live, 1)
     # As many vectors as waste the fewest lanes.
     vectors = min(range(min(most, needed), 0, -1), key=lambda count: -(-needed // count) * count)
     full = (vectors - 1) * lanes * step <= width <= vectors * lanes * step
-    return Form(lanes, kernel, job.stride, job.near, False, vectors, vectors == needed and full)
+    whole = vectors == needed and full
+    anew = live * vectors + kernel[0] * kernel[1] > registers
+    return Form(lanes, kernel, job.stride, job.near, False, vectors, whole, anew)
 
 
 def offer(job: ConvProblem) -> Candidate | None:
@@ -109,7 +111,9 @@ def offer(job: ConvProblem) -> Candidate | None:
     if not job.is_plain or groups < FEWEST or not _lies(job):
         return None
     reason = f"planes where they lie, {groups} of {kh}×{kw} taps"
-    return Candidate("depthwise", 0.25 + 0.6 * traffic(job) + 0.02 * kh * kw, reason)
+    # Pairs of planes take mixed taps from the stack, a load per multiply-add.
+    tap = 0.022 if job.out_size[1] <= machine.vectors()[0] // 2 else 0.02
+    return Candidate("depthwise", 0.25 + 0.6 * traffic(job) + tap * kh * kw, reason)
 
 
 def _lies(job: ConvProblem) -> bool:
@@ -139,7 +143,7 @@ class Product:
         self._floor = 0.0 if job.activation == "relu" else -np.inf
         activation = "" if job.activation == "relu" else job.activation
         lanes, groups = machine.vectors()[0], len(job.weights)
-        form = form_of(lanes, job)
+        form = form_of(lanes, machine.vectors()[1], job)
         self._constants = form, activation
         self._units = len(job.starts_in)
         starts = np.array(job.starts_in, np.int64)

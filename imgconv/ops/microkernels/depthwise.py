@@ -29,7 +29,7 @@ class Form(NamedTuple):
     lanes: of a vector. kernel, stride: (vertical, horizontal). near: columns of padding before a
     row. pair: whether a vector's halves are two planes. vectors: of outputs, in a block of a
     plane's columns. whole: whether a block has all columns of a row, and all its vectors but the
-    last are full.
+    last are full. anew: whether the taps are read anew for each row.
     """
 
     lanes: int
@@ -39,6 +39,7 @@ class Form(NamedTuple):
     pair: bool
     vectors: int
     whole: bool
+    anew: bool
 
     @property
     def live(self) -> int:
@@ -73,6 +74,20 @@ def taps(form: Form, phase: int) -> Helper:
         return simd.rows(simd.reshape(square, every), upwards)
 
     return Helper(of_pair if form.pair else of_plane)
+
+
+def taps_in_loop(form: Form, phase: int) -> tuple[Helper, Helper]:
+    """Helpers hold(weights, apart), called before the loop over t, and take(held, t), within it."""
+    read = taps(form, phase)
+    if not form.anew:
+        return read, Helper(lambda held, t: held)
+
+    def take(weights, t):  # type: ignore[no-untyped-def]
+        # t >> 40 is 0, which LLVM does not know: it would read all taps before the loop, and from
+        # the stack once per multiply-add. From here it reads them once per row.
+        return read(simd.at(weights, t >> 40), 0)
+
+    return Helper(lambda weights, apart: weights), Helper(take)
 
 
 def first_sums(form: Form) -> Helper:
@@ -160,10 +175,11 @@ def sweep(form: Form) -> Helper:
     """
     tall, down, live = form.kernel[0], form.stride[0], form.live
     seen, keep, begin = windows(form), store(form), first_sums(form)
-    even, again = taps(form, 0), simd.Places(0, live, 0)
+    again = simd.Places(0, live, 0)
     one, others = simd.Places(0, 1), simd.Places(1, live - 1)
-    odd = taps(form, 1) if down == 2 and tall > 1 else None
-    early, late = odd is not None and tall % 2 == 0, odd is not None and tall % 2 == 1
+    hold, take = taps_in_loop(form, 0)
+    hold_odd, take_odd = taps_in_loop(form, 1) if down == 2 and tall > 1 else (hold, take)
+    early, late = down == 2 and tall % 2 == 0, down == 2 and tall % 2 == 1
     edges, step, several = simd.Vec(form.lanes), form.stride[1], live > 1
 
     def add(sums, factors, source, line, plane, x, edge):  # type: ignore[no-untyped-def]
@@ -177,19 +193,24 @@ def sweep(form: Form) -> Helper:
     def body(out, source, weights, bias, lines, zeros, plane, x, floor):  # type: ignore[no-untyped-def]
         edge = simd.load(edges, zeros, 0)
         new = begin(bias, plane.bias_apart)
-        factors = even(weights, plane.taps_apart)
-        if odd is not None:
-            more = odd(weights, plane.taps_apart)
+        held = hold(weights, plane.taps_apart)
+        if down == 2:
+            held_odd = hold_odd(weights, plane.taps_apart)
         sums = simd.rows(new, again)
         for t in range(plane.height + live - 1):
-            sums = row(sums, factors, source, lines[t * down], plane, x, edge)
+            line = lines[t * down]
+            sums = row(sums, take(held, t), source, line, plane, x, edge)
+            if down == 2:
+                line = lines[t * down + 1]
             if early:
-                sums = row(sums, more, source, lines[t * down + 1], plane, x, edge)
+                sums = row(sums, take_odd(held_odd, t), source, line, plane, x, edge)
             ready = simd.rows(sums, one)
             if several:
                 sums = simd.rows(sums, others)
                 if late:
-                    sums = row(sums, more, source, lines[t * down + 1], plane, x, edge)
+                    sums = row(
+                        sums, take_odd(held_odd, t), source, lines[t * down + 1], plane, x, edge
+                    )
                 sums = simd.stack(sums, new)
             else:
                 sums = new

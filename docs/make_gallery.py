@@ -107,8 +107,8 @@ def colors():
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     wheel = hue(np.degrees(np.arctan2(-y, x)) % 360, 255 * (np.hypot(x, y) < 1))
     tiles.append(Tile("the directions' hues", np.rint(wheel).astype(np.uint8)))
-    text = "Maps in colours, and gradients by their direction:\n"
-    return "\n".join(["## Colours\n", text, write("colours", tiles)])
+    text = "Maps in colors, and gradients by their direction:\n"
+    return "\n".join(["## Colors\n", text, write("colors", tiles)])
 
 
 def layers():

@@ -275,7 +275,7 @@ class Window(NamedTuple):
 class ReceptiveField(NamedTuple):
     """What one axis of a map sees of the input.
 
-    A unit at index i is centred on input position `start + i * jump` and sees `size` positions;
+    A unit at index i is centered on input position `start + i * jump` and sees `size` positions;
     layers that enlarge make `jump` a fraction.
     Source: Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks",
     Distill 2019.

@@ -247,7 +247,7 @@ def _names(file: BinaryIO, null: bool) -> Iterator[str | ImageError]:
             yield failure(name[:100] + "…", f"a name of more than {_LONGEST} bytes")
         elif "\0" in name:
             yield failure(
-                name, "a NUL in a name, expected one name a line; -0 takes NUL as the end"
+                name, "a NUL in a name, expected one name per line; -0 takes NUL as the end"
             )
         elif name:
             yield name

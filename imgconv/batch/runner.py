@@ -71,7 +71,7 @@ def shares(jobs: int | None, threads: int | None, total: int | None) -> int:
     """Return how many of `total` files (None: many) to work on at once, and give each its threads.
 
     Each has its share of the CPUs: a thread that is kept busy by a file of its own costs less than
-    one that is handed bands of all (512×512: 14 ms of CPU time a file against 17).
+    one that is handed bands of all (512×512: 14 ms of CPU time per file against 17).
     """
     cpus = parallel.num_threads()
     jobs = jobs or cpus

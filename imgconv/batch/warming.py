@@ -97,7 +97,7 @@ def _work(number: int) -> int:
 def warm(processes: int = 0) -> Iterator[tuple[int, int]]:
     """Compile; yield (tasks done of all, loops compiled) as it goes.
 
-    processes: at once, 0 for one a CPU. Each is started afresh: Numba compiles one loop at a time
+    processes: at once, 0 for one per CPU. Each is started afresh: Numba compiles one loop at a time
     in a process.
     """
     from multiprocessing import get_context

@@ -74,7 +74,7 @@ def _alike(frames: Iterator[Frame], made: Format) -> Iterator[Frame]:
             raise OutputError(
                 f"frame {number} is {width}×{height}×{channels} {dtype}, the first "
                 f"{first[0][1]}×{first[0][0]}×{first[0][2]} {first[1]}: {made.name} holds frames "
-                "of one kind; write tiff, or a file a frame with {frame}"
+                "of one kind; write tiff, or one file per frame with {frame}"
             )
         yield frame
 

@@ -1,6 +1,6 @@
 """PGM, PPM and PFM, read and written with NumPy alone.
 
-Binary gray and colour maps (P5, P6; 8 bit, or 16 bit big-endian), their plain-text forms (P2,
+Binary gray and color maps (P5, P6; 8 bit, or 16 bit big-endian), their plain-text forms (P2,
 P3), and portable float maps (Pf gray, PF RGB; rows from the bottom up, the sign of the scale
 factor is the byte order). Samples of a maximum other than 255 or 65535 are scaled to the full
 range of uint8 or uint16, rounded to nearest. Sources: Netpbm's `pgm(5)`, `ppm(5)`; Paul Debevec's

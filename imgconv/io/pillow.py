@@ -7,7 +7,7 @@
 | La, RGBa (premultiplied) | LA, RGBA: opacity divided out |
 | P | uint8 RGB; RGBA where the palette or the file has transparency |
 | PA | uint8 RGBA |
-| L, RGB, 1 with one transparent colour | LA, RGBA |
+| L, RGB, 1 with one transparent color | LA, RGBA |
 | CMYK, YCbCr, HSV | uint8 RGB by Pillow's own formulas (CMYK: 255 − min(255, C + K); YCbCr: JFIF) |
 | LAB | uint8 RGB through LittleCMS, to sRGB |
 | I;16, I;16L, I;16B, I;16N | uint16 |

@@ -105,7 +105,7 @@ PARTS: dict[str, Callable[[int], Plane]] = {
 
 
 def chart(size: int) -> npt.NDArray[np.uint8]:
-    """The test chart: six fields of 1/3 × 1/2 over colour bars, (size, size, 3)."""
+    """The test chart: six fields of 1/3 × 1/2 over color bars, (size, size, 3)."""
     height, width = size * 7 // 16, size // 3
     cell = max(height, width)
     fields = [zoneplate, star, ramp, letters, edges, noise]

@@ -135,7 +135,7 @@ def _side(name: str, size: float, odd: bool = False) -> int:
 
 
 def _grid(name: str, radius: float, size: float = 0) -> tuple[Weights, Weights]:
-    """Coordinates (y, x) around the centre of a square of `size`, or 2·ceil(radius) + 1."""
+    """Coordinates (y, x) around the center of a square of `size`, or 2·ceil(radius) + 1."""
     side = _side(name, size if size else 2 * math.ceil(radius) + 1, odd=True)
     half = side // 2
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)

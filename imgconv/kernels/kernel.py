@@ -75,7 +75,7 @@ def check_anchor(anchor: int | Sequence[int], size: tuple[int, int], where: str)
 
 
 def check_bias(bias: npt.NDArray[np.float64], maps: int, where: str) -> npt.NDArray[np.float64]:
-    """Return a bias of one finite number a map; raises KernelError for anything else."""
+    """Return a bias of one finite number per map; raises KernelError for anything else."""
     if bias.shape != (maps,) or not np.isfinite(bias).all():
         raise KernelError(f"{where}: bias of shape {bias.shape}, expected {maps} finite numbers")
     return bias

@@ -46,7 +46,7 @@ class Preprocess:
     image's channels from 0, such as 0,1,4. resize: the shorter side, or (height, width), or
     None to leave the size. crop: (height, width) from the middle, or None. Samples are then
     divided by the image's white and multiplied by `scale`; mean is subtracted and the result
-    divided by std, both a number a channel, in the order of `channels`. invert: white is 0.
+    divided by std, both one number per channel, in the order of `channels`. invert: white is 0.
 
     Resizing and cropping are those of torchvision on Pillow images, bit for bit for 8-bit images:
     the filter is widened when it shrinks, and the result is rounded to 8 bits.
@@ -222,8 +222,8 @@ _EXPECTED = {
     "resize": "a whole number from 1, [height, width], or 0 for none",
     "crop": "a whole number from 1, [height, width], or 0 for none",
     "channels": _CHANNELS, "interpolation": f"one of {', '.join(INTERPOLATIONS)}",
-    "scale": "a number", "mean": "a number, or a list of one a channel",
-    "std": "a number, or a list of one a channel", "invert": "true or false",
+    "scale": "a number", "mean": "a number, or a list of one per channel",
+    "std": "a number, or a list of one per channel", "invert": "true or false",
 }  # fmt: skip
 
 
@@ -253,12 +253,12 @@ def imagenet(size: int = 224, resize: int = 256, interpolation: str = "bilinear"
     return Preprocess(resize=resize, crop=(size, size), interpolation=interpolation)
 
 
-# Caffe's: blue first, 0…255, the mean colour of ImageNet subtracted.
+# Caffe's: blue first, 0…255, the mean color of ImageNet subtracted.
 CAFFE_MEAN = (104.0, 117.0, 123.0)
 
 
 def caffe(size: int) -> Preprocess:
-    """What networks of Caffe's time expect: BGR, 0…255, the mean colour subtracted."""
+    """What networks of Caffe's time expect: BGR, 0…255, the mean color subtracted."""
     return Preprocess(
         channels="bgr", crop=(size, size), scale=255.0, mean=CAFFE_MEAN, std=(1.0, 1.0, 1.0)
     )

@@ -1,4 +1,4 @@
-"""Weights: read from safetensors, checkpoints, NPZ or ONNX initialisers, compared, or drawn.
+"""Weights: read from safetensors, checkpoints, NPZ or ONNX initializers, compared, or drawn.
 
 Only headers are read before names and shapes have been compared, so a file cannot make more be
 allocated than its network needs; safetensors and checkpoints are mapped where they lie.

@@ -20,7 +20,7 @@ from imgconv.pipeline.outputs import Row
 from imgconv.pipeline.whole import Map
 from imgconv.typing import Dtype
 
-_PART = 1 << 25  # bytes a part, read or made: some hundred ms of work, and little to keep
+_PART = 1 << 25  # bytes per part, read or made: some hundred ms of work, and little to keep
 
 
 class LossyRows(RowSource, Protocol):

@@ -31,7 +31,7 @@ def check(request: Request) -> None:
         check_colormap(recipe.colormap)
         if any(kernel.combine == "direction" for kernel in recipe.kernels):
             raise UsageError(
-                f"--colormap {recipe.colormap}: --combine direction is in colours already, "
+                f"--colormap {recipe.colormap}: --combine direction is in colors already, "
                 "expected one of them"
             )
     if recipe.read.missing is not None and recipe.read.alpha == "filter":

@@ -140,7 +140,7 @@ class _Frames:
             if size > limit:
                 raise LimitError(
                     f"{self.format.name}: {self.count} frames of this size take more than {limit} "
-                    "bytes together; write npy or tiff, or a file a frame with {frame}"
+                    "bytes together; write npy or tiff, or one file per frame with {frame}"
                 )
         arrays = {name or "image": encoding.stacked([frames[name].samples for frames in taken],
                   self.format) for name in self.paths}  # fmt: skip

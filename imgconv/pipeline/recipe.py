@@ -62,12 +62,12 @@ class Recipe:
     tagged: bool = False
 
     def needs_gray(self) -> bool:
-        """Whether colours become gray first: asked for, or because a map is shown in colours."""
+        """Whether colors become gray first: asked for, or because a map is shown in colors."""
         directed = any(kernel.combine == "direction" for kernel in self.kernels)
         return self.read.gray or self.colormap is not None or directed
 
     def keeps_colors(self) -> bool:
-        """Whether the results are in the colours of the input, as its profile describes them."""
+        """Whether the results are in the colors of the input, as its profile describes them."""
         return not (self.needs_gray() or self.read.linear or self.sheet)
 
     @cached_property
@@ -173,7 +173,7 @@ def layout_of(show: "ShowSettings | MapSettings") -> Layout | None:
 
 
 def rule_of(kernel: Kernel, recipe: Recipe) -> str:
-    """The scaling of a kernel's maps: the user's, all of a colour map, or the kernel's own."""
+    """The scaling of a kernel's maps: the user's, all of a color map, or the kernel's own."""
     if recipe.scale:
         return recipe.scale
     if kernel.combine == "direction":

@@ -15,7 +15,7 @@ from imgconv.typing import Array, Dtype
 
 
 def results_of(image: Image, recipe: Recipe, dtype: Dtype, raw: bool) -> Iterator[Map]:
-    """Yield an image's results as samples of `dtype`, or bytes where colours are asked for.
+    """Yield an image's results as samples of `dtype`, or bytes where colors are asked for.
 
     Raises UsageError when a format of raw values or 16 bits is to hold a picture.
     """
@@ -82,7 +82,7 @@ def _sheet(image: Image, recipe: Recipe) -> Map:
 
 
 def _hued(both: Array, rule: str, white: float) -> Array:
-    """Colours (H, W, 3) of (degrees, magnitude) in units of white."""
+    """Colors (H, W, 3) of (degrees, magnitude) in units of white."""
     from imgconv.viz.direction import hue
 
     value, _ = scaling.scale_map(both[..., 1], rule, white, both.dtype)

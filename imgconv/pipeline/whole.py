@@ -249,7 +249,7 @@ class _Whole:
             from imgconv.viz.direction import hue
 
             colors = hue(degrees, response[..., 0])
-            # Without a direction there is no colour: NaN becomes black, as it does in gray.
+            # Without a direction there is no color: NaN becomes black, as it does in gray.
             whole = np.rint(np.nan_to_num(colors)) if dtype.kind == "u" else colors
             response = whole.astype(dtype)
         alpha = image.alpha and recipe.read.alpha == "filter"
@@ -336,10 +336,10 @@ def _seen_opacity(opacity: Array, size: tuple[int, int], kernel: Kernel, recipe:
     places = []
     for axis in (0, 1):
         index = np.arange(size[axis])
-        centres = (index + 0.5) * opacity.shape[axis] / size[axis] - 0.5
+        centers = (index + 0.5) * opacity.shape[axis] / size[axis] - 0.5
         if fixed:
             field = fields_of(recipe, kernel)[axis]
-            centres = field.start + index * field.jump
+            centers = field.start + index * field.jump
         # Half a pixel goes to the nearer side of the start, as `same` pads an even kernel.
-        places.append(np.clip(np.ceil(centres - 0.5), 0, opacity.shape[axis] - 1).astype(np.int64))
+        places.append(np.clip(np.ceil(centers - 0.5), 0, opacity.shape[axis] - 1).astype(np.int64))
     return opacity[np.ix_(*places)]

@@ -18,7 +18,7 @@ DIVERGING = ("coolwarm",)
 
 
 def check_colormap(name: str) -> str:
-    """Return the name. Raises UsageError for an unknown colour map."""
+    """Return the name. Raises UsageError for an unknown color map."""
     if name not in NAMES:
         raise UsageError(f"color map {name!r}: {not_among(name, NAMES)}")
     return name
@@ -26,7 +26,7 @@ def check_colormap(name: str) -> str:
 
 @cache
 def table(name: str) -> npt.NDArray[np.uint8]:
-    """The 256 sRGB colours of a map, (256, 3); entry 128 of a diverging one is its middle.
+    """The 256 sRGB colors of a map, (256, 3); entry 128 of a diverging one is its middle.
 
     Raises UsageError for an unknown name.
     """
@@ -46,6 +46,6 @@ def default_rule(name: str) -> str:
 
 
 def colorize(samples: Array, name: str) -> npt.NDArray[np.uint8]:
-    """Colours (H, W, 3) of bytes (H, W) or (H, W, 1)."""
+    """Colors (H, W, 3) of bytes (H, W) or (H, W, 1)."""
     colors: npt.NDArray[np.uint8] = table(name)[samples.reshape(samples.shape[:2])]
     return colors

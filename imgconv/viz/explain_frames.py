@@ -36,14 +36,14 @@ DONE = (214, 240, 214)
 NOW = (112, 196, 120)
 
 Color = tuple[int, int, int]
-# A cell's text, its small text, the colours of its ground and its text.
+# A cell's text, its small text, the colors of its ground and its text.
 Cell = tuple[str, str, Color, Color]
 
 
 def frames(
     explanation: Explanation, steps: tuple[Step, ...] | None = None
 ) -> "Iterator[Image.Image]":
-    """Yield one Pillow RGB image a step, of all steps by default; all have the same size.
+    """Yield one Pillow RGB image per step, of all steps by default; all have the same size.
 
     Raises LimitError when they have more than MAX_PIXELS pixels together.
     """

@@ -14,7 +14,7 @@ _LABEL = 18
 
 
 def draw(kernel: Kernel) -> npt.NDArray[np.uint8]:
-    """Return an (H, W, 3) picture; filters of a bank side by side on one colour scale."""
+    """Return an (H, W, 3) picture; filters of a bank side by side on one color scale."""
     from PIL import Image, ImageDraw
 
     planes = [plane for bank in kernel.effective_weights() for plane in bank]

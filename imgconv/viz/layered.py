@@ -2,7 +2,7 @@
 Understanding of Hierarchical System Structures", IEEE Trans. SMC 1981.
 
 Boxes stand in ranks by their longest path; an edge that skips ranks gets a bend in each of them;
-ranks are ordered by barycentres; then every box moves to the mean of its neighbours as far as the
+ranks are ordered by barycenters; then every box moves to the mean of its neighbours as far as the
 order lets it, which is an isotonic regression.
 """
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Layout(NamedTuple):
     """columns, and tile: the long side of a tile in pixels; None is chosen by the count.
 
-    shared: all maps on one scale, with a colour bar, instead of each on its own.
+    shared: all maps on one scale, with a color bar, instead of each on its own.
     """
 
     columns: int | None = None

@@ -18,7 +18,7 @@ BEND = 14.0
 JOINT_TEXT = 70.0
 MARGIN = 28.0
 
-# Roles and their colours: fill, outline.
+# Roles and their colors: fill, outline.
 COLORS = {
     "conv": ("#dbe9fb", "#2f6db5"),
     "pool": ("#dff3df", "#3b8a3e"),
@@ -54,7 +54,7 @@ class Box:
 
     @property
     def role(self) -> str:
-        """Which colours it has."""
+        """Which colors it has."""
         kind = self.nodes[0].layer.kind
         if kind in _JOINTS:
             return "join"

@@ -141,7 +141,7 @@ def _iterm(picture: Pixels, columns: int, lines: int) -> str:
 
 
 def _sixel(picture: Pixels) -> str:
-    """Bands of six rows; within a band a row of runs for each of up to 255 colours."""
+    """Bands of six rows; within a band a row of runs for each of up to 255 colors."""
     from PIL import Image
 
     flat = Image.fromarray(np.ascontiguousarray(picture[..., :3]))
@@ -180,7 +180,7 @@ def _runs(values: npt.NDArray[np.int64]) -> str:
 
 
 def _blocks(picture: Pixels, full: bool) -> Iterator[str]:
-    """▀ with the upper pixel's colour on the lower one's; nothing where both are transparent."""
+    """▀ with the upper pixel's color on the lower one's; nothing where both are transparent."""
     code = _true if full else _of_256
     for top in range(0, picture.shape[0], 2):
         line, now = [], ""

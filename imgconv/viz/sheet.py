@@ -53,7 +53,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Bar:
-    """The colour bar of a shared scale: its colours from low to high and the two values."""
+    """The color bar of a shared scale: its colors from low to high and the two values."""
 
     colormap: str
     low: float
@@ -69,8 +69,8 @@ def draw_maps(
 ) -> npt.NDArray[np.uint8]:
     """Return the (H, W, 3) sheet of maps, after the tiles of `first`.
 
-    white: the input's, as `scale_map` takes it. Maps of three channels are colours unless there
-    is a colour map; other counts become one tile a channel. On a shared scale, maps of unlike
+    white: the input's, as `scale_map` takes it. Maps of three channels are colors unless there
+    is a color map; other counts become one tile per channel. On a shared scale, maps of unlike
     rules all go from the smallest to the largest value.
     Raises LimitError when the sheet would have more than MAX_PIXELS pixels.
     """

@@ -1,4 +1,4 @@
-"""What a terminal can show: its size, its cells in pixels, its picture protocol and colours.
+"""What a terminal can show: its size, its cells in pixels, its picture protocol and colors.
 
 A terminal on the other end is asked, not guessed from its name: the kitty protocol by its own
 query, sixel by the primary device attributes, iTerm2 by XTVERSION. Every terminal answers the
@@ -40,7 +40,7 @@ class Terminal:
 def detect(stream: TextIO, environment: Mapping[str, str], wanted: str = "auto") -> Terminal:
     """Describe the terminal behind a text stream; `wanted` overrides its protocol.
 
-    What is no terminal gets blocks of 80 columns, in full colour since there is nobody to ask.
+    What is no terminal gets blocks of 80 columns, in full color since there is nobody to ask.
     NO_COLOR and TERM=dumb turn blocks into ascii.
     """
     columns, lines, cell = _size(stream, environment)

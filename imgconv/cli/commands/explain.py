@@ -64,7 +64,7 @@ def explain(grid: str, layer: LayerSettings, settings: ExplainSettings) -> None:
     imgconv explain -o window.gif
 
     GRID is numbers as `-k` takes them, or a file of them. The window is in reverse video, or in
-    [brackets] where there is no colour; (parentheses) are padding. Unlike `apply`, the default is
+    [brackets] where there is no color; (parentheses) are padding. Unlike `apply`, the default is
     no padding, so that every number is one of the input.
     """
     if grid.startswith("--"):

@@ -19,9 +19,9 @@ def jobs() -> None:
 
 @jobs.command()
 @click.argument("ledger", required=False, type=click.Path(path_type=str), metavar="[LEDGER]")
-@click.option("--failed", is_flag=True, help="Only the names of inputs that failed, one a line.")
+@click.option("--failed", is_flag=True, help="Only the names of inputs that failed, one per line.")
 @click.option(
-    "--unfinished", is_flag=True, help="Only the names of inputs that are begun, one a line."
+    "--unfinished", is_flag=True, help="Only the names of inputs that are begun, one per line."
 )
 @click.option("-0", "--null", is_flag=True, help="End names with NUL, for --files-from - --null.")
 @click.option("--json", "as_json", is_flag=True, help="Counts and runs as one JSON object.")

@@ -26,7 +26,7 @@ def kernels() -> None:
 
 
 @kernels.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a kernel.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per kernel.")
 def list_(as_json: bool) -> None:
     """List presets and parametric kernels by family."""
     from imgconv.kernels import generators, get_kernel, presets

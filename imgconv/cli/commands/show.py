@@ -53,7 +53,7 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], settings: PreviewSet
     imgconv apply -k sobel photo.png -o png:- | imgconv show photo.png -
 
     Terminals with the kitty protocol, iTerm2's or sixel show pixels; others show half blocks, two
-    pixels a character. NO_COLOR gives shades of ASCII.
+    pixels per character. NO_COLOR gives shades of ASCII.
     """
     import numpy as np
 

@@ -20,7 +20,7 @@ _STATISTICS = r'\s*<Item name="STATISTICS_[^>]*>[^<]*</Item>'
 
 
 class Grid(NamedTuple):
-    """Where pixels lie on those of another image: i is centred on `start + i * step`.
+    """Where pixels lie on those of another image: i is centered on `start + i * step`.
 
     start, step: (down, across), in pixels of the other image.
     """

@@ -148,7 +148,7 @@ def parse_header(data: memoryview) -> Header:
     )
     if depth not in _DEPTHS.get(color, ()) or compression or filtering or interlace > 1:
         raise Unusual(
-            f"PNG of bit depth {depth}, colour type {color}, compression {compression}, "
+            f"PNG of bit depth {depth}, color type {color}, compression {compression}, "
             f"filter method {filtering}, interlace {interlace}"
         )
     if not (0 < width < 1 << 31 and 0 < height < 1 << 31):

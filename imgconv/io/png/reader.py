@@ -7,7 +7,7 @@ Every type of the specification is read; what the pixels become:
 | gray, gray + alpha, RGB, RGB + alpha, 8 or 16 bit | the same samples, uint8 or uint16 |
 | gray of 1, 2 or 4 bit | uint8, scaled to 0…255 |
 | palette | uint8 RGB, or RGB + alpha where the palette has transparency |
-| gray or RGB with one transparent colour (tRNS) | one channel more: opacity, 0 or full scale |
+| gray or RGB with one transparent color (tRNS) | one channel more: opacity, 0 or full scale |
 
 Nothing else is done to samples: gamma, profile and orientation are reported, not applied.
 A file that is damaged, animated or otherwise unusual raises Unusual, so that Pillow can have its
@@ -167,12 +167,12 @@ def _by_table(depth: int, table: npt.NDArray[np.uint8]) -> tuple[Expand, int]:
 
 
 def _palette(facts: Facts) -> npt.NDArray[np.uint8]:
-    """(256, 3 or 4) colours; an index beyond the palette is black, as in Pillow and libpng."""
-    colours = len(facts.palette) // 3
-    if not colours or len(facts.palette) % 3:
+    """(256, 3 or 4) colors; an index beyond the palette is black, as in Pillow and libpng."""
+    colors = len(facts.palette) // 3
+    if not colors or len(facts.palette) % 3:
         raise Unusual(f"broken PNG: palette of {len(facts.palette)} bytes")
     table = np.zeros((256, 3), np.uint8)
-    table[:colours] = np.frombuffer(facts.palette, np.uint8).reshape(-1, 3)
+    table[:colors] = np.frombuffer(facts.palette, np.uint8).reshape(-1, 3)
     if not facts.transparency:
         return table
     opacity = np.full((256, 1), 255, np.uint8)

@@ -192,9 +192,9 @@ class Writer:
 
     sink: called with pieces of the file, in order, by the thread that calls `write` and
     `finish`. channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha. dtype: uint8 or uint16.
-    compress: 0 (stored) to 9; "fast" is 1; "small" tries several ways a strip and takes long.
+    compress: 0 (stored) to 9; "fast" is 1; "small" tries several ways per strip and takes long.
     text: keyword → value. icc: a profile that describes the pixels. chunks: (kind, payload) of
-    others to write before the pixels. threads: 0 for one a CPU.
+    others to write before the pixels. threads: 0 for one per CPU.
 
     At most 2 × threads + 1 strips are held. Raises OutputError for what PNG cannot hold.
     """

@@ -202,14 +202,14 @@ def _entries(
 ) -> Entries:  # fmt: skip
     """Tags but those of the strips' places: number → (type, values)."""
     height, width, channels = shape
-    colours = 4 if cmyk else 3 if channels == 3 + alpha else 1
-    extras = channels - colours
+    colors = 4 if cmyk else 3 if channels == 3 + alpha else 1
+    extras = channels - colors
     entries: Entries = {
         _WIDTH: (_LONG, [width]),
         _HEIGHT: (_LONG, [height]),
         _BITS: (_SHORT, [8 * dtype.itemsize] * channels),
         _COMPRESSION: (_SHORT, [8]),
-        _PHOTOMETRIC: (_SHORT, [{1: 1, 3: 2, 4: 5}[colours]]),
+        _PHOTOMETRIC: (_SHORT, [{1: 1, 3: 2, 4: 5}[colors]]),
         _SAMPLES: (_SHORT, [channels]),
         _ROWS_PER_STRIP: (_LONG, [rows]),
         _PLANAR: (_SHORT, [1]),

@@ -204,7 +204,7 @@ def _formula(call: Call, function: Of) -> Function:
 @operator("PRelu")
 def _prelu(call: Call) -> Use:
     shape, slope = call.shape(), call.shape(1)
-    # Exporters of opset 6 write one slope a channel without the axes after it.
+    # Exporters of opset 6 write one slope per channel without the axes after it.
     after = len(shape) - 2 if call.opset < 7 and len(slope) == 1 else 0
 
     def apply(x: Array, slopes: Array) -> Array:

@@ -70,7 +70,7 @@ class Model:
     """A model's graph.
 
     inputs: what must be fed, by name, with (type's name, dimensions or None where they are not
-    given). constants: the initialisers. metadata: the file's own texts by key.
+    given). constants: the initializers. metadata: the file's own texts by key.
     """
 
     path: str
@@ -147,7 +147,7 @@ def model_of(proto: "ModelProto", path: str | Path) -> Model:
     if len(graph.node) > MAX_NODES:
         raise ModelError(f"{path}: {len(graph.node)} nodes, expected at most {MAX_NODES}")
     if graph.sparse_initializer:
-        raise ModelError(f"{path}: sparse initialisers, expected dense ones")
+        raise ModelError(f"{path}: sparse initializers, expected dense ones")
     _check_names(graph, path)
     constants = dict(_initializers(graph, path))
     onnx = import_onnx()
@@ -279,7 +279,7 @@ def _initializers(graph: "GraphProto", path: str | Path) -> Iterator[tuple[str, 
         try:
             yield tensor.name, _array(tensor, path)
         except ModelError as error:
-            raise ModelError(f"{path}: initialiser {tensor.name!r}: {error}") from None
+            raise ModelError(f"{path}: initializer {tensor.name!r}: {error}") from None
 
 
 def _array(tensor: "TensorProto", path: str | Path) -> Array:

@@ -1,7 +1,7 @@
 """Chains of layers on an image that comes in bands of rows: each step is a source of rows.
 
 A step keeps the rows that its next outputs see, by its own kernel, stride and dilation, so a chain
-holds a few bands a step. Values are those of `chain.trace` bit for bit.
+holds a few bands per step. Values are those of `chain.trace` bit for bit.
 """
 
 from dataclasses import replace

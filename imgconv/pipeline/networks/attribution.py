@@ -140,7 +140,7 @@ class Attribution:
         return path
 
     def __call__(self, source: str, index: int) -> list[HeatRow]:
-        """Write an image's map; return a row a frame. Raises ImgconvError."""
+        """Write an image's map; return one row per frame. Raises ImgconvError."""
         wanted = self.settings.preprocess
         data: str | bytes = read_stdin() if source == "-" else source
         name = "standard input" if source == "-" else ""

@@ -69,7 +69,7 @@ class Features:
         self._intended(source, index)
 
     def __call__(self, source: str, index: int) -> list[LayerRow]:
-        """Write an image's maps; return a row a layer. Raises ImgconvError."""
+        """Write an image's maps; return one row per layer. Raises ImgconvError."""
         request, out, results = self.request, self.out, list[LayerRow]()
         if request.settings.maps.dry_run:
             for rows, page in self._intended(source, index):

@@ -31,7 +31,7 @@ class LayerFired(TypedDict):
 
 
 class Firing:
-    """Ranks the maps of layers by their mean, of which it keeps one number a map and image.
+    """Ranks the maps of layers by their mean, of which it keeps one number per map and image.
 
     count: how many of each layer are told.
     """
@@ -57,7 +57,7 @@ class Firing:
         return rows
 
     def over_all(self) -> Iterator[LayerFired]:
-        """A row a layer: the maps that fire most on average over all images, and how many."""
+        """One row per layer: the maps that fire most on average over all images, and how many."""
         for layer, sums in self._sums.items():
             means = sums / max(1, self._images.get(layer, 0))
             yield {

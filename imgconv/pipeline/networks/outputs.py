@@ -102,7 +102,7 @@ class LayerOutputs:
         return 1, 1, math.prod(value[1:])
 
     def rows(self, source: str, index: int, frame: int, shapes: dict[str, Shape]) -> list[LayerRow]:
-        """A row a layer: what it will write, where, and how many maps and bytes that is."""
+        """One row per layer: what it will write, where, and how many maps and bytes that is."""
         request, rows = self.request, list[LayerRow]()
         for layer in request.values:
             maps, height, width = self.shape(shapes[layer])

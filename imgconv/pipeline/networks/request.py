@@ -16,10 +16,10 @@ from imgconv.viz.layout import Layout
 class Request:
     """What is to be written, and how.
 
-    values: names of the network's values. made: the output format: a picture a map (a layer with
-    `sheet`), one array (C, H, W) a layer, or one archive an image. weights: what they are, for
-    people. only_report: of the page and the maps only the page. provenance: makes the records
-    of outputs.
+    values: names of the network's values. made: the output format: one picture per map (or per
+    layer, with `sheet`), one array (C, H, W) per layer, or one archive per image. weights: what
+    they are, for people. only_report: of the page and the maps only the page. provenance: makes
+    the records of outputs.
     """
 
     network: Network

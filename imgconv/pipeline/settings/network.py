@@ -98,7 +98,7 @@ class MapSettings(Table):
         shown=True,
     )
     format: str = option(
-        "png: a picture a map; npy: an array a layer; npz, safetensors: a file an image.",
+        "png: one picture per map; npy: one array per layer; npz, safetensors: one file per image.",
         default="png",
         kind="format",
         shown=True,
@@ -110,11 +110,11 @@ class MapSettings(Table):
     )
     depth: Literal["8", "16"] | None = option("Bits of a gray picture.", default=None)
     colormap: str | None = option(
-        "Show gray maps in colours: viridis, magma, gray or coolwarm, whose middle is zero.",
+        "Show gray maps in colors: viridis, magma, gray or coolwarm, whose middle is zero.",
         default=None,
         kind="colormap",
     )
-    sheet: bool = option("One contact sheet a layer.", default=False)
+    sheet: bool = option("One contact sheet per layer.", default=False)
     columns: int | None = option("Columns of the sheet.", default=None, kind=Range(1, 256))
     tile: int | None = option(
         "Long side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)

@@ -108,7 +108,7 @@ def _json(value: JSON) -> str:
 
 def _controls() -> str:
     choices = {
-        "colors": ("Colours", [(name, name) for name in ("viridis", "magma", "gray", "coolwarm")]),
+        "colors": ("Colors", [(name, name) for name in ("viridis", "magma", "gray", "coolwarm")]),
         "scale": ("Scale", [("own", "each map its own"), ("shared", "one for the layer")]),
         "size": ("Size", [("112px", "small"), ("192px", "medium"), ("384px", "large")]),
     }
@@ -223,7 +223,7 @@ def _kernels(section: Section) -> str:
             f'width="64" height="{max(1, round(64 * grid.shape[0] / grid.shape[1]))}">'
             f"<figcaption>{_text(label)}</figcaption></figure>"
         )
-    note = f"blue negative, red positive, up to ±{number(largest)}" if heat else "as colours"
+    note = f"blue negative, red positive, up to ±{number(largest)}" if heat else "as colors"
     return (
         f'<h3>Kernels <span class="dim">({note})</span></h3>'
         f'<div class="kernels">{"".join(figures)}</div>'

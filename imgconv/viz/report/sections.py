@@ -49,7 +49,7 @@ class Section:
     """A layer: its name, what it does, (H, W) of its maps, how many there are, those shown.
 
     field: what its units see of the input, or None where that is not known. kernels: heat maps
-    (kH, kW) or colours (kH, kW, 3) of some of its filters, with labels. picture: of it as a whole.
+    (kH, kW) or colors (kH, kW, 3) of some of its filters, with labels. picture: of it as a whole.
     """
 
     name: str

@@ -96,7 +96,7 @@ def reason_to_skip(proto):
 
 
 def with_constants(model, given, every):
-    """The model with inputs as initialisers: what must be constant, or all but the first."""
+    """The model with inputs as initializers: what must be constant, or all but the first."""
     wanted = {
         operation.operands[place]
         for operation in model.operations

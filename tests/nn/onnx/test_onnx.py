@@ -47,7 +47,7 @@ FREE = ["N", 3, "H", "W"]
 
 
 def make(nodes, shape=FREE, arrays=(), outputs=("y",), opset=17, functions=(), **more):
-    """A model of one input x; arrays: initialisers by name."""
+    """A model of one input x; arrays: initializers by name."""
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
     results = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs]
     held = [
@@ -107,8 +107,8 @@ HUGE = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=(1 << 20, 1 << 20
         (make([node("Conv", ["x", "w"], strides=[0, 1])], arrays={"w": WEIGHT}), r"strides=\[0, 1"),
         (make([node("Conv", ["x", "w"], pads=[1])], arrays={"w": WEIGHT}), r"pads=\[1\], exp"),
         (make([node("Conv", ["x", "w"])], arrays={"w": WRONG_SIZE}),
-         r"initialiser 'w': 8 bytes, expected 432 for shape \[4, 3, 3, 3\]"),
-        (make([node("Mul", ["x", "w"])], arrays={"w": HUGE}), r"initialiser 'w': shape \[1048"),
+         r"initializer 'w': 8 bytes, expected 432 for shape \[4, 3, 3, 3\]"),
+        (make([node("Mul", ["x", "w"])], arrays={"w": HUGE}), r"initializer 'w': shape \[1048"),
         (make([node("Reshape", ["x", "w"])], arrays={"w": np.array([11, -1])}),
          r"Reshape \(node the_Reshape\): Reshape: input \(1, 3, 224, 224\) of 150528"),
         (make([node("Tile", ["x", "w"])], arrays={"w": np.array([1, 1, 9999, 9999])}),
@@ -192,7 +192,7 @@ def test_external_data_outside_the_models_folder_are_refused(location, tmp_path)
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
     path = saved(make([node("Mul", ["x", "w"])], arrays={"w": external(location)}), folder)
     with pytest.raises(
-        ModelError, match=r"initialiser 'w': external data .*(own folder|null|long)"
+        ModelError, match=r"initializer 'w': external data .*(own folder|null|long)"
     ):
         load_onnx(path)
 
@@ -212,7 +212,7 @@ def test_external_data_within_the_folder_are_mapped(tmp_path):
         external("w/data.bin", offset="x"),
     ):
         path = saved(make([node("Mul", ["x", "w"])], arrays={"w": changed}), tmp_path)
-        with pytest.raises(ModelError, match=r"initialiser 'w': external data"):
+        with pytest.raises(ModelError, match=r"initializer 'w': external data"):
             load_onnx(path)
 
 
@@ -355,7 +355,7 @@ def test_a_written_network_is_read_back_whole_and_means_the_same_to_onnx(tmp_pat
             np.testing.assert_allclose(theirs[name], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_initialisers_are_weights_of_our_own_architecture(tmp_path):
+def test_initializers_are_weights_of_our_own_architecture(tmp_path):
     lenet = get_network("lenet5")
     drawn = draw_weights(lenet.graph, 5)
     path = tmp_path / "lenet5.onnx"

@@ -41,7 +41,7 @@ def net() -> None:
 
 
 @net.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a network.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per network.")
 def list_(as_json: bool) -> None:
     """List the published networks with their forms."""
     from imgconv.nn.models import families, get_network

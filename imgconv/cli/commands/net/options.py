@@ -58,7 +58,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
 
 class Floats(click.ParamType):  # type: ignore[type-arg]
-    """Numbers separated by commas, one or one a channel."""
+    """Numbers separated by commas, one or one per channel."""
 
     name = "numbers"
 

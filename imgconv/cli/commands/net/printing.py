@@ -1,4 +1,4 @@
-"""What the commands for networks print of images: a line or a JSON object a result."""
+"""What the commands for networks print of images: one line or one JSON object per result."""
 
 import json
 from typing import TYPE_CHECKING

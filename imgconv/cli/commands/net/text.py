@@ -19,7 +19,7 @@ HEADS = (
 
 
 def table(network: Network, summary: Summary) -> str:
-    """The summary for people: a line a layer, the totals, and the lecture's argument."""
+    """The summary for people: one line per layer, the totals, and the lecture's argument."""
     lines = [
         (
             row.name, row.kind, _times(row.shape[1:]), _count(row.parameters),

@@ -99,7 +99,7 @@ MUTATIONS = (
              "    except ZeroDivisionError as error:\n        return", "row_20"),
     Mutation(21, "imgconv/batch/inputs.py",
              "with contextlib.closing(Claims(SpilledNames())) as claims:",
-             "with contextlib.closing(Claims()) as claims:", "row_21"),
+             "with contextlib.closing(Claims()) as claims:", "row_21", "slow"),
     Mutation(22, "imgconv/console.py", "    if text.isprintable():", "    if True:", "row_22"),
     Mutation(23, "imgconv/jit/cache.py",
              "    except OSError as error:\n        if temporary:",

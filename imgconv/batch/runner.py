@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from imgconv.console import clear_status, show_status
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import stopping
 from imgconv.jit import parallel
-from imgconv.pipeline.outputs import Row
+
+if TYPE_CHECKING:
+    from imgconv.pipeline.outputs import Row
 
 R = TypeVar("R")  # what is told of a result
 _WAITING = 6  # files that may wait for the disk while others are worked on
@@ -34,7 +36,7 @@ class Work(Protocol):
 
     def outputs(self, source: str, index: int) -> list[str]: ...
 
-    def __call__(self, source: str, index: int, replace: bool = False) -> list[Row]: ...
+    def __call__(self, source: str, index: int, replace: bool = False) -> "list[Row]": ...
 
 
 def attempt(

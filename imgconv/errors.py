@@ -48,3 +48,19 @@ class ValueRangeError(ImgconvError):
 
 class OutputError(ImgconvError):
     """An output that cannot be written."""
+
+
+def unforeseen(error: Exception) -> ImgconvError:
+    """The one line for what nobody foresaw; `--debug` shows where it came from."""
+    if isinstance(error, ImgconvError):
+        return error
+    if isinstance(error, MemoryError):
+        found = ImgconvError("out of memory")
+    elif isinstance(error, OSError) and error.strerror:
+        found = ImgconvError(f"{error.filename}: {error.strerror}" if error.filename
+                             else error.strerror)  # fmt: skip
+    else:
+        words = " ".join(str(error).split())[:500]
+        found = ImgconvError(f"unexpected {type(error).__name__}: {words}; --debug shows where")
+    found.__cause__ = error
+    return found

@@ -23,7 +23,7 @@ LEVELS = (
     ("npy", "safetensors"),
     ("ops",),
     ("jit",),
-    ("arguments", "console", "marks", "shapes", "typing"),
+    ("arguments", "console", "marks", "shapes", "threads", "typing"),
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

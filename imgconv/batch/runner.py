@@ -10,10 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from imgconv.console import clear_status, show_status
-from imgconv.errors import ImageError, ImgconvError
+from imgconv.errors import ImageError, ImgconvError, unforeseen
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import stopping
 from imgconv.jit import parallel
+from imgconv.threads import start_thread
 
 if TYPE_CHECKING:
     from imgconv.pipeline.outputs import Row
@@ -47,10 +48,8 @@ def attempt(
         return failed(source)
     try:
         return Outcome(source, work(source, index))
-    except ImgconvError as error:
-        return Outcome(source, error=naming(error, source))
-    except MemoryError:
-        return Outcome(source, error=naming(ImageError("out of memory"), source))
+    except Exception as error:
+        return Outcome(source, error=naming(unforeseen(error), source))
 
 
 def failed(error: ImageError) -> Outcome[R]:
@@ -119,26 +118,95 @@ def in_order(
 ) -> Iterator[Outcome[R]]:
     """Yield what calls return, in order; `most` at a time are begun or wait for a thread."""
     from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
 
-    pending: deque[Future[Outcome[R]]] = deque()
+    pending: deque[_Call[R]] = deque()
+    crew = _Crew[R](threads)
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                for call in calls:
-                    pending.append(pool.submit(call))
-                    if len(pending) >= most:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            except BaseException:
-                stopping.set()  # the pool waits for threads that may wait for a pipe
-                raise
-            finally:
-                for future in pending:
-                    future.cancel()
+        for call in calls:
+            pending.append(crew.begin(call))
+            if len(pending) >= most:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BaseException:
+        stopping.set()  # threads may wait for a pipe
+        raise
     finally:
+        crew.close(pending)
         stopping.clear()
+
+
+class _Call(Generic[R]):
+    """A call that a thread makes, and what it returned or raised."""
+
+    def __init__(self, call: Callable[[], Outcome[R]]) -> None:
+        self._call = call
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._outcome: Outcome[R] | None = None
+        self._failure: BaseException | None = None
+
+    def make(self) -> None:
+        """Make the call, unless another thread does or has."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._outcome = self._call()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._done.set()
+
+    def cancel(self) -> None:
+        """Do not make it where it has not begun; otherwise wait until it is done."""
+        if not self._lock.acquire(blocking=False):
+            self._done.wait()
+
+    def result(self) -> Outcome[R]:
+        """Wait for what it returned. Raises what it raised."""
+        self._done.wait()
+        if self._failure is not None:
+            raise self._failure
+        assert self._outcome is not None
+        return self._outcome
+
+
+class _Crew(Generic[R]):
+    """At most `most` threads that make calls, started as calls come; none where none are given."""
+
+    def __init__(self, most: int) -> None:
+        from queue import SimpleQueue
+
+        self._most, self._threads = most, list[threading.Thread]()
+        self._calls: SimpleQueue[_Call[R] | None] = SimpleQueue()
+
+    def begin(self, call: Callable[[], Outcome[R]]) -> _Call[R]:
+        """Have a call made by the next thread that has time, or make it now."""
+        made = _Call(call)
+        if len(self._threads) < self._most:
+            thread = start_thread(self._serve)
+            if thread is not None:
+                self._threads.append(thread)
+            else:
+                self._most = len(self._threads)  # the system gives no more
+        if self._threads:
+            self._calls.put(made)
+        else:
+            made.make()
+        return made
+
+    def _serve(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call.make()
+
+    def close(self, pending: Iterable[_Call[R]]) -> None:
+        """Make none of the calls that have not begun, and wait for the others."""
+        for call in pending:
+            call.cancel()
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
 class Progress:

@@ -10,6 +10,7 @@ should it be killed, the kernel kills its workers.
 
 import contextlib
 import ctypes
+import functools
 import gc
 import itertools
 import os
@@ -29,9 +30,11 @@ from imgconv.io.source import is_special
 from imgconv.jit import parallel
 from imgconv.pipeline import filter
 from imgconv.pipeline.outputs import Row
+from imgconv.threads import start_thread
 
 _SMALL = 4 << 20  # bytes of a file beyond which little of its work is Python
 _PLACES = 3  # inputs that a process has at once: one is worked on, the others wait for the disk
+_GREETING = b"+"  # of each place whose thread the system gave
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Source = str | ImageError
@@ -102,12 +105,12 @@ class Pool:
             for _ in range(jobs - 1):
                 self._fork()
         self._idle: SimpleQueue[_Channel | None] = SimpleQueue()
-        for place in range(_PLACES if self._processes else 0):
+        for place in range(_PLACES if self._channels else 0):
             for channel in (None, *self._channels[place::_PLACES]):
                 self._idle.put(channel)
 
     def __len__(self) -> int:
-        return _PLACES * (len(self._processes) + bool(self._processes))
+        return len(self._channels) + _PLACES * bool(self._channels)
 
     def outputs(self, source: str, index: int) -> list[str]:
         """As the work's."""
@@ -182,11 +185,11 @@ class Pool:
             if process == 0:
                 self._serve(parent, theirs, [*self._channels, *ours], blocked)
             self._processes.append(process)
-            self._channels += ours
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for channel in theirs:
                 channel.close()
+        self._channels += [one for one in ours if one.answers.read(1) == _GREETING]
 
     def _serve(
         self,
@@ -206,16 +209,20 @@ class Pool:
                 for channel in others:
                     channel.close()
                 self._work.apart()
-                threads = [threading.Thread(target=self._answer, args=(one,)) for one in mine]
-                for thread in threads:
-                    thread.start()
-                for thread in threads:
+                threads = [start_thread(functools.partial(self._answer, one)) for one in mine[1:]]
+                for channel, thread in zip(mine[1:], threads, strict=True):
+                    if thread is None:
+                        channel.close()  # the parent asks where it is greeted
+                self._answer(mine[0])
+                for thread in filter(None, threads):
                     thread.join()
         finally:
             os._exit(0)
 
     def _answer(self, channel: _Channel) -> None:
-        with contextlib.suppress(EOFError):
+        with contextlib.suppress(EOFError, OSError):
+            channel.answers.write(_GREETING)
+            channel.answers.flush()
             while True:
                 request = pickle.load(channel.requests)
                 answer: tuple[list[Row] | None, BaseException | None]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from imgconv.console import drop_stdout, reason, say
-from imgconv.errors import ImgconvError
+from imgconv.errors import ImgconvError, unforeseen
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -37,17 +37,26 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code of the documented table."""
     try:
         return _run(group, arguments)
-    except Exception:
+    except Exception as error:
         if not _asked:
-            raise
+            if debug_asked(arguments):
+                raise
+            say(f"imgconv: {unforeseen(error)}")
+            return 1
         # C code under an import answers `Stopped` with an exception of its own: a SIGTERM that
         # met NumPy's import once came out as TypeError("expected a message argument").
         return 128 + _asked
 
 
+def debug_asked(arguments: list[str] | None) -> bool:
+    """Whether failures are to show where they came from."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return "--debug" in words or bool(os.environ.get("IMGCONV_DEBUG"))
+
+
 def _run(group: click.Group, arguments: list[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in words or bool(os.environ.get("IMGCONV_DEBUG"))
+    debug = debug_asked(arguments)
     if arguments is None:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs have

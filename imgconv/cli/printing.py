@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic
@@ -51,6 +52,8 @@ class Printer(Generic[R]):
             code = outcome.error.exit_code if self._total == 1 else 1
             self.exit_code = max(self.exit_code, code)
             say(f"imgconv: {outcome.error}")
+            if self._settings.debug and outcome.error.__cause__ is not None:
+                traceback.print_exception(outcome.error.__cause__)
         self._show(outcome)
 
 

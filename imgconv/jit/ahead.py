@@ -13,6 +13,7 @@ asked for, with the same results.
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from imgconv.jit import cache, parallel
 from imgconv.jit.loop import Wanted
+from imgconv.threads import start_thread
 
 if TYPE_CHECKING:
     import subprocess  # imported by a first run alone
@@ -48,14 +50,16 @@ def compile_missing(wanted: Iterable[Wanted]) -> None:
         while missing:
             with contextlib.suppress(IndexError):  # the companion took the last one
                 missing.pop().load()
-        shared.join(_PATIENCE)
+        if shared is not None:
+            shared.join(_PATIENCE)
 
 
 @contextlib.contextmanager
-def _companion(missing: deque[Wanted]) -> Iterator[threading.Thread]:
+def _companion(missing: deque[Wanted]) -> Iterator[threading.Thread | None]:
     """A process that compiles loops from the left of a list; ended on the way out.
 
-    Yields the thread that hands it one after the other, until there are none or it has ended.
+    Yields the thread that hands it one after the other, until there are none or it has ended; None
+    where none can be had.
     """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     import subprocess
@@ -69,15 +73,15 @@ def _companion(missing: deque[Wanted]) -> Iterator[threading.Thread]:
             env={**os.environ, "IMGCONV_QUIET": "1"}, text=True,
             start_new_session=True,  # the terminal's Ctrl-C is this process's to handle
         )  # fmt: skip
-    feeder = threading.Thread(target=_feed, args=(process, missing), daemon=True)
-    feeder.start()
+    feeder = start_thread(functools.partial(_feed, process, missing))
     try:
         yield feeder
     finally:
         if process is not None:
             process.kill()
             process.wait()
-        feeder.join()
+        if feeder is not None:
+            feeder.join()
 
 
 def _feed(process: "subprocess.Popen[str] | None", missing: deque[Wanted]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from imgconv.jit import capture
+from imgconv.threads import start_thread
 
 # A thread that has to be woken, with Python in between, costs as much as so many of those bands
 # that are worth a thread: 1000 outputs of 2048 features took 0.23 ms in eight, 0.15 in one.
@@ -182,7 +183,9 @@ class _Helpers:
         """Offer `work` to this many threads."""
         with self._lock:
             while self._count < times:
-                threading.Thread(target=self._serve, daemon=True).start()
+                if start_thread(self._serve) is None:
+                    times = self._count  # the asker does it all, with those that there are
+                    break
                 self._count += 1
         for _ in range(times):
             self._queue.put(work)

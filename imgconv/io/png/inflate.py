@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.io.png.chunks import CODEC_ERRORS, Damaged, Unusual, check, codec, walk
+from imgconv.threads import start_thread
 
 _PIECE = 256 << 10  # compressed bytes fed at a time; what a call leaves over is copied
 
@@ -113,7 +114,7 @@ class Ahead:
         self._made = self._taken = 0
         self._failure: BaseException | None = None
         self._stopped = False
-        threading.Thread(target=self._run, daemon=True).start()
+        self.alone = start_thread(self._run) is None  # the system gives no thread: take `Inline`
 
     def _run(self) -> None:
         try:
@@ -164,3 +165,15 @@ class Inline:
 
     def stop(self) -> None:
         return None
+
+
+def blocks_of(inflater: Inflater, sizes: Iterable[int], largest: int, alone: bool) -> Blocks:
+    """Blocks of agreed sizes, inflated by a thread of their own unless `alone`, where there is one.
+
+    largest: of the sizes.
+    """
+    if not alone:
+        ahead = Ahead(inflater, sizes, largest)
+        if not ahead.alone:
+            return ahead
+    return Inline(inflater, sizes, largest)

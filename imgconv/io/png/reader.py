@@ -31,7 +31,7 @@ from imgconv.io.png.chunks import (
     parse_facts,
     parse_header,
 )
-from imgconv.io.png.inflate import Ahead, Blocks, Inflater, Inline
+from imgconv.io.png.inflate import Blocks, Inflater, blocks_of
 from imgconv.jit import parallel as bands
 from imgconv.jit.loop import Wanted
 from imgconv.ops.microkernels import png_rows
@@ -323,7 +323,7 @@ class Reader:
             )
             largest = max(min(p.band, p.rows) * (1 + p.row_bytes) for p in self._parts)
             alone = self._bytes < _ALONE or bands.num_threads() == 1
-            self._blocks = (Inline if alone else Ahead)(self._inflater, sizes, largest)
+            self._blocks = blocks_of(self._inflater, sizes, largest, alone)
         return self._blocks
 
     def _deinterlaced(self) -> Array:

@@ -19,6 +19,7 @@ from imgconv.io.png.chunks import SIGNATURE, codec, pack
 from imgconv.jit import parallel
 from imgconv.ops.microkernels import png_rows
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
+from imgconv.threads import start_thread
 from imgconv.typing import Array, Bytes
 
 _COLOR = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -150,8 +151,11 @@ class _Crew:
             self._jobs.append(job)
             self._changed.notify_all()
         if self._threads < min(self.size, len(self._pending)):
-            self._threads += 1
-            threading.Thread(target=self._run, daemon=True).start()
+            self._threads += start_thread(self._run) is not None
+        if not self._threads:
+            self.size = 1
+            self._jobs.clear()
+            job[1:] = work(), True
 
     def next(self) -> Any:
         """Wait for the oldest job's result, or raise what it raised."""

@@ -8,6 +8,7 @@ from imgconv.io.digest import SMALL, sha256, sha256_of
 from imgconv.io.limits import MAX_PIXELS, file_limit
 from imgconv.io.remote import fetch, is_url
 from imgconv.io.source import Source, is_zarr
+from imgconv.threads import start_thread
 
 
 class Origin:
@@ -25,9 +26,8 @@ class Origin:
         self._thread: threading.Thread | None = None
         if known is None and not sample and not (data is None and is_url(source)):
             if data is None and (is_zarr(source) or _is_large(source)):
-                self._thread = threading.Thread(target=self._work, daemon=True)
-                self._thread.start()
-            else:
+                self._thread = start_thread(self._work)
+            if self._thread is None:
                 self._work()
 
     @property

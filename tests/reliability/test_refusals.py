@@ -1,0 +1,98 @@
+"""Row 34: threads and processes that the system refuses, and failures that nobody foresaw."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.reliability.support import imgconv, one_line
+
+# Starts of threads are refused from the given one on, those of processes always or never.
+REFUSING = """
+import errno, os, sys, threading
+left, forks = int(sys.argv.pop(1)), sys.argv.pop(1) == "forks"
+begin = threading._start_new_thread
+
+def refused(*arguments):
+    global left
+    left -= 1
+    if left < 0:
+        raise RuntimeError("can't start new thread")
+    return begin(*arguments)
+
+def no_process():
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+threading._start_new_thread = refused
+if not forks:
+    os.fork = no_process
+from imgconv.__main__ import entry
+entry()
+"""
+UNFORESEEN = """
+import sys
+from imgconv.pipeline import filtering
+from imgconv.io import decoder
+
+whole = decoder.Decoder.images
+
+def images(self):
+    if "07" in self.name:
+        raise ZeroDivisionError("of a library's\\nown")
+    return whole(self)
+
+decoder.Decoder.images = images
+from imgconv.__main__ import entry
+entry()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty JPEGs, and one photo that is large enough for threads of its own."""
+    random = np.random.default_rng(34)
+    (tmp_path / "in").mkdir()
+    for number in range(20):
+        small = random.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+        Image.fromarray(small).save(tmp_path / f"in/{number:02}.jpg")
+    large = np.cumsum(random.integers(-2, 3, (1500, 1400, 3)), 1).astype(np.uint8)
+    Image.fromarray(large).save(tmp_path / "in/20.png")
+    return tmp_path
+
+
+def digests(place):
+    return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in place.iterdir()}
+
+
+def run(script, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=cwd, capture_output=True, timeout=120
+    )
+
+
+def test_row_34_threads_and_processes_that_are_refused_change_no_byte(folder):
+    apply = ("apply", "-q", "-k", "sobel", "in", "--jobs", "3", "--threads", "3", "-o")
+    assert imgconv(*apply, "whole/", cwd=folder).returncode == 0
+    for left, forks in ((0, "none"), (0, "forks"), (1, "none"), (4, "forks"), (2, "forks")):
+        place = f"{left}{forks}/"
+        ended = run(REFUSING, str(left), forks, *apply, place, cwd=folder)
+        assert (ended.returncode, ended.stderr) == (0, b""), (left, forks)
+        assert digests(folder / place) == digests(folder / "whole"), (left, forks)
+
+
+def test_row_34_a_failure_that_nobody_foresaw_fails_one_input_with_one_line(folder):
+    for jobs in ("1", "2"):
+        place = f"by{jobs}/"
+        ended = run(
+            UNFORESEEN, "apply", "-q", "-k", "sobel", "in", "--jobs", jobs, "-o", place, cwd=folder
+        )
+        assert ended.returncode == 1
+        one_line(ended, b"in/07.jpg", b"unexpected ZeroDivisionError", b"--debug")
+        assert len(list((folder / place).iterdir())) == 20
+    ended = run(UNFORESEEN, "apply", "-k", "sobel", "in/07.jpg", "-o", "x.png", "--debug",
+                cwd=folder)  # fmt: skip
+    assert ended.returncode == 1
+    assert b"Traceback" in ended.stderr

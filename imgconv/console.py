@@ -35,6 +35,16 @@ def clear_status() -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
+def echo(text: object = "", err: bool = False) -> None:
+    """Lines on stdout or stderr, printable whatever texts of others are in them.
+
+    Names, labels and descriptions come from files of anybody; escape sequences in them would reach
+    the terminal. Every command's plain text goes through here.
+    """
+    lines = "\n".join(map(printable, str(text).split("\n")))
+    print(lines, file=sys.stderr if err else sys.stdout, flush=True)
+
+
 def printable(text: str) -> str:
     """Text on one line for a terminal: control characters and stray bytes as escapes."""
     if text.isprintable():

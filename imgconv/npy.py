@@ -7,6 +7,7 @@ numpy.lib.format.
 
 import contextlib
 import io
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 1 << 16
+_LONGEST = 1 << 62
 # What no header of numbers holds, and of which Python's parser warns on standard error.
 _ODD = re.compile(r"[\d.][A-Za-z]|\\")
 _KINDS = frozenset(["b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"])
@@ -98,8 +100,11 @@ def parse_header(prefix: bytes, name: str) -> Declared:
         raise ArrayFileError(f"{name}: holds pickled Python objects, which are never loaded")
     if dtype.str[1:] not in _KINDS:
         raise ArrayFileError(f"{name}: array of {dtype}, expected real numbers")
-    if not all(type(extent) is int and extent >= 0 for extent in shape):
-        raise ArrayFileError(f"{name}: broken NPY header: shape {shape}")
+    if not all(type(extent) is int and 0 <= extent < _LONGEST for extent in shape):
+        raise ArrayFileError(f"{name}: broken NPY header: shape {str(shape)[:80]}")
+    # NumPy refuses an empty array whose other extents would not fit in memory.
+    if math.prod(extent or 1 for extent in shape) * dtype.itemsize >= _LONGEST:
+        raise ArrayFileError(f"{name}: an array of shape {shape}, more than memory can hold")
     return Declared(shape, dtype, fortran, start + length)
 
 

@@ -139,6 +139,9 @@ def _entries(
         numbers = (*shape, start, stop)
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ModelError(f"{path}: {name}: shape and offsets must be whole numbers from 0")
+        # NumPy refuses an empty array whose other extents would not fit in memory.
+        if math.prod(extent or 1 for extent in shape) * dtype.itemsize >= 1 << 62:
+            raise ModelError(f"{path}: {name}: a shape of {len(shape)} extents beyond any memory")
         if not start <= stop <= room or math.prod(shape) * dtype.itemsize != stop - start:
             raise ModelError(
                 f"{path}: {name}: {dtype} of shape {list(shape)} at {start}–{stop}, expected "

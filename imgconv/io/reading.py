@@ -150,9 +150,11 @@ def parse_frame(frame: Frame) -> int | None:
         return None
     if frame == "all":
         return -1
-    if (isinstance(frame, str) and frame.isdigit()) or (isinstance(frame, int) and frame >= 0):
+    if isinstance(frame, str) and frame.isdecimal() and len(frame) <= 18:
         return int(frame)
-    raise UsageError(f"frame {frame!r}: expected a number from 0, or all")
+    if isinstance(frame, int) and frame >= 0:
+        return frame
+    raise UsageError(f"frame {str(frame)[:40]!r}: expected a number from 0, or all")
 
 
 def _unknown(prefix: bytes) -> str:

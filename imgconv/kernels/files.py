@@ -103,7 +103,7 @@ def _from_toml(text: str, source: str, name: str | None) -> Kernel:
 
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also 4,301 digits
         raise KernelError(f"{source}: {error}") from None
     if "matrix" in table or "weights" in table:
         table = {"kernel": table}

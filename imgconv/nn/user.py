@@ -61,7 +61,7 @@ def file_network(path: str, changed: Pair | None = None) -> Network:
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     for key in table:
         if key not in _KEYS:

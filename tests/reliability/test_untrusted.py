@@ -15,7 +15,7 @@ import pytest
 
 from tests.reliability import broken
 from tests.reliability.forked import Forker
-from tests.reliability.support import COMMAND, imgconv, save_photo
+from tests.reliability.support import COMMAND, imgconv, one_line, save_photo
 
 KERNELS = {
     "ragged.txt": (b"1 2 3\n4 5\n", "row 2 has 2 numbers, expected 3"),
@@ -219,3 +219,47 @@ def test_completion_scripts_are_valid_for_their_shell(tmp_path, shell):
     (tmp_path / "script").write_bytes(script.stdout)
     checked = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True)
     assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+ESCAPES = "\x1b]0;title\x07\x1b[31m\r"
+NAMED = {
+    "k.toml": f"[kernel]\nmatrix = [[0, 1, 0]]\ndescription = {json.dumps(ESCAPES)}\n",
+    "n.toml": f"input = [3, 8, 8]\nname = {json.dumps(ESCAPES)}\nlabels = "
+    f"{json.dumps([ESCAPES, 'b', 'c'])}\n[[layers]]\nname = {json.dumps('a' + ESCAPES)}\n"
+    'layer = "global-avgpool"\n[[layers]]\nlayer = "flatten"\n',
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("kernels", "show", "k.toml"), ("net", "summary", "n.toml"),
+     ("net", "predict", "n.toml", "sample:chart:16"), ("net", "receptive", "n.toml", "--layer", "*"),
+     ("net", "features", "n.toml", "sample:chart:16", "--layer", "*", "-o", "f/", "--dry-run")],
+    ids=lambda words: "-".join(words[:2]),
+)  # fmt: skip
+def test_row_28_text_of_others_reaches_no_terminal_with_its_escape_sequences(words, tmp_path):
+    for name, text in NAMED.items():
+        (tmp_path / name).write_text(text)
+    ended = imgconv(*words, cwd=tmp_path)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 0, said
+    assert b"\\x1b" in said or words[1] == "receptive"
+    assert not set(said) & {*range(10), *range(11, 32), 127}, said
+
+
+@pytest.mark.parametrize("name", ["empty.npy", "empty.npz", "empty.safetensors", "digits.toml"])
+def test_row_13_empty_arrays_of_huge_shape_and_endless_numbers_are_one_line(name, tmp_path):
+    shape = (0, 1 << 32, 1 << 32)
+    whole = broken.npy(shape, "<f4")
+    header = {"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    content = {
+        "empty.npy": whole,
+        "empty.npz": broken.npz(w=whole),
+        "empty.safetensors": len(text).to_bytes(8, "little") + text,
+        "digits.toml": b"[kernel]\nmatrix = [[" + b"1" * 4301 + b"]]\n",
+    }[name]
+    (tmp_path / name).write_bytes(content)
+    ended = imgconv("kernels", "show", name, cwd=tmp_path)
+    assert ended.returncode == 2
+    one_line(ended, name.encode())

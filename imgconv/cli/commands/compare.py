@@ -7,6 +7,7 @@ import click
 
 from imgconv.cli import options
 from imgconv.cli.help import Command
+from imgconv.console import echo
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.pipeline.settings.table import Table, local
 
@@ -88,10 +89,10 @@ def _compared(first: str, second: str, settings: CompareSettings) -> int:
     white = max(a.full_scale, b.full_scale)
     found, difference = measure(_to(a, white), _to(b, white), white)
     if settings.as_json:
-        click.echo(json.dumps(found.as_dict()))
+        echo(json.dumps(found.as_dict()))
     else:
         psnr = "inf" if found.equal else f"{found.psnr:.2f}"
-        click.echo(
+        echo(
             f"max error {found.max_error:g}, RMSE {found.rmse:.4g}, PSNR {psnr} dB, "
             f"SSIM {found.ssim:.5f}, {found.differing} of {found.pixels} pixels differ"
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from imgconv.cli.help import Command
+from imgconv.console import echo
 
 PACKAGES = ("numpy", "pillow", "numba", "llvmlite", "click", "isal", "onnx", "zarr", "dask")
 CODECS = ("jpg", "webp", "libtiff", "avif", "jpg_2000")
@@ -18,11 +19,11 @@ def doctor(as_json: bool) -> None:
     """Show CPU, threads, versions, codecs and the store of compiled loops."""
     facts = {**_machine(), **_store(), **dict(_versions()), **dict(_codecs())}
     if as_json:
-        click.echo(json.dumps(facts))
+        echo(json.dumps(facts))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name:{width}}  {value}")
+        echo(f"{name:{width}}  {value}")
 
 
 def _machine() -> dict[str, str | int]:

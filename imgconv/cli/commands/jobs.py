@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from imgconv.batch.ledger_status import Status
 
 from imgconv.cli.help import Group
+from imgconv.console import echo
 
 
 @click.group(cls=Group)
@@ -45,7 +46,7 @@ def status(ledger: str | None, failed: bool, unfinished: bool, null: bool, as_js
         return
     found = ledger_status.status(path)
     if as_json:
-        click.echo(json.dumps({"ledger": path, **found.as_dict()}))
+        echo(json.dumps({"ledger": path, **found.as_dict()}))
         return
     _show(path, found)
 
@@ -57,11 +58,11 @@ def _show(path: str, found: "Status") -> None:
     from imgconv.console import say
 
     for name in ("done", "failed", "running", "interrupted"):
-        click.echo(f"{name:12} {getattr(found, name)}")
+        echo(f"{name:12} {getattr(found, name)}")
     for run in found.runs:
         began = datetime.fromtimestamp(run.started).isoformat(" ", "seconds")
         place = f" (process {run.process} on {run.host})" if run.state == "running" else ""
-        click.echo(
+        echo(
             f"run {run.id}, {began}: {run.state}{place}, "
             f"{run.done} done, {run.failed} failed, {run.unfinished} unfinished"
         )

@@ -7,6 +7,7 @@ import click
 
 from imgconv.cli.help import Group
 from imgconv.cli.options import IMAGE, KERNEL
+from imgconv.console import echo
 
 if TYPE_CHECKING:
     from imgconv.kernels import Kernel
@@ -34,13 +35,13 @@ def list_(as_json: bool) -> None:
     groups = [*presets.families(), ("parametric", list(generators.GENERATORS))]
     for family, names in groups:
         if not as_json:
-            click.echo(f"{family}:")
+            echo(f"{family}:")
         for name in names:
             kernel = get_kernel(name)
             height, width = kernel.size
             count = len(kernel.weights)
             if as_json:
-                click.echo(json.dumps({
+                echo(json.dumps({
                     "name": name, "family": family, "size": [height, width], "filters": count,
                     "combine": kernel.combine, "description": kernel.description,
                 }))  # fmt: skip
@@ -48,7 +49,7 @@ def list_(as_json: bool) -> None:
             shape = f"{height}×{width}" + (f" ×{count}" if count > 1 else "")
             example = generators.GENERATORS[name].example if family == "parametric" else ""
             hint = f" ({example})" if example else ""
-            click.echo(f"  {name:18} {shape:10} {kernel.description}{hint}")
+            echo(f"  {name:18} {shape:10} {kernel.description}{hint}")
 
 
 @kernels.command()
@@ -60,26 +61,26 @@ def show(name: str, as_json: bool) -> None:
 
     kernel = get_kernel(name)
     if as_json:
-        click.echo(json.dumps(_facts(kernel)))
+        echo(json.dumps(_facts(kernel)))
         return
-    click.echo(f"{kernel.name}: {kernel.description}" if kernel.description else kernel.name)
+    echo(f"{kernel.name}: {kernel.description}" if kernel.description else kernel.name)
     if kernel.citation:
-        click.echo(f"source: {kernel.citation}")
-    click.echo(
+        echo(f"source: {kernel.citation}")
+    echo(
         f"divisor {kernel.divisor:g}, combine {kernel.combine}, default scale {kernel.scale}, "
         f"sum {float(kernel.effective_weights().sum()):g}"
         + (f", anchor {kernel.anchor[0]},{kernel.anchor[1]}" if kernel.anchor else "")
     )
     for number, bank in enumerate(kernel.weights):
         if kernel.labels:
-            click.echo(f"\n{kernel.labels[number]}:")
+            echo(f"\n{kernel.labels[number]}:")
         else:
-            click.echo("")
+            echo("")
         for plane in bank:
             texts = [[f"{value:.4g}" for value in row] for row in plane]
             width = max(len(text) for row in texts for text in row)
             for row in texts:
-                click.echo(" ".join(text.rjust(width) for text in row))
+                echo(" ".join(text.rjust(width) for text in row))
 
 
 @kernels.command()
@@ -105,7 +106,7 @@ def check(file: str) -> None:
 
     kernel = load_kernel_file(file)
     count, channels, height, width = kernel.weights.shape
-    click.echo(
+    echo(
         f"{file}: ok: {count} filter{'s' * (count > 1)} of {height}×{width}, {channels} input "
         f"channel{'s' * (channels > 1)}, sum {float(kernel.effective_weights().sum()):g}"
         + (", with bias" if kernel.bias is not None else "")

@@ -11,7 +11,7 @@ import click
 from imgconv import __version__
 from imgconv.cli import options
 from imgconv.cli.help import Command
-from imgconv.console import printable, say
+from imgconv.console import echo, printable, say
 from imgconv.errors import ImageError, UsageError
 from imgconv.pipeline.settings import BatchSettings, ReadSettings, WriteSettings
 from imgconv.pipeline.settings.repeat import AgainSettings, RepeatSettings
@@ -108,9 +108,9 @@ def blamed(result: str) -> Iterator[None]:
 def _show(record: "Record", settings: RepeatSettings) -> None:
     words = record.words(settings.again.source or record.input.name)
     if settings.batch.as_json:
-        click.echo(json.dumps({"command": words, **record.as_dict()}))
+        echo(json.dumps({"command": words, **record.as_dict()}))
     else:
-        click.echo(printable(shlex.join(words)))
+        echo(printable(shlex.join(words)))
 
 
 def _tell(
@@ -118,11 +118,11 @@ def _tell(
 ) -> None:  # fmt: skip
     if settings.batch.as_json:
         facts = {"result": result, "input": source, "output": target, **same.as_dict()}
-        click.echo(json.dumps({k: printable(v) if isinstance(v, str) else v
+        echo(json.dumps({k: printable(v) if isinstance(v, str) else v
                                for k, v in facts.items()}))  # fmt: skip
         return
     line = f"{printable(result)}: {same.words} from {printable(source)}"
     if target == "-":
         say(line)
     elif not settings.batch.quiet:
-        click.echo(line)
+        echo(line)

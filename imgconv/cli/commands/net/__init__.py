@@ -12,6 +12,7 @@ from imgconv.cli.commands.net.drawing import draw, receptive
 from imgconv.cli.commands.net.weights import diff, filters
 from imgconv.cli.help import Group
 from imgconv.cli.options import options_of
+from imgconv.console import echo
 from imgconv.errors import ImageError
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
 from imgconv.pipeline.settings.network import (
@@ -53,7 +54,7 @@ def list_(as_json: bool) -> None:
                 f"{key}={'|'.join(str(c).lower() for c in choices) or default}"
                 for key, (default, choices) in family.options.items()
             )
-            click.echo(f"{family.title}: {family.citation}\n  options: {forms}")
+            echo(f"{family.title}: {family.citation}\n  options: {forms}")
         for name in family.names:
             network = get_network(name)
             summary = summarize(network.graph)
@@ -64,10 +65,10 @@ def list_(as_json: bool) -> None:
                 "weights": network.weights is not None,
             }  # fmt: skip
             if as_json:
-                click.echo(json.dumps(row))
+                echo(json.dumps(row))
                 continue
             shipped = " (weights included)" if network.weights else ""
-            click.echo(
+            echo(
                 f"  {name:16} {_times(summary.input_shape[1:]):10} "
                 f"{summary.parameters:>11,} parameters  "
                 f"{_short(summary.multiply_adds):>7} multiply-adds  {network.variant}{shipped}"
@@ -95,11 +96,11 @@ def summary(network: str, settings: NetSettings) -> None:
     if settings.batch.as_json:
         from imgconv.cli.commands.net.text import as_json as facts
 
-        click.echo(json.dumps(facts(found, result)))
+        echo(json.dumps(facts(found, result)))
         return
     from imgconv.cli.commands.net.text import table
 
-    click.echo(table(found, result))
+    echo(table(found, result))
 
 
 net.add_command(cam)
@@ -238,7 +239,7 @@ def convert(
     size = convert_weights(found, source, output, overwrite)
     count = sum(math.prod(p.shape) for p in found.graph.counted().values())
     if not quiet:
-        click.echo(f"{output}: {found.name}, {count:,} numbers, {size:,} bytes", err=True)
+        echo(f"{output}: {found.name}, {count:,} numbers, {size:,} bytes", err=True)
 
 
 def _times(numbers: Iterable[int]) -> str:

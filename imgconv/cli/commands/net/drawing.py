@@ -10,6 +10,7 @@ import click
 from imgconv.cli.commands.net import options
 from imgconv.cli.help import Command
 from imgconv.cli.options import KINDS
+from imgconv.console import echo
 from imgconv.pipeline.settings.network import NetSettings
 
 if TYPE_CHECKING:
@@ -120,10 +121,10 @@ def receptive(
     work = Receptive(found, layer, shown)
     if unit is None:
         for told in work.of_layers():
-            click.echo(json.dumps(told) if settings.batch.as_json else _told(told))
+            echo(json.dumps(told) if settings.batch.as_json else _told(told))
         return
     facts, everywhere = work.of_unit(unit, settings, picture, lambda text: say(f"imgconv: {text}"))
-    click.echo(json.dumps(facts) if settings.batch.as_json else _said(facts, everywhere))
+    echo(json.dumps(facts) if settings.batch.as_json else _said(facts, everywhere))
 
 
 def _told(facts: "FieldFacts") -> str:

@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from imgconv.batch.runner import Outcome, R
-from imgconv.console import printable
+from imgconv.console import echo, printable
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _print_error(outcome: Outcome[R], batch: BatchSettings) -> None:
     if outcome.error is not None and batch.as_json:
         row = {"input": printable(outcome.source), "error": str(outcome.error)}
-        print(json.dumps(row), flush=True)
+        echo(json.dumps(row))
 
 
 class FeaturePrinter:
@@ -40,12 +40,12 @@ class FeaturePrinter:
             self._bytes += row["bytes"]
             self._layers += 1
             if batch.as_json:
-                print(json.dumps({key: v for key, v in row.items() if key != "paths"}), flush=True)
+                echo(json.dumps({key: v for key, v in row.items() if key != "paths"}))
             elif "top_maps" in row and not batch.quiet:
-                print(f"{printable(row['input'])} {row['layer']}: {_fired(row['top_maps'])}")
+                echo(f"{printable(row['input'])} {row['layer']}: {_fired(row['top_maps'])}")
             elif self._dry_run:
                 size = f"{row['height']}×{row['width']}"
-                print(
+                echo(
                     f"{printable(row['input'])} {row['layer']}: {row['maps']} maps of {size} -> "
                     f"{printable(row['output'])}"
                 )
@@ -55,14 +55,14 @@ class FeaturePrinter:
         firing = self._work.firing
         for row in firing.over_all() if firing and not self._dry_run else ():
             if self._batch.as_json:
-                print(json.dumps(row))
+                echo(json.dumps(row))
             elif row["images"] > 1:
-                print(f"over {row['images']} images {row['layer']}: {_fired(row['top_maps'])}")
+                echo(f"over {row['images']} images {row['layer']}: {_fired(row['top_maps'])}")
         gathered = self._work.gathered()
         if gathered and self._batch.as_json:
-            print(json.dumps(gathered))
+            echo(json.dumps(gathered))
         if self._dry_run and not self._batch.as_json:
-            print(
+            echo(
                 f"{self._maps:,} maps of {self._layers:,} layers, {self._bytes:,} bytes as float32"
             )
 
@@ -87,14 +87,14 @@ def show_classes(batch: BatchSettings) -> "Callable[[Outcome[PredictionRow]], No
         _print_error(outcome, batch)
         for row in outcome.results:
             if batch.as_json:
-                print(json.dumps(row), flush=True)
+                echo(json.dumps(row))
                 continue
             classes = ", ".join(
                 f"{found['label'] or found['class']} {found['probability']:.1%}"
                 for found in row["top"]
             )
             frame = f" frame {row['frame']}" if "frame" in row else ""
-            print(f"{printable(row['input'])}{frame}: {classes}", flush=True)
+            echo(f"{printable(row['input'])}{frame}: {classes}")
 
     return show
 
@@ -106,10 +106,10 @@ def show_heat(batch: BatchSettings) -> "Callable[[Outcome[HeatRow]], None]":
         _print_error(outcome, batch)
         for row in outcome.results:
             if batch.as_json:
-                print(json.dumps(row), flush=True)
+                echo(json.dumps(row))
             elif "skipped" not in row and not batch.quiet:
                 layer = f" of {row['layer']}" if row["layer"] else ""
-                print(
+                echo(
                     f"{printable(row['input'])}: {row['label'] or row['class']}, score "
                     f"{row['score']:.4g}: {row['height']}×{row['width']}{layer} -> "
                     f"{printable(row['output'])}",

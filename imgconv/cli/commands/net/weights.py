@@ -10,6 +10,7 @@ import click
 from imgconv.cli.commands.net import options
 from imgconv.cli.help import Command
 from imgconv.cli.options import gathered, options_of
+from imgconv.console import echo
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.pipeline.settings.network import DiffSettings, FilterSettings, NetSettings
 
@@ -63,7 +64,7 @@ def filters(network: str, wanted: FilterSettings, settings: NetSettings) -> None
         reverse = found.preprocess.channels == "bgr"
         pieces = encode(draw_filters(filters, Layout(wanted.columns, wanted.tile), reverse), made)
     publish(path, pieces, wanted.overwrite)
-    click.echo(f"{name}: {' × '.join(map(str, filters.shape))} -> {path}")
+    echo(f"{name}: {' × '.join(map(str, filters.shape))} -> {path}")
 
 
 @click.command(cls=Command)
@@ -95,11 +96,11 @@ def diff(first: str, second: str, settings: DiffSettings) -> int:
     different = [layer for layer in found if layer.differs]
     if settings.as_json:
         for layer in different:
-            click.echo(json.dumps(asdict(layer)))
+            echo(json.dumps(asdict(layer)))
         return int(bool(different))
     for layer in different:
-        click.echo(_told(layer))
-    click.echo(_total(found, first, second))
+        echo(_told(layer))
+    echo(_total(found, first, second))
     return int(bool(different))
 
 

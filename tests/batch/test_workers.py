@@ -152,10 +152,11 @@ def test_what_a_killed_worker_was_at_is_named_and_the_rest_is_done_here(tmp_path
 
 
 @pytest.mark.parametrize("deed", ["bug", "odd"])
-def test_an_unexpected_error_of_a_worker_is_raised_here(tmp_path, deed):
-    _, done = made_up(["0-well", "1-well", f"2-{deed}", "3-well"], tmp_path)
-    assert done.returncode == 1
-    assert {"bug": "ZeroDivisionError: 2-bug", "odd": "Odd"}[deed] in done.stderr
+def test_an_unexpected_error_of_a_worker_fails_its_input_alone(tmp_path, deed):
+    lines, done = made_up(["0-well", "1-well", f"2-{deed}", "3-well"], tmp_path)
+    assert done.returncode == 0
+    assert {"bug": "unexpected ZeroDivisionError: 2-bug", "odd": "Odd"}[deed] in lines[2]
+    assert lines[3].startswith("3-well [")
 
 
 def children(process):

@@ -233,7 +233,8 @@ NAMED = {
 @pytest.mark.parametrize(
     "words",
     [("kernels", "show", "k.toml"), ("net", "summary", "n.toml"),
-     ("net", "predict", "n.toml", "sample:chart:16"), ("net", "receptive", "n.toml", "--layer", "*"),
+     ("net", "predict", "n.toml", "sample:chart:16"),
+     ("net", "receptive", "n.toml", "--layer", "*"),
      ("net", "features", "n.toml", "sample:chart:16", "--layer", "*", "-o", "f/", "--dry-run")],
     ids=lambda words: "-".join(words[:2]),
 )  # fmt: skip

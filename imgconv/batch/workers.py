@@ -214,8 +214,9 @@ class Pool:
                     if thread is None:
                         channel.close()  # the parent asks where it is greeted
                 self._answer(mine[0])
-                for thread in filter(None, threads):
-                    thread.join()
+                for thread in threads:
+                    if thread is not None:
+                        thread.join()
         finally:
             os._exit(0)
 

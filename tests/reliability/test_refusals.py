@@ -34,7 +34,6 @@ entry()
 """
 UNFORESEEN = """
 import sys
-from imgconv.pipeline import filtering
 from imgconv.io import decoder
 
 whole = decoder.Decoder.images

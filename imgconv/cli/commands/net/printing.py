@@ -112,8 +112,7 @@ def show_heat(batch: BatchSettings) -> "Callable[[Outcome[HeatRow]], None]":
                 echo(
                     f"{printable(row['input'])}: {row['label'] or row['class']}, score "
                     f"{row['score']:.4g}: {row['height']}×{row['width']}{layer} -> "
-                    f"{printable(row['output'])}",
-                    flush=True,
+                    f"{printable(row['output'])}"
                 )
 
     return show

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
+from imgconv.console import say
 from imgconv.errors import OutputError, UsageError
 from imgconv.io import remote
 from imgconv.io.remote import is_url
@@ -23,6 +24,8 @@ from imgconv.io.same import same_file, same_folder
 EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
 TEMPORARY = ".imgconv-"
 _thread = threading.local()
+_NOT_THERE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # of fsync
+_told = False  # that a file system lacks it
 # What link() says where a file system (FAT, some FUSE and network ones) has no hard links.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 
@@ -160,7 +163,7 @@ def _publish_folder(path: str, made: Folder, overwrite: bool, or_same: bool) -> 
             for name in names:
                 with open(os.path.join(place, name), "rb") as file:
                     size += os.fstat(file.fileno()).st_size
-                    os.fsync(file.fileno())
+                    _to_disk(file.fileno())
             _synchronise(place)
         # Folders do not replace each other: for a moment there is neither, never half of one.
         if os.path.lexists(target):
@@ -327,7 +330,7 @@ class _Staged:
         """Synchronise the temporary, rename it and synchronise the folder."""
         try:
             assert self._file is not None
-            os.fsync(self._file.fileno())
+            _to_disk(self._file.fileno())
             self._file.close()
             if self._overwrite:
                 os.replace(self._temporary, self._target)
@@ -427,12 +430,26 @@ def _rename_to_new(temporary: str, target: str) -> None:
         os.unlink(temporary)
 
 
-def _synchronise(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _to_disk(descriptor: int) -> None:
+    """Wait until a file or folder is on the disk.
+
+    Some network folders have no such thing; without it a power cut may lose an output, no more.
+    """
+    global _told
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such thing
+        if error.errno not in _NOT_THERE:
             raise
+        if not _told:
+            _told = True
+            say("imgconv: this file system cannot say when outputs are on the disk (fsync); a "
+                "power cut may lose the last ones")  # fmt: skip
+
+
+def _synchronise(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _to_disk(descriptor)
     finally:
         os.close(descriptor)

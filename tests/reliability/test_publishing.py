@@ -161,6 +161,27 @@ def test_row_18_a_limit_of_file_size_leaves_the_old_file_whole(photo):
     assert temporaries(photo) == []
 
 
+@pytest.mark.parametrize("number", ["EINVAL", "ENOSYS", "EOPNOTSUPP"])
+def test_row_18_a_folder_without_fsync_takes_outputs_with_one_note(photo, number):
+    refusing = (
+        "import errno, os\n"
+        "def no_sync(descriptor):\n"
+        f"    raise OSError(errno.{number}, 'refused')\n"
+        "os.fsync = no_sync\n"
+        "from imgconv.__main__ import entry\n"
+        "entry()\n"
+    )
+    shutil.copy(photo / "photo.png", photo / "other.png")
+    words = ("apply", "-q", "-k", "sobel", "photo.png", "other.png", "-o", "out/")
+    ended = subprocess.run(
+        [sys.executable, "-c", refusing, *words], cwd=photo, capture_output=True, timeout=60
+    )
+    assert ended.returncode == 0
+    one_line(ended, b"fsync")
+    assert sorted(os.listdir(photo / "out")) == ["other.png", "photo.png"]
+    assert pixels(photo / "out/photo.png").shape == (64, 64, 3)
+
+
 def test_row_18_a_folder_that_is_not_ours_is_named(photo):
     skip_unless_nobody_can_run()
     photo.chmod(0o755)

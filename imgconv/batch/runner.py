@@ -198,13 +198,13 @@ class _Crew(Generic[R]):
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
             call.make()
+        self._calls.put(None)  # for the next; there is one more where a signal met its start
 
     def close(self, pending: Iterable[_Call[R]]) -> None:
         """Make none of the calls that have not begun, and wait for the others."""
         for call in pending:
             call.cancel()
-        for _ in self._threads:
-            self._calls.put(None)
+        self._calls.put(None)
         for thread in self._threads:
             thread.join()
 

@@ -185,11 +185,19 @@ class Pool:
             if process == 0:
                 self._serve(parent, theirs, [*self._channels, *ours], blocked)
             self._processes.append(process)
+        except OSError:
+            for channel in ours:
+                channel.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for channel in theirs:
                 channel.close()
-        self._channels += [one for one in ours if one.answers.read(1) == _GREETING]
+        for channel in ours:
+            if channel.answers.read(1) == _GREETING:
+                self._channels.append(channel)
+            else:
+                channel.close()
 
     def _serve(
         self,

@@ -1,6 +1,8 @@
 """Row 34: threads and processes that the system refuses, and failures that nobody foresaw."""
 
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.reliability.support import imgconv, one_line
+from imgconv.batch import runner, workers
+from tests.reliability.support import NOBODY, imgconv, one_line, skip_unless_nobody_can_run
 
 # Starts of threads are refused from the given one on, those of processes always or never.
 REFUSING = """
@@ -95,3 +98,38 @@ def test_row_34_a_failure_that_nobody_foresaw_fails_one_input_with_one_line(fold
                 cwd=folder)  # fmt: skip
     assert ended.returncode == 1
     assert b"Traceback" in ended.stderr
+
+
+def test_row_34_a_batch_is_done_within_twelve_processes(folder):
+    skip_unless_nobody_can_run()
+    folder.chmod(0o777)
+    for parent in folder.parents[:2]:
+        parent.chmod(0o755)
+    apply = ("apply", "-q", "-k", "sobel", "in", "--jobs", "8", "--threads", "8", "-o")
+    assert imgconv(*apply, "whole/", cwd=folder).returncode == 0
+    ended = imgconv(
+        *apply, "twelve/", cwd=folder, under=("prlimit", "--nproc=12", *NOBODY),
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "IMGCONV_STORE": ""},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert digests(folder / "twelve") == digests(folder / "whole")
+
+
+def test_a_process_that_is_refused_leaves_no_pipe_open(monkeypatch):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    before = len(os.listdir("/proc/self/fd"))
+    assert len(workers.Pool(object(), 4)) == 0
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_thread_that_a_signal_met_at_its_start_does_not_keep_the_others():
+    """It is not counted, as the signal's exception came before it was."""
+    crew = runner._Crew(2)
+    crew.begin(lambda: runner.Outcome("a")).result()
+    crew.begin(lambda: runner.Outcome("b")).result()
+    del crew._threads[0]
+    crew.close([])
+    assert not any(thread.is_alive() for thread in crew._threads)

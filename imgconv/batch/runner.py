@@ -48,6 +48,8 @@ def attempt(
         return failed(source)
     try:
         return Outcome(source, work(source, index))
+    except BrokenPipeError:
+        raise  # whoever read standard output has gone: there is nothing left to do
     except Exception as error:
         return Outcome(source, error=naming(unforeseen(error), source))
 

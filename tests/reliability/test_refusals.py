@@ -103,7 +103,7 @@ def test_row_34_a_failure_that_nobody_foresaw_fails_one_input_with_one_line(fold
 def test_row_34_a_batch_is_done_within_twelve_processes(folder):
     skip_unless_nobody_can_run()
     folder.chmod(0o777)
-    for parent in folder.parents[:2]:
+    for parent in folder.parents[:3]:
         parent.chmod(0o755)
     apply = ("apply", "-q", "-k", "sobel", "in", "--jobs", "8", "--threads", "8", "-o")
     assert imgconv(*apply, "whole/", cwd=folder).returncode == 0

@@ -10,42 +10,61 @@ and are converted when they are complete.
 
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from imgconv.jit import loop as jit
 from imgconv.jit import scratch, simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
-from imgconv.jit.record import array
+from imgconv.jit.record import array, record
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import Layout, band_rows, over_tasks
+from imgconv.ops.algorithms.tiles import Band, Layout, Strip, band_rows, over_tasks, round_up
 from imgconv.ops.microkernels import sums as microkernel
 
 STRIP = 2048  # elements of a row, whose sums lie in the first-level cache
 BLOCK = 64  # elements whose sums stay in registers
 
 
+@record
+class Box(NamedTuple):
+    """Rows and columns of the kernel; how many columns are added up at a time.
+
+    parts: where sums of so many neighbors stand, after the sums of columns.
+    """
+
+    rows: int
+    columns: int
+    inner: int
+    parts: int
+
+
+@record
+class Seen(NamedTuple):
+    """Padded columns x…x + width − 1; first…end − 1 of them stand in the source in one piece."""
+
+    x: int
+    width: int
+    first: int
+    end: int
+
+
 @functools.cache
 def _slide(whole: str) -> Helper:
-    """A helper that lets padded row `row` into the sums of columns, and the one kh above it out.
-
-    Columns x…x + seen; first…end − 1 of them stand in the source in one piece, the others go
-    through the map.
-    """
+    """A helper that lets padded row `row` into the sums of columns, and the one that leaves out."""
     number = jit.DTYPES[whole].type
 
-    def slide(  # type: ignore[no-untyped-def]
-        columns, source, row, top, start, x, first, end, seen, kh, row_map, col_map, geometry, fill
-    ):
+    def slide(columns, source, index, geometry, band, seen, row, height, fill):  # type: ignore[no-untyped-def]
         run = geometry.run
         pixel = geometry.pixel_stride
-        new, full = row_map[row], row >= top + kh
-        old = row_map[row - kh] if full else np.int64(-1)
+        new, full = index.rows[row], row >= band.top + height
+        old = index.rows[row - height] if full else np.int64(-1)
         gone = fill if full else fill - fill
-        here = start + new * geometry.row_stride
-        there = start + old * geometry.row_stride
-        inside = (x + first - geometry.near) * pixel
+        here = band.start_in + new * geometry.row_stride
+        there = band.start_in + old * geometry.row_stride
+        first, end = seen.first, seen.end
+        inside = (seen.x + first - geometry.near) * pixel
         at, count = first * run, (end - first) * run
         if new >= 0 and old >= 0:
             for i in range(count):
@@ -62,8 +81,8 @@ def _slide(whole: str) -> Helper:
             for i in range(count):
                 columns[at + i] += fill - gone
         for side in range(2):
-            for c in range(end if side else 0, seen if side else first):
-                column = col_map[x + c]
+            for c in range(end if side else 0, seen.width if side else first):
+                column = index.columns[seen.x + c]
                 place = column * pixel  # below 0 where columns are read backwards
                 for e in range(run):
                     enters, leaves = fill, gone
@@ -80,9 +99,9 @@ def _slide(whole: str) -> Helper:
 def box_rows(
     source: str, element: str, whole: str, real: str, divided: bool, activation: str
 ) -> Built:
-    """Output rows top…bottom − 1 of the pixels from x on, of one unit.
+    """Output rows of a band, pixels of a strip, of one unit.
 
-    whole: the type of the sums; weight: the kernel's integer. parts: sums of `inner` neighbors.
+    whole: the type of the sums; weights: the kernel's integer.
     """
     store = epilogue.store(element, real, divided, False, activation)
     lanes = microkernel.lanes(whole)
@@ -92,25 +111,23 @@ def box_rows(
     number, zero = jit.DTYPES[whole].type, jit.DTYPES[whole].type(0)
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, columns, parts, sums, row_map, col_map, bias, values, geometry, weight,
-        kh, kw, inner, start_in, start_out, top, bottom, x, pixels,
-    ):  # fmt: skip
-        run = geometry.run
-        seen = pixels + kw - 1
-        outer = kw // inner
+        out, source, columns, sums, weights, bias, values, index, box, geometry, band, strip
+    ):
+        run, x, pixels = geometry.run, strip.x, strip.pixels
+        kh, kw, inner = box.rows, box.columns, box.inner
+        count, outer = pixels + kw - 1, kw // inner
+        parts = simd.at(columns, box.parts)
         near = geometry.near
         level = geometry.pixel_stride == run
-        first = min(max(near - x, 0), seen) if level else seen
-        end = min(max(near + geometry.width - x, first), seen) if level else seen
+        first = min(max(near - x, 0), count) if level else count
+        end = min(max(near + geometry.width - x, first), count) if level else count
+        seen = Seen(x, count, first, end)
         fill = number(values[epilogue.FILL])
-        for i in range(seen * run):
+        for i in range(count * run):
             columns[i] = zero
-        for row in range(top, bottom + kh - 1):
-            slide(
-                columns, source, row, top, start_in, x, first, end, seen, kh, row_map, col_map,
-                geometry, fill,
-            )  # fmt: skip
-            if row < top + kh - 1:
+        for row in range(band.top, band.bottom + kh - 1):
+            slide(columns, source, index, geometry, band, seen, row, kh, fill)
+            if row < band.top + kh - 1:
                 continue
             for i in range(0, (pixels + (outer - 1) * inner) * run, BLOCK):
                 total = simd.zeros(block)
@@ -123,14 +140,14 @@ def box_rows(
                     total = total + simd.load(block, parts, i + k * inner * run)
                 for k in range(outer * inner, kw):
                     total = total + simd.load(block, columns, i + k * run)
-                scaled = simd.convert(finished, total) * simd.splat(finished, weight)
+                scaled = simd.convert(finished, total) * simd.splat(finished, weights[0])
                 simd.store(sums, i, scaled)
-            place = start_out + (row - kh + 1) * geometry.out_row + x * run
+            place = band.start_out + (row - kh + 1) * geometry.out_row + x * run
             store(out, place, sums, np.int64(0), pixels * run, bias[0], values)
 
     arguments = (
-        f"disjoint {element}* {source}* {whole}* {whole}* {real}* i64* i64* {real}* {real}* "
-        f"Geometry* {real} i64 i64 i64 i64 i64 i64 i64 i64 i64"
+        f"disjoint {element}* {source}* {whole}* {real}* {real}* {real}* {real}* "
+        "Maps Box Geometry* Band Strip"
     )
     return arguments, body
 
@@ -174,32 +191,35 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     height, width = job.out_size
     strips = max(1, -(-width * job.run // max(STRIP, 2 * kw * job.run)))
     wide = -(-width // strips)
-    geometry = array(Layout.of(job).geometry(job, wide, 1))
+    layout = Layout.of(job)
+    geometry, index = array(layout.geometry(job, wide, 1)), layout.maps(job)
     bias = np.ascontiguousarray(job.bias, real)
     values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
     rows_loop = loops(job, choice)[0].load()
-    weight = float(job.weights[0, 0, 0, 0, 0])
-    inner = math.isqrt(kw)
+    weights = job.weights[0, 0, 0, 0, :1].astype(real)
     # A band begins with kh rows that give no output.
     band = max(band_rows(job, 1, len(job.starts_in) * strips), min(height, 4 * kh))
     per_unit = -(-height // band) * strips
-
-    size, whole = (wide + 2 * kw) * job.run + 2 * BLOCK, jit.DTYPES[_whole(job)]
+    size = round_up((wide + 2 * kw) * job.run, BLOCK) + 2 * BLOCK
+    box = Box(kh, kw, math.isqrt(kw), size)
+    whole = jit.DTYPES[_whole(job)]
 
     def work(first: int, last: int) -> None:
-        columns = scratch.address("columns", size, whole)
-        parts = scratch.address("parts", size, whole)
+        columns = scratch.address("columns", 2 * size, whole)
         sums = scratch.address("sums", size, real)
-        for index in range(first, last):
-            unit, rest = divmod(index, per_unit)
+        for number in range(first, last):
+            unit, rest = divmod(number, per_unit)
             turn, strip = divmod(rest, strips)
             pixels = min(wide, width - strip * wide)
             if pixels > 0:
                 rows_loop(
-                    job.out, job.source, columns, parts, sums, job.row_map, job.col_map,
-                    bias[unit % groups], values, geometry, weight, kh, kw, inner,
-                    job.starts_in[unit] + job.channels[0], job.starts_out[unit],
-                    turn * band, min(height, (turn + 1) * band), strip * wide, pixels,
+                    job.out, job.source, columns, sums, weights, bias[unit % groups], values,
+                    index, box, geometry,
+                    Band(
+                        job.starts_in[unit] + job.channels[0], job.starts_out[unit],
+                        turn * band, min(height, (turn + 1) * band),
+                    ),
+                    Strip(strip * wide, pixels),
                 )  # fmt: skip
 
     over_tasks(job, per_unit * len(job.starts_in), work)

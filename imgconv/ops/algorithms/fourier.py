@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit import loop as jit
-from imgconv.jit import simd
+from imgconv.jit import scratch, simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.record import array, record
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import Layout, aligned, fill_row
+from imgconv.ops.algorithms.tiles import Layout, fill_row
 from imgconv.ops.algorithms.transform import TransformSteps, transform
 from imgconv.ops.microkernels import fft
 from imgconv.ops.microkernels.fft import LANES, ROW
@@ -333,8 +333,8 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     per_unit = -(-height // (2 * tall)) * across
 
     def work(first: int, last: int) -> None:
-        room = aligned(panel + n * ROW, dtype)
-        sums = np.empty(blocks * 2 * tall * (wide * job.run + LANES), sums_dtype)
+        room = scratch.address("tile", panel + n * ROW, dtype)
+        sums = scratch.address("sums", blocks * 2 * tall * (wide * job.run + LANES), sums_dtype)
         for index in range(first, last):
             unit, rest = divmod(index, per_unit)
             down, over = divmod(rest, across)

@@ -14,19 +14,28 @@ an exact factorisation into integers: then every sum is an exact integer.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.jit import loop as jit
-from imgconv.jit import simd
+from imgconv.jit import scratch, simd
 from imgconv.jit.loop import Built, Helper, Wanted, loop
-from imgconv.jit.record import array
+from imgconv.jit.record import array, record
 from imgconv.ops import epilogue, exact
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
-from imgconv.ops.algorithms.tiles import NOWHERE, Layout, aligned, band_rows, over_tasks, round_up
+from imgconv.ops.algorithms.tiles import (
+    Band,
+    Layout,
+    Strip,
+    band_rows,
+    loop_of,
+    over_tasks,
+    round_up,
+)
 from imgconv.ops.microkernels import sums as microkernel
+from imgconv.ops.microkernels.sums import NOWHERE
 
 Array = npt.NDArray[np.float64]
 
@@ -45,7 +54,7 @@ def _gather(real: str) -> Helper:
     places: where each row begins in the source, or NOWHERE for a row of fill.
     """
 
-    side, convert = microkernel.lanes(real), microkernel.converted_rows(real, NOWHERE)
+    side, convert = microkernel.lanes(real), microkernel.converted_rows(real)
 
     def body(block, source, places, rows, e, col_map, geometry, values):  # type: ignore[no-untyped-def]
         run = geometry.run
@@ -65,14 +74,28 @@ def _gather(real: str) -> Helper:
     return Helper(body)
 
 
+@record
+class Passes(NamedTuple):
+    """A kernel's factors: `kh` weights down of each, then `kw` across of each.
+
+    ends[m]: the first factor after map m's. turned, sums: where these parts of the room begin.
+    """
+
+    ends: Annotated[Any, "i64*"]
+    kh: int
+    kw: int
+    turned: int
+    sums: int
+
+
 @loop
 def separable_rows(
     source: str, element: str, real: str, combine: str, divided: bool, activation: str
 ) -> Built:
-    """Output rows top…bottom − 1 of the pixels from x on, of one unit.
+    """Output rows of a band, pixels of a strip, of one unit.
 
-    block: the rows that a square sees; turned: for each factor the squares of a strip after the
-    pass down. down, across: the factors, a row each; ends[m] is the first factor after map m's.
+    room: the rows that a square sees, for each factor the squares of a strip after the pass down,
+    and finished rows of squares. places: where the rows that a square sees begin in the source.
     """
     combined = combine != "none"
     fold = epilogue.fold(combine, real, divided)
@@ -84,34 +107,35 @@ def separable_rows(
     new = side * CHUNK if combined else 0
 
     def body(  # type: ignore[no-untyped-def]
-        out, source, block, turned, sums, row_map, col_map, places, across, down, ends, bias,
-        values, geometry, kh, kw, start_in, start_out, top, bottom, x, pixels,
-    ):  # fmt: skip
-        run = geometry.run
-        maps = geometry.maps
-        far = geometry.plane
-        elements = pixels * run
+        out, source, room, places, weights, bias, values, index, passes, geometry, band, strip
+    ):
+        run, maps, far = geometry.run, geometry.maps, geometry.plane
+        kh, kw, ends = passes.kh, passes.kw, passes.ends
+        turned, sums = simd.at(room, passes.turned), simd.at(room, passes.sums)
+        across = simd.at(weights, ends[maps - 1] * kh)
+        top, bottom, x = band.top, band.bottom, strip.x
+        elements = strip.pixels * run
         seen = kh + side - 1
         squares = (elements + (kw - 1) * run + side - 1) // side
         for group in range((bottom - top + side - 1) // side):
             y = top + group * side
             rows = min(side, bottom - y)
             for j in range(seen):
-                line = row_map[min(y + j, bottom + kh - 2)]
-                place = start_in + line * geometry.row_stride
+                line = index.rows[min(y + j, bottom + kh - 2)]
+                place = band.start_in + line * geometry.row_stride
                 places[j] = place if line >= 0 else NOWHERE
             for b in range(squares):
                 gather(
-                    block, source, places, seen, x * run + b * side, col_map, geometry, values
+                    room, source, places, seen, x * run + b * side, index.columns, geometry, values
                 )  # fmt: skip
                 for r in range(ends[maps - 1]):
                     sum_square(
-                        simd.at(turned, r * far + b * square), side, block, side, kh, 0, 1,
-                        simd.at(down, r * kh),
+                        simd.at(turned, r * far + b * square), side, room, side, kh, 0, 1,
+                        simd.at(weights, r * kh),
                     )  # fmt: skip
             for c in range((elements + CHUNK - 1) // CHUNK):
                 count = min(CHUNK, elements - c * CHUNK)
-                place = start_out + y * geometry.out_row + x * run + c * CHUNK
+                place = band.start_out + y * geometry.out_row + x * run + c * CHUNK
                 for m in range(maps):
                     first = ends[m - 1] if m else 0
                     for b in range((count + side - 1) // side):
@@ -132,8 +156,8 @@ def separable_rows(
         simd.fence()
 
     arguments = (
-        f"disjoint {element}* {source}* {real}* {real}* {real}* i64* i64* i64* {real}* {real}* "
-        f"i64* {real}* {real}* Geometry* i64 i64 i64 i64 i64 i64 i64 i64"
+        f"disjoint {element}* {source}* {real}* i64* {real}* {real}* {real}* Maps Passes Geometry* "
+        "Band Strip"
     )
     return arguments, body
 
@@ -232,35 +256,35 @@ def offer(job: ConvProblem) -> Candidate | None:
 
 def loops(job: ConvProblem, choice: Candidate) -> list[Wanted]:
     """The loops that `run` needs."""
-    constants = (
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
-        job.real, job.combine, job.divisor != 1.0, job.activation,
-    )  # fmt: skip
-    return [Wanted(separable_rows, constants)]
+    return [loop_of(separable_rows, job)]
 
 
 def run(job: ConvProblem, choice: Candidate) -> None:
     """Compute the job's outputs, threads over bands of rows and strips of columns."""
     groups, maps, _, kh, kw = job.weights.shape
     real = jit.DTYPES[job.real]
-    banks = []
-    for group in range(groups):
-        factors = choice.detail[group * maps : (group + 1) * maps]
-        ends = np.cumsum([len(factor.down) for factor in factors]).astype(np.int64)
-        # C order: the decomposition's own arrays are transposed.
-        down = np.concatenate([factor.down for factor in factors]).astype(real, "C")
-        across = np.concatenate([factor.across for factor in factors]).astype(real, "C")
-        banks.append((across, down, ends, np.ascontiguousarray(job.bias[group], real)))
-    rank = max(int(ends[-1]) for _, _, ends, _ in banks)
     height, width = job.out_size
     strips = max(1, width * job.run // STRIP)
     wide = -(-width // strips)
     strips = -(-width // wide)
     side = microkernel.lanes(job.real)
     far = round_up((wide + kw) * job.run + side, CHUNK) * side
-    geometry = array(
-        Layout.of(job).geometry(job, wide, 1)._replace(shift=len(job.col_map), plane=far)
-    )
+    turned = (kh + side) * side
+    banks = []
+    for group in range(groups):
+        factors = choice.detail[group * maps : (group + 1) * maps]
+        ends = np.cumsum([len(factor.down) for factor in factors]).astype(np.int64)
+        passes = Passes(ends, kh, kw, turned, turned + int(ends[-1]) * far)
+        weights = [factor.down.ravel() for factor in factors]
+        weights += [factor.across.ravel() for factor in factors]
+        banks.append(
+            (np.concatenate(weights).astype(real), np.ascontiguousarray(job.bias[group], real),
+             passes)
+        )  # fmt: skip
+    size = max(passes.sums for _, _, passes in banks) + 2 * side * CHUNK
+    layout = Layout.of(job)
+    geometry = array(layout.geometry(job, wide, 1)._replace(shift=len(job.col_map), plane=far))
+    index = layout.maps(job)
     values = epilogue.make_values(
         job.real, job.fill, job.gain, job.offset, job.divisor, job.out.nbytes
     )
@@ -269,19 +293,19 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     per_unit = -(-height // band) * strips
 
     def work(first: int, last: int) -> None:
-        block = aligned((kh + side) * side, real)
-        turned = aligned(rank * far, real)
-        sums = aligned(2 * side * CHUNK, real)
-        places = np.empty(kh + side, np.int64)
-        for index in range(first, last):
-            unit, rest = divmod(index, per_unit)
+        room = scratch.address("squares", size, real)
+        places = scratch.address("places", kh + side, np.int64)
+        for number in range(first, last):
+            unit, rest = divmod(number, per_unit)
             turn, strip = divmod(rest, strips)
+            weights, bias, passes = banks[unit % groups]
             rows_loop(
-                job.out, job.source, block, turned, sums, job.row_map, job.col_map, places,
-                *banks[unit % groups], values, geometry, kh, kw,
-                job.starts_in[unit] + job.channels[0], job.starts_out[unit],
-                turn * band, min(height, (turn + 1) * band),
-                strip * wide, min(wide, width - strip * wide),
+                job.out, job.source, room, places, weights, bias, values, index, passes, geometry,
+                Band(
+                    job.starts_in[unit] + job.channels[0], job.starts_out[unit],
+                    turn * band, min(height, (turn + 1) * band),
+                ),
+                Strip(strip * wide, min(wide, width - strip * wide)),
             )  # fmt: skip
 
     over_tasks(job, per_unit * len(job.starts_in), work)

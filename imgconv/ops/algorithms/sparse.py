@@ -24,6 +24,7 @@ from imgconv.ops.algorithms.tiles import (
     Layout,
     band_rows,
     fill_tile,
+    loop_of,
     over_tasks,
     round_up,
     tap_order,
@@ -145,11 +146,7 @@ def offer(job: ConvProblem) -> Candidate:
 
 def loops(job: ConvProblem, choice: Candidate) -> list[Wanted]:
     """The loops that `run` needs."""
-    constants = (
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
-        job.real, job.combine, job.divisor != 1.0, job.activation,
-    )  # fmt: skip
-    return [Wanted(sparse_rows, constants)]
+    return [loop_of(sparse_rows, job)]
 
 
 def run(job: ConvProblem, choice: Candidate) -> None:

@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from imgconv.jit.loop import Helper
+from imgconv.jit import loop as jit
+from imgconv.jit.loop import Helper, Loop, Wanted
 from imgconv.jit.parallel import num_threads, over_bands
 from imgconv.jit.record import record
 from imgconv.ops.algorithms.problem import ConvProblem
-
-# Stands for the offset of a row of padding: no view's own, whatever the signs of its strides.
-NOWHERE = int(np.iinfo(np.int64).min)
 
 TILE_FLOATS = 49152  # 192 kB of float32: with the output's lines it stays in a 512 kB L2
 ROWS = 4  # output rows that the direct loop sums at a time
@@ -91,6 +88,14 @@ class Band(NamedTuple):
     start_out: int
     top: int
     bottom: int
+
+
+@record
+class Strip(NamedTuple):
+    """Pixels x…x + pixels − 1 of output rows."""
+
+    x: int
+    pixels: int
 
 
 def _fill_row(  # type: ignore[no-untyped-def]
@@ -298,9 +303,10 @@ def over_tasks(job: ConvProblem, count: int, work: Callable[[int, int], None]) -
     over_bands(count, count // _bands(job), work)
 
 
-def aligned(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Zeros that begin at a line of the cache, so that no vector of them straddles two."""
-    spare = 64 // dtype.itemsize
-    room = np.zeros(count + spare, dtype)
-    first = -room.__array_interface__["data"][0] % 64 // dtype.itemsize
-    return room[first : first + count]
+def loop_of(rows: Loop, job: ConvProblem) -> Wanted:
+    """An algorithm's loop over rows that has the job's types and epilogue as its only constants."""
+    constants = (
+        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
+        job.real, job.combine, job.divisor != 1.0, job.activation,
+    )  # fmt: skip
+    return Wanted(rows, constants)

@@ -12,6 +12,8 @@ from imgconv.jit import cache, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Helper
 
+# Stands for the offset of a row of padding: no view's own, whatever the signs of its strides.
+NOWHERE = -(1 << 63)
 AHEAD = 64  # elements: rows read side by side are more than the CPU foresees (41×41: a tenth)
 
 
@@ -107,17 +109,17 @@ def turned_square(real: str) -> Helper:
 
 
 @functools.cache
-def converted_rows(real: str, nowhere: int) -> Helper:
+def converted_rows(real: str) -> Helper:
     """out[j·lanes + i] = source[places[j] + first + i] for j < count and all lanes i.
 
-    `fill` where places[j] is `nowhere`.
+    `fill` where places[j] is NOWHERE.
     """
     side = lanes(real)
     line = simd.Vec(side, real)
 
     def convert(out, source, places, first, count, fill):  # type: ignore[no-untyped-def]
         for j in range(count):
-            if places[j] == nowhere:
+            if places[j] == NOWHERE:
                 simd.store(out, j * side, simd.splat(line, fill))
             else:
                 at = places[j] + first

@@ -23,9 +23,8 @@ from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 Array = npt.NDArray[Any]
 
 CONTENT = 4096  # numbers of a kernel and a bias that are looked at in each call
-RECORDED = frozenset(
-    {"box", "direct", "sparse"}
-)  # all that they read and write are given or scratch
+# All that these read and write is given or scratch.
+RECORDED = frozenset({"box", "direct", "sparse", "separable", "fourier"})
 store = Plans(1024)
 
 
@@ -51,14 +50,18 @@ class Plan(NamedTuple):
 def key_of(source: Array, weights: Array, bias: Array | None, options: tuple[Any, ...]) -> Hashable:
     """What decides how a convolution is computed; None where that is not known at once."""
     try:
+        weights = np.asarray(weights)  # which a kernel stands for
         if weights.size > CONTENT:
             return None
-        offsets = None if bias is None else (bias.dtype, bias.shape, bias.tobytes())
+        offsets = None
+        if bias is not None:
+            bias = np.asarray(bias)
+            offsets = bias.dtype, bias.shape, bias.tobytes()
         return (
             source.shape, source.strides, source.dtype, weights.shape, weights.dtype,
             weights.tobytes(), offsets, options, parallel.limit(),
         )  # fmt: skip
-    except (AttributeError, TypeError):  # lists, which are read as arrays
+    except (AttributeError, TypeError, ValueError):  # lists, which are read as arrays
         return None
 
 

@@ -53,6 +53,53 @@ def test_the_next_call_gives_what_the_first_would(dtype, channels, monkeypatch):
             assert len(chosen) == (len(drawn) if lists else 1)
 
 
+SMOOTH = np.outer(*2 * [np.exp(-(np.arange(-7, 8) ** 2) / 18)])
+KERNELS = {
+    "box": np.full((7, 7), 1 / 49), "separable": SMOOTH, "sparse": SMOOTH, "direct": SMOOTH[:3, :3],
+    "fourier": np.random.default_rng(11).normal(size=(19, 19)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", sorted(plans.RECORDED))
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_algorithm_that_is_recorded_gives_its_own_bits_again(algorithm, threads, monkeypatch):
+    monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
+    rng = np.random.default_rng(12)
+    images = rng.integers(0, 255, (3, 90, 140, 3)).astype(np.uint8)
+    images = {"u8": images, "f32": images.astype(np.float32) + np.float32(0.25)}
+    weights, tried = KERNELS[algorithm][None, None], 0
+    with num_threads(threads):
+        for options in (
+            {},
+            {"stride": 2, "padding": 3, "padding_mode": "zeros"},
+            {"activation": "relu"},
+        ):
+            options = {"out_dtype": np.float32, "divisor": 3.0, **options}
+            for drawn in images.values():
+                try:
+                    want = [unplanned(filter_image, one, weights, **options) for one in drawn]
+                except IndexError:  # no offer: no strides by Fourier, for one
+                    continue
+                filter_image(drawn[0], weights, **options)
+                planned = plans.store.get(
+                    plans.key_of(drawn[0], weights, None, (*options.items(),))
+                )
+                assert planned
+                for one, maps in zip(drawn, want, strict=True):
+                    np.testing.assert_array_equal(filter_image(one, weights, **options), maps)
+                    filter_image(drawn[0, 7:], weights, **options)  # others use the same scratch
+    assert tried >= 4
+
+
+def test_a_kernel_is_planned_as_its_weights_are(monkeypatch):
+    from imgconv.kernels import get_kernel
+
+    pixels = np.random.default_rng(13).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    want = filter_image(pixels, get_kernel("gaussian:sigma=1"))
+    monkeypatch.setattr(select, "choose", None)
+    np.testing.assert_array_equal(filter_image(pixels, get_kernel("gaussian:sigma=1")), want)
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 def test_planes_and_batches_too(groups):
     rng = np.random.default_rng(4)

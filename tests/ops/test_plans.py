@@ -9,7 +9,7 @@ import pytest
 
 from imgconv.jit.bound import Plans
 from imgconv.ops import plans
-from imgconv.ops.algorithms import select
+from imgconv.ops.algorithms import problem, select
 from imgconv.ops.conv import conv2d
 from imgconv.ops.filter import filter_image
 from tests.running import num_threads
@@ -64,6 +64,7 @@ KERNELS = {
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_algorithm_that_is_recorded_gives_its_own_bits_again(algorithm, threads, monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
+    monkeypatch.setattr(problem, "SMALL", 0)
     rng = np.random.default_rng(12)
     images = rng.integers(0, 255, (3, 90, 140, 3)).astype(np.uint8)
     images = {"u8": images, "f32": images.astype(np.float32) + np.float32(0.25)}
@@ -87,7 +88,7 @@ def test_every_algorithm_that_is_recorded_gives_its_own_bits_again(algorithm, th
                 for one, maps in zip(drawn, want, strict=True):
                     np.testing.assert_array_equal(filter_image(one, weights, **options), maps)
                     filter_image(drawn[0, 7:], weights, **options)  # others use the same scratch
-    assert tried >= 4
+    assert tried >= 2  # boxes are of integers alone
 
 
 def test_a_kernel_is_planned_as_its_weights_are(monkeypatch):

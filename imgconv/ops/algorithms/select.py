@@ -3,8 +3,8 @@
 Every algorithm is a module whose `offer(job)` says what it would cost, or None where it does not
 apply or would miss the error bound; the cheapest offer wins, whatever the layout of the image. A
 new algorithm is one more name in ALGORITHMS. Most are run by the module's `run(job, offer)`. Those
-of LAYERS look at no weight: their `Product(job)` is all of a layer but its numbers, and computes
-any layer of the same shapes.
+of LAYERS take plain jobs and look at no weight: their `Product(job)` is all of a layer but its
+numbers, and computes any layer of the same shapes.
 """
 
 import contextlib
@@ -26,8 +26,10 @@ BANDED = frozenset({"direct", "sparse", "box", "separable"})
 def offers(job: ConvProblem, names: Sequence[str] = ()) -> list[Candidate]:
     """All offers for a job, or those of some of the algorithms, cheapest first."""
     found = []
+    # Networks' layers are plain: for images, which are not, start-up is spared fifteen modules.
+    skipped = () if job.is_plain else LAYERS
     for name in ALGORITHMS:
-        if names and name not in names:
+        if (names and name not in names) or name in skipped:
             continue
         offer = _module(name).offer(job)
         if offer is not None:

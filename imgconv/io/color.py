@@ -83,7 +83,7 @@ def _chosen(text: str, count: int, alpha: bool, name: str) -> list[int]:
         elif index >= 0 and count - alpha < 3:
             index = count
         elif index < 0:
-            index = int(part) if part.isdigit() else count
+            index = int(part) if part.isdecimal() and len(part) < 10 else count
         if index >= count:
             raise UsageError(
                 f"--channels {text}: no channel {part} in {name} with {count} channels"

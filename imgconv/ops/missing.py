@@ -11,7 +11,7 @@ are summed one by one in float64, so that their results depend on nothing but th
 """
 
 import math
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from imgconv.errors import UsageError
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Built, loop
 from imgconv.jit.parallel import over_bands
+from imgconv.jit.record import array, record
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms.problem import ConvProblem
 
@@ -32,27 +33,68 @@ ZERO = 1e-6
 _WINDOW = frozenset({"kernel_size", "stride", "padding", "ceil_mode", "dilation", "output_size"})
 _TAPS = 1 << 16  # of a band of rows: enough that handing it to a thread does not count
 
-# Places in the `geometry` array of the loop; lengths in elements unless said.
-(
-    OUT_HEIGHT,
-    OUT_WIDTH,  # pixels
-    OUT_MAP,
-    OUT_ROW,
-    RUN,
-    MAPS,
-    CHANNELS,  # of a unit
-    ROWS,  # of the kernel
-    EXTENT,  # columns that one output sees
-    STRIDE_Y,
-    STRIDE_X,
-    DILATION_Y,
-    ROW_STRIDE,  # of the source
-    PIXEL_STRIDE,
-    WIDTH,  # pixels of the mask
-    DEPTH,  # channels of the mask
-    PADDED,  # columns that the outputs see
-    FIELDS,
-) = range(18)
+
+@record
+class MissingSeen(NamedTuple):
+    """Which samples are missing, pixels with one of them, rows with one; marks: no result there."""
+
+    samples: Annotated[Any, "u8*"]
+    pixels: Annotated[Any, "u8*"]
+    rows: Annotated[Any, "u8*"]
+    marks: Annotated[Any, "u8*"]
+
+
+@record
+class Places(NamedTuple):
+    """Source row and pixel of each padded row and column; where units begin in source and out."""
+
+    rows: Annotated[Any, "i64*"]
+    columns: Annotated[Any, "i64*"]
+    starts_in: Annotated[Any, "i64*"]
+    starts_out: Annotated[Any, "i64*"]
+
+
+@record
+class KnownTaps(NamedTuple):
+    """Taps of weights other than 0, by maps.
+
+    places: padded row and column, channel, and the channel's place in the source. ends: where those
+    of each map begin. totals: Σ w of each map, 0 where the kernel cannot be renormalized.
+    """
+
+    places: Annotated[Any, "i64*"]
+    weights: Annotated[Any, "f64*"]
+    ends: Annotated[Any, "i64*"]
+    totals: Annotated[Any, "f64*"]
+
+
+@record
+class Sizes(NamedTuple):
+    """Sizes of the outputs, the window and the source; lengths in elements unless said.
+
+    width: pixels of an output row. channels: of a unit. taps_down: the kernel's rows; extent:
+    columns that one output sees; padded: columns that all see. mask_width: pixels; mask_depth:
+    channels of the mask.
+    """
+
+    height: int
+    width: int
+    out_map: int
+    out_row: int
+    run: int
+    maps: int
+    groups: int
+    channels: int
+    taps_down: int
+    extent: int
+    stride_y: int
+    stride_x: int
+    dilation_y: int
+    row_stride: int
+    pixel_stride: int
+    mask_width: int
+    mask_depth: int
+    padded: int
 
 
 def check_fill(fill: str) -> None:
@@ -130,10 +172,7 @@ class Centers:
 def renormalized_rows(source: str, element: str, combine: str, activation: str) -> Built:
     """Rows first…last − 1, over all units, of the outputs that see a missing sample.
 
-    marks: 1 where there is no result. spots: pixels with a missing sample; lines: rows with one.
-    taps: of weights other than 0: padded row and column, channel, and the channel's place in the
-    source; ends: where those of each map begin. totals: Σ w of each map, 0 where the kernel cannot
-    be renormalized. following: scratch, one a padded column. sums: scratch of two numbers.
+    following: scratch, one per padded column. sums: scratch of two numbers.
     """
     combined = combine != "none"
     fold = epilogue.fold(combine, "f64", False)
@@ -141,34 +180,32 @@ def renormalized_rows(source: str, element: str, combine: str, activation: str) 
     zero = np.float64(0)
 
     def body(  # type: ignore[no-untyped-def]
-        out, marks, source, missing, spots, lines, row_map, col_map, starts_in, starts_out,
-        taps, weights, ends, totals, bias, values, geometry, following, sums, groups, first, last,
-    ):  # fmt: skip
-        height, width = geometry[OUT_HEIGHT], geometry[OUT_WIDTH]
-        run, maps, depth = geometry[RUN], geometry[MAPS], geometry[CHANNELS]
-        kh, dy, sx = geometry[ROWS], geometry[DILATION_Y], geometry[STRIDE_X]
-        padded, extent = geometry[PADDED], geometry[EXTENT]
+        out, source, seen, places, taps, bias, values, sizes, following, sums, first, last
+    ):
+        height, width, run, maps = sizes.height, sizes.width, sizes.run, sizes.maps
+        depth, kh, dy, sx = sizes.channels, sizes.taps_down, sizes.dilation_y, sizes.stride_x
+        padded, extent = sizes.padded, sizes.extent
         fill = values[epilogue.FILL]
         divisor = values[epilogue.DIVISOR]
         for r in range(first, last):
             unit, y = r // height, r % height
-            group = unit % groups
-            top = y * geometry[STRIDE_Y]
+            group = unit % sizes.groups
+            top = y * sizes.stride_y
             some = False
             for ky in range(kh):
-                line = row_map[top + ky * dy]
-                some = some or (line >= 0 and lines[line] != 0)
+                line = places.rows[top + ky * dy]
+                some = some or (line >= 0 and seen.rows[line] != 0)
             if not some:
                 continue
             # following[p]: the first padded column from p on with a missing sample in these rows.
             after = padded + extent
             for back in range(padded):
                 p = padded - 1 - back
-                column = col_map[p]
+                column = places.columns[p]
                 if column >= 0:
                     for ky in range(kh):
-                        line = row_map[top + ky * dy]
-                        if line >= 0 and spots[line * geometry[WIDTH] + column] != 0:
+                        line = places.rows[top + ky * dy]
+                        if line >= 0 and seen.pixels[line * sizes.mask_width + column] != 0:
                             after = p
                             break
                 following[p] = after
@@ -176,26 +213,26 @@ def renormalized_rows(source: str, element: str, combine: str, activation: str) 
                 if following[x * sx] >= x * sx + extent:
                     continue
                 for e in range(run):
-                    place = starts_out[unit] + y * geometry[OUT_ROW] + x * run + e
+                    place = places.starts_out[unit] + y * sizes.out_row + x * run + e
                     touched = False
                     lost = False
                     for m in range(maps):
                         number = group * maps + m
                         total, whole, size = zero, zero, zero
                         known, unknown = 0, 0
-                        for t in range(ends[number], ends[number + 1]):
-                            weight = weights[t]
-                            line = row_map[top + taps[4 * t]]
-                            column = col_map[x * sx + taps[4 * t + 1]]
+                        for t in range(taps.ends[number], taps.ends[number + 1]):
+                            weight = taps.weights[t]
+                            line = places.rows[top + taps.places[4 * t]]
+                            column = places.columns[x * sx + taps.places[4 * t + 1]]
                             if line < 0 or column < 0:
                                 total += weight * fill
                                 whole += weight
                                 size += abs(weight)
                                 continue
-                            at = (line * geometry[WIDTH] + column) * geometry[DEPTH]
-                            absent = missing[at + unit * depth + taps[4 * t + 2] + e]
-                            at = line * geometry[ROW_STRIDE] + column * geometry[PIXEL_STRIDE]
-                            at += starts_in[unit] + taps[4 * t + 3] + e
+                            at = (line * sizes.mask_width + column) * sizes.mask_depth
+                            absent = seen.samples[at + unit * depth + taps.places[4 * t + 2] + e]
+                            at = line * sizes.row_stride + column * sizes.pixel_stride
+                            at += places.starts_in[unit] + taps.places[4 * t + 3] + e
                             # Missing samples are 0, and a sum is faster than a branch.
                             total += weight * np.float64(source[at])
                             there = np.float64(1 - absent)
@@ -204,12 +241,12 @@ def renormalized_rows(source: str, element: str, combine: str, activation: str) 
                             known += 1 - absent
                             unknown += absent
                         gone = unknown > 0 and (
-                            known == 0 or totals[number] == zero or abs(whole) <= ZERO * size
+                            known == 0 or taps.totals[number] == zero or abs(whole) <= ZERO * size
                         )
                         if unknown == 0:
                             total /= divisor
                         elif not gone:
-                            total = total * totals[number] / (whole * divisor)
+                            total = total * taps.totals[number] / (whole * divisor)
                         if unknown > 0:
                             touched = True
                         if gone:
@@ -218,19 +255,19 @@ def renormalized_rows(source: str, element: str, combine: str, activation: str) 
                             sums[1] = total
                             fold(sums, 0, 1, 1, m, maps, bias, values)
                         elif gone:
-                            marks[place + m * geometry[OUT_MAP]] = 1
+                            seen.marks[place + m * sizes.out_map] = 1
                         elif unknown > 0:
                             sums[0] = total
-                            at = place + m * geometry[OUT_MAP]
+                            at = place + m * sizes.out_map
                             store(out, at, sums, 0, 1, bias[number], values)
                     if combined and lost:
-                        marks[place] = 1
+                        seen.marks[place] = 1
                     elif combined and touched:
                         store(out, place, sums, 0, 1, zero, values)
 
     arguments = (
-        f"disjoint {element}* u8* {source}* u8* u8* u8* i64* i64* i64* i64* i64* f64* i64* f64* "
-        "f64* f64* i64* i64* f64* i64 i64 i64"
+        f"disjoint {element}* {source}* MissingSeen Places KnownTaps f64* f64* Sizes* "
+        "i64* f64* i64 i64"
     )
     return arguments, body
 
@@ -251,21 +288,21 @@ def renormalize(job: ConvProblem, mask: Mask) -> Mask:
     groups, maps, channels, kh, _ = job.weights.shape
     totals = job.weights.sum(axis=(2, 3, 4), dtype=np.float64)
     totals[np.abs(totals) <= ZERO * np.abs(job.weights).sum(axis=(2, 3, 4), dtype=np.float64)] = 0
-    taps, weights, ends = _taps(job)
     height, width = job.out_size
     padded = (width - 1) * job.stride[1] + job.extent[1]
-    fields = {
-        OUT_HEIGHT: height, OUT_WIDTH: width, OUT_MAP: job.out_map, OUT_ROW: job.out_row,
-        RUN: job.run, MAPS: maps, CHANNELS: channels, ROWS: kh, EXTENT: job.extent[1],
-        STRIDE_Y: job.stride[0], STRIDE_X: job.stride[1], DILATION_Y: job.dilation[0],
-        ROW_STRIDE: job.row_stride, PIXEL_STRIDE: job.pixel_stride,
-        WIDTH: mask.shape[1], DEPTH: mask.shape[2], PADDED: padded,
-    }  # fmt: skip
-    geometry = np.array([fields[place] for place in range(FIELDS)], np.int64)
+    sizes = array(
+        Sizes(
+            height, width, job.out_map, job.out_row, job.run, maps, groups, channels, kh,
+            job.extent[1], *job.stride, job.dilation[0], job.row_stride, job.pixel_stride,
+            mask.shape[1], mask.shape[2], padded,
+        )
+    )  # fmt: skip
     values = epilogue.make_values("f64", job.fill, job.gain, job.offset, job.divisor)
     flat = np.ascontiguousarray(mask).view(np.uint8)
+    seen = MissingSeen(flat, spots.view(np.uint8), lines.view(np.uint8), marks)
     row_map, col_map = (np.ascontiguousarray(m) for m in (job.row_map, job.col_map))
     starts = [np.array(numbers, np.int64) for numbers in (job.starts_in, job.starts_out)]
+    places, known = Places(row_map, col_map, *starts), KnownTaps(*_taps(job), totals)
     rows_loop = renormalized_rows(
         jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype],
         job.combine, job.activation,
@@ -273,14 +310,12 @@ def renormalize(job: ConvProblem, mask: Mask) -> Mask:
 
     def work(first: int, last: int) -> None:
         rows_loop(
-            job.out, marks, job.source, flat, spots.view(np.uint8), lines.view(np.uint8),
-            row_map, col_map, *starts, taps, weights, ends, totals,
-            np.ascontiguousarray(job.bias), values, geometry, np.empty(padded, np.int64),
-            np.empty(2), groups, first, last,
+            job.out, job.source, seen, places, known, np.ascontiguousarray(job.bias), values,
+            sizes, np.empty(padded, np.int64), np.empty(2), first, last,
         )  # fmt: skip
 
     units = len(job.starts_in)
-    band = max(1, _TAPS // max(1, padded * len(weights)))
+    band = max(1, _TAPS // max(1, padded * len(known.weights)))
     over_bands(units * height, band, work)
     return marks.view(bool)
 

@@ -170,7 +170,8 @@ def _frames(
     parts = []
     joints = {box.name for box in boxes if box.role == "join"}
     for path in blocks:
-        members = {box.name for box in boxes if _within(box.nodes[0].name, path)}
+        # A layer that is folded into the box before it may be all of its block.
+        members = {box.name for box in boxes if any(_within(node.name, path) for node in box.nodes)}
         inside = [name for name, place in layout.places.items()
                   if name in members or place.target in members]  # fmt: skip
         first = min(layout.places[name].rank for name in members)

@@ -6,6 +6,7 @@ import pytest
 from imgconv.arguments import split_arguments, whole_numbers
 from imgconv.cli.commands.net.options import Size
 from imgconv.cli.options import Numbers
+from tests.running import here
 
 
 def test_a_value_without_a_name_belongs_to_the_name_before_it():
@@ -53,3 +54,13 @@ def test_a_number_beyond_words_is_refused_in_few_characters():
     with pytest.raises(ValueError, match="expected a whole number") as caught:
         whole_numbers("9" * 5000)
     assert len(str(caught.value)) < 100
+
+
+@pytest.mark.parametrize("option", ["--channels", "--frame", "--stride", "--columns", "--pool"])
+def test_a_number_without_end_is_a_wrong_option(option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digits = "1" * 5000
+    value = f"max:{digits}" if option == "--pool" else digits
+    ended = here("apply", "-k", "identity", "sample:chart:16", option, value, "-o", "o.png")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr[:200]
+    assert "unexpected" not in ended.stderr

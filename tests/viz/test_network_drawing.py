@@ -111,3 +111,19 @@ def test_any_graph_flows_down_in_ranks_without_overlaps(graph):
         row.sort(key=lambda place: place.x)
         for one, two in pairwise(row):
             assert two.x - one.x >= (one.width + two.width) / 2 + 10 - 1e-6
+
+
+def test_a_block_of_nothing_but_a_folded_layer_frames_the_join_that_it_is_folded_into():
+    nodes = [
+        Node("r", Activation("relu"), ("x",), ("r",)),
+        Node("s", Activation("sigmoid"), ("x",), ("s",)),
+        Node("a", Add(), ("r", "s"), ("a",)),
+        Node("head.relu", Activation("relu"), ("a",)),
+    ]
+    graph = Graph({"x": (1, 3, 8, 8)}, nodes, ("head.relu",))
+    root, boxes, frames, _ = drawn(graph)
+    assert len(boxes) == 4
+    (frame,) = frames
+    (join,) = root.iter(f"{SVG}circle")
+    top, height = float(frame.get("y")), float(frame.get("height"))
+    assert top < float(join.get("cy")) < top + height

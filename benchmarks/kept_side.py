@@ -14,21 +14,26 @@ import traceback
 import types
 from typing import Any
 
-# Where the modules that the rows import were before they moved.
+# Where what the rows import was before it moved; packages stand before their modules.
 MOVED = {
-    "filter": "filtering", "conv": "convolution", "conv_transpose": "transposed",
-    "pool": "pooling", "linear": "linear",
+    "ops.filter": "compute.filtering", "ops.conv": "compute.convolution",
+    "ops.conv_transpose": "compute.transposed", "ops.pool": "compute.pooling",
+    "ops.linear": "compute.linear", "kernels": "bank", "io": "images",
+    "io.reading": "images.reading", "io.formats": "images.formats", "io.writing": "images.writing",
+    "nn": "networks", "nn.models": "networks.architectures", "nn.fusion": "networks.fusion",
+    "nn.weights": "networks.weights",
 }  # fmt: skip
 
 
 def find_moved() -> None:
     """Let an old version's modules be imported by their names of today."""
-    if importlib.util.find_spec("imgconv.ops") is not None:
-        return
-    sys.modules["imgconv.ops"] = types.ModuleType("imgconv.ops")
+    rooms = {name.partition(".")[0] for name in MOVED}
+    missing = {room for room in rooms if importlib.util.find_spec(f"imgconv.{room}") is None}
+    if "ops" in missing:
+        sys.modules["imgconv.ops"] = types.ModuleType("imgconv.ops")
     for name, before in MOVED.items():
-        module = importlib.import_module(f"imgconv.compute.{before}")
-        sys.modules[f"imgconv.ops.{name}"] = module
+        if name.partition(".")[0] in missing:
+            sys.modules[f"imgconv.{name}"] = importlib.import_module(f"imgconv.{before}")
 
 
 def serve(answers: Any) -> None:

@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,37 @@ class Generator:
     example: str
 
 
+class Parameter(NamedTuple):
+    """What a parameter is, for people; a unit of "" is a plain number."""
+
+    meaning: str
+    unit: str
+    range: str
+
+
+# By parameter, or by generator and parameter where it differs there.
+PARAMETERS = {
+    "sigma": Parameter("standard deviation", "pixels", "more than 0"),
+    "gabor:sigma": Parameter("standard deviation; 0 is 0.56 lambda", "pixels", "from 0"),
+    "sigma-y": Parameter("standard deviation downwards; 0 is sigma", "pixels", "from 0"),
+    "size": Parameter("side; 0 is as far as the weights count", "pixels", f"odd, 1 to {MAX_SIDE}"),
+    "box:size": Parameter("width", "pixels", f"1 to {MAX_SIDE}"),
+    "binomial:size": Parameter("side", "pixels", f"1 to {MAX_SIDE}"),
+    "ramp:size": Parameter("side", "pixels", f"1 to {MAX_SIDE}"),
+    "height": Parameter("height; 0 is the width", "pixels", f"1 to {MAX_SIDE}"),
+    "ratio": Parameter("the wide sigma over the narrow one", "", "more than 0"),
+    "theta": Parameter("direction of the wave, counter-clockwise from the right", "degrees", "any"),
+    "lambda": Parameter("wavelength", "pixels", "more than 0"),
+    "gamma": Parameter("sigma along the wave over that across it", "", "more than 0"),
+    "psi": Parameter("phase: 0 is even, 90 is odd", "degrees", "any"),
+    "orientations": Parameter("directions in half a turn", "", f"1 to {MAX_SIDE}"),
+    "scales": Parameter("wavelengths, each twice the one before", "", f"1 to {MAX_SIDE}"),
+    "radius": Parameter("radius", "pixels", "more than 0"),
+    "width": Parameter("width of the ring", "pixels", "more than 0"),
+    "length": Parameter("length of the line", "pixels", "more than 0"),
+    "angle": Parameter("direction, counter-clockwise from the right", "degrees", "any"),
+    "amount": Parameter("share of the difference that is added", "", "any"),
+}
 GENERATORS: dict[str, Generator] = {}
 BANKS: dict[str, Callable[[], Weights]] = {}
 
@@ -55,6 +87,11 @@ def parameters(name: str) -> dict[str, float]:
     """Names and defaults of a generator's parameters, in their order."""
     signature = inspect.signature(GENERATORS[name].function)
     return {_public(key): value.default for key, value in signature.parameters.items()}
+
+
+def described(name: str) -> dict[str, Parameter]:
+    """What a generator's parameters are, in their order."""
+    return {key: PARAMETERS.get(f"{name}:{key}") or PARAMETERS[key] for key in parameters(name)}
 
 
 def generate(name: str, arguments: str) -> Kernel:
@@ -219,6 +256,7 @@ def gabor(
 def gabor_bank(
     orientations: float = 8, scales: float = 1, lambda_: float = 8, gamma: float = 0.5
 ) -> Weights:
+    _positive("gabor-bank", gamma=gamma, **{"lambda": lambda_})
     count, octaves = _side("gabor-bank", orientations), _side("gabor-bank", scales)
     largest = 0.56 * lambda_ * 2 ** (octaves - 1)
     side = 2 * math.ceil(3 * largest / min(gamma, 1)) + 1

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from imgconv import kernels
 from imgconv.errors import KernelError
 from imgconv.kernels import generators
+from tests.running import here
 
 
 @pytest.mark.parametrize(("name", "order"), [("sobel-x", (1, 0)), ("sobel-y", (0, 1))])
@@ -312,3 +313,25 @@ def test_a_filter_of_a_bank_has_the_name_of_its_label():
 def test_no_text_takes_minutes_to_refuse(text):
     with pytest.raises(KernelError):
         kernels.parse_kernel_text(text)
+
+
+@pytest.mark.parametrize("name", sorted(generators.GENERATORS))
+def test_what_is_said_of_a_parameter_is_so(name):
+    usual = generators.parameters(name)
+    for key, (_, unit, bounds) in generators.described(name).items():
+        assert unit in ("", "pixels", "degrees")
+        outside = {"more than 0": ("0", "-1"), "from 0": (), "any": ()}
+        refused = outside.get(bounds, ("-2", "1.5", "1026"))
+        for text in (*refused, *(["4"] if bounds.startswith("odd") else [])):
+            with pytest.raises(KernelError):
+                kernels.get_kernel(f"{name}:{key}={text}")
+        assert kernels.get_kernel(f"{name}:{key}={usual[key]:g}").parameters == usual
+
+
+def test_show_tells_a_generators_parameters():
+    shown = here("kernels", "show", "gabor:theta=30").stdout.splitlines()
+    rows = {row.split()[0]: row for row in shown if "  " in row}
+    assert rows["theta"].split()[1:4] == ["30", "0", "degrees"]
+    assert "0.56 lambda" in rows["sigma"]
+    assert list(rows)[1:7] == ["theta", "lambda", "sigma", "gamma", "psi", "size"]
+    assert "parameter" not in here("kernels", "show", "sobel").stdout

@@ -71,6 +71,8 @@ def show(name: str, as_json: bool) -> None:
         f"sum {float(kernel.effective_weights().sum()):g}"
         + (f", anchor {kernel.anchor[0]},{kernel.anchor[1]}" if kernel.anchor else "")
     )
+    if kernel.parameters:
+        _show_parameters(kernel)
     for number, bank in enumerate(kernel.weights):
         if kernel.labels:
             echo(f"\n{kernel.labels[number]}:")
@@ -81,6 +83,22 @@ def show(name: str, as_json: bool) -> None:
             width = max(len(text) for row in texts for text in row)
             for row in texts:
                 echo(" ".join(text.rjust(width) for text in row))
+
+
+def _show_parameters(kernel: "Kernel") -> None:
+    from imgconv.kernels import generators
+
+    name = kernel.name.partition(":")[0]
+    usual = generators.parameters(name)
+    rows = [("parameter", "value", "default", "unit", "range", "meaning")]
+    for key, (meaning, unit, bounds) in generators.described(name).items():
+        value, default = (f"{number:g}" for number in (kernel.parameters[key], usual[key]))
+        rows.append((key, value, default, unit or "–", bounds, meaning))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    echo("")
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        echo("  ".join(cells).rstrip())
 
 
 @kernels.command()

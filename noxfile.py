@@ -63,9 +63,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write what the pages take from the program: options, the API, the gallery."""
+    """Write what the pages take from the program: options, the API, man pages, the gallery."""
     session.install("-e", ".")
-    for script in ("update_options", "update_api", "make_gallery"):
+    for script in ("update_options", "update_api", "make_man", "make_gallery"):
         session.run("python", f"docs/{script}.py")
 
 

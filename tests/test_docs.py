@@ -24,6 +24,14 @@ leaves = runpy.run_path(str(ROOT / "docs" / "update_options.py"))["leaves"]
 COMMANDS = {" ".join(path): command for path, command in leaves(main)}
 
 
+def test_the_manual_pages_are_as_their_script_writes_them():
+    made = runpy.run_path(str(ROOT / "docs" / "make_man.py"))["pages"]()
+    assert made == {path.name: path.read_text() for path in (ROOT / "docs" / "man").glob("*.1")}
+    for name, text in made.items():
+        assert ".SH NAME" in text
+        assert not [line for line in text.splitlines() if line.startswith("'")], name
+
+
 def page_of(path):
     return ROOT / "docs" / f"{path.split()[0]}.md"
 

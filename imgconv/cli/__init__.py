@@ -12,6 +12,7 @@ COMMANDS = {
     "apply": "Filter images with kernels and write the maps.",
     "run": "Chain layers: 'gray | conv sobel | relu | maxpool 2'.",
     "kernels": "List, show, plot and check kernels.",
+    "ops": "List activations and pools.",
     "net": "Run CNNs and write the feature maps of any layer.",
     "explain": "Show a convolution or pooling step by step.",
     "show": "Preview images in the terminal, before and after.",

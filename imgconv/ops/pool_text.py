@@ -75,6 +75,15 @@ class Pool:
         )
 
 
+def parameters(kind: str) -> dict[str, str]:
+    """A pooling's parameters by PyTorch's names with their defaults, "" where one must be given."""
+    found = dict(inspect.signature(KINDS[kind]).parameters)
+    return {
+        name: "" if parameter.default is parameter.empty else str(parameter.default)
+        for name, parameter in list(found.items())[1:] if name != "return_indices"
+    }  # fmt: skip
+
+
 def parse_pool(text: str) -> Pool:
     """Return the pooling of a text; see the module's. Raises UsageError naming what it expected."""
     kind, _, rest = text.strip().partition(":")

@@ -1,5 +1,7 @@
 """Help as people meet it: short first, all on request, and a hint for every mistyped word."""
 
+import json
+
 import click
 import pytest
 
@@ -91,3 +93,25 @@ def test_the_overview_has_each_command_with_its_sentence(capsys):
     overview = words_of(capsys.readouterr().out)
     for name, sentence in COMMANDS.items():
         assert f"{name} {sentence}" in overview
+
+
+def test_every_operation_that_is_listed_can_be_used(capsys):
+    from imgconv.ops.activation import parse_activation
+    from imgconv.ops.pool_text import parse_pool
+
+    assert run(main, ["ops", "list", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["family"] for row in rows} == {"activation", "pool"}
+    for row in rows:
+        given = {key: value or "2" for key, value in row["parameters"].items() if value != "None"}
+        text = ",".join(f"{key}={value.lower()}" for key, value in given.items())
+        spelled = f"{row['name']}:{text}" if text else row["name"]
+        if row["family"] == "pool":
+            assert parse_pool(spelled).kind == row["name"]
+        elif row["name"] != "softmax":
+            assert {parse_activation(name).name for name in (spelled, *row["also"])} == {
+                row["name"]
+            }
+    assert run(main, ["ops", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {row['name']}" in listed for row in rows)

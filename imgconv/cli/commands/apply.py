@@ -40,7 +40,7 @@ def apply(
     photo.jpg becomes photo-KERNEL.jpg in this folder, and - goes to standard output.
 
     \f
-    Formats that cannot be written become PNG.
+    Formats that cannot be written become PNG. `imgconv ops list` tells all activations and pools.
 
     -o may be a template of these fields:
 

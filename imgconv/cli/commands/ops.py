@@ -1,0 +1,46 @@
+"""`imgconv ops`: what can follow a convolution."""
+
+import json
+
+import click
+
+from imgconv.cli.help import Group
+from imgconv.console import echo
+
+
+@click.group(cls=Group)
+def ops() -> None:
+    """List activations and pools, with their parameters.
+
+    \b
+    imgconv ops list
+    """
+
+
+@ops.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per operation.")
+def list_(as_json: bool) -> None:
+    """List what --activation, --pool and chains take."""
+    from imgconv.ops.activation import ACTIVATIONS, ALIASES
+    from imgconv.ops.pool_text import KINDS, parameters
+
+    also: dict[str, list[str]] = {}
+    for alias, name in ALIASES.items():
+        also.setdefault(name, []).append(alias)
+    rows = [
+        ("activation", name, {key: f"{value:g}" for key, value in usual.items()})
+        for name, (_, usual) in (ACTIVATIONS | {"softmax": (None, {})}).items()
+    ]
+    rows += [("pool", kind, parameters(kind)) for kind in KINDS]
+    heading = ""
+    for family, name, usual in rows:
+        if as_json:
+            names = also.get(name, []) if family == "activation" else []
+            echo(json.dumps({"name": name, "family": family, "parameters": usual, "also": names}))
+            continue
+        if family != heading:
+            echo(f"{family}s:")
+            heading = family
+        told = ", ".join(f"{key}={value}" if value else key for key, value in usual.items())
+        other = f"(also {', '.join(also[name])})" if family == "activation" and name in also else ""
+        echo(" ".join([f"  {name:13}", *filter(None, (told, other))]).rstrip())

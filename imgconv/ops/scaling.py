@@ -1,4 +1,4 @@
-"""Maps to samples, and colours to gray: one pass over the values, threads over bands."""
+"""Maps to samples, and colors to gray: one pass over the values, threads over bands."""
 
 import math
 import threading

@@ -1,6 +1,6 @@
 "use strict";
 // Every section holds one picture of all its maps in gray, and in data-layer what they are. It is
-// taken apart when it comes near the screen: a canvas a map, in the colour map that is chosen.
+// taken apart when it comes near the screen: one canvas per map, in the color map that is chosen.
 const tables = JSON.parse(document.body.dataset.tables);
 const input = JSON.parse(document.body.dataset.input);
 const readout = document.getElementById("readout");

@@ -20,10 +20,10 @@ def not_among(name: str, known: Iterable[str]) -> str:
     """
     import difflib
 
-    names = list(known)
+    names = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.strip().lower(), names, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"expected one of {', '.join(names)}{hint}"
+    hint = f"; did you mean {names[near[0]]!r}?" if near else ""
+    return f"expected one of {', '.join(names.values())}{hint}"
 
 
 def split_arguments(text: str) -> tuple[list[str], dict[str, list[str]]]:

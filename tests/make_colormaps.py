@@ -1,10 +1,19 @@
-"""Make imgconv/viz/colormaps.csv: 256 colours a map, as hexadecimal sRGB.
+"""Make imgconv/viz/colormaps.csv: 256 colors per map, as hexadecimal sRGB.
 
     pip install matplotlib==3.11.2 && python -m tests.make_colormaps
 
-viridis and magma are matplotlib's (N. Smith, S. van der Walt, E. Firing; CC0). coolwarm is worked
-out by the formula of K. Moreland, "Diverging Color Maps for Scientific Visualization", ISVC 2009,
-which walks from blue through light gray to red in his Msh space, a polar form of CIELAB.
+The tables are those that matplotlib publishes:
+
+- viridis, magma, inferno, plasma: N. Smith, S. van der Walt, E. Firing; CC0.
+- cividis: J. Nuñez, C. Anderton, R. Renslow, "Optimizing colormaps with consideration for color
+  vision deficiency", PLOS ONE 2018; with matplotlib, under its license.
+- turbo: A. Mikhailov, Google 2019; Apache License 2.0.
+- RdBu: includes color specifications and designs developed by Cynthia Brewer
+  (https://colorbrewer.org/); Apache-style license.
+
+coolwarm is worked out by the formula of K. Moreland, "Diverging Color Maps for Scientific
+Visualization", ISVC 2009, which walks from blue through light gray to red in his Msh space, a polar
+form of CIELAB.
 """
 
 from pathlib import Path
@@ -16,6 +25,7 @@ BLUE, RED = (59, 76, 192), (180, 4, 38)
 MIDDLE = 88.0
 # Zero is entry 128, so that a byte image whose middle gray is 128 keeps it; entry 0 repeats 1.
 CENTRE = 128
+LISTED = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo")
 
 # IEC 61966-2-1: linear sRGB to CIE XYZ, and its white point.
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -66,11 +76,18 @@ def coolwarm() -> np.ndarray:
     return np.array([blues[-1], *blues[::-1], middle, *reds])
 
 
+def published(name: str, count: int) -> np.ndarray:
+    """`count` colors of a map of matplotlib's, as bytes."""
+    colors = colormaps[name].resampled(count)(np.arange(count))[:, :3]
+    return np.rint(colors * 255).astype(np.uint8)
+
+
 def main() -> None:
-    tables = {}
-    for name in ("viridis", "magma"):
-        tables[name] = np.rint(colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8)
+    tables = {name: published(name, 256) for name in LISTED}
     tables["coolwarm"] = coolwarm()
+    # An odd count has the neutral color of RdBu in its middle, which then is entry CENTRE.
+    colors = published("RdBu", 255)
+    tables["RdBu"] = np.concatenate([colors[:1], colors])
     rows = [",".join(bytes(table[i]).hex() for table in tables.values()) for i in range(256)]
     path = Path(__file__).parents[1] / "imgconv" / "viz" / "colormaps.csv"
     path.write_text("\n".join([",".join(tables), *rows]) + "\n")

@@ -55,7 +55,8 @@ def level_of(text: str) -> int | str:
 def recipe_for(request: Request, format: Format) -> Recipe:
     """The recipe for outputs of a format, which say what is missing as their own tag does."""
     recipe = request.recipe
-    if recipe.read.missing is None:
+    # A picture shows what is missing by its color, not by a value.
+    if recipe.read.missing is None or recipe.sheet or recipe.colormap:
         return recipe
     return replace(recipe, tagged=format.name == "tiff" and not request.settings.write.no_metadata)
 

@@ -54,7 +54,7 @@ def _colored(found: Map, white: float, recipe: Recipe) -> Map:
         )
     byte = np.dtype(np.uint8)
     samples, warning = scaling.scale_map(values, found.rule, white, byte)
-    colors: Array = colorize(samples, recipe.colormap or "gray")
+    colors: Array = colorize(samples, recipe.colormap or "gray", values)
     if opacity is not None:
         kept, _ = scaling.scale_map(opacity, "clip", white, byte)
         colors = np.concatenate([colors, kept], axis=2)

@@ -1,6 +1,6 @@
-"""Colour maps: viridis, magma, gray, and coolwarm with zero in the middle.
+"""Color maps: sequential ones, and coolwarm and RdBu with zero in the middle.
 
-The tables are in colormaps.csv, whose sources tests/make_colormaps.py names.
+The tables are in colormaps.csv, whose sources and licenses tests/make_colormaps.py names.
 """
 
 import os
@@ -13,8 +13,12 @@ from imgconv.arguments import not_among
 from imgconv.errors import UsageError
 from imgconv.typing import Array
 
-NAMES = ("gray", "viridis", "magma", "coolwarm")
-DIVERGING = ("coolwarm",)
+NAMES = (
+    "gray", "viridis", "magma", "inferno", "plasma", "cividis", "turbo", "coolwarm", "RdBu",
+)  # fmt: skip
+DIVERGING = ("coolwarm", "RdBu")
+# Of NaN: far from the colors of all maps.
+NOT_A_NUMBER = (255, 0, 255)
 
 
 def check_colormap(name: str) -> str:
@@ -45,7 +49,12 @@ def default_rule(name: str) -> str:
     return "symmetric" if name in DIVERGING else "minmax"
 
 
-def colorize(samples: Array, name: str) -> npt.NDArray[np.uint8]:
-    """Colors (H, W, 3) of bytes (H, W) or (H, W, 1)."""
+def colorize(samples: Array, name: str, values: Array | None = None) -> npt.NDArray[np.uint8]:
+    """Colors (H, W, 3) of bytes (H, W) or (H, W, 1).
+
+    values: what the bytes were scaled from; NaN has the color NOT_A_NUMBER, which no map holds.
+    """
     colors: npt.NDArray[np.uint8] = table(name)[samples.reshape(samples.shape[:2])]
+    if values is not None and values.dtype.kind == "f":
+        colors[np.isnan(values.reshape(samples.shape[:2]))] = NOT_A_NUMBER
     return colors

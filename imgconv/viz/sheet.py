@@ -86,7 +86,9 @@ def draw_maps(
     tiles = list(first)
     for plane in planes:
         samples, _ = scale_map(plane.values, plane.rule, white, np.dtype(np.uint8), limits)
-        picture = colorize(samples, colormap) if colormap else samples
+        picture = samples
+        if samples.shape[2] == 1:
+            picture = colorize(samples, colormap or "gray", plane.values)
         tiles.append(Tile(plane.label, picture, range_note(plane.values)))
     return draw(tiles, layout, bar)
 

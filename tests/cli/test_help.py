@@ -70,6 +70,7 @@ def test_every_command_tells_its_help_on_lines_that_a_terminal_holds(capsys):
         (["apply", "-k", "sobel", "--pool", "mx:2"], "did you mean 'max'?"),
         (["apply", "-k", "sobel", "--activation", "rlu"], "did you mean 'relu'?"),
         (["apply", "-k", "sobel", "--colormap", "virids"], "did you mean 'viridis'?"),
+        (["apply", "-k", "sobel", "--colormap", "rdbu"], "did you mean 'RdBu'?"),
         (["apply", "-k", "sobel", "--format", "jpgg"], "did you mean 'jpeg'?"),
         (["apply", "-k", "sobell"], "did you mean sobel"),
         (["run", "sobel | relu"], "expected conv sobel"),
@@ -98,16 +99,19 @@ def test_the_overview_has_each_command_with_its_sentence(capsys):
 def test_every_operation_that_is_listed_can_be_used(capsys):
     from imgconv.ops.activation import parse_activation
     from imgconv.ops.pool_text import parse_pool
+    from imgconv.viz.colormaps import table
 
     assert run(main, ["ops", "list", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {row["family"] for row in rows} == {"activation", "pool"}
+    assert {row["family"] for row in rows} == {"activation", "pool", "color map"}
     for row in rows:
         given = {key: value or "2" for key, value in row["parameters"].items() if value != "None"}
         text = ",".join(f"{key}={value.lower()}" for key, value in given.items())
         spelled = f"{row['name']}:{text}" if text else row["name"]
         if row["family"] == "pool":
             assert parse_pool(spelled).kind == row["name"]
+        elif row["family"] == "color map":
+            assert table(row["name"]).shape == (256, 3)
         elif row["name"] != "softmax":
             assert {parse_activation(name).name for name in (spelled, *row["also"])} == {
                 row["name"]

@@ -8,7 +8,7 @@ from skimage import color, data
 from imgconv.cli import main
 from imgconv.cli.exit_codes import run
 from imgconv.kernels import get_kernel
-from imgconv.viz.colormaps import NAMES, table
+from imgconv.viz.colormaps import DIVERGING, NAMES, table
 from imgconv.viz.direction import direction
 from imgconv.viz.layout import Layout
 from imgconv.viz.sheet import GUTTER, Shown, Tile, draw, draw_maps
@@ -35,7 +35,7 @@ def lightness(name):
     return color.rgb2lab(table(name)[None])[0, :, 0]
 
 
-@pytest.mark.parametrize("name", ["viridis", "magma", "gray"])
+@pytest.mark.parametrize("name", ["viridis", "magma", "inferno", "plasma", "cividis", "gray"])
 def test_a_sequential_map_grows_lighter_from_end_to_end(name):
     assert np.diff(lightness(name)).min() > -0.3
     assert lightness(name)[-1] - lightness(name)[0] > 70
@@ -45,11 +45,59 @@ def test_the_published_ends_and_the_neutral_middle_are_in_the_tables():
     ends = {name: [bytes(c).hex() for c in table(name)[[0, 255]]] for name in NAMES}
     assert ends["viridis"] == ["440154", "fde725"]
     assert ends["magma"] == ["000004", "fcfdbf"]
+    assert ends["inferno"] == ["000004", "fcffa4"]
+    assert ends["plasma"] == ["0d0887", "f0f921"]
+    assert ends["cividis"] == ["00224e", "fee838"]
+    assert ends["turbo"] == ["30123b", "7a0403"]
     assert ends["coolwarm"] == ["3b4cc0", "b40426"]
     assert np.ptp(table("coolwarm")[128].astype(int)) == 0
     light = lightness("coolwarm")
     assert light.argmax() == 128
     np.testing.assert_allclose(light[129:], light[127:0:-1], atol=5)
+    # Brewer's eleven colors, RdBu, from end to end.
+    brewer = "67001fb2182bd6604df4a582fddbc7f7f7f7d1e5f092c5de4393c32166ac053061"
+    published = np.frombuffer(bytes.fromhex(brewer), np.uint8).reshape(11, 3)
+    for channel in range(3):
+        drawn = np.interp(np.arange(1, 256), np.linspace(1, 255, 11), published[:, channel])
+        np.testing.assert_allclose(table("RdBu")[1:, channel], drawn, atol=0.6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_value_that_is_not_a_number_has_a_color_of_its_own(name, photo):
+    values = np.linspace(-1, 1, 256, dtype=np.float32).reshape(16, 16)
+    values[3, 5], values[0, 1], values[0, 2] = np.nan, np.inf, -np.inf
+    np.save("holes.npy", values)
+    common = ("apply", "-k", "identity", "holes.npy", "--colormap", name)
+    assert imgconv(*common, "-o", "holes.png") == 0
+    seen = pixels("holes.png")
+    found = (seen == (255, 0, 255)).all(axis=2)
+    assert np.argwhere(found).tolist() == [[3, 5]]
+    assert (seen[0, 1:3] == table(name)[[255, 1 if name in DIVERGING else 0]]).all()
+    assert imgconv(*common, "--sheet", "--tile", 16, "-o", "sheet.png") == 0
+    sheet = pixels("sheet.png")[:, 2 * GUTTER + 16 :]
+    assert (sheet == (255, 0, 255)).all(axis=2).sum() == 1
+    far = np.linalg.norm(
+        color.rgb2lab(table(name)[None]) - color.rgb2lab(np.uint8([[(255, 0, 255)]])), axis=2
+    )
+    assert far.min() > 40
+
+
+def test_missing_samples_have_the_color_of_nan_in_every_format(photo):
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    values[2, 2] = 200
+    Image.fromarray(values).save("gaps.png")
+    for name in ("o.png", "o.tif"):
+        common = ("apply", "-k", "identity", "gaps.png", "--missing", 200, "-o", name)
+        assert imgconv(*common, "--colormap", "viridis") == 0
+        seen = pixels(name)
+        assert seen[2, 2].tolist() == [255, 0, 255]
+        assert seen[[0, -1], [0, -1]].tolist() == table("viridis")[[0, 255]].tolist()
+    tagged = values.astype(np.float32)
+    tagged[2, 2] = -9999
+    Image.fromarray(tagged).save("tagged.tif", tiffinfo={42113: "-9999"})
+    common = ("apply", "-k", "identity", "tagged.tif", "--missing", "nodata", "-o", "n.tif")
+    assert imgconv(*common, "--colormap", "viridis") == 0
+    np.testing.assert_array_equal(pixels("n.tif"), seen)
 
 
 def test_a_colour_map_spans_the_map_from_its_smallest_to_its_largest_value(photo):

@@ -33,7 +33,7 @@ class CompareSettings(Table):
         shown=True,
     )
     colormap: str | None = local(
-        "Show the largest difference of a pixel's channels in colors: viridis, magma, gray.",
+        "Show the largest difference of a pixel's channels in colors: viridis, magma, ….",
         default=None,
         kind="colormap",
     )
@@ -143,5 +143,5 @@ def _write(difference: "Array", image: "Image", output: str, settings: CompareSe
     dtype = output_dtype(made, depth, image.sample_type)
     samples, _ = scale_map(difference, settings.scale, image.full_scale, dtype)
     if settings.colormap:
-        samples = colorize(samples, settings.colormap)
+        samples = colorize(samples, settings.colormap, difference)
     publish(output, encode(samples, made), settings.overwrite)

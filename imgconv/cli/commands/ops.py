@@ -1,4 +1,4 @@
-"""`imgconv ops`: what can follow a convolution."""
+"""`imgconv ops`: what can follow a convolution, up to the colors that show it."""
 
 import json
 
@@ -10,7 +10,7 @@ from imgconv.console import echo
 
 @click.group(cls=Group)
 def ops() -> None:
-    """List activations and pools, with their parameters.
+    """List activations and pools, with their parameters, and color maps.
 
     \b
     imgconv ops list
@@ -20,9 +20,10 @@ def ops() -> None:
 @ops.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per operation.")
 def list_(as_json: bool) -> None:
-    """List what --activation, --pool and chains take."""
+    """List what --activation, --pool, chains and --colormap take."""
     from imgconv.ops.activation import ACTIVATIONS, ALIASES
     from imgconv.ops.pool_text import KINDS, parameters
+    from imgconv.viz.colormaps import DIVERGING, NAMES
 
     also: dict[str, list[str]] = {}
     for alias, name in ALIASES.items():
@@ -32,6 +33,7 @@ def list_(as_json: bool) -> None:
         for name, (_, usual) in (ACTIVATIONS | {"softmax": (None, {})}).items()
     ]
     rows += [("pool", kind, parameters(kind)) for kind in KINDS]
+    rows += [("color map", name, {}) for name in NAMES]
     heading = ""
     for family, name, usual in rows:
         if as_json:
@@ -43,4 +45,5 @@ def list_(as_json: bool) -> None:
             heading = family
         told = ", ".join(f"{key}={value}" if value else key for key, value in usual.items())
         other = f"(also {', '.join(also[name])})" if family == "activation" and name in also else ""
-        echo(" ".join([f"  {name:13}", *filter(None, (told, other))]).rstrip())
+        middle = "zero in its middle" if family == "color map" and name in DIVERGING else ""
+        echo(" ".join([f"  {name:13}", *filter(None, (told, other, middle))]).rstrip())

@@ -196,7 +196,7 @@ def _pictures(request: Request, maps: Array) -> Iterator[Array]:
     shared = scaling.limits_of(maps, rule, 1.0) if shown.share_scale else None
     for plane in maps:
         samples, _ = scaling.scale_map(plane[..., None], rule, 1.0, dtype, shared)
-        yield colorize(samples, shown.colormap) if shown.colormap else samples
+        yield colorize(samples, shown.colormap, plane) if shown.colormap else samples
 
 
 def _sheet(request: Request, maps: Array) -> Array:

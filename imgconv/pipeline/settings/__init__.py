@@ -213,7 +213,7 @@ class ShowSettings(Table):
     """Pictures of maps for people: colors, sheets, a page."""
 
     colormap: str | None = option(
-        "Show gray maps in colors: viridis, magma, gray or coolwarm (zero in its middle).",
+        "Show gray maps in colors: viridis, magma, coolwarm, …; see `imgconv ops list`.",
         default=None,
         kind="colormap",
         heading="Pictures",

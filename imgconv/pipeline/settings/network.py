@@ -110,7 +110,7 @@ class MapSettings(Table):
     )
     depth: Literal["8", "16"] | None = option("Bits of a gray picture.", default=None)
     colormap: str | None = option(
-        "Show gray maps in colors: viridis, magma, gray or coolwarm, whose middle is zero.",
+        "Show gray maps in colors: viridis, magma, coolwarm, …; see `imgconv ops list`.",
         default=None,
         kind="colormap",
     )
@@ -172,7 +172,7 @@ class HeatSettings(Table):
         kind="format",
     )
     colormap: str | None = option(
-        "viridis, magma, gray, or coolwarm, whose middle is zero; default: magma for Grad-CAM.",
+        "viridis, magma, coolwarm, …; see `imgconv ops list`; default: magma for Grad-CAM.",
         default=None,
         kind="colormap",
     )

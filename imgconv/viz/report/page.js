@@ -2,6 +2,7 @@
 // Every section holds one picture of all its maps in gray, and in data-layer what they are. It is
 // taken apart when it comes near the screen: one canvas per map, in the color map that is chosen.
 const tables = JSON.parse(document.body.dataset.tables);
+const diverging = JSON.parse(document.body.dataset.diverging);
 const input = JSON.parse(document.body.dataset.input);
 const readout = document.getElementById("readout");
 const overlay = document.getElementById("field");
@@ -100,7 +101,7 @@ function paint(section) {
   for (const tile of section.tiles) {
     const map = tile.map;
     let [from, to] = shared ? [low, high] : [map.low, map.high];
-    if (choice.colors === "coolwarm") {
+    if (diverging.includes(choice.colors)) {
       to = Math.max(Math.abs(from), Math.abs(to));
       from = -to;
     }

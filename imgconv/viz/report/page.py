@@ -21,7 +21,7 @@ from imgconv import __version__
 from imgconv.io.scaling import scale_map
 from imgconv.nn.receptive import Field
 from imgconv.typing import JSON
-from imgconv.viz.colormaps import NAMES, colorize, table
+from imgconv.viz.colormaps import DIVERGING, NAMES, colorize, table
 from imgconv.viz.explain_text import number
 from imgconv.viz.report.sections import Section, Statistics
 
@@ -68,7 +68,8 @@ def render(page: Page) -> bytes:
 <title>{_text(page.title)}</title>
 <style>{style}</style>
 </head>
-<body data-tables="{_json(tables)}" data-input="{_json({"width": width, "height": height})}">
+<body data-tables="{_json(tables)}" data-diverging="{_json(list(DIVERGING))}" \
+data-input="{_json({"width": width, "height": height})}">
 <a class="skip" href="#layers">Skip to the layers</a>
 <header><h1>{_text(page.title)}</h1>{facts}</header>
 <main>
@@ -108,7 +109,7 @@ def _json(value: JSON) -> str:
 
 def _controls() -> str:
     choices = {
-        "colors": ("Colors", [(name, name) for name in ("viridis", "magma", "gray", "coolwarm")]),
+        "colors": ("Colors", [(name, name) for name in (*NAMES[1:], NAMES[0])]),
         "scale": ("Scale", [("own", "each map its own"), ("shared", "one for the layer")]),
         "size": ("Size", [("112px", "small"), ("192px", "medium"), ("384px", "large")]),
     }

@@ -14,10 +14,12 @@ from imgconv.io.formats import FORMATS
 from imgconv.io.reading import read_images
 from imgconv.io.writing import encode
 from imgconv.kernels import generators, get_kernel, presets
-from imgconv.nn.chain import Window, parse_chain
+from imgconv.nn.chain import parse_chain
 from imgconv.ops.pool_text import parse_pool
 from imgconv.pipeline.recipe import ChainRecipe, Recipe
+from imgconv.pipeline.settings import ReadSettings
 from imgconv.pipeline.whole import maps_of
+from imgconv.shapes import Window
 from imgconv.viz.colormaps import NAMES, colorize
 from imgconv.viz.direction import hue
 from imgconv.viz.kernel_plot import draw as plot
@@ -117,7 +119,8 @@ def layers():
     activations = []
     for name in ACTIVATIONS:
         scale = "minmax" if name in ("sigmoid", "tanh") else "clip"
-        maps = result(image, kernels=(edge,), gray=True, activation=name, scale=scale)
+        read = ReadSettings(gray=True)
+        maps = result(image, kernels=(edge,), read=read, activation=name, scale=scale)
         activations.append(Tile(name, maps))
     identity = get_kernel("identity")
     pools = [Tile(text, result(image, kernels=(identity,), pool=parse_pool(text)))

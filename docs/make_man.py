@@ -64,6 +64,8 @@ def page(path: tuple[str, ...], command: click.Command) -> str:
     for parameter in command.get_params(context):
         heading = (getattr(parameter, "heading", None) or heading).upper()
         record = parameter.get_help_record(context)
+        if "--help" in parameter.opts:  # Click keeps the names of the first context that asked
+            record = ("-h, --help", "Show this message and exit.")
         if isinstance(parameter, click.Option) and record and not parameter.hidden:
             if heading != begun:
                 lines.append(f".SH {heading}")

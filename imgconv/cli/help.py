@@ -56,8 +56,7 @@ class Command(click.Command):
                 ["--help-all"], is_flag=True, is_eager=True, expose_value=False,
                 help=f"Show {rare} more options.", callback=_show_all,
             )  # fmt: skip
-            at = next((n for n, param in enumerate(params) if param.name == "help"), len(params))
-            params.insert(at, long)
+            params.append(long)
         return params
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

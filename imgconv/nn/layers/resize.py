@@ -68,10 +68,11 @@ class Resize(Layer):
             return self._resized(x)
 
     def _resized(self, x: Array) -> Array:
+        made = x
         for axis, size in enumerate(x.shape):
             if not self._keeps(axis, size):
-                x = self._along(x, axis)
-        return np.ascontiguousarray(x)
+                made = self._along(made, axis)
+        return np.ascontiguousarray(made, x.dtype)  # integers are cut once, at the end
 
     def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
         size, made = before[2 + axis], after[2 + axis]
@@ -148,7 +149,6 @@ class Resize(Layer):
             for tap, weight in zip(taps.T, weights.T, strict=True):
                 if weight.any():
                     out += np.take(x, tap, axis) * weight.astype(real).reshape(spread)
-            out = out.astype(x.dtype, copy=False)
         out[(slice(None),) * axis + (self._outside(places, size),)] = self.extrapolation
         return out
 

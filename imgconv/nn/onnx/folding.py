@@ -16,7 +16,9 @@ from imgconv.nn.graph import Graph, Node, topological
 from imgconv.nn.layers import Layer, Shape
 from imgconv.nn.layers.tensors import Constant
 from imgconv.nn.layers.wrappers import Bound
-from imgconv.nn.onnx.reading import MAX_ELEMENTS, Model, Operation
+from imgconv.nn.onnx import sequences
+from imgconv.nn.onnx.operation import Operation
+from imgconv.nn.onnx.reading import MAX_ELEMENTS, Model
 from imgconv.typing import Array
 
 T = TypeVar("T")
@@ -97,7 +99,11 @@ class Call:
         found = self.constant(place)
         if found is None:
             self.shape(place)
-            raise ModelError(f"its {name} depends on the image, expected a constant")
+            value = self.operation.operands[place]
+            raise ModelError(
+                f"its {name} depends on the image, expected a constant; --outputs {value} stops "
+                "before it"
+            )
         return found
 
     def numbers(self, place: int, name: str) -> list[int]:
@@ -128,10 +134,14 @@ def operator(*kinds: str, fixed: tuple[int, ...] = ()) -> Callable[[Builder], Bu
 def supported(model: Model) -> None:
     """Raise ModelError naming the first operation whose operator there is not."""
     for operation in model.operations:
-        if operation.kind not in OPERATORS:
+        if not _is_known(operation):
             raise ModelError(
                 f"{model.path}: {operation.title}: the operator is not supported{_way_out(model)}"
             )
+
+
+def _is_known(operation: Operation) -> bool:
+    return operation.kind in OPERATORS or operation.kind in sequences.KINDS
 
 
 def _way_out(model: Model) -> str:
@@ -140,7 +150,7 @@ def _way_out(model: Model) -> str:
     whole: list[str] = []
     made = {name for operation in model.operations for name in operation.outputs}
     for operation in topological(model.operations, [*model.inputs, *model.constants]):
-        if operation.kind in OPERATORS and lost.isdisjoint(operation.inputs):
+        if _is_known(operation) and lost.isdisjoint(operation.inputs):
             continue
         lost.update(operation.outputs)
         whole += [name for name in operation.inputs if name in made and name not in lost]
@@ -192,16 +202,22 @@ class _Folding:
         self.nodes: list[Node] = []
         self.made = 0
         self.dropped: dict[str, str] = {}
+        self.sequences = sequences.Sequences(self.constants.get, self._shape)
+
+    def _shape(self, name: str) -> Shape:
+        array = self.constants.get(name)
+        return self.shapes[name] if array is None else array.shape
 
     def add(self, operation: Operation) -> None:
+        if operation.kind in sequences.KINDS:
+            for step in self.sequences.steps(operation):
+                self.add(step)
+            return
         for name in operation.inputs:
             if name in self.dropped:
                 raise ModelError(f"reads {name!r}, {self.dropped[name]}")
         constants = [self.constants.get(name) if name else None for name in operation.operands]
-        shapes = [
-            None if not name else self.shapes[name] if array is None else array.shape
-            for name, array in zip(operation.operands, constants, strict=True)
-        ]
+        shapes = [None if not name else self._shape(name) for name in operation.operands]
         call = Call(operation, self.model.opset, shapes, constants, self.turned)
         use = OPERATORS[operation.kind](call)
         arrays = [constants[place] for place in use.places]
@@ -253,7 +269,9 @@ class _Folding:
         self.shapes.update(zip(names, made, strict=True))
 
     def graph(self) -> Graph:
-        for name in self.model.outputs:
+        held = self.sequences.held
+        outputs = [part for name in self.model.outputs for part in held.get(name, (name,))]
+        for name in outputs:
             if name in self.dropped:
                 raise ModelError(f"{self.model.path}: output {name!r}, {self.dropped[name]}")
             if name in self.constants:
@@ -261,6 +279,6 @@ class _Folding:
                 layer = Constant(array.shape, parameters={"value": array})
                 self.nodes.append(Node(f"constant:{name}", layer, (), (name,)))
         try:
-            return Graph(self.inputs, self.nodes, self.model.outputs)
+            return Graph(self.inputs, self.nodes, outputs)
         except ModelError as error:
             raise ModelError(f"{self.model.path}: {error}") from None

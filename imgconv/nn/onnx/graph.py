@@ -7,14 +7,22 @@ from pathlib import Path
 from imgconv.errors import ImgconvError, ModelError, ShapeError
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
-from imgconv.nn.onnx import pointwise, reductions, tensors, windows
+from imgconv.nn.onnx import (
+    indexing,
+    pointwise,
+    quantization,
+    recurrent,
+    reductions,
+    tensors,
+    windows,
+)
 from imgconv.nn.onnx.folding import fold, supported
 from imgconv.nn.onnx.images import shown
 from imgconv.nn.onnx.reading import MAX_ELEMENTS, Dimension, Model, read_model
 from imgconv.typing import Array
 
 # Importing them registers their operators.
-BUILDERS = (pointwise, reductions, tensors, windows)
+BUILDERS = (indexing, pointwise, quantization, recurrent, reductions, tensors, windows)
 # What a free height and width are taken for until an image comes: the first that fits.
 FREE_SIZES = (224, 256, 320, 640, 48, 32, 64, 128, 512)
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from imgconv.errors import ModelError
-from imgconv.nn.onnx.reading import MAX_ELEMENTS, Dimension, Model, Operation
+from imgconv.nn.onnx.operation import Operation
+from imgconv.nn.onnx.reading import MAX_ELEMENTS, Dimension, Model
 from imgconv.nn.preprocess import READ, Reading
 from imgconv.typing import Array
 

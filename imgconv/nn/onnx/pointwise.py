@@ -223,7 +223,8 @@ def _clip(call: Call) -> Use:
         return _clip_by_inputs(call)
     else:
         low, high = (
-            call.fixed(place, "limit").item() if call.has(place) else None for place in (1, 2)
+            call.fixed(place, "limit").item() if call.has(place) else call.attribute(name)
+            for place, name in ((1, "min"), (2, "max"))
         )
     if low == 0 and isinstance(low, float):  # the image's; integers stay integers
         if high is None or high >= np.finfo(np.float32).max:
@@ -292,6 +293,36 @@ def _mat_mul(call: Call) -> Use:
         named = {"weight": call.transposed(1)}
         return Use(Linear(weight.shape[0], weight.shape[1], False, parameters=named))
     return Use(MatMul(), (0, 1))
+
+
+@operator("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul")
+def _fused_mat_mul(call: Call) -> Use:
+    given = call.attribute
+    if given("transBatchA", 0) or given("transBatchB", 0):
+        raise ModelError("transBatchA or transBatchB=1, expected batches in their order")
+    left, right = bool(given("transA", 0)), bool(given("transB", 0))
+    return Use(TurnedMatMul(left, right, float(given("alpha", 1.0))), (0, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class TurnedMatMul(MatMul):
+    """alpha · A · B, the last two axes of A or B swapped."""
+
+    left: bool = False
+    right: bool = False
+    alpha: float = 1.0
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        a, b = shapes
+        a = (*a[:-2], a[-1], a[-2]) if self.left and len(a) > 1 else a
+        return super().output_shape(a, (*b[:-2], b[-1], b[-2]) if self.right and len(b) > 1 else b)
+
+    def forward(self, *inputs: Array) -> Array:
+        a, b = inputs
+        a = a.swapaxes(-1, -2) if self.left and a.ndim > 1 else a
+        product = MatMul().forward(a, b.swapaxes(-1, -2) if self.right and b.ndim > 1 else b)
+        result: Array = product * product.dtype.type(self.alpha)
+        return result
 
 
 @operator("Gemm")

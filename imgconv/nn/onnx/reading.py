@@ -7,7 +7,7 @@ Nothing is executed, and external data are read from the model's own folder only
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ import numpy as np
 
 from imgconv.errors import ModelError
 from imgconv.marks import PICKLED, PREFIX, kind_of
+from imgconv.nn.onnx.expansion import EXPANSIONS
+from imgconv.nn.onnx.operation import Operation
 from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
@@ -37,32 +39,6 @@ MAX_NODES = 100_000
 MAX_ELEMENTS = 1 << 30
 
 Dimension = int | str  # a number, or the name of a free dimension (may be empty)
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One node: its operator, and its operands' and results' names, '' for what is left out."""
-
-    kind: str
-    name: str
-    operands: tuple[str, ...]
-    results: tuple[str, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        """How messages name it."""
-        return f"{self.kind} (node {self.name})"
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The operands that are given."""
-        return tuple(filter(None, self.operands))
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The results that have a name."""
-        return tuple(filter(None, self.results))
 
 
 @dataclass(frozen=True)
@@ -231,7 +207,14 @@ def _operations(nodes: "Iterable[NodeProto]", opset: int, path: str | Path) -> I
                 attributes[attribute.name] = _attribute(attribute, path)
         except ModelError as error:
             raise ModelError(f"{path}: {kind} (node {name}): {error}") from None
-        yield Operation(kind, name, tuple(node.input), tuple(node.output), attributes)
+        operation = Operation(kind, name, tuple(node.input), tuple(node.output), attributes)
+        if kind not in EXPANSIONS:
+            yield operation
+            continue
+        try:
+            yield from EXPANSIONS[kind](operation)
+        except (ModelError, ValueError, TypeError, LookupError) as error:
+            raise ModelError(f"{path}: {kind} (node {name}): {_line(error)}") from None
 
 
 def _check_form(node: "NodeProto", kind: str, opset: int) -> None:

@@ -6,6 +6,7 @@ Source: ONNX operator documentation (github.com/onnx/onnx, docs/Operators.md).
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -145,14 +146,18 @@ def _weights(call: Call) -> tuple[Shape, tuple[int, ...]]:
 
 @operator("Conv")
 def _conv(call: Call) -> Use:
-    weight, kernel = _weights(call)
-    window = _window(call, kernel)
-    groups = call.attribute("group", 1)
-    layer = Conv2d(
-        weight[1] * groups, weight[0], window.kernel, window.stride, window.padding,
-        window.dilation, groups, call.has(2),
-    )  # fmt: skip
+    weight, _ = _weights(call)
+    layer = sliding(call, weight, call.has(2))
     return _with_weights(call, layer, ("weight", "bias")[: 1 + call.has(2)])
+
+
+def sliding(call: Call, weight: Shape, bias: bool = False) -> Conv2d:
+    """The convolution of a call for weights of a shape, without them."""
+    window, groups = _window(call, weight[2:]), call.attribute("group", 1)
+    return Conv2d(
+        weight[1] * groups, weight[0], window.kernel, window.stride, window.padding,
+        window.dilation, groups, bias,
+    )  # fmt: skip
 
 
 @operator("ConvTranspose")
@@ -283,7 +288,7 @@ def _epsilon(call: Call) -> float:
 @operator("BatchNormalization")
 def _batch_norm(call: Call) -> Use:
     if call.attribute("training_mode", 0):
-        raise ModelError("training_mode=1, expected a model exported for inference")
+        return _training_norm(call)
     if not call.attribute("spatial", 1):
         raise ModelError("spatial=0, expected statistics by channel")
     names = ("weight", "bias", "running_mean", "running_var")
@@ -300,6 +305,47 @@ def _batch_norm(call: Call) -> Use:
         if array.shape != (layer.num_features,):
             raise ModelError(f"{name} of shape {array.shape}, expected ({layer.num_features},)")
     return _as_planes(call, layer.with_parameters(arrays), True)
+
+
+def _training_norm(call: Call) -> Use:
+    """By the batch's own mean and variance; the running ones move towards them."""
+    axes = (0, *range(2, len(call.shape())))
+    epsilon, momentum = _epsilon(call), call.attribute("momentum", 0.9)
+    layer = TrainingNorm(call.shape()[1], axes, epsilon, float(momentum))
+    return Use(layer, (0, 1, 2, 3, 4))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingNorm(Layer):
+    """Batch normalization of (x, scale, shift, mean, variance) as in training."""
+
+    channels: int
+    axes: tuple[int, ...]
+    epsilon: float
+    momentum: float
+    everywhere: ClassVar[bool] = True
+
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        for shape in shapes[1:]:
+            if shape != (self.channels,):
+                raise ModelError(f"statistics of shape {shape}, expected ({self.channels},)")
+        return shapes[0], shapes[3], shapes[4]
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return self.output_shapes(*shapes)[0]
+
+    def run(self, *inputs: Array) -> tuple[Array, ...]:
+        x, scale, shift, mean, variance = inputs
+        own = x.mean(self.axes, dtype=np.float64)
+        spread = np.square(x - own.reshape(-1, *(1,) * (x.ndim - 2))).mean(self.axes)
+        factor = scale / np.sqrt(spread + self.epsilon)
+        across = (-1, *(1,) * (x.ndim - 2))
+        made = x * factor.reshape(across) + (shift - own * factor).reshape(across)
+        running = (
+            old * self.momentum + new * (1 - self.momentum)
+            for old, new in ((mean, own), (variance, spread))
+        )  # fmt: skip
+        return made.astype(x.dtype), *(r.astype(mean.dtype) for r in running)
 
 
 @operator("InstanceNormalization", fixed=(1, 2))

@@ -39,6 +39,8 @@ from imgconv.nn.layers import (
 )
 from imgconv.nn.models import Network, get_network
 from imgconv.nn.onnx import OPERATORS, load_onnx, onnx_network, write_onnx
+from imgconv.nn.onnx.expansion import EXPANSIONS
+from imgconv.nn.onnx.sequences import KINDS
 from imgconv.nn.preprocess import Preprocess
 from imgconv.nn.summary import summarize
 from imgconv.nn.weights import draw_weights, load_weights, loaded
@@ -93,7 +95,7 @@ HUGE = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=(1 << 20, 1 << 20
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (make([node("Einsum", ["x"])]), r"Einsum \(node the_Einsum\): the operator is not"),
+        (make([node("Det", ["x"])]), r"Det \(node the_Det\): the operator is not"),
         (make([helper.make_node("NMS", ["x"], ["y"], name="boxes", domain="other")]),
          r"other.NMS \(node boxes\)"),
         (make([node("Relu", ["z"], ["y"]), node("Abs", ["y"], ["z"])]),
@@ -125,8 +127,14 @@ HUGE = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=(1 << 20, 1 << 20
         (make([node("Concat", ["x", "x"], axis=9)]), r"the_Concat\): Concat: axis 9 of 4 axes"),
         (make([node("Gather", ["x", "w"], axis=1)], arrays={"w": np.array(3)}),
          r"the_Gather\): indices 3…3 of 3 elements"),
-        (make([node("BatchNormalization", ["x", *"wwww"], training_mode=1)],
-              arrays={"w": np.ones(3, np.float32)}), r"the_BatchNorm.*training_mode=1"),
+        (make([node("LSTM", ["x", "w", "w"], hidden_size=1)], arrays={"w": np.ones(3, np.float32)}),
+         r"the_LSTM\): LSTM: input \(1, 3, 224, 224\), expected \(T, N, I\)"),
+        (make([node("NonZero", ["x"])]),
+         r"the_NonZero\): its operand depends on the image, expected a constant; --outputs x"),
+        (make([node("FusedConv", ["x", "w"], domain="com.microsoft", activation="Own")],
+              arrays={"w": np.ones((1, 3, 1, 1), np.float32)}),
+         r"the_FusedConv\): activation='Own'"),
+        (make([node("SequenceAt", ["x", "x"])]), r"the_SequenceAt\): 'x' is no sequence"),
         (make([node("MaxPool", ["x"], kernel_shape=[2, 2, 2])]), r"the_MaxPool\): kernel_shape"),
         (make([node("Cast", ["x"], to=TensorProto.STRING)]), r"the_Cast\): to STRING"),
         (make([node("Split", ["x"], ["y", "z"], axis=1)], opset=5), "opset 5, expected 6 to"),
@@ -417,12 +425,12 @@ def test_the_command_line_runs_a_file_as_it_runs_the_network(tmp_path, capsys):
 
 
 def test_an_unsupported_operator_ends_the_command_with_2(tmp_path):
-    path = saved(make([node("Einsum", ["x"])]), tmp_path)
+    path = saved(make([node("Det", ["x"])]), tmp_path)
     words = [sys.executable, "-m", "imgconv", "net", "summary", str(path)]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stderr == (
-        f"imgconv: {path}: Einsum (node the_Einsum): the operator is not supported\n"
+        f"imgconv: {path}: Det (node the_Det): the operator is not supported\n"
     )
 
 
@@ -430,6 +438,7 @@ def test_the_docs_name_every_operator():
     page = (Path(__file__).parents[3] / "docs" / "onnx.md").read_text()
     words = set(re.findall(r"\w+", page))
     names = {kind.removeprefix("com.microsoft.") for kind in OPERATORS}
+    names |= {kind.removeprefix("com.microsoft.") for kind in EXPANSIONS} | set(KINDS)
     assert not {name for name in names if not name.startswith("imgconv.")} - words
 
 

@@ -42,6 +42,7 @@ def echo(text: object = "", err: bool = False) -> None:
     the terminal. Every command's plain text goes through here.
     """
     lines = "\n".join(map(printable, str(text).split("\n")))
+    clear_status()
     print(lines, file=sys.stderr if err else sys.stdout, flush=True)
 
 

@@ -2,13 +2,12 @@
 
 import json
 import sys
-import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic
 
 from imgconv.batch.runner import Outcome, Progress, R
-from imgconv.console import clear_status, printable, say
+from imgconv.console import echo, printable, say
 from imgconv.pipeline.outputs import Row
 from imgconv.pipeline.settings import BatchSettings, Settings
 
@@ -53,6 +52,8 @@ class Printer(Generic[R]):
             self.exit_code = max(self.exit_code, code)
             say(f"imgconv: {outcome.error}")
             if self._settings.debug and outcome.error.__cause__ is not None:
+                import traceback
+
                 traceback.print_exception(outcome.error.__cause__)
         self._show(outcome)
 
@@ -68,13 +69,12 @@ def show_files(settings: Settings, total: int | None) -> Callable[[Outcome[Row]]
         return lambda outcome: None
 
     def show(outcome: Outcome[Row]) -> None:
-        stream = sys.stdout if batch.dry_run else sys.stderr
-        clear_status()
+        tell = echo if batch.dry_run else say
         # The maps in an archive are one output.
         rows = {row["output"]: row for row in outcome.results}
         for path, row in rows.items():
             if not (batch.dry_run and row.get("skipped")):
-                stream.write(f"{printable(row['input'])} -> {printable(path)}\n")
+                tell(f"{printable(row['input'])} -> {printable(path)}")
 
     return show
 

@@ -19,6 +19,7 @@ def warmup(quiet: bool) -> None:
     import sys
 
     from imgconv.batch.warming import warm
+    from imgconv.console import clear_status, show_status
     from imgconv.errors import OutputError
     from imgconv.jit import cache
 
@@ -30,8 +31,7 @@ def warmup(quiet: bool) -> None:
     made = 0
     for done, made in warm():
         if shown:
-            print(f"\r{done} tasks, {made} loops compiled", end="", file=sys.stderr, flush=True)
-    if shown:
-        print("\r\x1b[K", end="", file=sys.stderr)
+            show_status(f"{done} tasks, {made} loops compiled")
+    clear_status()
     if not quiet:
         click.echo(f"{made} loops compiled into {place}", err=True)

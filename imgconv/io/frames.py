@@ -22,9 +22,7 @@ from imgconv.io.writing import EncodeOptions, encode, page_options
 from imgconv.typing import Array, Dtype
 
 DURATION = 100.0  # milliseconds that a frame is shown where the input does not say: its pages
-ANIMATED = ("gif", "webp", "png")
 _EVERY = ("alpha", "compress", "quality")  # options of every frame; others are of the whole
-_STACKS = ("npy", "npz", "safetensors")
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, 0xF9
 _GIF_LOOP = b"\x21\xff\x0bNETSCAPE2.0"
 # GIF's disposal: leave the frame, which the next one covers; or remove it, which shows through.

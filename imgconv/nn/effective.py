@@ -152,16 +152,7 @@ def _(layer: layers.MaxPool2d, after: Array, before: list[Shape]) -> list[Array 
 @_back.register(layers.AdaptiveMaxPool2d)
 def _(layer: layers.AdaptiveAvgPool2d, after: Array, before: list[Shape]) -> list[Array | None]:
     power = 2 if isinstance(layer, layers.AdaptiveAvgPool2d) else 1
-    height, width = before[0][2:]
-    out = np.zeros((1, *before[0][1:]), np.float32)
-    rows, columns = after.shape[2:]
-    for i in range(rows):
-        down = slice(i * height // rows, -(-(i + 1) * height // rows))
-        for j in range(columns):
-            across = slice(j * width // columns, -(-(j + 1) * width // columns))
-            count = (down.stop - down.start) * (across.stop - across.start)
-            out[:, :, down, across] += after[:, :, i : i + 1, j : j + 1] / count**power
-    return [out]
+    return [spread_parts(after, (1, *before[0][1:]), power)]
 
 
 @_back.register
@@ -237,6 +228,20 @@ def spread(
             :, :, y : y + stride[0] * rows : stride[0], x : x + stride[1] * columns : stride[1]
         ] += tap * after
     return out[:, :, top : top + before[2], left : left + before[3]]
+
+
+def spread_parts(after: Array, before: Shape, power: int = 1) -> Array:
+    """What adaptive pools spread of every plane: to all of a part alike, over its size**power."""
+    height, width = before[2:]
+    out = np.zeros(before, after.dtype)
+    rows, columns = after.shape[2:]
+    for i in range(rows):
+        down = slice(i * height // rows, -(-(i + 1) * height // rows))
+        for j in range(columns):
+            across = slice(j * width // columns, -(-(j + 1) * width // columns))
+            count = (down.stop - down.start) * (across.stop - across.start)
+            out[:, :, down, across] += after[:, :, i : i + 1, j : j + 1] / count**power
+    return out
 
 
 def folded(after: Array, shape: Shape) -> Array:

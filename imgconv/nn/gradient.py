@@ -14,7 +14,7 @@ import numpy as np
 
 from imgconv.errors import ModelError
 from imgconv.nn import layers
-from imgconv.nn.effective import folded, spread
+from imgconv.nn.effective import folded, spread, spread_parts
 from imgconv.nn.graph import Graph, Node, named
 from imgconv.nn.layers.base import Layer, Shape
 from imgconv.nn.layers.functions import MatMul, Reduce
@@ -227,16 +227,7 @@ def _(layer: layers.AvgPool2d, after: Array, before: list[Array], made: Array) -
 def _(
     layer: layers.AdaptiveAvgPool2d, after: Array, before: list[Array], made: Array
 ) -> Gradients:  # fmt: skip
-    height, width = before[0].shape[2:]
-    out = np.zeros(before[0].shape, after.dtype)
-    rows, columns = after.shape[2:]
-    for i in range(rows):
-        down = slice(i * height // rows, -(-(i + 1) * height // rows))
-        for j in range(columns):
-            across = slice(j * width // columns, -(-(j + 1) * width // columns))
-            count = (down.stop - down.start) * (across.stop - across.start)
-            out[:, :, down, across] += after[:, :, i : i + 1, j : j + 1] / after.dtype.type(count)
-    return [out]
+    return [spread_parts(after, before[0].shape)]
 
 
 @_back.register

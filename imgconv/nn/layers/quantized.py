@@ -41,6 +41,12 @@ def _spread(values: Array, axis: int, block: int, shape: Shape) -> Array:
     return np.repeat(values, block, axis)[tuple(slice(n) for n in shape)]
 
 
+def _zero_points(given: tuple[bool, bool], operands: list[Array]) -> list[Array]:
+    """The zero points of both factors, 0 where none is given."""
+    rest = iter(operands)
+    return [next(rest) if there else np.zeros((), np.int32) for there in given]
+
+
 @dataclass(frozen=True, eq=False)
 class _Linear(Layer):
     """Works element by element on (x, scale, zero point); axis, block: what they belong to."""
@@ -142,9 +148,8 @@ class ConvInteger(Layer):
 
     def forward(self, *inputs: Array) -> Array:
         x, weight, *zeros = inputs
-        at = zeros.pop(0) if self.given[0] else np.zeros((), np.int32)
-        own = zeros.pop(0) if self.given[1] else np.zeros((), np.int32)
-        return self.sums(x, at, weight, own)
+        zero, weight_zero = _zero_points(self.given, zeros)
+        return self.sums(x, zero, weight, weight_zero)
 
     def sums(self, x: Array, zero: Array, weight: Array, weight_zero: Array) -> Array:
         """Sums of products of differences from zero points."""
@@ -213,8 +218,7 @@ class MatMulInteger(MatMul):
 
     def forward(self, *inputs: Array) -> Array:
         a, b, *zeros = inputs
-        left = zeros.pop(0) if self.given[0] else np.zeros((), np.int32)
-        right = zeros.pop(0) if self.given[1] else np.zeros((), np.int32)
+        left, right = _zero_points(self.given, zeros)
         return self.products(a, left, b, right)
 
     def products(self, a: Array, left: Array, b: Array, right: Array) -> Array:

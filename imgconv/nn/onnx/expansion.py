@@ -3,7 +3,7 @@
 Source: ONNX Runtime's docs/ContribOperators.md; ONNX operator documentation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +50,25 @@ class _Steps:
             return Operation(kind, self.operation.name, operands, (to,), attributes)
         return Operation(kind, name, operands, (name,), attributes)
 
+    def then(
+        self, kind: str, *operands: str, **attributes: Any
+    ) -> Generator[Operation, None, str]:  # fmt: skip
+        """Yield a step between two others; return its result's name."""
+        made = self.step(kind, *operands, **attributes)
+        yield made
+        return made.results[0]
+
+    def on_maps(
+        self, kind: str, value: str, *operands: str, last_axis: bool, **attributes: Any
+    ) -> Generator[Operation, None, str]:  # fmt: skip
+        """As `then`, of maps whose channels may be the last axis: between two transposes."""
+        if last_axis:
+            value = yield from self.then("Transpose", value, perm=[0, 3, 1, 2])
+        value = yield from self.then(kind, value, *operands, **attributes)
+        if last_axis:
+            value = yield from self.then("Transpose", value, perm=[0, 2, 3, 1])
+        return value
+
 
 @expands(*SAME)
 def _same(operation: Operation) -> Steps:
@@ -92,41 +111,27 @@ def _own(operation: Operation) -> dict[str, Any]:
 @expands("FusedConv", "NhwcConv", "NhwcFusedConv")
 def _fused_conv(operation: Operation) -> Steps:
     steps = _Steps(operation)
-    last_axis = "Nhwc" in operation.kind
     x, weight, bias, more = (_operand(operation, place) for place in range(4))
-    if last_axis:
-        led = steps.step("Transpose", x, perm=[0, 3, 1, 2])
-        yield led
-        x = led.results[0]
-    conv = steps.step("Conv", x, weight, bias, **_own(operation))
-    yield conv
-    value = conv.results[0]
-    if last_axis:
-        led = steps.step("Transpose", value, perm=[0, 2, 3, 1])
-        yield led
-        value = led.results[0]
+    value = yield from steps.on_maps(
+        "Conv", x, weight, bias, last_axis="Nhwc" in operation.kind, **_own(operation)
+    )
     if more:
-        sums = steps.step("Add", value, more)
-        yield sums
-        value = sums.results[0]
+        value = yield from steps.then("Add", value, more)
     yield from _activated(steps, value, operation.results[0])
 
 
 @expands("FusedGemm")
 def _fused_gemm(operation: Operation) -> Steps:
     steps = _Steps(operation)
-    product = steps.step("Gemm", *operation.operands, **_own(operation))
-    yield product
-    yield from _activated(steps, product.results[0], operation.results[0])
+    product = yield from steps.then("Gemm", *operation.operands, **_own(operation))
+    yield from _activated(steps, product, operation.results[0])
 
 
 @expands("BiasGelu", "FastGelu", "QuickGelu")
 def _gelu(operation: Operation) -> Steps:
     steps, (value, *bias) = _Steps(operation), operation.inputs
     for name in bias:
-        sums = steps.step("Add", value, name)
-        yield sums
-        value = sums.results[0]
+        value = yield from steps.then("Add", value, name)
     last = operation.results[0]
     if operation.kind.endswith("QuickGelu"):
         yield steps.step("Swish", value, to=last, alpha=operation.attributes.get("alpha", 1.702))
@@ -160,9 +165,8 @@ def _q_linear_pair(operation: Operation) -> Steps:
     steps, names = _Steps(operation), operation.operands
     left, right = _dequantized(steps, *names[:3]), _dequantized(steps, *names[3:6])
     yield from (left, right)
-    both = steps.step(operation.kind[-3:], *left.results, *right.results)
-    yield both
-    yield steps.step("QuantizeLinear", *both.results, *names[6:], to=operation.results[0])
+    both = yield from steps.then(operation.kind[-3:], *left.results, *right.results)
+    yield steps.step("QuantizeLinear", both, *names[6:], to=operation.results[0])
 
 
 @expands("QLinearConcat")
@@ -170,11 +174,10 @@ def _q_linear_concat(operation: Operation) -> Steps:
     steps, names = _Steps(operation), operation.operands
     parts = [_dequantized(steps, *names[i : i + 3]) for i in range(2, len(names), 3)]
     yield from parts
-    joined = steps.step(
+    joined = yield from steps.then(
         "Concat", *(part.results[0] for part in parts), axis=operation.attributes.get("axis", 1)
     )
-    yield joined
-    yield steps.step("QuantizeLinear", *joined.results, *names[:2], to=operation.results[0])
+    yield steps.step("QuantizeLinear", joined, *names[:2], to=operation.results[0])
 
 
 @expands("QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearSigmoid", "QLinearLeakyRelu",
@@ -184,19 +187,10 @@ def _q_linear_one(operation: Operation) -> Steps:
     kind = operation.kind.partition("QLinear")[2]
     real = _dequantized(steps, *names[:3])
     yield real
-    value, last_axis = real.results[0], operation.attributes.get("channels_last", 0)
     own = {k: v for k, v in operation.attributes.items() if k not in ("channels_last", "opset")}
-    if last_axis:
-        led = steps.step("Transpose", value, perm=[0, 3, 1, 2])
-        yield led
-        value = led.results[0]
-    made = steps.step(kind, value, **own)
-    yield made
-    value = made.results[0]
-    if last_axis:
-        led = steps.step("Transpose", value, perm=[0, 2, 3, 1])
-        yield led
-        value = led.results[0]
+    value = yield from steps.on_maps(
+        kind, *real.results, last_axis=bool(operation.attributes.get("channels_last", 0)), **own
+    )
     yield steps.step("QuantizeLinear", value, *names[3:], to=operation.results[0])
 
 

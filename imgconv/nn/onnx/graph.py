@@ -21,7 +21,7 @@ from imgconv.nn.onnx.images import shown
 from imgconv.nn.onnx.reading import MAX_ELEMENTS, Dimension, Model, read_model
 from imgconv.typing import Array
 
-# Importing them registers their operators.
+# Importing them registers their operators; named so that the imports are not taken for unused.
 BUILDERS = (indexing, pointwise, quantization, recurrent, reductions, tensors, windows)
 # What a free height and width are taken for until an image comes: the first that fits.
 FREE_SIZES = (224, 256, 320, 640, 48, 32, 64, 128, 512)

@@ -12,19 +12,9 @@ import click
 
 from imgconv import __version__
 from imgconv.cli import main
+from imgconv.cli.help import commands_of
 
 MAN = Path(__file__).parent / "man"
-
-
-def commands(command: click.Command, path: tuple[str, ...] = ("imgconv",)):
-    """Yield (path, command) of every command and group."""
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            inner = command.get_command(context, name)
-            if inner is not None:
-                yield from commands(inner, (*path, name))
 
 
 def roff(text: str) -> str:
@@ -83,7 +73,10 @@ def page(path: tuple[str, ...], command: click.Command) -> str:
 
 def pages() -> dict[str, str]:
     """Every page by the name of its file."""
-    return {f"{'-'.join(path)}.1": page(path, command) for path, command in commands(main)}
+    return {
+        f"{'-'.join(path)}.1": page(path, command)
+        for path, command in commands_of(main, ("imgconv",))
+    }
 
 
 if __name__ == "__main__":

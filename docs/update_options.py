@@ -11,20 +11,14 @@ from pathlib import Path
 import click
 
 from imgconv.cli import main
+from imgconv.cli.help import commands_of
 
 DOCS = Path(__file__).parent
 
 
-def leaves(command: click.Command, path: tuple[str, ...] = ()):
+def leaves(command: click.Command):
     """Yield (path, command) of every command that does work."""
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            if found is not None:
-                yield from leaves(found, (*path, name))
-    else:
-        yield path, command
+    return (found for found in commands_of(command) if not isinstance(found[1], click.Group))
 
 
 def option_table(path: tuple[str, ...], command: click.Command) -> str:

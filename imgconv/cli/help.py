@@ -1,6 +1,7 @@
 """Help in groups, a short one and a long one, and hints at what a word was meant to be."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -116,6 +117,19 @@ class Group(click.Group):
             if name not in names:
                 ctx.fail(f"no command {name!r}, {not_among(name, names)}")
         return super().resolve_command(ctx, args)
+
+
+def commands_of(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield a command and, of a group, all below it, each with its words after `path`."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                yield from commands_of(inner, (*path, name))
 
 
 _ALL = "imgconv.cli.help.all"

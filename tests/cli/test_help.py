@@ -7,19 +7,11 @@ import pytest
 
 from imgconv.cli import COMMANDS, main
 from imgconv.cli.exit_codes import run
+from imgconv.cli.help import commands_of
 
 
 def words_of(text):
     return " ".join(text.split())
-
-
-def commands(group=main, path=()):
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-        yield (*path, name), command
 
 
 @pytest.mark.parametrize("path", [(), ("net",), ("kernels",), ("jobs",)])
@@ -50,7 +42,7 @@ def test_the_short_help_of_apply_fits_two_screens_and_the_long_one_has_all(capsy
 
 
 def test_every_command_tells_its_help_on_lines_that_a_terminal_holds(capsys):
-    for path, _ in commands():
+    for path, _ in commands_of(main):
         assert run(main, [*path, "--help"]) == 0
         for line in capsys.readouterr().out.splitlines():
             assert len(line) <= 95, (path, line)  # examples are not broken

@@ -28,7 +28,8 @@ class Read(ReadSettings):
 @pytest.fixture
 def command(monkeypatch):
     """A command with the options of `run`, which keeps what it was given in `got`."""
-    monkeypatch.setattr(settings, "ReadSettings", Read)
+    groups = (Read() if type(group) is ReadSettings else group for group in Settings())
+    monkeypatch.setattr(Settings.__new__, "__defaults__", tuple(groups))
     tables = settings.COMMANDS["run"]
     chosen = tuple(Read if table is ReadSettings else table for table in tables)
     monkeypatch.setitem(settings.COMMANDS, "run", chosen)

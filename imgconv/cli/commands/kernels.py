@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from imgconv.cli.help import Group
-from imgconv.cli.options import IMAGE, KERNEL
+from imgconv.cli.options import IMAGE, KERNEL, options_of
 from imgconv.console import echo
+from imgconv.pipeline.settings import WriteSettings
 
 if TYPE_CHECKING:
     from imgconv.kernels import Kernel
@@ -104,7 +105,7 @@ def _show_parameters(kernel: "Kernel") -> None:
 @kernels.command()
 @click.argument("name", type=KERNEL)
 @click.option("-o", "--output", type=IMAGE, required=True, metavar="PATH", help="Picture to write.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@options_of(WriteSettings, "overwrite")
 def plot(name: str, output: str, overwrite: bool) -> None:
     """Draw a kernel as a heat map: blue negative, light gray zero, red positive."""
     from imgconv.io.formats import format_of

@@ -314,10 +314,7 @@ class Settings(NamedTuple):
     @classmethod
     def of(cls, values: dict[str, object]) -> "Settings":
         """Settings of the values of options by their fields' names, which are taken out."""
-        return cls(
-            LayerSettings.taken(values), ReadSettings.taken(values), WriteSettings.taken(values),
-            ShowSettings.taken(values), BatchSettings.taken(values),
-        )  # fmt: skip
+        return cls._make(type(table).taken(values) for table in cls())
 
     def values(self) -> dict[str, object]:
         """The value of every option by its field's name."""

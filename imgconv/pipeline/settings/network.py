@@ -263,16 +263,7 @@ class AttributionSettings(NamedTuple):
     @classmethod
     def of(cls, values: dict[str, object]) -> "AttributionSettings":
         """Settings of the values of options by their fields' names, which are taken out."""
-        return cls(
-            WeightSettings.taken(values),
-            ModelSettings.taken(values),
-            PreprocessSettings.taken(values),
-            HeatSettings.taken(values),
-            CamSettings.taken(values),
-            OcclusionSettings.taken(values),
-            WriteSettings.taken(values),
-            BatchSettings.taken(values),
-        )
+        return cls._make(type(table).taken(values) for table in cls())
 
 
 class NetSettings(NamedTuple):
@@ -289,15 +280,7 @@ class NetSettings(NamedTuple):
     @classmethod
     def of(cls, values: dict[str, object]) -> "NetSettings":
         """Settings of the values of options by their fields' names, which are taken out."""
-        return cls(
-            WeightSettings.taken(values),
-            ModelSettings.taken(values),
-            PreprocessSettings.taken(values),
-            PredictSettings.taken(values),
-            MapSettings.taken(values),
-            WriteSettings.taken(values),
-            BatchSettings.taken(values),
-        )
+        return cls._make(type(table).taken(values) for table in cls())
 
     def recorded(self) -> dict[str, object]:
         """The values of the options that an output records."""

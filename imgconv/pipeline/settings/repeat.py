@@ -48,12 +48,7 @@ class RepeatSettings(NamedTuple):
     @classmethod
     def of(cls, values: dict[str, object]) -> "RepeatSettings":
         """Settings of the values of options by their fields' names, which are taken out."""
-        return cls(
-            AgainSettings.taken(values),
-            ReadSettings.taken(values),
-            WriteSettings.taken(values),
-            BatchSettings.taken(values),
-        )
+        return cls._make(type(table).taken(values) for table in cls())
 
     def ours(self) -> dict[str, object]:
         """What of a recorded command's options is ours to say.

@@ -217,7 +217,7 @@ def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int
     metavar="FILE",
     help="A .safetensors, .npz or .onnx file to write.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@options_of(WriteSettings, "overwrite")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 def convert(
     network: str, weights: str | None, seed: int | None, output: str, overwrite: bool, quiet: bool

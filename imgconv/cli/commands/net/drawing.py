@@ -9,8 +9,9 @@ import click
 
 from imgconv.cli.commands.net import options
 from imgconv.cli.help import Command
-from imgconv.cli.options import KINDS
+from imgconv.cli.options import KINDS, options_of
 from imgconv.console import echo
+from imgconv.pipeline.settings import WriteSettings
 from imgconv.pipeline.settings.network import NetSettings
 
 if TYPE_CHECKING:
@@ -20,15 +21,8 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @options.network
 @options.form
-@click.option(
-    "-o",
-    "--output",
-    "picture",
-    type=options.IMAGE,
-    metavar="PATH",
-    help="SVG file, or -; default: NETWORK.svg.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@options.picture("SVG file, or -; default: NETWORK.svg.")
+@options_of(WriteSettings, "overwrite")
 @options.settings
 def draw(network: str, picture: str | None, settings: NetSettings) -> None:
     """Draw a network as SVG: what each layer does, its shape, blocks and skips.
@@ -76,15 +70,8 @@ def draw(network: str, picture: str | None, settings: NetSettings) -> None:
 )
 @options.weights
 @options.preprocess
-@click.option(
-    "-o",
-    "--output",
-    "picture",
-    type=options.IMAGE,
-    metavar="PATH",
-    help="Picture to write; default: IMAGE-receptive.png.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@options.picture("Picture to write; default: IMAGE-receptive.png.")
+@options_of(WriteSettings, "overwrite")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @options.settings
 def receptive(

@@ -7,7 +7,16 @@ import click
 from imgconv.arguments import whole_numbers
 from imgconv.cli import options
 from imgconv.cli.options import IMAGE as IMAGE
-from imgconv.cli.options import KINDS, Context, Names, Parameter, gathered, options_of, together
+from imgconv.cli.options import (
+    KINDS,
+    Context,
+    Decorator,
+    Names,
+    Parameter,
+    gathered,
+    options_of,
+    together,
+)
 from imgconv.pipeline.settings import BatchSettings
 from imgconv.pipeline.settings.network import (
     MapSettings,
@@ -89,6 +98,11 @@ many = options_of(
     BatchSettings, "recursive", "files_from", "null", "threads", "as_json", "quiet", "debug"
 )
 settings = gathered(NetSettings.of)
+
+
+def picture(help: str) -> Decorator:
+    """Where a picture goes."""
+    return click.option("-o", "--output", "picture", type=IMAGE, metavar="PATH", help=help)
 
 
 def only_report(maps: MapSettings) -> bool:

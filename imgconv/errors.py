@@ -50,6 +50,10 @@ class OutputError(ImgconvError):
     """An output that cannot be written."""
 
 
+class MachineError(ImgconvError):
+    """What this system allows for no input, so that nothing else needs to be tried."""
+
+
 def unforeseen(error: Exception) -> ImgconvError:
     """The one line for what nobody foresaw; `--debug` shows where it came from."""
     if isinstance(error, ImgconvError):

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from imgconv.console import clear_status, show_status
-from imgconv.errors import ImageError, ImgconvError, unforeseen
+from imgconv.errors import ImageError, ImgconvError, MachineError, unforeseen
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import stopping
 from imgconv.jit import parallel
@@ -62,8 +62,11 @@ def failed(error: ImageError) -> Outcome[R]:
 def naming(error: ImgconvError, source: str) -> ImgconvError:
     """The error, with the input's name before its text unless that is in it already.
 
-    What an encoder says, for one, is of channels and sizes alone.
+    What an encoder says, for one, is of channels and sizes alone. Raises MachineError, with which
+    no other input would fare better.
     """
+    if isinstance(error, MachineError):
+        raise error
     text, name = str(error), "standard input" if source == "-" else source
     if name not in text:
         error.args = (f"{name}: {text}",)

@@ -6,14 +6,16 @@ written) every process compiles its loops, with the same results. It is on every
 target machine and object files are known here and nowhere else.
 
 An entry's name is a digest of what it was made from: the source of `imgconv/ops` and
-`imgconv/jit`, the versions of Numba and llvmlite, the CPU and its features, and the loop's
-identity. So an edited source, an upgrade or another CPU never meets a stale entry. An entry starts
-with a checksum; one that is truncated or altered is recompiled. A loop that calls another names
+`imgconv/jit`, the versions of Numba and llvmlite, the architecture and the system, the CPU and its
+features, and the loop's identity. So an edited source, an upgrade, another CPU or an emulated one
+never meets a stale entry. An entry starts with a checksum of its name and code; one that is
+truncated, altered or renamed is recompiled. A loop that calls another names
 its entry, which is linked to it when it is loaded. Entries appear by rename, so any number of
 processes may start cold on one store. Where the store cannot be written the loops live in memory
 only and one warning says so.
 
-The folder holds machine code, so it must belong to this user and be writable by nobody else.
+The folder holds machine code, so it must belong to this user and be writable by nobody else, and
+so must each entry: it is asked once it is open, when no other file can take its place.
 `IMGCONV_STORE` names another folder; an empty value turns the store off. `IMGCONV_CPU=avx2` (or
 `sse`) compiles for an x86-64 CPU that has no more than that, to test and to time the other
 kernels' code: entries of the two never meet.
@@ -24,12 +26,13 @@ import functools
 import importlib.util
 import os
 import re
+import stat
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from imgconv.errors import UsageError
+from imgconv.errors import MachineError, UsageError
 from imgconv.jit import loader
 
 try:
@@ -37,7 +40,7 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-_MAGIC = b"imgconv object 3\n"
+_MAGIC = b"imgconv object 4\n"
 # Beginnings of the names, in /proc/cpuinfo and LLVM, of what IMGCONV_CPU hides.
 _BEYOND = ("avx512", "avx10", "amx", "evex512", "avx_", "avxvnni", "avxifma", "avxneconvert")
 _BEYOND_SSE = (*_BEYOND, "avx", "fma", "f16c", "xop", "vaes", "vpclmul", "sha512", "sm3", "sm4")
@@ -74,8 +77,14 @@ def _machine_digest() -> bytes:
             digest.update(_content(os.path.join(folder, name)))
     for library in ("numba", "llvmlite"):
         digest.update(_version(library))
-    digest.update(" ".join(sorted(_cpu())).encode())
+    digest.update(" ".join([*_architecture(), *sorted(_cpu())]).encode())
     return digest.digest()
+
+
+def _architecture() -> tuple[str, ...]:
+    """The machine that this process is code for, which need not be the one that it runs on."""
+    machine = sys.version if sys.platform == "win32" else os.uname().machine
+    return machine, sys.platform, str(sys.maxsize)
 
 
 def _version(package: str) -> bytes:
@@ -104,15 +113,20 @@ def _hidden() -> tuple[str, ...]:
 
 @functools.cache
 def _cpu() -> frozenset[str]:
-    """Words that say which instructions there are; from the kernel: asking LLVM takes 40 ms."""
+    """Words that say which instructions there are; from the kernel: asking LLVM takes 40 ms.
+
+    An emulator can show the file of the machine that it runs on, where instructions have another
+    architecture's title.
+    """
+    title = "flags" if _architecture()[0] in ("x86_64", "i686") else "Features"
     try:
         with open("/proc/cpuinfo", "rb") as file:
             first = file.read(16384).partition(b"\n\n")[0].decode(errors="replace")
     except OSError:
         first = ""
-    fields = ("vendor_id", "cpu family", "model", "flags", "CPU", "Features")
+    fields = ("vendor_id", "cpu family", "model", "CPU", title)
     known = [line for line in first.splitlines() if line.startswith(fields)]
-    if any(line.startswith(("flags", "Features")) for line in known):
+    if any(line.startswith(title) for line in known):
         words = {word for line in known for word in line.split()}
     else:
         words = {_llvm().get_host_cpu_name(), *_features().replace("+", "").split(",")}
@@ -218,6 +232,8 @@ def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
         address = _find(named)
         if address:
             return address
+        if not loader.may_execute():
+            raise MachineError(f"compiled loops cannot run: {loader.DENIED}")
         global compiled
         compiled += 1
         say_compiling()
@@ -315,30 +331,38 @@ def _link(code: bytes, symbol: str) -> int:
 
 
 def _read(path: str) -> bytes | None:
-    """Return a whole, unaltered entry or None."""
+    """Return a whole, unaltered entry of this user's or None."""
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        if not _trusted(os.path.dirname(path)):
+        if not _trusted(os.stat(os.path.dirname(path))):
             return None
-        content = _content(path)
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or not _trusted(status):
+                return None
+            content = file.read()
     except OSError:
         return None
     header = len(_MAGIC) + 32
     if len(content) <= header or not content.startswith(_MAGIC):
         return None
     checksum, code = content[len(_MAGIC) : header], content[header:]
-    return code if blake2b(code, digest_size=32).digest() == checksum else None
+    return code if _checksum(path, code) == checksum else None
 
 
-def _trusted(place: str) -> bool:
-    """Whether only this user can have put code here."""
-    if os.name != "posix":
-        return True
-    status = os.stat(place)
-    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+def _checksum(path: str, code: bytes) -> bytes:
+    return blake2b(os.path.basename(path).encode() + code, digest_size=32).digest()
+
+
+def _trusted(status: os.stat_result) -> bool:
+    """Whether only this user can have put code into a folder or file."""
+    return os.name != "posix" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
 
 def state() -> str:
-    """Whether compiled loops can be kept, in words for `doctor`."""
+    """Whether compiled loops can run and be kept, in words for `doctor`."""
+    if not loader.may_execute():
+        return f"of no use: {loader.DENIED}"
     place = folder()
     if place is None:
         return "off: loops are compiled by every process"
@@ -347,7 +371,7 @@ def state() -> str:
         there = os.path.dirname(there)
     if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
         return f"cannot be written: loops are compiled by every process ({there})"
-    if there == place and not _trusted(place):
+    if there == place and not _trusted(os.stat(place)):
         return "not trusted: it belongs to or is writable by another user"
     return "ready"
 
@@ -360,11 +384,11 @@ def _write(path: str, code: bytes) -> None:
     try:
         place = os.path.dirname(path)
         os.makedirs(place, exist_ok=True, mode=0o700)
-        if not _trusted(place):
+        if not _trusted(os.stat(place)):
             raise PermissionError(f"{place} belongs to or is writable by another user")
         descriptor, temporary = tempfile.mkstemp(dir=place, prefix=".new-")
         with os.fdopen(descriptor, "wb") as file:
-            file.write(_MAGIC + blake2b(code, digest_size=32).digest() + code)
+            file.write(_MAGIC + _checksum(path, code) + code)
         os.replace(temporary, path)
     except OSError as error:
         if temporary:

@@ -15,9 +15,12 @@ table 4.9.
 """
 
 import ctypes
+import errno
+import functools
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +38,10 @@ _WRITE, _ALLOC = 1, 2
 _ABSOLUTE_64 = 1  # R_X86_64_64
 _PAGE = 4096
 _kept: list[Any] = []  # mappings live as long as the process
+DENIED = (
+    "this system lets no program make memory executable "
+    "(SELinux, MemoryDenyWriteExecute= of systemd, or the like)"
+)
 
 
 class _Section(NamedTuple):
@@ -151,12 +158,29 @@ def load(flat: bytes, find: Callable[[str], int] = lambda name: 0) -> int:
         name = flat[at - length : at].decode()
         target = ((find(name) or _address(name)) if name else base) + addend
         struct.pack_into("<Q", mapping, place, target)
-    process = ctypes.CDLL(None, use_errno=True)
-    process.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    if process.mprotect(base, executable, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "memory cannot be made executable")
+    _make_executable(base, executable)
     _kept.append(mapping)
     return base + int(entry)
+
+
+def _make_executable(base: int, size: int) -> None:
+    process = ctypes.CDLL(None, use_errno=True)
+    process.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if process.mprotect(base, size, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise OSError(ctypes.get_errno(), "memory cannot be made executable")
+
+
+@functools.cache
+def may_execute() -> bool:
+    """Whether memory that was written may become executable; without it no loop can run."""
+    if sys.platform != "linux":
+        return True
+    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        _make_executable(ctypes.addressof(ctypes.c_char.from_buffer(page)), mmap.PAGESIZE)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EPERM)
+    return True
 
 
 def _address(name: str) -> int:

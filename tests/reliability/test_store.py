@@ -1,10 +1,13 @@
 """Rows 23 to 25 and 27: the store of compiled loops, and outputs that depend on nothing else."""
 
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +15,23 @@ from PIL import Image
 from skimage import data
 
 import imgconv as package
+from imgconv.jit import cache
 from tests.reliability.support import (
     COMMAND,
     NOBODY,
     imgconv,
+    one_line,
     save_photo,
     skip_unless_nobody_can_run,
 )
 
+# Runs a command without the right to make memory executable (PR_SET_MDWE), or fails.
+DENYING = (
+    sys.executable, "-c",
+    "import ctypes, os, sys\n"
+    "ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) and sys.exit(1)\n"
+    "os.execv(sys.argv[1], sys.argv[1:])",
+)  # fmt: skip
 APPLY = ("apply", "-q", "-k", "sobel-x", "photo.png", "-o", "npy:-")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="dropping privileges needs root")
 
@@ -102,7 +114,7 @@ def damage(kind, folder):
         if kind == "flipped":
             content[-50] ^= 1
         elif kind == "foreign":
-            content = bytearray(contents[number - 1]) + b"\0"
+            content = bytearray(contents[number - 1])
         elif kind == "truncated":
             del content[len(content) // 2 :]
         elif kind == "empty":
@@ -142,6 +154,27 @@ def test_row_24_an_edited_source_never_meets_its_old_code(store):
     assert (result.returncode, result.stdout) == (0, expected)
     assert b"compiling loops" in result.stderr
     assert before < {path.name for path in entries(folder)}
+
+
+@pytest.mark.parametrize("how", ["others may write", "another owner", "a pipe"])
+def test_row_24_an_entry_that_is_not_ours_alone_is_compiled_again(store, how):
+    """In a folder that is; the entry is asked once it is open."""
+    folder, expected = store
+    for path in entries(folder):
+        if how == "others may write":
+            path.chmod(0o666)
+        elif how == "a pipe":
+            path.unlink()
+            os.mkfifo(path)
+        elif os.geteuid() == 0:
+            os.chown(path, 1234, -1)
+        else:
+            pytest.skip("chown needs root")
+    result = imgconv(*APPLY, cwd=folder)
+    assert (result.returncode, result.stdout) == (0, expected)
+    assert b"compiling loops" in result.stderr
+    again = imgconv(*APPLY, cwd=folder)
+    assert (again.stdout, again.stderr) == (expected, b"")
 
 
 @pytest.mark.parametrize("how", ["others may write", "another owner"])
@@ -198,6 +231,44 @@ def test_row_25_32_processes_that_start_cold_on_one_store_agree(tmp_path, monkey
     for _, _, said in outcomes:
         assert said.count(b"\n") == said.count(b"compiling loops") <= 1, said
     assert not [name for name in os.listdir(tmp_path / "store") if not name.endswith(".o")]
+
+
+# Row 36
+
+
+def test_row_36_machines_of_two_architectures_share_no_entry(monkeypatch):
+    """Even where the system shows both the same CPU, as QEMU does."""
+    here = cache._machine_digest.__wrapped__()
+    names = os.uname()
+
+    def emulated():
+        return SimpleNamespace(machine="riscv64", sysname=names.sysname)
+
+    monkeypatch.setattr(os, "uname", emulated)
+    assert cache._machine_digest.__wrapped__() != here
+    if platform.machine() == "x86_64" and cache.vectors()[0] > 4:
+        monkeypatch.setattr(cache, "_features", lambda: "+neon")
+        assert not cache._cpu.__wrapped__() & {"avx", "avx2", "avx512f"}
+
+
+@pytest.mark.parametrize("place", ["store", "new", ""])
+def test_row_36_where_no_memory_may_become_executable_one_line_says_so(store, place):
+    folder, _ = store
+    if imgconv("--version", cwd=folder, under=DENYING).returncode:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    environment = {**os.environ, "IMGCONV_STORE": place and str(folder / place)}
+    for command in (
+        ("apply", "-q", "-k", "sobel", "photo.png", "photo.png", "-o", "{index}.png"),
+        ("net", "predict", "lenet5", "photo.png", "photo.png"),
+    ):
+        result = imgconv(*command, cwd=folder, env=environment, under=DENYING)
+        assert result.returncode == 1
+        one_line(result, b"no program make memory executable")
+        assert b".png" not in result.stderr
+    assert not list(folder.glob("?.png"))
+    told = imgconv("doctor", cwd=folder, env=environment, under=DENYING)
+    state = next(line for line in told.stdout.splitlines() if line.startswith(b"store state"))
+    assert b"no program make memory executable" in state
 
 
 # Row 27

@@ -10,7 +10,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 from imgconv import __version__
 from imgconv.batch.cluster.assembly import make_part
 from imgconv.batch.runner import naming
-from imgconv.errors import ImgconvError
+from imgconv.errors import ImgconvError, MachineError
 from imgconv.io import remote
 from imgconv.io.scaling import Lost
 from imgconv.jit import parallel
@@ -88,6 +88,8 @@ def _attempted(source: str, work: Callable[[], R]) -> tuple[R | None, str | None
         return work(), None, 0
     except Divided:
         raise
+    except MachineError as error:
+        return None, str(error), error.exit_code
     except ImgconvError as error:
         return None, str(naming(error, source)), error.exit_code
     except MemoryError:

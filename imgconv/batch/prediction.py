@@ -1,6 +1,5 @@
 """Classes of images, the likeliest first."""
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +9,12 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from imgconv.batch.runner import Outcome, failed, in_order, naming
-from imgconv.errors import ImageError, ImgconvError, UsageError
+from imgconv.errors import ImageError, ImgconvError
 from imgconv.io.reading import read_images
 from imgconv.io.source import read_stdin
 from imgconv.jit.parallel import num_threads
 from imgconv.nn.fusion import FusedGraph
+from imgconv.nn.labels import check_labels
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
 from imgconv.typing import Float32
@@ -54,10 +54,7 @@ class Prediction:
         self.batch = batch
         self.fused = FusedGraph(network.graph)
         self.output = network.scores
-        classes = math.prod(network.graph.shapes()[self.output][1:])
-        named = len(network.labels)
-        if named and named != classes:
-            raise UsageError(f"{named} labels for {classes} classes, expected as many")
+        check_labels(network)
 
     def outcomes(self, sources: Iterable[str | ImageError]) -> Iterator[Outcome[PredictionRow]]:
         """Yield what became of every image, in order; one that cannot be read stops no other."""
@@ -121,7 +118,12 @@ class Prediction:
             images[0].error = naming(error, images[0].row["input"])
             return
         for image, own in zip(images, scores, strict=True):
+            try:
+                likeliest = self.network.likeliest(own, self.top)
+            except ImgconvError as error:
+                image.error = naming(error, image.row["input"])
+                continue
             image.row["top"] = [
                 {"class": index, "label": label, "probability": probability}
-                for index, label, probability in self.network.likeliest(own, self.top)
+                for index, label, probability in likeliest
             ]

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -62,6 +63,8 @@ def _run(group: click.Group, arguments: list[str] | None) -> int:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs have
                 signal.signal(number, _stop)
         sys.unraisablehook = _unraisable
+        if not sys.warnoptions:  # a library's remarks are no lines of ours: `python -W` shows them
+            warnings.simplefilter("ignore")
         _hold_standard_streams()
     try:
         result: object = group.main(words, prog_name="imgconv", standalone_mode=False)

@@ -99,11 +99,11 @@ def _check_csv(text: str, source: str) -> None:
 
 
 def _from_toml(text: str, source: str, name: str | None) -> Kernel:
-    import tomllib
+    from imgconv.toml import parse_toml
 
     try:
-        table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also 4,301 digits
+        table = parse_toml(text)
+    except ValueError as error:
         raise KernelError(f"{source}: {error}") from None
     if "matrix" in table or "weights" in table:
         table = {"kernel": table}
@@ -124,7 +124,7 @@ def _from_table(table: Toml, name: str, source: str) -> Kernel:
         return build(name, table)
     except KernelError as error:
         raise KernelError(f"{source}: {error}") from None
-    except (TypeError, ValueError, KeyError, RecursionError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise KernelError(f"{source}: {name}: {error!r} cannot be used") from None
 
 

@@ -81,11 +81,11 @@ def graph_of(steps: list[Step], shape: tuple[int, ...]) -> "Graph":
 
 
 def _from_file(path: str) -> list[str]:
-    import tomllib
+    from imgconv.toml import parse_toml
 
     try:
         with open(path, encoding="utf-8") as file:
-            table = tomllib.loads(file.read())
+            table = parse_toml(file.read())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path}: {reason}") from None

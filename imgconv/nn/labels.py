@@ -1,9 +1,14 @@
 """Names of classes: ImageNet's thousand, which ship with imgconv, and files of one's own."""
 
 import functools
+import math
 import os
+from typing import TYPE_CHECKING
 
-from imgconv.errors import ModelError
+from imgconv.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from imgconv.nn.models import Network
 
 _IMAGENET = os.path.join(os.path.dirname(__file__), "data", "imagenet.txt")
 
@@ -12,6 +17,15 @@ _IMAGENET = os.path.join(os.path.dirname(__file__), "data", "imagenet.txt")
 def imagenet_labels() -> tuple[str, ...]:
     """Names of ImageNet's 1,000 classes, in the order of the outputs; the file says whence."""
     return tuple(name for name in read_labels(_IMAGENET) if not name.startswith("#"))
+
+
+def check_labels(network: "Network") -> None:
+    """Raise UsageError for labels that are not as many as the classes."""
+    classes = math.prod(network.graph.shapes()[network.scores][1:])
+    if network.labels and len(network.labels) != classes:
+        raise UsageError(
+            f"{network.name}: {len(network.labels)} labels for {classes} classes, expected as many"
+        )
 
 
 def read_labels(path: str) -> tuple[str, ...]:

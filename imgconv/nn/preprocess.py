@@ -75,6 +75,13 @@ class Preprocess:
                     f"{name}={numbers}: {len(numbers)} numbers for {count} channels, expected "
                     f"{' or '.join(map(str, sorted({1, count})))}"
                 )
+        with np.errstate(over="ignore"):
+            numbers = np.array([self.scale, *self.mean, *self.std], np.float32)
+        if not np.isfinite(numbers).all():
+            raise ModelError(
+                f"scale={self.scale}, mean={self.mean}, std={self.std}: "
+                "expected finite float32 numbers"
+            )
         if 0 in self.std:
             raise ModelError(f"std={self.std}: expected numbers other than 0")
 

@@ -16,13 +16,13 @@
 A file with `steps = ["conv2d 16 3", "relu", …]` instead of `[[layers]]` is a chain.
 """
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard, TypeVar
 
-from imgconv.errors import ModelError
+from imgconv.errors import ModelError, UsageError
+from imgconv.io.limits import MAX_PIXELS
 from imgconv.kernels.kernel import Kernel
 from imgconv.nn.builder import Builder
 from imgconv.nn.chain import split_chain
@@ -30,6 +30,7 @@ from imgconv.nn.models import Network
 from imgconv.nn.preprocess import Preprocess, preprocess_of
 from imgconv.nn.steps import parse_step
 from imgconv.shapes import Pair
+from imgconv.toml import parse_toml
 
 T = TypeVar("T")
 
@@ -59,9 +60,9 @@ def file_network(path: str, changed: Pair | None = None) -> Network:
     Raises ModelError naming the file and what was expected, ShapeError naming the layer.
     """
     try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except (OSError, ValueError, RecursionError) as error:
+        with open(path, encoding="utf-8") as file:
+            table = parse_toml(file.read())
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     for key in table:
         if key not in _KEYS:
@@ -72,14 +73,19 @@ def file_network(path: str, changed: Pair | None = None) -> Network:
     size = table.get("input", list(IMAGE))
     if not _is_list(size, int) or len(size) != 3 or min(size) < 1:
         raise ModelError(f"{path}: input = {size}, expected [channels, height, width]")
+    if size[1] * size[2] > MAX_PIXELS:
+        raise ModelError(f"{path}: input = {size}, expected at most {MAX_PIXELS} pixels")
     size = [size[0], *(changed or size[1:])]
     net = Builder(*size)
-    if "steps" in table:
-        if not _is_list(table["steps"], str) or "layers" in table:
-            raise ModelError(f'{path}: expected steps = ["conv2d 8 3", "relu", …] or [[layers]]')
-        _add_steps(net, table["steps"])
-    else:
-        _add_layers(net, table.get("layers"), path)
+    try:
+        if "steps" in table:
+            if not _is_list(table["steps"], str) or "layers" in table:
+                raise ModelError('expected steps = ["conv2d 8 3", "relu", …] or [[layers]]')
+            _add_steps(net, table["steps"])
+        else:
+            _add_layers(net, table.get("layers"))
+    except UsageError as error:
+        raise ModelError(f"{path}: {error}") from None
     labels = table.get("labels", [])
     if not _is_list(labels, str):
         raise ModelError(f'{path}: labels = {labels}, expected ["cat", "dog", …]')
@@ -93,8 +99,22 @@ def file_network(path: str, changed: Pair | None = None) -> Network:
         table.get("name", Path(path).stem), net.graph(),
         preprocess_of(table.get("preprocess", {}), usual, path),
         str(table.get("description", "")), labels=tuple(labels),
-        weights=str(Path(path).parent / weights) if weights else None,
+        weights=_beside(path, weights) if weights else None,
     )  # fmt: skip
+
+
+def _beside(path: str, name: str) -> str:
+    """The file of weights that a description names, which need not be there yet.
+
+    A description may be anybody's: it reaches no further than its own folder.
+    """
+    place = Path(path).parent
+    if not (place / name).resolve().is_relative_to(place.resolve()):
+        raise ModelError(
+            f"{path}: weights = {name!r}, expected a file within its own folder; "
+            "--weights takes one from anywhere"
+        )
+    return str(place / name)
 
 
 def _add_steps(
@@ -105,14 +125,12 @@ def _add_steps(
         net.add(step.name, step.make(net.shapes[net.last]))
 
 
-def _add_layers(net: Builder, tables: object, path: str) -> None:
+def _add_layers(net: Builder, tables: object) -> None:
     if not _is_list(tables, dict) or not tables:
-        raise ModelError(
-            f'{path}: no [[layers]], expected one table with layer = "conv2d 8 3" each'
-        )
+        raise ModelError('no [[layers]], expected one table with layer = "conv2d 8 3" each')
     for number, table in enumerate(tables, 1):
         text, inputs = table.get("layer"), table.get("inputs", [net.last])
-        where = f"{path}: layer {number}"
+        where = f"layer {number}"
         named = isinstance(table.get("name", ""), str)
         if not isinstance(text, str) or not _is_list(inputs, str) or not inputs or not named:
             raise ModelError(f'{where}: expected layer = "…", inputs = ["…"] and name = "…"')

@@ -91,7 +91,7 @@ def test_classes_do_not_depend_on_the_batch_and_a_bad_image_stops_no_other(net, 
     assert "error" in rows[3]
     (tmp_path / "labels.txt").write_text("zero\none\n")
     code, _, err = net("predict", "lenet5", photo, "--labels", "labels.txt")
-    assert (code, err) == (2, "imgconv: 2 labels for 10 classes, expected as many\n")
+    assert (code, err) == (2, "imgconv: lenet5: 2 labels for 10 classes, expected as many\n")
     code, _, err = net("predict", "lenet5", photo, "--resize", "none")
     assert code == 2
     assert err.startswith(f"imgconv: {photo}: f6: Linear: input (1, 41400), expected")

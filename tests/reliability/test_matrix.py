@@ -103,6 +103,50 @@ def test_row_16_data_outside_the_models_folder_are_not_read(tmp_path):
 
 
 @pytest.mark.cluster
+def test_row_16_a_wrong_reduction_is_refused_before_any_image_is_read(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node("ScatterND", ["x", "at", "by"], ["y"], reduction="sum")
+    held = {"at": np.zeros((1, 4), np.int64), "by": np.ones(1, np.float32)}
+    tensors = {name: onnx.numpy_helper.from_array(array, name) for name, array in held.items()}
+    path = model_of(tmp_path, node, **tensors)
+    result = imgconv("net", "summary", path, cwd=tmp_path)
+    assert result.returncode == 2
+    one_line(result, b"ScatterND", b"reduction='sum', expected none, add, mul, max, min")
+
+
+def test_row_16_what_a_model_puts_along_the_axis_of_images_is_one_images(tmp_path):
+    """It scores no class; its maps are those of all windows."""
+    onnx = pytest.importorskip("onnx")
+    sizes = onnx.numpy_helper.from_array(np.array([3, 1, 8, 8]), "sizes")
+    path = model_of(tmp_path, onnx.helper.make_node("Reshape", ["x", "sizes"], ["y"]), sizes=sizes)
+    words = (path, "sample:chart:16", "--resize", "8", "--crop", "none")
+    refused = imgconv("net", "predict", *words, cwd=tmp_path)
+    assert refused.returncode == 2
+    one_line(refused, b"its output y of shape (3, 1, 8, 8) is not a score for each class")
+    made = imgconv("net", "features", *words, "--layer", "y", "--format", "npy", "-o", "out",
+                   "--report", "page.html", cwd=tmp_path)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    (written,) = (tmp_path / "out").rglob("*.npy")
+    assert np.load(written).shape == (3, 8, 8)
+
+
+def test_row_16_scores_beyond_all_numbers_are_one_line(tmp_path):
+    """NumPy's warnings about them are no lines of ours."""
+    onnx = pytest.importorskip("onnx")
+    make, tensor = onnx.helper.make_node, onnx.numpy_helper.from_array
+    path = model_of(
+        tmp_path, make("Cast", ["x"], ["d"], to=onnx.TensorProto.DOUBLE),
+        make("Mul", ["d", "w"], ["e"]), make("Add", ["e", "e"], ["f"]),
+        make("ReduceSum", ["f", "axes"], ["s"], keepdims=0),
+        make("Cast", ["s"], ["y"], to=onnx.TensorProto.FLOAT),
+        w=tensor(np.array([1.7e308]), "w"), axes=tensor(np.array([2, 3]), "axes"),
+    )  # fmt: skip
+    result = imgconv("net", "predict", path, "sample:chart:16", "--resize", "8", "--crop", "none",
+                     cwd=tmp_path)  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, b""), result.stderr
+    one_line(result, b"sample:chart:16", b"NaN or infinity among its scores")
+
+
 def test_row_26_a_bad_input_is_listed_and_the_rest_is_made_once(tmp_path):
     """Workers killed, schedulers lost and inputs that kill are in tests/batch/test_cluster.py."""
     pytest.importorskip("distributed")

@@ -36,6 +36,10 @@ KERNELS = {
     "short.safetensors": (b"\xff" * 4, "short.safetensors"),
     "long.safetensors": ((1 << 60).to_bytes(8, "little") + b"{}", "header of"),
     "overlap.safetensors": (None, "overlap or gap"),
+    "bits.toml": (b"[a]\nmatrix = [[1]]\ndivisor = 0x" + b"f" * 5000, "more than 64 bits"),
+    "digits.toml": (b"[a]\nmatrix = [[" + b"1" * 4301 + b"]]\n", "more than 64 bits"),
+    "digits.json": (b'{"weights": [[1]], "divisor": ' + b"9" * 4000 + b"}", "digits.json"),
+    "nested.toml": (b"a = " + b"[" * 3000 + b"]" * 3000, "nested too deeply"),
     "wrong-channels.npy": (broken.npy((1, 7, 3, 3), "<f4", bytes(252)), "7"),
 }
 
@@ -74,6 +78,39 @@ def test_row_13_bad_kernel_text_is_exit_code_2(forker, tmp_path, text):
     ended = forker.run("apply", "-k", text, "sample:chart:32", "-o", "a.png", cwd=tmp_path)
     assert ended.code == 2, ended
     assert ended.is_clean(), ended
+
+
+LAYERS = '\n[[layers]]\nlayer = "conv2d 4 3"\n[[layers]]\nlayer = "global-avgpool"\n'
+NETWORKS = {
+    "input = [3, 8, 8]": "",
+    "input = [3, 100000000, 100000000]": "expected at most 178956970 pixels",
+    f"input = [0x{'f' * 5000}, 8, 8]": "more than 64 bits",
+    f"name = 0x{'f' * 5000}": "more than 64 bits",
+    f"labels = [{'9' * 4301}]": "more than 64 bits",
+    f"labels = {'[' * 3000}{']' * 3000}": "nested too deeply",
+    "labels = ['cat', 'dog']": "2 labels for 4 classes",
+    "labels = ['a', 'b', 'c', 'd', 'e']": "5 labels for 4 classes",
+    "weights = '../own.npz'": "within its own folder",
+    "weights = '/tmp/own.npz'": "within its own folder",
+    "preprocess = {resize = [0, 8]}": "resize = [0, 8], expected a whole number",
+    "preprocess = {crop = 0.5}": "crop = 0.5, expected a whole number",
+    "preprocess = {mean = [inf]}": "expected finite float32 numbers",
+    "preprocess = {scale = 1e39}": "expected finite float32 numbers",
+    "[[layers]]\nlayer = 'conv2d'": "network.toml: chain: 'conv2d'",
+}
+
+
+@pytest.mark.parametrize("line", NETWORKS, ids=lambda line: line[:40])
+def test_row_13_bad_networks_are_exit_code_2_naming_their_file(forker, tmp_path, line):
+    (tmp_path / "network.toml").write_text(line + LAYERS)
+    ended = forker.run(
+        "net", "predict", "network.toml", "sample:chart:16", "--seed", "1", cwd=tmp_path
+    )
+    said = ended.said.replace("imgconv: network: weights are random (seed 1), not trained\n", "")
+    assert (ended.code, said.count("\n")) == ((2, 1) if NETWORKS[line] else (0, 0)), ended
+    assert NETWORKS[line] in said, ended
+    assert said.count("network") == bool(NETWORKS[line]), ended
+    assert ended.seconds < 10, ended
 
 
 class Payload:
@@ -248,8 +285,8 @@ def test_row_28_text_of_others_reaches_no_terminal_with_its_escape_sequences(wor
     assert not set(said) & {*range(10), *range(11, 32), 127}, said
 
 
-@pytest.mark.parametrize("name", ["empty.npy", "empty.npz", "empty.safetensors", "digits.toml"])
-def test_row_13_empty_arrays_of_huge_shape_and_endless_numbers_are_one_line(name, tmp_path):
+@pytest.mark.parametrize("name", ["empty.npy", "empty.npz", "empty.safetensors"])
+def test_row_13_empty_arrays_of_huge_shape_are_one_line(name, tmp_path):
     shape = (0, 1 << 32, 1 << 32)
     whole = broken.npy(shape, "<f4")
     header = {"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
@@ -258,7 +295,6 @@ def test_row_13_empty_arrays_of_huge_shape_and_endless_numbers_are_one_line(name
         "empty.npy": whole,
         "empty.npz": broken.npz(w=whole),
         "empty.safetensors": len(text).to_bytes(8, "little") + text,
-        "digits.toml": b"[kernel]\nmatrix = [[" + b"1" * 4301 + b"]]\n",
     }[name]
     (tmp_path / name).write_bytes(content)
     ended = imgconv("kernels", "show", name, cwd=tmp_path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imgconv.arguments import flag, one_value, split_arguments, whole_number
-from imgconv.errors import ModelError
+from imgconv.errors import ModelError, ValueRangeError
 from imgconv.nn.graph import Graph
 from imgconv.nn.preprocess import Preprocess
 
@@ -63,7 +63,7 @@ class Network:
                   if maker is not None and isinstance(maker.layer, Softmax)]  # fmt: skip
         name = (likely if len(likely) == 1 else self.graph.outputs)[0]
         shape = self.graph.shapes()[name]
-        if sum(n != 1 for n in shape[1:]) > 1:
+        if shape[0] != 1 or sum(n != 1 for n in shape[1:]) > 1:  # of one image
             raise ModelError(
                 f"{self.name}: its output {name} of shape {shape} is not a score for each class; "
                 "`imgconv net features` writes it"
@@ -123,13 +123,18 @@ class Network:
         return self.likeliest(scores.reshape(-1), top)
 
     def likeliest(self, scores: "Array", top: int) -> list[Prediction]:
-        """The likeliest classes by the output's scores, which softmax makes probabilities."""
+        """The likeliest classes by the output's scores, which softmax makes probabilities.
+
+        Raises ValueRangeError for scores that are in no order.
+        """
         import numpy as np
 
         from imgconv.nn.layers import Softmax
 
         maker = self.graph.producers.get(self.scores)
         likely = scores.astype(np.float64)
+        if not likely.max(initial=-np.inf) < np.inf:
+            raise ValueRangeError(f"{self.name}: NaN or infinity among its scores")
         if maker is None or not isinstance(maker.layer, Softmax):
             powers = np.exp(likely - likely.max())
             likely = powers / powers.sum()

@@ -60,18 +60,23 @@ def _cum_sum(call: Call) -> Use:
     return Use(Applied("CumSum", total, call.shape()))
 
 
-_JOINS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+_JOINS = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
-def _place(call: Call, out: Array, at: tuple[Array, ...], values: Array) -> Array:
-    """Elements of `out` replaced, or joined with values, one after the other."""
+def _join(call: Call) -> np.ufunc | None:
+    """How updates are joined with what is there; None: they replace it. Raises ModelError."""
     how = call.attribute("reduction", "none")
-    if how == "none":
+    if how not in _JOINS:
+        raise ModelError(f"reduction={how!r}, expected {', '.join(_JOINS)}")
+    return _JOINS[how]
+
+
+def _place(join: np.ufunc | None, out: Array, at: tuple[Array, ...], values: Array) -> Array:
+    """Elements of `out` replaced, or joined with values, one after the other."""
+    if join is None:
         out[at] = values
-    elif how in _JOINS:
-        _JOINS[how].at(out, at, values)
     else:
-        raise ModelError(f"reduction={how!r}, expected none, {', '.join(_JOINS)}")
+        join.at(out, at, values)
     return out
 
 
@@ -83,9 +88,10 @@ def _scatter_nd(call: Call) -> Use:
     wanted = indices[:-1] + shape[indices[-1] :]
     if call.shape(2) != wanted:
         raise ModelError(f"updates {call.shape(2)}, expected {wanted}")
+    join = _join(call)
 
     def scatter(x: Array, at: Array, values: Array) -> Array:
-        return _place(call, x.copy(), tuple(np.moveaxis(at.astype(np.int64), -1, 0)), values)
+        return _place(join, x.copy(), tuple(np.moveaxis(at.astype(np.int64), -1, 0)), values)
 
     return Use(Applied(call.kind, scatter, shape), (0, 1, 2))
 
@@ -103,9 +109,10 @@ def _scatter_elements(call: Call) -> Use:
     axis = axis_of(call.attribute("axis", 0), len(shape), call.kind)
     if len(call.shape(1)) != len(shape) or call.shape(1) != call.shape(2):
         raise ModelError(f"indices {call.shape(1)}, updates {call.shape(2)} of an input {shape}")
+    join = _join(call)
 
     def scatter(x: Array, at: Array, values: Array) -> Array:
-        return _place(call, x.copy(), _grid(at, axis), values)
+        return _place(join, x.copy(), _grid(at, axis), values)
 
     return Use(Applied(call.kind, scatter, shape), (0, 1, 2))
 

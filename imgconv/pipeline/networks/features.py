@@ -16,7 +16,7 @@ from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.layers import Shape
 from imgconv.pipeline.networks.firing import Firing, maps_of
 from imgconv.pipeline.networks.gathering import Gathered, Gathering
-from imgconv.pipeline.networks.outputs import LayerOutputs, LayerRow, numbered
+from imgconv.pipeline.networks.outputs import LayerOutputs, LayerRow, numbered, of_one_image
 from imgconv.pipeline.networks.report import heats_of, page_of, section_maker
 from imgconv.pipeline.networks.request import Request
 from imgconv.pipeline.plan import check_against_input
@@ -109,6 +109,7 @@ class Features:
         together: dict[str, Array] = {}
         by_name = {row["layer"]: row for row in rows}
         for layer, values in self.fused.at(tensor.shape).trace(tensor, request.values):
+            values = values.reshape(of_one_image(values.shape))
             maps = values.reshape(self.out.shape(values.shape))
             if section:
                 sections.append(section(layer, maps))

@@ -39,6 +39,14 @@ def numbered(count: int) -> list[str]:
     return [f"{number:0{digits}d}" for number in range(count)]
 
 
+def of_one_image(value: Shape) -> Shape:
+    """A value's shape with all of it as one image's: windows that a network makes of it are maps.
+
+    Networks of windows, such as Swin, have them along the axis of images.
+    """
+    return (1, value[0] * value[1], *value[2:])
+
+
 class LayerOutputs:
     """The outputs of a request, by image and layer.
 
@@ -97,6 +105,7 @@ class LayerOutputs:
 
     def shape(self, value: Shape) -> tuple[int, int, int]:
         """(C, H, W) of a value; (N, features), and maps of one unit in pictures, are one row."""
+        value = of_one_image(value)
         if len(value) == 4 and (value[2:] != (1, 1) or not self.request.pictures):
             return value[1], value[2], value[3]
         return 1, 1, math.prod(value[1:])

@@ -32,8 +32,9 @@ def section_maker(graph: Graph, shape: Shape, count: int) -> "Callable[[str, Arr
 
     def make(layer: str, maps: Array) -> "Section":
         node = graph.producers[layer]
-        is_conv = isinstance(node.layer, Conv2d)
-        weights = node.layer.parameter("weight") if is_conv else None
+        weights = node.layer.parameter("weight") if isinstance(node.layer, Conv2d) else None
+        if weights is not None and len(weights) != len(maps):  # each of several windows has them
+            weights = None
         labels = [f"channel {number}" for number in range(len(maps))]
         field = seen.get(layer) if maps.shape[1:] != (1, 1) or len(maps) > 1 else None
         return section(layer, does(node), maps, labels, count, field, weights=weights)

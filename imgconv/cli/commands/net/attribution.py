@@ -92,7 +92,7 @@ def _ready(name: str, settings: AttributionSettings) -> "Network":
     """The network with its weights and labels."""
     from dataclasses import replace
 
-    from imgconv.nn.labels import read_labels
+    from imgconv.nn.labels import check_labels, read_labels
 
     shared = NetSettings(
         settings.weights, settings.model, settings.preprocess, batch=settings.batch
@@ -100,6 +100,7 @@ def _ready(name: str, settings: AttributionSettings) -> "Network":
     found, _ = options.ready(name, shared)
     if settings.heat.labels:
         found = replace(found, labels=read_labels(settings.heat.labels))
+    check_labels(found)
     return found
 
 

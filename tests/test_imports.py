@@ -30,9 +30,6 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 EXCEPTIONS = {
     # How a kernel shows itself in a notebook.
     ("imgconv.kernels.kernel", "imgconv.viz.kernel_plot"),
-    # A loop compiles what it calls, and missing samples are pooled as pools are read.
-    ("imgconv.jit.loop", "imgconv.jit.compiling"),
-    ("imgconv.ops.pool_text", "imgconv.ops.missing"),
 }
 
 

@@ -34,8 +34,9 @@ class LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        module = "net.group" if cmd_name == "net" else cmd_name
         command: click.Command = getattr(
-            importlib.import_module(f"imgconv.cli.commands.{cmd_name}"), cmd_name
+            importlib.import_module(f"imgconv.cli.commands.{module}"), cmd_name
         )
         return command
 

@@ -27,7 +27,7 @@ from numba.core.untyped_passes import InlineInlinables
 from numba.extending import intrinsic
 
 from imgconv.jit import cache, simd
-from imgconv.jit.loop import Helper, Part
+from imgconv.jit.callees import Helper, Part
 from imgconv.jit.record_lowering import type_of
 
 simd.for_numba()

@@ -40,6 +40,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgconv.jit import cache, capture, record
+from imgconv.jit.callees import Helper as Helper
+from imgconv.jit.callees import Part as Part
+from imgconv.jit.callees import helper as helper
 
 Built = tuple[str, Callable[..., None]]
 
@@ -66,39 +69,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
 ELEMENT_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 DISJOINT = "disjoint "
 _lock = threading.RLock()
-
-
-class Helper:
-    """A Python function that compiled bodies may call; Numba inlines it when they compile."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        functools.update_wrapper(self, function)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(*arguments)
-
-
-def helper(function: Callable[..., Any]) -> Helper:
-    """Mark a function as callable from compiled bodies."""
-    return Helper(function)
-
-
-class Part:
-    """A loop that the bodies of other loops call, compiled once for all of them (`Loop.part`)."""
-
-    def __init__(self, loop: "Loop", constants: tuple[Any, ...]) -> None:
-        self.loop, self.constants = loop, constants
-
-    def __call__(self, *arguments: Any) -> Any:
-        raise TypeError(f"{self.loop.name}: a part can only be called from a loop's body")
-
-    def compiled(self) -> tuple[str, str]:
-        """Compile it if it is not yet; return (the arguments' types, its name for LLVM)."""
-        signature = self.loop.builder(*self.constants)[0]
-        self.loop(*self.constants)
-        symbol = cache.symbol(self.loop._identity(self.constants, signature))
-        return signature.removeprefix(DISJOINT), symbol
 
 
 class Function:
@@ -221,7 +191,14 @@ class Loop:
 
     def part(self, *constants: Any) -> Part:
         """The loop for these constants as what other loops' bodies call."""
-        return Part(self, constants)
+
+        def compiled() -> tuple[str, str]:
+            signature = self.builder(*constants)[0]
+            self(*constants)
+            symbol = cache.symbol(self._identity(constants, signature))
+            return signature.removeprefix(DISJOINT), symbol
+
+        return Part(self.name, compiled)
 
     def kept(self, constants: tuple[Any, ...]) -> bool:
         """Whether the store has the loop for these constants."""

@@ -62,7 +62,7 @@ class Kernel:
         from imgconv.io.png.writer import encode
         from imgconv.viz.kernel_plot import draw
 
-        return b"".join(encode(draw(self)))
+        return b"".join(encode(draw(self.weights, self.divisor, self.labels)))
 
 
 def check_anchor(anchor: int | Sequence[int], size: tuple[int, int], where: str) -> tuple[int, int]:

@@ -338,11 +338,11 @@ def pool_masked(
 ) -> tuple[Array, Mask]:
     """Pool (…, C, H, W) without the missing samples: a mean is that of the others.
 
-    kind, options: of `pool_text.KINDS`. Sums of powers are renormalized as weights are. Return
+    kind, options: of `pool.KINDS`. Sums of powers are renormalized as weights are. Return
     (the result, which of its samples are missing): those of windows without any sample and, for
     fill = "keep", those that are missing in an input of the same size.
     """
-    from imgconv.ops.pool_text import KINDS
+    from imgconv.ops.pool import KINDS
 
     pool = KINDS[kind]
     if not mask.any():

@@ -5,7 +5,7 @@ Source of formulas: PyTorch documentation, MaxPool2d, AvgPool2d, LPPool2d, Adapt
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -312,3 +312,16 @@ def global_avg_pool2d(x: Array) -> Array:
 def global_max_pool2d(x: Array) -> Array:
     """Return the maximum of every map, (…, C, 1, 1)."""
     return _adaptive(x, 1, "max")
+
+
+# By the names that `pool_text` reads.
+KINDS: dict[str, Callable[..., Any]] = {
+    "max": max_pool2d,
+    "avg": avg_pool2d,
+    "min": min_pool2d,
+    "lp": lp_pool2d,
+    "adaptive-max": adaptive_max_pool2d,
+    "adaptive-avg": adaptive_avg_pool2d,
+    "global-max": global_max_pool2d,
+    "global-avg": global_avg_pool2d,
+}

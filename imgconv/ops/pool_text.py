@@ -6,7 +6,6 @@ bottom, left, right); `x` between the numbers does as well as a comma.
 
 import inspect
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,21 +14,11 @@ import numpy.typing as npt
 
 from imgconv.arguments import flag, not_among, real_number, split_arguments, whole_numbers
 from imgconv.errors import ShapeError, UsageError
-from imgconv.ops import pool as pooling
+from imgconv.ops.pool import KINDS, check_divisor
 from imgconv.shapes import Pair, Sides, pair, pool_sides
 
 Array = npt.NDArray[Any]
 
-KINDS: dict[str, Callable[..., Any]] = {
-    "max": pooling.max_pool2d,
-    "avg": pooling.avg_pool2d,
-    "min": pooling.min_pool2d,
-    "lp": pooling.lp_pool2d,
-    "adaptive-max": pooling.adaptive_max_pool2d,
-    "adaptive-avg": pooling.adaptive_avg_pool2d,
-    "global-max": pooling.global_max_pool2d,
-    "global-avg": pooling.global_avg_pool2d,
-}
 _BY = re.compile(r"(?<=[0-9])x(?=[0-9])")
 
 
@@ -114,7 +103,7 @@ def parse_pool(text: str) -> Pool:
     try:
         pool.window  # noqa: B018 - raises for sizes that cannot be
         pair(options.get("output_size", 1), "output_size")
-        pooling.check_divisor(options.get("divisor_override"))
+        check_divisor(options.get("divisor_override"))
     except ShapeError as error:
         raise UsageError(f"pool {text!r}: {error}") from None
     return pool

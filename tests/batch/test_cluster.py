@@ -195,7 +195,8 @@ def test_a_scheduler_lost_for_good_ends_the_batch_and_resume_goes_on(batch, clus
     cluster.worker()
     run = ["apply", *INVERT, "in", "-o", "out/", "--resume", "--cluster"]
     code = (
-        "import runpy; from imgconv.batch.cluster import client; client.RECONNECT_SECONDS = 2;"
+        "import runpy; from imgconv.batch.cluster import connection;"
+        "connection.RECONNECT_SECONDS = 2;"
         "runpy.run_module('imgconv', run_name='__main__')"
     )
     first = subprocess.Popen(

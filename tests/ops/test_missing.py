@@ -14,7 +14,8 @@ from imgconv.nn.chain import parse_chain
 from imgconv.ops import rows
 from imgconv.ops.filter import filter_image
 from imgconv.ops.missing import pool_masked
-from imgconv.ops.pool_text import KINDS, parse_pool
+from imgconv.ops.pool import KINDS
+from imgconv.ops.pool_text import parse_pool
 from imgconv.ops.rows import read_rows
 from imgconv.pipeline.bands.maps import map_rows
 from imgconv.pipeline.recipe import ChainRecipe, Recipe

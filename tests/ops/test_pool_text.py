@@ -5,7 +5,8 @@ import pytest
 
 from imgconv.errors import UsageError
 from imgconv.ops import pool as pooling
-from imgconv.ops.pool_text import KINDS, parse_pool
+from imgconv.ops.pool import KINDS
+from imgconv.ops.pool_text import parse_pool
 from tests.samples import draw
 
 X = draw(np.random.default_rng(2), (2, 3, 13, 11), np.dtype(np.float32))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgconv.batch.cluster.connection import Cluster, anywhere
 from imgconv.errors import ImageError, ImgconvError
 from imgconv.io.scaling import Lost
 from imgconv.ops.rows import ArrayRows
@@ -15,7 +16,6 @@ from imgconv.typing import Array
 if TYPE_CHECKING:
     from distributed import Future
 
-    from imgconv.batch.cluster.client import Cluster, Item
     from imgconv.batch.cluster.worker import PartAnswer
 
 # Parts under way for each thread: finished ones wait on their workers until their turn comes.
@@ -33,8 +33,8 @@ class PartRows:
     part cannot be made.
     """
 
-    def __init__(self, cluster: "Cluster", item: "Item", source: str, division: Division) -> None:
-        self._cluster, self._item, self._source = cluster, item, source
+    def __init__(self, cluster: Cluster, source: str, index: int, division: Division) -> None:
+        self._cluster, self._source, self._index = cluster, source, index
         self._division = division
         self.height, self.width, self.channels = division.shape
         self.dtype = division.dtype
@@ -103,7 +103,7 @@ class PartRows:
 
         start, stop = self._division.bounds(part)
         return self._cluster.client.submit(
-            do_part, self._source, self._item.index, start, stop, self._folder, pure=False,
+            do_part, anywhere(self._source), self._index, start, stop, self._folder, pure=False,
             workers=places, allow_other_workers=bool(places),
         )  # fmt: skip
 
@@ -132,7 +132,7 @@ class PartRows:
             self._futures[part] = [self._submitted(part)]
         start, stop = self._division.bounds(part)
         raise ImageError(
-            f"{self._item.source}: given up: the worker of rows {start} to {stop - 1} died in "
+            f"{self._source}: given up: the worker of rows {start} to {stop - 1} died in "
             f"{ATTEMPTS} attempts (often: out of memory)"
         )
 
@@ -150,7 +150,7 @@ class PartRows:
     def _begin_again(self) -> None:
         """Find a lost scheduler and hand it the parts under way, or raise ImgconvError."""
         if not self._cluster.reconnect():
-            raise ImgconvError(f"{self._item.source}: not done: the scheduler is lost")
+            raise ImgconvError(f"{self._source}: not done: the scheduler is lost")
         self._futures = {part: [self._submitted(part)] for part in self._futures}
 
     def close(self) -> None:

@@ -22,7 +22,8 @@ def ops() -> None:
 def list_(as_json: bool) -> None:
     """List what --activation, --pool, chains and --colormap take."""
     from imgconv.ops.activation import ACTIVATIONS, ALIASES
-    from imgconv.ops.pool_text import KINDS, parameters
+    from imgconv.ops.pool import KINDS
+    from imgconv.ops.pool_text import parameters
     from imgconv.viz.colormaps import DIVERGING, NAMES
 
     also: dict[str, list[str]] = {}

@@ -78,7 +78,8 @@ def values_of(record: "Record", settings: RepeatSettings) -> dict[str, object]:
 
     Raises click's exceptions.
     """
-    from imgconv.cli.commands import apply, net, run
+    from imgconv.cli.commands import apply, run
+    from imgconv.cli.commands.net import group
     from imgconv.pipeline.records.record import Named, option_words
 
     command: click.Command
@@ -88,7 +89,7 @@ def values_of(record: "Record", settings: RepeatSettings) -> dict[str, object]:
     elif record.command == "run":
         command, words = run.run, (record.chain or "",)
     else:
-        command, words = net.features, ((record.network or Named("")).name,)
+        command, words = group.features, ((record.network or Named("")).name,)
     line = [*option_words(record.options), "--", *words]  # a chain is none, whatever its text
     with command.make_context(record.command, line) as context:
         return context.params | settings.ours()

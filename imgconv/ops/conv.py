@@ -134,7 +134,6 @@ def conv2d(
     chosen = plans.run(problem, x, key, shape)
     repeats = is_layer and layer_key is not None and not flip
     if repeats and chosen is not None and chosen.algorithm in select.LAYERS:
-        capture.keep(chosen.detail)
         plans.store.put(layer_key, _Layer(chosen.detail, shape))
     else:
         capture.refuse()

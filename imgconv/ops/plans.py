@@ -23,9 +23,8 @@ from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 Array = npt.NDArray[Any]
 
 CONTENT = 4096  # numbers of a kernel and a bias that are looked at in each call
-# All that these read and write is given or scratch.
-RECORDED = frozenset({"box", "direct", "sparse", "separable", "fourier"})
-store = Plans(1024)
+# Bytes of all plans: some 4000 of small kernels, or 50 of the largest, whose spectra are a MiB.
+store = Plans(1 << 26)
 
 
 class Plan(NamedTuple):
@@ -88,11 +87,16 @@ def run(job: ConvProblem, source: Array, key: Hashable, shape: tuple[int, ...]) 
     if job.out.size == 0:
         return None
     best = select.choose(job)
-    if key is None or not _can_be_planned(job, source, best):
+    if key is None or not _can_be_planned(job, source):
         select.run_by(job, best)
         return best
+    # The caller may write into its own arrays before the next call.
+    job.weights, job.bias = job.weights.copy(), job.bias.copy()
     with capture.recording() as tape:
         select.run_by(job, best)
+    if tape.refused or not tape.calls:
+        select.run_by(job, best)
+        return best
     given = [jit.address(job.out), jit.address(source)]
     calls = Bound(tape, given)
     calls(given)
@@ -102,10 +106,10 @@ def run(job: ConvProblem, source: Array, key: Hashable, shape: tuple[int, ...]) 
     return best
 
 
-def _can_be_planned(job: ConvProblem, source: Array, best: Candidate) -> bool:
+def _can_be_planned(job: ConvProblem, source: Array) -> bool:
     """Whether loops read the source where it lies, and nothing depends on its numbers."""
     return (
-        best.algorithm in RECORDED and job.limit == math.inf and job.residual is None
+        job.limit == math.inf and job.residual is None
         and job.source.dtype == source.dtype and jit.address(job.source) == jit.address(source)
         and capture.current() is None
     )  # fmt: skip

@@ -3,12 +3,13 @@
 import gc
 import threading
 import weakref
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from imgconv.jit.bound import Plans
-from imgconv.ops import plans
+from imgconv.jit.bound import Plans, held
+from imgconv.ops import conv, plans
 from imgconv.ops.algorithms import problem, select
 from imgconv.ops.conv import conv2d
 from imgconv.ops.filter import filter_image
@@ -60,9 +61,9 @@ KERNELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("algorithm", sorted(plans.RECORDED))
+@pytest.mark.parametrize("algorithm", sorted(KERNELS))
 @pytest.mark.parametrize("threads", [1, 3])
-def test_every_algorithm_that_is_recorded_gives_its_own_bits_again(algorithm, threads, monkeypatch):
+def test_every_algorithm_of_images_gives_its_own_bits_again(algorithm, threads, monkeypatch):
     monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
     monkeypatch.setattr(problem, "SMALL", 0)
     rng = np.random.default_rng(12)
@@ -89,6 +90,49 @@ def test_every_algorithm_that_is_recorded_gives_its_own_bits_again(algorithm, th
                     np.testing.assert_array_equal(filter_image(one, weights, **options), maps)
                     filter_image(drawn[0, 7:], weights, **options)  # others use the same scratch
     assert tried >= 2  # boxes are of integers alone
+
+
+# Channels, the weight's shape, groups.
+LAYERS = {
+    "depthwise": (32, (32, 1, 5, 5), 32), "blocked": (32, (32, 1, 3, 3), 32),
+    "winograd": (16, (20, 16, 3, 3), 1), "gemm": (6, (10, 3, 5, 5), 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", select.LAYERS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_algorithm_of_layers_gives_its_own_bits_again(algorithm, threads, monkeypatch):
+    monkeypatch.setattr(select, "LAYERS", (algorithm,))
+    monkeypatch.setattr(select, "ALGORITHMS", (algorithm,))
+    channels, shape, groups = LAYERS[algorithm]
+    rng = np.random.default_rng(14)
+    weight, bias = (rng.normal(size=size).astype(np.float32) for size in (shape, shape[0]))
+    drawn = rng.normal(size=(4, 2, channels, 33, 40)).astype(np.float32)
+    options = {"padding": 2, "groups": groups, "activation": "silu"}
+    with num_threads(threads):
+        want = [unplanned(conv2d, x, weight, bias, **options) for x in drawn]
+        plans.store.clear()
+        monkeypatch.setattr(conv, "_key", lambda *arguments: None)  # the layer is not kept as one
+        conv2d(drawn[0], weight, bias, **options)
+        gc.collect()
+        others = [np.full(size, -7) for size in range(1, 3000, 7)]  # where tables were, if freed
+        monkeypatch.setattr(select, "choose", Mock(side_effect=AssertionError("it is planned")))
+        for x, maps in zip(drawn, want, strict=True):
+            np.testing.assert_array_equal(conv2d(x, weight, bias, **options), maps)
+    assert others
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_the_caller_writes_into_its_arrays_later_changes_no_plan(dtype):
+    rng = np.random.default_rng(15)
+    for size in (3, 9):
+        x = rng.normal(size=(1, 30, 30)).astype(dtype)
+        weight, bias = rng.normal(size=(4, 1, size, size)).astype(dtype), np.arange(4.0)
+        own, offsets = weight.copy(), bias.copy()
+        want = conv2d(x, own, offsets)
+        own *= 2
+        offsets += 1
+        np.testing.assert_array_equal(conv2d(x, weight, bias), want)
 
 
 def test_a_kernel_is_planned_as_its_weights_are(monkeypatch):
@@ -183,8 +227,28 @@ def test_integers_that_may_not_be_summed_exactly_are_looked_at_every_time():
         filter_image(pixels * 2**30, kernel)
 
 
-def test_the_oldest_plans_go_first():
-    kept = Plans(3)
-    for number in range(5):
-        kept.put(number, str(number))
-    assert [kept.get(number) for number in range(5)] == [None, None, "2", "3", "4"]
+def test_plans_hold_so_many_bytes_and_those_not_used_for_longest_go_first():
+    kept = Plans(40_000)
+    for number in range(3):
+        kept.put(number, np.zeros(10_000, np.uint8))
+    assert kept.get(0) is not None
+    kept.put(3, np.zeros(10_000, np.uint8))
+    assert [number for number in range(4) if kept.get(number) is not None] == [0, 2, 3]
+    kept.put("large", np.zeros(40_000, np.uint8))  # larger than all may be
+    assert [number for number in range(4) if kept.get(number) is not None] == [0, 2, 3]
+    kept.put(3, (np.zeros(10_000, np.uint8)[1:],) * 2)  # one memory, in place of an older plan
+    assert 30_000 < kept.size < 32_000
+    assert kept.get(3) is not None
+    kept.clear()
+    assert kept.get(3) is None
+    assert kept.size == 0
+
+
+def test_many_kernels_are_bounded_by_what_their_plans_hold(monkeypatch):
+    monkeypatch.setattr(plans, "store", Plans(400_000))
+    pixels = np.zeros((64, 64, 1), np.float32)
+    for number in range(40):
+        filter_image(pixels, np.random.default_rng(number).normal(size=(1, 1, 31, 31)))
+        assert plans.store.size <= 400_000
+    # Tables that plans share are counted for each.
+    assert 100_000 < held(plans.store) < 420_000

@@ -2,9 +2,10 @@
 
 Every algorithm is a module whose `offer(job)` says what it would cost, or None where it does not
 apply or would miss the error bound; the cheapest offer wins, whatever the layout of the image. A
-new algorithm is one more name in ALGORITHMS. Most are run by the module's `run(job, offer)`. Those
-of LAYERS take plain jobs and look at no weight: their `Product(job)` is all of a layer but its
-numbers, and computes any layer of the same shapes.
+new algorithm is one more name in ALGORITHMS. Most are run by the module's `run(job, offer)`; one
+that computes with loops and then by itself says so (`capture.refuse`), or its loops alone would be
+called the next time. Those of LAYERS take plain jobs and look at no weight: their `Product(job)` is
+all of a layer but its numbers, and computes any layer of the same shapes.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from imgconv.jit import capture
 from imgconv.jit.loop import Wanted
 from imgconv.ops import exact
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem
@@ -102,6 +104,7 @@ def run_by(job: ConvProblem, offer: Candidate) -> None:
         exact.check(job.source, job.fill, job.limit)
     if offer.algorithm in LAYERS:
         more = () if job.residual is None else (job.residual,)
+        capture.keep(offer.detail)
         offer.detail(job.out, job.source, job.weights, job.bias, *more)
     else:
         _module(offer.algorithm).run(job, offer)

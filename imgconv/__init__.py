@@ -16,13 +16,14 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - what one does first comes first
     "read", "write", "apply", "maps", "kernel", "network", "Image", "Kernel", "Network",
     "conv2d", "conv_transpose2d", "filter_image", "linear", "pad", "activate", "softmax",
-    "max_pool2d", "min_pool2d", "avg_pool2d", "lp_pool2d", "adaptive_avg_pool2d",
-    "adaptive_max_pool2d", "batch_norm", "instance_norm", "local_response_norm", "ImgconvError",
+    "max_pool2d", "min_pool2d", "avg_pool2d", "lp_pool2d", "median_pool2d", "rank_pool2d",
+    "range_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "batch_norm", "instance_norm",
+    "local_response_norm", "ImgconvError",
 ]  # fmt: skip
 
 # Where they are, looked through in this order.
 _HOMES = ("api", "errors", "ops.activation", "ops.conv", "ops.conv_transpose", "ops.filter",
-          "ops.linear", "ops.norm", "ops.padding", "ops.pool")  # fmt: skip
+          "ops.linear", "ops.norm", "ops.padding", "ops.pool", "ops.rank")  # fmt: skip
 
 if TYPE_CHECKING:
     from imgconv.api import apply, kernel, maps, network, read, write
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         max_pool2d,
         min_pool2d,
     )
+    from imgconv.ops.rank import median_pool2d, range_pool2d, rank_pool2d
 
 
 def __getattr__(name: str) -> object:

@@ -30,8 +30,7 @@ from imgconv.shapes import Pair
 from imgconv.typing import Array
 
 _POOLS = (
-    layers.MaxPool2d, layers.AvgPool2d, layers.MinPool2d, layers.LPPool2d,
-    layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Identity,
+    layers.WindowPool, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Identity,
 )  # fmt: skip
 # What may lie beside the dense layer where plain CAM is defined.
 _LINEAR = (

@@ -135,11 +135,8 @@ def _(layer: layers.Concat, after: Array, before: list[Shape]) -> list[Array | N
     return list(np.split(after, ends, axis=layer.axis))
 
 
-@_back.register(layers.MaxPool2d)
-@_back.register(layers.AvgPool2d)
-@_back.register(layers.MinPool2d)
-@_back.register(layers.LPPool2d)
-def _(layer: layers.MaxPool2d, after: Array, before: list[Shape]) -> list[Array | None]:
+@_back.register
+def _(layer: layers.WindowPool, after: Array, before: list[Shape]) -> list[Array | None]:
     kernel, stride, sides, dilation = layer.window
     count = kernel[0] * kernel[1]
     # One of the window's elements passes all, or all of them 1/n.

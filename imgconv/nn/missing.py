@@ -9,15 +9,12 @@ from imgconv.nn.chain import Step, graph_of
 from imgconv.nn.graph import named
 from imgconv.nn.layers.base import Layer
 from imgconv.nn.layers.image import Gray, KernelFilter, interleaved, planar
+from imgconv.nn.layers.pooling import POOLS
 from imgconv.ops.missing import Mask, pool_masked
 from imgconv.typing import Array
 
 _POINTWISE = (layers.Activation, layers.Identity, layers.Dropout)
-_POOLS: dict[type[Layer], str] = {
-    layers.MaxPool2d: "max", layers.MinPool2d: "min", layers.AvgPool2d: "avg",
-    layers.LPPool2d: "lp", layers.AdaptiveMaxPool2d: "adaptive-max",
-    layers.AdaptiveAvgPool2d: "adaptive-avg",
-}  # fmt: skip
+_KINDS: dict[type[Layer], str] = {layer: kind for kind, layer in POOLS.items()}
 
 
 def trace_masked(
@@ -43,8 +40,8 @@ def forward_masked(layer: Layer, x: Array, mask: Mask, fill: str) -> tuple[Array
     if isinstance(layer, KernelFilter):
         maps, gone = layer.filtered(interleaved(x[0]), interleaved(mask[0]), fill)
         out, absent = planar(maps), planar(gone)
-    elif type(layer) in _POOLS:
-        out, absent = pool_masked(x, mask, _POOLS[type(layer)], options_of(layer), fill)
+    elif type(layer) in _KINDS:
+        out, absent = pool_masked(x, mask, _KINDS[type(layer)], options_of(layer), fill)
     elif isinstance(layer, _POINTWISE):
         out, absent = layer.forward(x), mask
     elif isinstance(layer, Gray):
@@ -61,5 +58,5 @@ def forward_masked(layer: Layer, x: Array, mask: Mask, fill: str) -> tuple[Array
 def options_of(layer: Layer) -> dict[str, object]:
     """A pool's options, as its function takes them."""
     names = ("output_size", "kernel_size", "stride", "padding", "ceil_mode", "dilation",
-             "count_include_pad", "divisor_override", "norm_type")  # fmt: skip
+             "count_include_pad", "divisor_override", "norm_type", "rank")  # fmt: skip
     return {name: getattr(layer, name) for name in names if hasattr(layer, name)}

@@ -14,23 +14,18 @@ from imgconv.errors import UsageError
 from imgconv.nn import layers
 from imgconv.nn.layers.base import Layer, Shape
 from imgconv.nn.layers.image import Gray, KernelFilter
+from imgconv.nn.layers.pooling import POOLS as POOL_LAYERS
+from imgconv.ops.pool_kinds import MORPHOLOGY
+from imgconv.ops.pool_text import parse_pool
 from imgconv.shapes import Window
 
 if TYPE_CHECKING:
     from imgconv.kernels import Kernel
 
-POOLS = {
-    "maxpool": "max", "avgpool": "avg", "minpool": "min", "lppool": "lp",
-    "adaptive-maxpool": "adaptive-max", "adaptive-avgpool": "adaptive-avg",
-    "global-maxpool": "global-max", "global-avgpool": "global-avg",
-}  # fmt: skip
-_POOL_LAYERS: dict[str, Callable[..., Layer]] = {
-    "max": layers.MaxPool2d, "avg": layers.AvgPool2d, "min": layers.MinPool2d,
-    "lp": layers.LPPool2d, "adaptive-max": layers.AdaptiveMaxPool2d,
-    "adaptive-avg": layers.AdaptiveAvgPool2d,
-    "global-max": lambda: layers.AdaptiveMaxPool2d(1),
-    "global-avg": lambda: layers.AdaptiveAvgPool2d(1),
-}  # fmt: skip
+# A step's word → the pool's name in `--pool`.
+POOLS = {f"{kind}pool": kind for kind in (*POOL_LAYERS, "global-max", "global-avg")} | {
+    name: name for name in MORPHOLOGY
+}
 
 
 def _sides(text: str) -> int | tuple[int, ...]:
@@ -172,12 +167,12 @@ def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = 
 
 
 def _pool(kind: str, rest: Sequence[str], text: str) -> Layer:
-    from imgconv.ops.pool_text import parse_pool
-
     for word in rest[1:]:
         if "=" not in word:  # PyTorch's second argument is the stride, ours a pair's second number
             raise UsageError(f"chain: {text!r}: {word!r}, expected stride={word}, or a size N,N")
-    return _POOL_LAYERS[kind](**parse_pool(f"{kind}:{','.join(rest)}").options)
+    pool = parse_pool(f"{kind}:{','.join(rest)}")
+    options = {"output_size": 1} if pool.kind.startswith("global-") else pool.options
+    return POOL_LAYERS[pool.kind.replace("global", "adaptive")](**options)
 
 
 def _filter(

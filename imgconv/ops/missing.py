@@ -10,6 +10,7 @@ Windows without a missing sample are left to the usual algorithms, whose bits th
 are summed one by one in float64, so that their results depend on nothing but their own samples.
 """
 
+import inspect
 import math
 from typing import Annotated, Any, NamedTuple
 
@@ -23,6 +24,7 @@ from imgconv.jit.parallel import over_bands
 from imgconv.jit.record import array, record
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms.problem import ConvProblem
+from imgconv.ops.microkernels.windows import blank_of
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -342,7 +344,7 @@ def pool_masked(
     (the result, which of its samples are missing): those of windows without any sample and, for
     fill = "keep", those that are missing in an input of the same size.
     """
-    from imgconv.ops.pool import KINDS
+    from imgconv.ops.pool_kinds import KINDS
 
     pool = KINDS[kind]
     if not mask.any():
@@ -355,11 +357,9 @@ def pool_masked(
     unknown = any_of(mask.astype(np.uint8), **window) == 1
     known = any_of((~mask).astype(np.uint8), **window) == 1
     if base in ("max", "min"):
-        ends = (-np.inf, np.inf)
-        if x.dtype.kind != "f":
-            ends = np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
-        neutral = x.dtype.type(ends[base == "min"])
-        out = pool(np.where(mask, neutral, x), **options)
+        out = pool(np.where(mask, x.dtype.type(blank_of(base, x.dtype)), x), **options)
+    elif "missing" in inspect.signature(pool).parameters:
+        out = pool(x, **options, missing=mask)
     else:
         power = options.get("norm_type", 2.0) if base == "lp" else 1.0
         rest = np.where(mask, x.dtype.type(0) if power > 0 else np.inf, x)

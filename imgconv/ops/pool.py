@@ -5,7 +5,7 @@ Source of formulas: PyTorch documentation, MaxPool2d, AvgPool2d, LPPool2d, Adapt
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 Ints = int | tuple[int, int]
 Padding = int | Sequence[int]
 
-_FEW = 1 << 16  # elements; below this a thread costs more than it saves
+FEW = 1 << 16  # elements; below this a thread costs more than it saves
 
 
 # What holds every number of a type that the loops do not read.
@@ -45,7 +45,8 @@ _WIDER = {
 }
 
 
-def _planes(x: Array, operation: str) -> Array:
+def planes_of(x: Array, operation: str) -> Array:
+    """x, contiguous and of a type that the loops read. Raises ShapeError for other dimensions."""
     if x.ndim not in (3, 4) or 0 in x.shape[-2:]:
         raise ShapeError(
             f"{operation}: input {x.shape}, expected a non-empty (C, H, W) or (N, C, H, W)"
@@ -56,7 +57,7 @@ def _planes(x: Array, operation: str) -> Array:
     return np.ascontiguousarray(x)
 
 
-def _as_given(out: Array, dtype: np.dtype[Any]) -> Array:
+def as_given(out: Array, dtype: np.dtype[Any]) -> Array:
     """Elements that were picked from an array of this type, which the loops read as a wider one."""
     if dtype == out.dtype:
         return out
@@ -66,7 +67,7 @@ def _as_given(out: Array, dtype: np.dtype[Any]) -> Array:
     return out.astype(dtype)
 
 
-class _Window(NamedTuple):
+class PoolWindow(NamedTuple):
     """A pool's window resolved against a map's size."""
 
     kernel: Pair
@@ -88,7 +89,7 @@ class _Window(NamedTuple):
 def _window(
     shape: Pair, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
     ceil_mode: bool, operation: str,
-) -> _Window:  # fmt: skip
+) -> PoolWindow:  # fmt: skip
     kernel = pair(kernel_size, "kernel_size")
     step = pair(kernel if stride is None else stride, "stride")
     spread = pair(dilation, "dilation")
@@ -97,13 +98,13 @@ def _window(
         size = output_size(shape, kernel, step, sides, spread, ceil_mode)
     except ShapeError as error:
         raise ShapeError(f"{operation}: {error}") from None
-    return _Window(kernel, step, sides, spread, size)
+    return PoolWindow(kernel, step, sides, spread, size)
 
 
-class _Plan(NamedTuple):
+class PoolPlan(NamedTuple):
     """What a pool over maps of one size needs: `pool_rows`' rows, columns and shape."""
 
-    window: _Window
+    window: PoolWindow
     rows: Array
     columns: Array
     shape: npt.NDArray[np.void]
@@ -111,10 +112,10 @@ class _Plan(NamedTuple):
 
 
 @functools.lru_cache(256, typed=True)
-def _plan(
+def pool_plan(
     shape: Pair, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints,
     ceil_mode: bool, operation: str, include_pad: bool, divisor: int | None,
-) -> _Plan:  # fmt: skip
+) -> PoolPlan:  # fmt: skip
     """Kept: working it out takes 0.06 ms of the 0.09 that a pool of 6×28×28 took."""
     window = _window(shape, kernel_size, stride, padding, dilation, ceil_mode, operation)
     rows, columns = (window.counts(a, shape[a], include_pad) for a in (0, 1))
@@ -124,7 +125,7 @@ def _plan(
     near = window.sides.top, window.sides.left
     sizes = PoolShape(*shape, *window.size, *window.stride, *near, *window.dilation, *window.kernel)
     counts = np.concatenate([rows, columns]).astype(np.float32)
-    return _Plan(window, rows, columns, array(sizes), counts)
+    return PoolPlan(window, rows, columns, array(sizes), counts)
 
 
 def check_divisor(divisor: int | None) -> None:
@@ -133,7 +134,7 @@ def check_divisor(divisor: int | None) -> None:
         raise ShapeError("divisor_override=0: expected another number")
 
 
-def _fixed(value: Any) -> Any:
+def fixed(value: Any) -> Any:
     """A sequence as a tuple, which can be looked up."""
     if value is None or isinstance(value, int | tuple):
         return value  # asking whether it is a Sequence takes a microsecond
@@ -146,10 +147,10 @@ def _pool(
 ) -> tuple[Array, npt.NDArray[np.void]]:  # fmt: skip
     """The pooled maps and the `PoolShape` of the pool."""
     operation = f"{kind}_pool2d"
-    source = _planes(x, operation)
+    source = planes_of(x, operation)
     height, width = source.shape[-2:]
-    window, rows, columns, shape, counts = _plan(
-        (height, width), _fixed(kernel_size), _fixed(stride), _fixed(padding), _fixed(dilation),
+    window, rows, columns, shape, counts = pool_plan(
+        (height, width), fixed(kernel_size), fixed(stride), fixed(padding), fixed(dilation),
         ceil_mode, operation, include_pad, divisor,
     )  # fmt: skip
     keep = kind in PICKS
@@ -158,20 +159,20 @@ def _pool(
     if _in_vectors(window, kind, source, pool.usable()):
         if out.size:
             pool.pool(out, source, kind, window.kernel, window.stride, shape, counts)
-        return (_as_given(out, x.dtype) if keep else out), shape
+        return (as_given(out, x.dtype) if keep else out), shape
     constants = window.kernel if max(window.kernel) <= 3 else (0, 0)
     step = window.stride[1] if window.stride[1] <= 2 else 0
     names = jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype]
     work = pool_rows(*names, kind, *constants, step, float(power))
     total = out.size // window.size[1]
     taps = window.kernel[0] * window.kernel[1]
-    band = band_of(total, _FEW // max(1, window.size[1] * taps))
+    band = band_of(total, FEW // max(1, window.size[1] * taps))
     if out.size:
         over_bands(total, band, lambda a, b: work(out, source, rows, columns, shape, a, b))
-    return (_as_given(out, x.dtype) if keep else out), shape
+    return (as_given(out, x.dtype) if keep else out), shape
 
 
-def _in_vectors(window: _Window, kind: str, source: Array, usable: bool) -> bool:
+def _in_vectors(window: PoolWindow, kind: str, source: Array, usable: bool) -> bool:
     """Whether `planes` has the pool: a float32 map's small windows."""
     small = max(window.kernel) <= 3 and max(window.stride) <= 2 and window.dilation == (1, 1)
     return kind in pool.BLANK and source.dtype == np.float32 and small and usable
@@ -191,7 +192,7 @@ def max_pool2d(
     out, shape = _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode)
     if not return_indices:
         return out
-    source = _planes(x, "max_pool2d")
+    source = planes_of(x, "max_pool2d")
     indices = np.empty(out.shape, np.int64)
     work = max_indices(jit.ELEMENT_NAMES[source.dtype])
     total = out.size // max(1, out.shape[-1])
@@ -261,7 +262,7 @@ def _means(source: Array) -> Array:
         return sums.reshape(*source.shape[:-2], 1, 1)
     out = np.empty((*source.shape[:-2], 1, 1), dtype)
     work = plane_means(jit.ELEMENT_NAMES[source.dtype], jit.ELEMENT_NAMES[dtype])
-    band = band_of(out.size, _FEW // size)
+    band = band_of(out.size, FEW // size)
     over_bands(
         out.size, band, lambda a, b: work(out, source, np.empty(LANES, dtype), size, a, b)
     )  # fmt: skip
@@ -269,7 +270,7 @@ def _means(source: Array) -> Array:
 
 
 def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
-    source = _planes(x, f"adaptive_{kind}_pool2d")
+    source = planes_of(x, f"adaptive_{kind}_pool2d")
     size = pair(output_size, "output_size")
     if size[0] * size[1] >= 1 << 31:
         raise ShapeError(
@@ -291,7 +292,7 @@ def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
     total = out.size // size[1]
     band = band_of(total)
     over_bands(total, band, lambda a, b: work(out, source, *spans, shape, a, b))
-    return _as_given(out, x.dtype) if kind == "max" else out
+    return as_given(out, x.dtype) if kind == "max" else out
 
 
 def adaptive_avg_pool2d(x: Array, output_size: Ints) -> Array:
@@ -306,22 +307,9 @@ def adaptive_max_pool2d(x: Array, output_size: Ints) -> Array:
 
 def global_avg_pool2d(x: Array) -> Array:
     """Return the mean of every map, (…, C, 1, 1)."""
-    return _means(_planes(x, "global_avg_pool2d"))
+    return _means(planes_of(x, "global_avg_pool2d"))
 
 
 def global_max_pool2d(x: Array) -> Array:
     """Return the maximum of every map, (…, C, 1, 1)."""
     return _adaptive(x, 1, "max")
-
-
-# By the names that `pool_text` reads.
-KINDS: dict[str, Callable[..., Any]] = {
-    "max": max_pool2d,
-    "avg": avg_pool2d,
-    "min": min_pool2d,
-    "lp": lp_pool2d,
-    "adaptive-max": adaptive_max_pool2d,
-    "adaptive-avg": adaptive_avg_pool2d,
-    "global-max": global_max_pool2d,
-    "global-avg": global_avg_pool2d,
-}

@@ -1,4 +1,7 @@
-"""Poolings as text: `max:2`, `avg:3,stride=2,padding=1`, `lp:2,p=3`, `adaptive-max:7`, ….
+"""Poolings as text: `max:2`, `avg:3,stride=2,padding=1`, `lp:2,p=3`, `median:3,stride=1`, ….
+
+`erode:3`, `dilate:3` and `morphological-gradient:3` are min, max and range as filters: with a
+stride of 1, and padded so that the size stays.
 
 Sizes may be pairs `max:2,3,stride=2,1` (vertical, horizontal), paddings also four sides (top,
 bottom, left, right); `x` between the numbers does as well as a comma.
@@ -12,13 +15,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.arguments import flag, not_among, real_number, split_arguments, whole_numbers
+from imgconv.arguments import (
+    flag,
+    not_among,
+    real_number,
+    split_arguments,
+    whole_number,
+    whole_numbers,
+)
 from imgconv.errors import ShapeError, UsageError
-from imgconv.ops.pool import KINDS, check_divisor
+from imgconv.ops.pool import check_divisor
+from imgconv.ops.pool_kinds import KINDS, MORPHOLOGY
+from imgconv.ops.rank import index_of
 from imgconv.shapes import Pair, Sides, pair, pool_sides
 
 Array = npt.NDArray[Any]
 
+# Parameters that have no text.
+_HIDDEN = ("return_indices", "missing")
 _BY = re.compile(r"(?<=[0-9])x(?=[0-9])")
 
 
@@ -69,7 +83,7 @@ def parameters(kind: str) -> dict[str, str]:
     found = dict(inspect.signature(KINDS[kind]).parameters)
     return {
         name: "" if parameter.default is parameter.empty else str(parameter.default)
-        for name, parameter in list(found.items())[1:] if name != "return_indices"
+        for name, parameter in list(found.items())[1:] if name not in _HIDDEN
     }  # fmt: skip
 
 
@@ -77,18 +91,19 @@ def parse_pool(text: str) -> Pool:
     """Return the pooling of a text; see the module's. Raises UsageError naming what it expected."""
     kind, _, rest = text.strip().partition(":")
     kind = kind.strip().lower().replace("_", "-")
-    if kind not in KINDS:
-        raise UsageError(f"pool {text!r}: {kind!r}, {not_among(kind, KINDS)}")
+    if kind not in KINDS and kind not in MORPHOLOGY:
+        raise UsageError(f"pool {text!r}: {kind!r}, {not_among(kind, [*KINDS, *MORPHOLOGY])}")
+    name, kind = kind, MORPHOLOGY.get(kind, kind)
     known = list(inspect.signature(KINDS[kind]).parameters)[1:]
     size = next((name for name in ("kernel_size", "output_size") if name in known), "")
     options: dict[str, Any] = {}
     try:
         plain, named = split_arguments(rest)
         given = [*([("", plain)] if plain else []), *named.items()]
-        for name, values in given:
-            key = {"": size, "size": size, "p": "norm_type"}.get(name, name)
-            part = f"{name}=" * bool(name) + ",".join(values)
-            if key not in known or key == "return_indices":
+        for option, values in given:
+            key = {"": size, "size": size, "p": "norm_type"}.get(option, option)
+            part = f"{option}=" * bool(option) + ",".join(values)
+            if key not in known or key in _HIDDEN:
                 raise ValueError(f"{part!r}, expected {_expected(known, size)}")
             if key in options:
                 raise ValueError(f"{part!r} is the second size, expected one")
@@ -96,17 +111,31 @@ def parse_pool(text: str) -> Pool:
     except ValueError as error:
         raise UsageError(f"pool {text!r}: {error}") from None
     if size and size not in options:
-        raise UsageError(f"pool {text!r}: no size, expected {kind}:SIZE")
+        raise UsageError(f"pool {text!r}: no size, expected {name}:SIZE")
+    if kind == "rank" and "rank" not in options:
+        raise UsageError(f"pool {text!r}: no rank, expected rank:SIZE,rank=N")
     if "norm_type" in known:
         options.setdefault("norm_type", 2.0)
     pool = Pool(text.strip(), kind, options)
     try:
+        if name in MORPHOLOGY:
+            options.setdefault("stride", 1)
+            options.setdefault("padding", _centered(options))
         pool.window  # noqa: B018 - raises for sizes that cannot be
         pair(options.get("output_size", 1), "output_size")
         check_divisor(options.get("divisor_override"))
+        if pool.window and "rank" in options:
+            index_of(options["rank"], pool.window[0])
     except ShapeError as error:
         raise UsageError(f"pool {text!r}: {error}") from None
     return pool
+
+
+def _centered(options: dict[str, Any]) -> tuple[int, ...]:
+    """The padding that keeps a map's size; of an even window the middle is the later element."""
+    kernel = pair(options["kernel_size"], "kernel_size")
+    sides = zip(kernel, pair(options.get("dilation", 1), "dilation"), strict=True)
+    return tuple(pad * d for k, d in sides for pad in (k // 2, (k - 1) // 2))
 
 
 def _value(key: str, values: list[str]) -> Any:
@@ -117,6 +146,8 @@ def _value(key: str, values: list[str]) -> Any:
             return flag(text)
         if key == "norm_type":
             return real_number(text)
+        if key == "rank":
+            return whole_number(text)
         counts = {"padding": (1, 2, 4), "divisor_override": (1,)}.get(key, (1, 2))
         return whole_numbers(_BY.sub(",", text) if len(values) == 1 else text, counts)
     except ValueError as error:
@@ -128,7 +159,7 @@ def _public(key: str) -> str:
 
 
 def _expected(known: list[str], size: str) -> str:
-    names = [name for name in known if name not in ("return_indices", size, "norm_type")]
+    names = [name for name in known if name not in (*_HIDDEN, size, "norm_type")]
     if "norm_type" in known:
         names.append("p")
     return ", ".join([*(["a size"] if size else []), *(f"{name}=" for name in names)]) or "nothing"

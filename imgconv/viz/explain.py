@@ -48,8 +48,9 @@ class Step:
 class Explanation:
     """A whole operation: the padded input (H + pads, W + pads), the output and every step.
 
-    rule: conv, or a pooling's max, avg, min or lp. weights: as they lie on the input, after any
-    flip; None for pooling. settings: the operation's parameters by PyTorch's names.
+    rule: conv, or a pooling's kind without adaptive- and global-. weights: as they lie on the
+    input, after any flip; None for pooling. settings: the operation's parameters by PyTorch's
+    names.
     """
 
     rule: str
@@ -143,15 +144,12 @@ def explain_pool(source: Grid, pool: Pool) -> Explanation:
         far = padded.shape[axis] if counted else near + source.shape[axis]
         found = _pool_places(pool, axis, source.shape[axis], size[axis])
         places.append([[i for i in taps if near <= i < far] for taps in found])
-    norm = float(pool.options.get("norm_type", 0))
     steps = []
     for row, column, cells in _windows(padded, places[0], places[1], None):
-        values = [cell.value for cell in cells]
-        divisor = pool.options.get("divisor_override", len(values))
-        result = _pooled(rule, values, divisor, norm)
+        result = _pooled(rule, pool.options, [cell.value for cell in cells])
         if rule == "lp":
             whole, left = whole_share(pool.options["kernel_size"], cells)
-            result *= (whole / left) ** (1 / norm)
+            result *= (whole / left) ** (1 / pool.options["norm_type"])
         steps.append(Step(row, column, cells, result))
     output = np.array([step.result for step in steps]).reshape(size)
     settings = {"kind": pool.kind, **pool.options}
@@ -167,15 +165,24 @@ def _pool_places(pool: Pool, axis: int, length: int, count: int) -> Places:
     return [list(range(i * length // count, -(-(i + 1) * length // count))) for i in range(count)]
 
 
-def _pooled(rule: str, values: list[float], divisor: float, norm: float) -> float:
+def _pooled(rule: str, options: dict[str, Any], values: list[float]) -> float:
     if rule == "max":
         return max(values, default=-math.inf)
     if rule == "min":
         return min(values, default=math.inf)
+    if rule == "range":
+        return max(values, default=0.0) - min(values, default=0.0)
+    if rule in ("median", "rank"):
+        last = len(values) - 1
+        taps = math.prod(pair(options["kernel_size"], "kernel_size"))
+        place = options["rank"] % taps * last // max(taps - 1, 1) if rule == "rank" else last // 2
+        return sorted(values)[place] if values else -math.inf
     if rule == "lp":
         # Powers keep their signs and a negative sum becomes 0, as in torch.nn.functional.lp_pool2d.
         with np.errstate(invalid="ignore"):
+            norm = options["norm_type"]
             return float(max(0.0, np.sum(np.power(values, norm))) ** (1 / norm))
+    divisor = options.get("divisor_override", len(values))
     return sum(values) / divisor if divisor else math.nan
 
 

@@ -101,7 +101,8 @@ def test_every_operation_that_is_listed_can_be_used(capsys):
         text = ",".join(f"{key}={value.lower()}" for key, value in given.items())
         spelled = f"{row['name']}:{text}" if text else row["name"]
         if row["family"] == "pool":
-            assert parse_pool(spelled).kind == row["name"]
+            others = [parse_pool(f"{name}:2") for name in row["also"]]
+            assert {pool.kind for pool in (parse_pool(spelled), *others)} == {row["name"]}
         elif row["family"] == "color map":
             assert table(row["name"]).shape == (256, 3)
         elif row["name"] != "softmax":

@@ -31,7 +31,8 @@ convolutions = st.builds(
 )  # fmt: skip
 pools = st.builds(
     "{} {} stride={} padding={}".format,
-    st.sampled_from(["maxpool", "avgpool", "minpool"]), st.sampled_from([2, 3, "3x2"]), ones,
+    st.sampled_from(["maxpool", "avgpool", "minpool", "medianpool", "rangepool"]),
+    st.sampled_from([2, 3, "3x2"]), ones,
     st.sampled_from([0, 1]),
 )  # fmt: skip
 dilated = st.builds("maxpool {} stride={} dilation={}".format, ones, ones, ones)

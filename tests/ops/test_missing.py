@@ -14,7 +14,7 @@ from imgconv.nn.chain import parse_chain
 from imgconv.ops import rows
 from imgconv.ops.filter import filter_image
 from imgconv.ops.missing import pool_masked
-from imgconv.ops.pool import KINDS
+from imgconv.ops.pool_kinds import KINDS
 from imgconv.ops.pool_text import parse_pool
 from imgconv.ops.rows import read_rows
 from imgconv.pipeline.bands.maps import map_rows
@@ -294,6 +294,7 @@ CHAINS = [
     "maxpool 3 stride=1 padding=1 | conv sharpen mode=circular", "avgpool 2 | conv box-5",
     "conv '1 2; 3 4' anchor=1,0 stride=2 | relu | conv box-3 anchor=0,2",
     "conv laplacian | lppool 2 stride=1 | minpool 2", "softmax | conv box-3 mode=zeros",
+    "medianpool 3 stride=1 padding=1 | rankpool 2 rank=1 | dilate 3 | morphological-gradient 3",
     "conv box-3 dilation=2 | gray | conv box-3 padding=valid",
 ]  # fmt: skip
 RECIPES = [

@@ -5,7 +5,8 @@ import pytest
 
 from imgconv.errors import UsageError
 from imgconv.ops import pool as pooling
-from imgconv.ops.pool import KINDS
+from imgconv.ops import rank as ranks
+from imgconv.ops.pool_kinds import KINDS
 from imgconv.ops.pool_text import parse_pool
 from tests.samples import draw
 
@@ -35,6 +36,13 @@ X = draw(np.random.default_rng(2), (2, 3, 13, 11), np.dtype(np.float32))
         ("adaptive-max:3x4", lambda x: pooling.adaptive_max_pool2d(x, (3, 4))),
         ("adaptive_avg:5", lambda x: pooling.adaptive_avg_pool2d(x, 5)),
         ("global-avg", pooling.global_avg_pool2d),
+        ("median:3,stride=1", lambda x: ranks.median_pool2d(x, 3, 1)),
+        ("rank:2x3,rank=-2", lambda x: ranks.rank_pool2d(x, -2, (2, 3))),
+        ("range:3", lambda x: ranks.range_pool2d(x, 3)),
+        ("erode:3", lambda x: pooling.min_pool2d(x, 3, 1, 1)),
+        ("dilate:4,3", lambda x: pooling.max_pool2d(x, (4, 3), 1, (2, 1, 1, 1))),
+        ("dilate:3,dilation=2", lambda x: pooling.max_pool2d(x, 3, 1, (2, 2, 2, 2), 2)),
+        ("morphological-gradient:5", lambda x: ranks.range_pool2d(x, 5, 1, 2)),
         ("global-max", pooling.global_max_pool2d),
     ],
 )  # fmt: skip
@@ -44,7 +52,8 @@ def test_a_text_is_the_function_it_names(text, expected):
 
 def test_every_kind_takes_an_interleaved_image():
     for kind in KINDS:
-        pool = parse_pool(kind if kind.startswith("global") else f"{kind}:2")
+        rank = ",rank=1" * (kind == "rank")
+        pool = parse_pool(kind if kind.startswith("global") else f"{kind}:2{rank}")
         expected = pool(X[0]).transpose(1, 2, 0)
         np.testing.assert_array_equal(pool.image(X[0].transpose(1, 2, 0)), expected)
 
@@ -52,7 +61,10 @@ def test_every_kind_takes_an_interleaved_image():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("median:2", "expected one of max, avg, min"),
+        ("mode:2", "expected one of max, avg, min"),
+        ("rank:3", "no rank, expected rank:SIZE,rank=N"),
+        ("rank:3,rank=9", "rank=9, expected -9 to 8"),
+        ("median:3,missing=1", "'missing=1', expected a size, stride="),
         ("max", "no size, expected max:SIZE"),
         ("max:two", "size='two', expected one whole number or a pair N,N"),
         ("max:3,5,7", "size='3,5,7', expected one whole number or a pair N,N"),

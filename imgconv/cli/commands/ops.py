@@ -22,12 +22,12 @@ def ops() -> None:
 def list_(as_json: bool) -> None:
     """List what --activation, --pool, chains and --colormap take."""
     from imgconv.ops.activation import ACTIVATIONS, ALIASES
-    from imgconv.ops.pool import KINDS
+    from imgconv.ops.pool_kinds import KINDS, MORPHOLOGY
     from imgconv.ops.pool_text import parameters
     from imgconv.viz.colormaps import DIVERGING, NAMES
 
     also: dict[str, list[str]] = {}
-    for alias, name in ALIASES.items():
+    for alias, name in (ALIASES | MORPHOLOGY).items():
         also.setdefault(name, []).append(alias)
     rows = [
         ("activation", name, {key: f"{value:g}" for key, value in usual.items()})
@@ -38,13 +38,13 @@ def list_(as_json: bool) -> None:
     heading = ""
     for family, name, usual in rows:
         if as_json:
-            names = also.get(name, []) if family == "activation" else []
+            names = also.get(name, [])
             echo(json.dumps({"name": name, "family": family, "parameters": usual, "also": names}))
             continue
         if family != heading:
             echo(f"{family}s:")
             heading = family
         told = ", ".join(f"{key}={value}" if value else key for key, value in usual.items())
-        other = f"(also {', '.join(also[name])})" if family == "activation" and name in also else ""
+        other = f"(also {', '.join(also[name])})" if name in also else ""
         middle = "zero in its middle" if family == "color map" and name in DIVERGING else ""
         echo(" ".join([f"  {name:13}", *filter(None, (told, other, middle))]).rstrip())

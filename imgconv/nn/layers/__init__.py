@@ -28,7 +28,10 @@ from imgconv.nn.layers.pooling import (
     AvgPool2d,
     LPPool2d,
     MaxPool2d,
+    MedianPool2d,
     MinPool2d,
+    RangePool2d,
+    RankPool2d,
     WindowPool,
 )
 
@@ -36,6 +39,6 @@ __all__ = [
     "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "Add", "AvgPool2d",
     "BatchNorm2d", "Concat", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten",
     "Identity", "InstanceNorm2d", "LPPool2d", "Layer", "Linear", "LocalResponseNorm",
-    "MaxPool2d", "MinPool2d", "Mul", "Reach", "ResidualConv2d", "Shape", "Softmax",
-    "WindowPool",
+    "MaxPool2d", "MedianPool2d", "MinPool2d", "Mul", "RangePool2d", "RankPool2d", "Reach",
+    "ResidualConv2d", "Shape", "Softmax", "WindowPool",
 ]  # fmt: skip

@@ -95,6 +95,38 @@ class LPPool2d(WindowPool):
 
 
 @dataclass(frozen=True, eq=False)
+class MedianPool2d(WindowPool):
+    """The median of every window."""
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.rank import median_pool2d
+
+        return median_pool2d(inputs[0], **self._options())
+
+
+@dataclass(frozen=True, eq=False)
+class RankPool2d(WindowPool):
+    """The element of every window that stands at `rank` once they are sorted."""
+
+    rank: int = 0
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.rank import rank_pool2d
+
+        return rank_pool2d(inputs[0], self.rank, **self._options())
+
+
+@dataclass(frozen=True, eq=False)
+class RangePool2d(WindowPool):
+    """The greatest less the least element of every window."""
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.rank import range_pool2d
+
+        return range_pool2d(inputs[0], **self._options())
+
+
+@dataclass(frozen=True, eq=False)
 class _AdaptivePool(Layer):
     output_size: Ints
 
@@ -132,3 +164,11 @@ class AdaptiveMaxPool2d(_AdaptivePool):
         from imgconv.ops.pool import adaptive_max_pool2d
 
         return adaptive_max_pool2d(inputs[0], shapes.pair(self.output_size, "output_size"))
+
+
+# Kinds of `--pool` → layers; the global ones are adaptive to a size of 1.
+POOLS: dict[str, type[WindowPool] | type[_AdaptivePool]] = {
+    "max": MaxPool2d, "avg": AvgPool2d, "min": MinPool2d, "lp": LPPool2d, "median": MedianPool2d,
+    "rank": RankPool2d, "range": RangePool2d, "adaptive-max": AdaptiveMaxPool2d,
+    "adaptive-avg": AdaptiveAvgPool2d,
+}  # fmt: skip

@@ -46,6 +46,8 @@ def blank_of(kind: str, dtype: np.dtype[Any]) -> Any:
     """What a window holds whose taps all lie in the padding, as in PyTorch: −∞ for a maximum."""
     if kind not in PICKS:
         return 0
+    if dtype.kind == "b":
+        return kind == "min"
     if dtype.kind == "f":
         return -np.inf if kind == "max" else np.inf
     return np.iinfo(dtype).min if kind == "max" else np.iinfo(dtype).max

@@ -13,6 +13,7 @@ from imgconv.nn import layers
 from imgconv.nn.chain import Step
 from imgconv.nn.layers.base import Layer
 from imgconv.nn.layers.image import Gray, KernelFilter, interleaved, planar
+from imgconv.nn.layers.pooling import POOLS
 from imgconv.ops.pool_text import Pool
 from imgconv.ops.rows import FilteredRows, RowSource, band_rows, loops_of, read_rows, start_at
 from imgconv.shapes import extent
@@ -61,11 +62,10 @@ def pooled(source: RowSource, pool: Pool, missing: str | None = None) -> "PoolRo
 
     missing: as for `chain_rows`.
     """
-    kinds = {"max": layers.MaxPool2d, "avg": layers.AvgPool2d, "min": layers.MinPool2d,
-             "lp": layers.LPPool2d}  # fmt: skip
-    if pool.kind not in kinds or pool.options.get("ceil_mode"):
+    layer = POOLS.get(pool.kind)
+    if layer is None or not issubclass(layer, layers.WindowPool) or pool.options.get("ceil_mode"):
         return None
-    return PoolRows(source, kinds[pool.kind](**pool.options), missing)
+    return PoolRows(source, layer(**pool.options), missing)
 
 
 def _computed(layer: Layer, pixels: Array, missing: str | None) -> Array:

@@ -89,7 +89,7 @@ class LayerSettings(Table):
         heading="Afterwards",
     )
     pool: str | None = option(
-        "max:2, avg:3,5,stride=2,1, min:2, lp:2, global-avg, adaptive-max:7, …; default: none.",
+        "max:2, avg:3,5,stride=2,1, min:2, median:3, erode:3, global-avg, …; default: none.",
         default=None,
         metavar="KIND:SIZE",
     )

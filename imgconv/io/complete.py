@@ -3,10 +3,10 @@
 import os
 
 from imgconv.errors import ImgconvError, LimitError
+from imgconv.io.codecs.truncation import missing_end
 from imgconv.io.formats import sniff
 from imgconv.io.reading import read_images
 from imgconv.io.source import is_zarr
-from imgconv.io.truncation import missing_end
 
 _WALKED = ("PNG", "JPEG", "GIF", "WEBP")
 

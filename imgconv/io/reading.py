@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imgconv.errors import ImageError, LimitError, UsageError
-from imgconv.io.decoder import Decoder
+from imgconv.io.codecs.decoder import Decoder
 from imgconv.io.formats import ANIMATIONS, sniff
 from imgconv.io.image import Image, holder
 from imgconv.io.limits import MAX_PIXELS, check_frames, check_size, file_limit

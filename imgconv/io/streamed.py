@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from imgconv.errors import ImageError, LimitError
-from imgconv.io.decoder import first_of
+from imgconv.io.codecs.decoder import first_of
 from imgconv.io.formats import sniff
 from imgconv.io.image import Image, white_of
 from imgconv.io.limits import MAX_PIXELS, check_size, file_limit

@@ -61,11 +61,11 @@ def encode(samples: Array, format: Format, **options: Unpack[EncodeOptions]) -> 
 
         return png_writer.encode(samples, alpha=alpha, **_png_options(options))
     if format.name in ("ppm", "pgm", "pnm", "pfm"):
-        from imgconv.io import netpbm
+        from imgconv.io.codecs import netpbm
 
         return netpbm.encode(samples, format.name)
     if format.name in ("csv", "txt"):
-        from imgconv.io import text as grids
+        from imgconv.io.codecs import text as grids
 
         return grids.encode(samples, format.name)
     if format.archive:
@@ -107,7 +107,7 @@ def encode_rows(
 
         return png_writer.encode_rows(source, alpha=alpha, **_png_options(options))
     if format.name in ("ppm", "pgm", "pnm"):
-        from imgconv.io import netpbm
+        from imgconv.io.codecs import netpbm
 
         return netpbm.encode_rows(source, format.name)
     if format.name == "zarr":
@@ -197,7 +197,7 @@ def encode_archive(
     """Return the pieces of an NPZ or safetensors file of named arrays; record as in `encode`."""
     note = note_of(record)
     if format.name == "npz":
-        from imgconv.io import arrays
+        from imgconv.io.codecs import arrays
 
         return arrays.encode_npz(named, note or None)
     from imgconv.safetensors import write_safetensors

@@ -97,9 +97,9 @@ def _window(recipe: Recipe, result: Result, shape: tuple[int, ...]) -> Axes:
 
 def _chain(recipe: ChainRecipe, result: Result, shape: tuple[int, ...]) -> Axes:
     """What a map of a chain's step stands for: its field, with anchors in place of kernels."""
+    from imgconv.nn.analysis.receptive import fields
     from imgconv.nn.chain import graph_of
     from imgconv.nn.layers.image import KernelFilter
-    from imgconv.nn.receptive import fields
 
     height, width, channels = shape
     steps = [

@@ -8,8 +8,8 @@ import numpy as np
 from imgconv.io import color
 from imgconv.io.image import Image
 from imgconv.kernels import Kernel
+from imgconv.nn.analysis.receptive import Field, fields
 from imgconv.nn.chain import graph_of
-from imgconv.nn.receptive import Field, fields
 from imgconv.pipeline.recipe import ChainRecipe, Recipe, fields_of
 from imgconv.pipeline.results import bytes_of
 from imgconv.pipeline.whole import Map, maps_of

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgconv.nn.attribution import ClassMaps
+from imgconv.nn.analysis.attribution import ClassMaps
 from imgconv.nn.find import find_network, with_weights
 from imgconv.safetensors import read_metadata, read_safetensors
 from imgconv.viz.colormaps import table

@@ -12,10 +12,10 @@ from skimage import data
 
 from imgconv.cli import main
 from imgconv.cli.exit_codes import run
+from imgconv.nn.analysis.receptive import region
 from imgconv.nn.find import find_network
 from imgconv.nn.models import get_network
 from imgconv.nn.preprocess import Preprocess
-from imgconv.nn.receptive import region
 from imgconv.viz.sheet import GUTTER
 
 NET = "conv2d 5 3 padding=1 | relu | maxpool 2 | conv2d 20 3 | relu"

@@ -18,7 +18,7 @@ from skimage import data
 
 from imgconv.cli import exit_codes, main
 from imgconv.io import digest
-from imgconv.io.notes import read_note
+from imgconv.io.metadata.notes import read_note
 from imgconv.io.reading import read_images
 
 FORMATS = ("png", "tif", "jpg", "webp", "gif", "npz", "safetensors")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imgconv.io import netpbm
+from imgconv.io.codecs import netpbm
 from imgconv.io.png import writer as png_writer
 from imgconv.npy import encode_npz
 from imgconv.safetensors import write_safetensors

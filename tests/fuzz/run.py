@@ -25,8 +25,8 @@ for module in pkgutil.walk_packages(imgconv.ops.__path__, "imgconv.ops."):
     importlib.import_module(module.name)
 with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.cli.commands.repeat
-    import imgconv.io.netpbm
-    import imgconv.io.pillow
+    import imgconv.io.codecs.netpbm
+    import imgconv.io.codecs.pillow
     import imgconv.io.png.reader
     import imgconv.io.reading
     import imgconv.io.tiff.pages

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, IptcImagePlugin, JpegImagePlugin
 
-from imgconv.io.notes import read_note
+from imgconv.io.metadata.notes import read_note
 from tests import camera
 from tests.running import here
 

@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
-from imgconv.io.notes import read_note
+from imgconv.io.metadata.notes import read_note
 from tests import camera
 from tests.io.test_metadata import exif_of, exiftool, imgconv, opened, tags_by_exiftool
 from tests.running import here

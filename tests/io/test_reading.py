@@ -17,8 +17,8 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
+from imgconv.io.codecs.orientation import oriented
 from imgconv.io.limits import MAX_PIXELS
-from imgconv.io.orientation import oriented
 from imgconv.io.reading import read_images
 from imgconv.io.tiff import samples as tiff_samples
 

@@ -12,8 +12,8 @@ from scipy import ndimage, signal
 from imgconv import kernels
 from imgconv.errors import KernelError, ShapeError, UsageError
 from imgconv.kernels.literal import parse_literal, spelled
+from imgconv.nn.analysis.receptive import region
 from imgconv.nn.chain import graph_of, parse_chain, trace
-from imgconv.nn.receptive import region
 from imgconv.ops.filter import filter_image
 from imgconv.pipeline.metadata import grid_of
 from imgconv.pipeline.recipe import ChainRecipe, Recipe

@@ -8,9 +8,9 @@ import pytest
 
 from imgconv.errors import ModelError, UsageError
 from imgconv.nn import layers
-from imgconv.nn.attribution import ClassMaps, Occlusion, windows
+from imgconv.nn.analysis.attribution import ClassMaps, Occlusion, windows
+from imgconv.nn.analysis.gradient import between, gradient
 from imgconv.nn.builder import Builder
-from imgconv.nn.gradient import between, gradient
 from imgconv.nn.layers.functions import MatMul, Reduce
 from imgconv.nn.layers.normalization import LayerNorm
 from imgconv.nn.layers.tensors import Slice, Transpose

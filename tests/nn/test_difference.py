@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from imgconv.nn.analysis.difference import Weight, differences
 from imgconv.nn.builder import Builder
-from imgconv.nn.difference import Weight, differences
 from imgconv.nn.layers import Activation, BatchNorm2d, Conv2d, Linear
 from imgconv.nn.models import get_network
 from imgconv.nn.weights import draw_weights, loaded

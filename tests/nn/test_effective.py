@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from imgconv.errors import ModelError
+from imgconv.nn.analysis.effective import effective_field
+from imgconv.nn.analysis.receptive import region
 from imgconv.nn.builder import Builder
-from imgconv.nn.effective import effective_field
 from imgconv.nn.layers import (
     Activation,
     Add,
@@ -21,7 +22,6 @@ from imgconv.nn.layers.functions import Reduce
 from imgconv.nn.layers.tensors import Slice
 from imgconv.nn.layers.wrappers import Bound
 from imgconv.nn.models import get_network
-from imgconv.nn.receptive import region
 from imgconv.nn.weights import draw_weights
 from imgconv.viz.receptive import draw_fields, spread_of
 from imgconv.viz.sheet import GUTTER

@@ -9,6 +9,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from imgconv.errors import ModelError, ShapeError
+from imgconv.nn.analysis.receptive import fields, region
 from imgconv.nn.builder import Builder
 from imgconv.nn.layers import (
     Activation,
@@ -29,7 +30,6 @@ from imgconv.nn.layers.normalization import LayerNorm
 from imgconv.nn.layers.resize import COORDINATES, NEAREST, Resize
 from imgconv.nn.layers.tensors import Pad, Slice, Tile, Transpose
 from imgconv.nn.models import get_network
-from imgconv.nn.receptive import fields, region
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ entry()
 """
 UNFORESEEN = """
 import sys
-from imgconv.io import decoder
+from imgconv.io.codecs import decoder
 
 whole = decoder.Decoder.images
 

@@ -16,7 +16,7 @@ from skimage import data
 
 from imgconv.cli import main
 from imgconv.cli.exit_codes import run
-from imgconv.nn.receptive import Field
+from imgconv.nn.analysis.receptive import Field
 from imgconv.shapes import ReceptiveField
 from imgconv.viz.report.page import Page, render
 from imgconv.viz.report.sections import BUDGET, MOST_MAPS, section, statistics

@@ -42,7 +42,7 @@ def repeat(result: str, settings: RepeatSettings) -> int:
     safetensors and Zarr hold a record, unless they were made with --no-metadata.
     """
     from imgconv.batch.runner import shares
-    from imgconv.io.notes import read_note
+    from imgconv.io.metadata.notes import read_note
     from imgconv.io.sameness import compared
     from imgconv.pipeline import rerun
     from imgconv.pipeline.outputs import to_stdout

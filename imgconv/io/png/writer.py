@@ -5,21 +5,19 @@ strips are compressed side by side and joined; their Adler-32 sums are combined.
 begins depends on the image alone, so the file does not depend on the number of threads.
 """
 
-import threading
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import OutputError
 from imgconv.io.png.chunks import SIGNATURE, codec, pack
+from imgconv.io.png.crew import Crew
 from imgconv.jit import parallel
 from imgconv.ops.microkernels import png_rows
 from imgconv.ops.rows import ArrayRows, RowSource, read_rows
-from imgconv.threads import start_thread
 from imgconv.typing import Array, Bytes
 
 _COLOR = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -126,71 +124,6 @@ def _joined_adler(first: int, second: int, length: int) -> int:
     return (b1 + b2 + length * (a1 - 1)) % _ADLER << 16 | (a1 + a2 - 1) % _ADLER
 
 
-class _Crew:
-    """Threads that do jobs side by side and hand the results back in the order of the jobs."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._jobs: deque[list[Any]] = deque()
-        self._pending: deque[list[Any]] = deque()
-        self._changed = threading.Condition()
-        self._threads = 0
-        self._closed = False
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    def start(self, work: Callable[[], Any]) -> None:
-        """Queue a job; a crew of one does it at once."""
-        job = [work, None, False]
-        self._pending.append(job)
-        if self.size <= 1:
-            job[1:] = work(), True
-            return
-        with self._changed:
-            self._jobs.append(job)
-            self._changed.notify_all()
-        if self._threads < min(self.size, len(self._pending)):
-            self._threads += start_thread(self._run) is not None
-        if not self._threads:
-            self.size = 1
-            self._jobs.clear()
-            job[1:] = work(), True
-
-    def next(self) -> Any:
-        """Wait for the oldest job's result, or raise what it raised."""
-        job = self._pending.popleft()
-        with self._changed:
-            while not job[2]:
-                self._changed.wait()
-        if isinstance(job[1], BaseException):
-            raise job[1]
-        return job[1]
-
-    def close(self) -> None:
-        """Do no more jobs."""
-        with self._changed:
-            self._closed = True
-            self._jobs.clear()
-            self._changed.notify_all()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._jobs and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    return
-                job = self._jobs.popleft()
-            try:
-                result = job[0]()
-            except BaseException as error:
-                result = error
-            with self._changed:
-                job[1:] = result, True
-                self._changed.notify_all()
-
-
 class Writer:
     """Writes a PNG from bands of rows as they come.
 
@@ -233,7 +166,7 @@ class Writer:
         self._above: Pixels | None = None
         self._received = self._queued = self._written = 0  # rows
         self._adler = 1
-        self._crew = _Crew(threads or parallel.num_threads())
+        self._crew = Crew(threads or parallel.num_threads())
         header = width.to_bytes(4, "big") + height.to_bytes(4, "big")
         header += bytes((8 * self.dtype.itemsize, _COLOR[channels], 0, 0, 0))
         sink(SIGNATURE + pack(b"IHDR", header) + _metadata(text or {}, icc, chunks))

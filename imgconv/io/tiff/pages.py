@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 from imgconv.errors import ImageError
-from imgconv.io import pillow
+from imgconv.io.codecs import pillow
 from imgconv.io.pyramid import check_level
 
 if TYPE_CHECKING:

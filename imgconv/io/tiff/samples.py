@@ -96,7 +96,7 @@ def _by_libtiff(raw: bytes, compression: int, rows: int, row_bytes: int) -> byte
     """Decompress a strip as the only one of an 8-bit gray TIFF."""
     from PIL import TiffImagePlugin
 
-    from imgconv.io.pillow import silence_libtiff
+    from imgconv.io.codecs.pillow import silence_libtiff
 
     silence_libtiff()
     entries = [
@@ -118,7 +118,7 @@ def check_file(raw: bytes, compression: int, size: tuple[int, ...], name: str) -
 
     Codecs allocate what these files declare.
     """
-    from imgconv.io import pillow
+    from imgconv.io.codecs import pillow
 
     if compression not in _FILES:
         return
@@ -135,7 +135,7 @@ def from_file(raw: bytes, compression: int, shape: tuple[int, int, int], name: s
 
     Opacity that such a file leaves out is whole. Raises ImageError for a file of another size.
     """
-    from imgconv.io import pillow
+    from imgconv.io.codecs import pillow
 
     check_file(raw, compression, shape[:2], name)
     opened = pillow.open_image(io.BytesIO(raw), _FILES[compression], name)

@@ -9,6 +9,7 @@ from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.onnx import (
     indexing,
+    normalization,
     pointwise,
     quantization,
     recurrent,
@@ -22,7 +23,16 @@ from imgconv.nn.onnx.reading import MAX_ELEMENTS, Dimension, Model, read_model
 from imgconv.typing import Array
 
 # Importing them registers their operators; named so that the imports are not taken for unused.
-BUILDERS = (indexing, pointwise, quantization, recurrent, reductions, tensors, windows)
+BUILDERS = (
+    indexing,
+    normalization,
+    pointwise,
+    quantization,
+    recurrent,
+    reductions,
+    tensors,
+    windows,
+)
 # What a free height and width are taken for until an image comes: the first that fits.
 FREE_SIZES = (224, 256, 320, 640, 48, 32, 64, 128, 512)
 

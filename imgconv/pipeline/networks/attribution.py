@@ -15,9 +15,9 @@ from imgconv.io.publish import EXISTS, exists, publish
 from imgconv.io.reading import read_images
 from imgconv.io.source import read_stdin
 from imgconv.io.writing import encode, encode_archive
-from imgconv.nn.attribution import ClassMaps, Occlusion, windows
+from imgconv.nn.analysis.attribution import ClassMaps, Occlusion, windows
+from imgconv.nn.analysis.receptive import fields
 from imgconv.nn.models import Network
-from imgconv.nn.receptive import fields
 from imgconv.npy import encode_npy
 from imgconv.pipeline.naming import Part
 from imgconv.pipeline.plan import Plan, check_against_input

@@ -8,10 +8,10 @@ from imgconv.io.formats import format_of
 from imgconv.io.image import Image
 from imgconv.io.publish import publish
 from imgconv.io.writing import encode
-from imgconv.nn.effective import effective_field
+from imgconv.nn.analysis.effective import effective_field
+from imgconv.nn.analysis.receptive import fields, region
 from imgconv.nn.find import select_values, with_weights
 from imgconv.nn.models import Network
-from imgconv.nn.receptive import fields, region
 from imgconv.pipeline.naming import split_source
 from imgconv.pipeline.plan import check_against_input
 from imgconv.pipeline.settings.network import NetSettings, WeightSettings

@@ -21,8 +21,8 @@ Heated = Callable[[Image, Array, int], "Section"]
 
 def section_maker(graph: Graph, shape: Shape, count: int) -> "Callable[[str, Array], Section]":
     """(layer, maps) → its section. shape: of the input; count: of sections on the page."""
+    from imgconv.nn.analysis.receptive import fields
     from imgconv.nn.layers import Conv2d
-    from imgconv.nn.receptive import fields
     from imgconv.viz.network_drawing import does
     from imgconv.viz.report.sections import section
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from imgconv import __version__
 from imgconv.io.scaling import scale_map
-from imgconv.nn.receptive import Field
+from imgconv.nn.analysis.receptive import Field
 from imgconv.typing import JSON
 from imgconv.viz.colormaps import DIVERGING, NAMES, colorize, table
 from imgconv.viz.explain_text import number

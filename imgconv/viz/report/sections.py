@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.nn.receptive import Field
+from imgconv.nn.analysis.receptive import Field
 from imgconv.typing import Array
 from imgconv.viz.filters import filter_picture
 

@@ -18,6 +18,7 @@ with warnings.catch_warnings():
     from onnx import TensorProto, helper, numpy_helper
 
 from imgconv.errors import ModelError, ShapeError
+from imgconv.nn.analysis.summary import summarize
 from imgconv.nn.fusion import fuse
 from imgconv.nn.graph import Graph, Node
 from imgconv.nn.layers import (
@@ -42,7 +43,6 @@ from imgconv.nn.onnx import OPERATORS, load_onnx, onnx_network, write_onnx
 from imgconv.nn.onnx.expansion import EXPANSIONS
 from imgconv.nn.onnx.sequences import KINDS
 from imgconv.nn.preprocess import Preprocess
-from imgconv.nn.summary import summarize
 from imgconv.nn.weights import draw_weights, load_weights, loaded
 
 FREE = ["N", 3, "H", "W"]

@@ -45,8 +45,8 @@ def net() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per network.")
 def list_(as_json: bool) -> None:
     """List the published networks with their forms."""
+    from imgconv.nn.analysis.summary import summarize
     from imgconv.nn.models import families, get_network
-    from imgconv.nn.summary import summarize
 
     for family in families():
         if not as_json:
@@ -88,7 +88,7 @@ def summary(network: str, settings: NetSettings) -> None:
     imgconv net summary resnet50:form=v1 --size 320x480
     imgconv net summary 'conv2d 8 3 padding=1 | relu | maxpool 2 | flatten | linear 10'
     """
-    from imgconv.nn.summary import summarize
+    from imgconv.nn.analysis.summary import summarize
     from imgconv.pipeline.networks.loading import settled
 
     found = settled(network, settings)

@@ -1,8 +1,8 @@
 """A network's summary as a table and as JSON."""
 
+from imgconv.nn.analysis.receptive import Field
+from imgconv.nn.analysis.summary import Summary
 from imgconv.nn.models import Network
-from imgconv.nn.receptive import Field
-from imgconv.nn.summary import Summary
 from imgconv.typing import JSON
 
 HEADS = (

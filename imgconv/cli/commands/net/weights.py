@@ -16,7 +16,7 @@ from imgconv.pipeline.settings.network import DiffSettings, FilterSettings, NetS
 
 if TYPE_CHECKING:
     from imgconv.io.publish import Piece
-    from imgconv.nn.difference import LayerDifference
+    from imgconv.nn.analysis.difference import LayerDifference
     from imgconv.nn.models import Network
     from imgconv.shapes import Pair
 
@@ -83,7 +83,7 @@ def diff(first: str, second: str, settings: DiffSettings) -> int:
     The exit code is 0 for equal networks, 1 for different ones and 2 where they cannot be compared.
     Weights are compared where both have them.
     """
-    from imgconv.nn.difference import differences
+    from imgconv.nn.analysis.difference import differences
 
     weights = settings.first_weights
     try:

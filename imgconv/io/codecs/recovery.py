@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgconv.errors import ImageError
-from imgconv.io import pillow
-from imgconv.io.truncation import NO_TRAILER, missing_end, progressive_to_the_end
+from imgconv.io.codecs import pillow
+from imgconv.io.codecs.truncation import NO_TRAILER, missing_end, progressive_to_the_end
 from imgconv.typing import Array
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from imgconv.errors import ModelError
+from imgconv.nn.analysis.receptive import Field, fields
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Conv2d, Shape
-from imgconv.nn.receptive import Field, fields
 from imgconv.typing import JSON
 
 _BYTES = 4  # of a float32

@@ -19,8 +19,8 @@ import numpy as np
 
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.nn import layers
+from imgconv.nn.analysis.gradient import between, gradient
 from imgconv.nn.fusion import FusedGraph
-from imgconv.nn.gradient import between, gradient
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers.base import Shape
 from imgconv.nn.layers.functions import Reduce

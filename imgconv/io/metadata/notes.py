@@ -23,8 +23,8 @@ from xml.sax.saxutils import unescape
 
 from imgconv import npy
 from imgconv.errors import ImageError, ModelError
-from imgconv.io import pillow
-from imgconv.io.arrays import METADATA_MEMBER
+from imgconv.io.codecs import pillow
+from imgconv.io.codecs.arrays import METADATA_MEMBER
 from imgconv.io.formats import NOTE_LIMIT, sniff
 from imgconv.io.limits import MAX_PIXELS, file_limit
 from imgconv.io.png import chunks as png_chunks

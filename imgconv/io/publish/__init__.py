@@ -8,64 +8,25 @@ cannot be renamed over: they are written to.
 
 import contextlib
 import errno
-import io
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-from imgconv.console import say
-from imgconv.errors import OutputError, UsageError
+from imgconv.errors import OutputError
 from imgconv.io import remote
+from imgconv.io.publish.pieces import EXISTS as EXISTS
+from imgconv.io.publish.pieces import TEMPORARY, put
+from imgconv.io.publish.pieces import Folder as Folder
+from imgconv.io.publish.pieces import Patch as Patch
+from imgconv.io.publish.pieces import Piece as Piece
+from imgconv.io.publish.pieces import joined as joined
+from imgconv.io.publish.same import same_file, same_folder
+from imgconv.io.publish.staged import Staged, synchronise, to_disk
 from imgconv.io.remote import is_url
-from imgconv.io.same import same_file, same_folder
 
-EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
-TEMPORARY = ".imgconv-"
 _thread = threading.local()
-_NOT_THERE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # of fsync
-_told = False  # that a file system lacks it
-# What link() says where a file system (FAT, some FUSE and network ones) has no hard links.
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
-
-
-class Patch(NamedTuple):
-    """A piece that belongs at `offset` instead of the end: a header known last."""
-
-    offset: int
-    content: bytes
-
-
-# Of a file: its next bytes, or such as belong elsewhere.
-Piece = bytes | bytearray | memoryview | Patch
-
-
-class Folder:
-    """An output that is a folder: `write` fills a new one, at a path or URL. It has no pieces."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.write = write
-
-    def __iter__(self) -> Iterator[Piece]:
-        raise UsageError("a Zarr image is a folder, expected -o with a path or URL")
-
-
-def joined(pieces: Iterable[Piece]) -> bytes:
-    """The whole of a file's pieces."""
-    buffer = io.BytesIO()
-    for piece in pieces:
-        _put(buffer, piece)
-    return buffer.getvalue()
-
-
-def _put(file: IO[bytes], piece: Piece) -> None:
-    if isinstance(piece, Patch):
-        file.seek(piece.offset)
-        file.write(piece.content)
-        file.seek(0, os.SEEK_END)
-    else:
-        file.write(piece)
 
 
 def publish(
@@ -94,12 +55,12 @@ def publish(
         old = _status(local)
         if old and not stat.S_ISREG(old.st_mode):
             return _write_into(local, old, pieces)
-        staged = _Staged(local, old, overwrite, or_same)
+        staged = Staged(local, old, overwrite, or_same)
         with staged.being_written():
             for piece in pieces:
                 staged.put(piece)
             staged.end()
-        waiting: list[_Staged] | None = getattr(_thread, "staged", None)
+        waiting: list[Staged] | None = getattr(_thread, "staged", None)
         if waiting is None or or_same:
             staged.publish()
         else:
@@ -126,12 +87,12 @@ def publish_together(outputs: Sequence[Output], overwrite: bool = False) -> list
     if getattr(_thread, "staged", None) is None:
         with held():
             return publish_together(outputs, overwrite)
-    staged: list[_Staged] = []
+    staged: list[Staged] = []
     at = 0
     try:
         with contextlib.ExitStack() as stack:
             for at, output in enumerate(outputs):
-                staged.append(_Staged(output.path, _status(output.path), overwrite))
+                staged.append(Staged(output.path, _status(output.path), overwrite))
                 stack.enter_context(staged[at].being_written())
             left = {place: iter(output.pieces) for place, output in enumerate(outputs)}
             while left:
@@ -163,8 +124,8 @@ def _publish_folder(path: str, made: Folder, overwrite: bool, or_same: bool) -> 
             for name in names:
                 with open(os.path.join(place, name), "rb") as file:
                     size += os.fstat(file.fileno()).st_size
-                    _to_disk(file.fileno())
-            _synchronise(place)
+                    to_disk(file.fileno())
+            synchronise(place)
         # Folders do not replace each other: for a moment there is neither, never half of one.
         if os.path.lexists(target):
             if not overwrite:
@@ -173,7 +134,7 @@ def _publish_folder(path: str, made: Folder, overwrite: bool, or_same: bool) -> 
                 raise FileExistsError(errno.EEXIST, EXISTS)
             os.rename(target, old)
         os.rename(temporary, target)
-        _synchronise(os.path.dirname(target))
+        synchronise(os.path.dirname(target))
         return size
     except OSError as error:
         if os.path.lexists(old) and not os.path.lexists(target):
@@ -235,7 +196,7 @@ def _publish_object(url: str, pieces: Iterable[Piece], overwrite: bool, or_same:
     try:
         with tempfile.NamedTemporaryFile(prefix=TEMPORARY) as file:
             for piece in pieces:
-                _put(file, piece)
+                put(file, piece)
             file.flush()
             size = file.tell()
             if not there:
@@ -284,87 +245,6 @@ def _write_into(path: str, status: os.stat_result, pieces: Iterable[Piece]) -> i
     return size
 
 
-class _Staged:
-    """A temporary beside its target, not yet published."""
-
-    def __init__(
-        self, path: str, old: os.stat_result | None, overwrite: bool, or_same: bool = False
-    ) -> None:
-        if old and not (overwrite or or_same):
-            raise FileExistsError(errno.EEXIST, EXISTS)
-        self._path, self._old = path, old if overwrite else None
-        self._overwrite, self._or_same = overwrite, or_same
-        self._target = os.path.realpath(path)
-        self._folder = os.path.dirname(self._target)
-        os.makedirs(self._folder, exist_ok=True)
-        self._temporary = os.path.join(self._folder, f"{TEMPORARY}{os.urandom(8).hex()}")
-        self.size = 0
-        self._file: IO[bytes] | None = None
-
-    @contextlib.contextmanager
-    def being_written(self) -> Iterator[None]:
-        """The temporary is there from now on, and goes if the body fails."""
-        # Not mkstemp: it ignores the umask and a folder's default access list.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            self._file = os.fdopen(os.open(self._temporary, flags, 0o666), "wb")
-            yield
-        except BaseException:
-            self.discard()
-            raise
-
-    def put(self, piece: Piece) -> None:
-        """Write a piece."""
-        assert self._file is not None
-        _put(self._file, piece)
-
-    def end(self) -> None:
-        """All pieces are there."""
-        assert self._file is not None
-        self.size = self._file.tell()
-        self._file.flush()
-        if self._old:
-            _take_over(self._file.fileno(), self._old)
-
-    def publish(self) -> None:
-        """Synchronise the temporary, rename it and synchronise the folder."""
-        try:
-            assert self._file is not None
-            _to_disk(self._file.fileno())
-            self._file.close()
-            if self._overwrite:
-                os.replace(self._temporary, self._target)
-            else:
-                _rename_to_new(self._temporary, self._target)
-        except BaseException as error:
-            same = (
-                self._or_same
-                and isinstance(error, FileExistsError)
-                and same_file(self._temporary, self._target)
-            )
-            self.discard()
-            if same:
-                return
-            if isinstance(error, OSError):
-                raise self._failed(error) from None
-            raise
-        try:
-            _synchronise(self._folder)
-        except OSError as error:
-            raise self._failed(error) from None
-
-    def discard(self) -> None:
-        """Remove the temporary."""
-        with contextlib.suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self._temporary)
-
-    def _failed(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._path}: {error.strerror or error}")
-
-
 @contextlib.contextmanager
 def held() -> Iterator[None]:
     """Publish the files of this thread at the end of the block, when its images are gone.
@@ -373,7 +253,7 @@ def held() -> Iterator[None]:
     Files that were whole when the block failed are published all the same, none if it was
     interrupted.
     """
-    staged: list[_Staged] = []
+    staged: list[Staged] = []
     _thread.staged = staged
     interrupted = True
     try:
@@ -403,53 +283,3 @@ def held() -> Iterator[None]:
 def while_waiting(during: Callable[[], contextlib.AbstractContextManager[object]]) -> None:
     """Let this thread enter `during()` while `held` waits for the disk."""
     _thread.during = during
-
-
-def _take_over(descriptor: int, old: os.stat_result) -> None:
-    """Give a new file the old one's owner, as far as we may, and its mode."""
-    new = os.fstat(descriptor)
-    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
-        with contextlib.suppress(OSError):
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-
-
-def _rename_to_new(temporary: str, target: str) -> None:
-    """Rename, but never over an output that appeared since the plan was made: link refuses."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise FileExistsError(errno.EEXIST, EXISTS) from None
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, EXISTS) from None
-        os.rename(temporary, target)
-    else:
-        os.unlink(temporary)
-
-
-def _to_disk(descriptor: int) -> None:
-    """Wait until a file or folder is on the disk.
-
-    Some network folders have no such thing; without it a power cut may lose an output, no more.
-    """
-    global _told
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NOT_THERE:
-            raise
-        if not _told:
-            _told = True
-            say("imgconv: this file system cannot say when outputs are on the disk (fsync); a "
-                "power cut may lose the last ones")  # fmt: skip
-
-
-def _synchronise(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _to_disk(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,11 +13,11 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from imgconv.errors import ImageError, LimitError
-from imgconv.io import pillow, recovery
+from imgconv.io.codecs import pillow, recovery
+from imgconv.io.codecs.orientation import as_seen
 from imgconv.io.formats import ANIMATIONS
 from imgconv.io.image import Image, rounded_note
 from imgconv.io.limits import check_size, file_limit
-from imgconv.io.orientation import as_seen
 from imgconv.io.pyramid import check_level
 from imgconv.io.source import Source
 from imgconv.typing import Array
@@ -66,7 +66,7 @@ class Decoder:
                 shape = npy.parse_header(file.read(npy.HEADER_LIMIT + 12), self.name).shape
             return shape[0] if len(shape) == 4 else 1
         if self.kind == "NPZ":
-            from imgconv.io import arrays
+            from imgconv.io.codecs import arrays
 
             return sum(frames for _, frames, _ in arrays.open_npz(file, self.name, self.limit))
         if self.kind == "TIFF":
@@ -107,7 +107,7 @@ class Decoder:
         return image
 
     def _npy(self) -> Iterator[Image]:
-        from imgconv.io import arrays
+        from imgconv.io.codecs import arrays
 
         array = arrays.decode_npy(self.source.data(2 * self.byte_limit), self.name, self.limit)
         count = array.shape[0] if array.ndim == 4 else 1
@@ -121,7 +121,7 @@ class Decoder:
                 )  # fmt: skip
 
     def _npz(self) -> Iterator[Image]:
-        from imgconv.io import arrays
+        from imgconv.io.codecs import arrays
 
         members = arrays.open_npz(self.source.file(self.byte_limit), self.name, self.limit)
         count = sum(frames for _, frames, _ in members)
@@ -141,12 +141,12 @@ class Decoder:
             index += frames
 
     def _text(self) -> Iterator[Image]:
-        from imgconv.io import text
+        from imgconv.io.codecs import text
 
         yield self._one(text.decode(self.source.data(self.byte_limit), self.name, self.limit))
 
     def _netpbm(self) -> Iterator[Image]:
-        from imgconv.io import netpbm
+        from imgconv.io.codecs import netpbm
 
         data = self.source.data(self.byte_limit)
         image = netpbm.decode(data, self.name, self.check)
@@ -170,7 +170,7 @@ class Decoder:
         yield from self._one_or_pillow(image)
 
     def _bmp(self) -> Iterator[Image]:
-        from imgconv.io import bmp
+        from imgconv.io.codecs import bmp
 
         image = bmp.decode(self.source.data(self.byte_limit), self.name, self.check)
         yield from self._one_or_pillow(image)

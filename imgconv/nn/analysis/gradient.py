@@ -14,7 +14,7 @@ import numpy as np
 
 from imgconv.errors import ModelError
 from imgconv.nn import layers
-from imgconv.nn.effective import folded, spread, spread_parts
+from imgconv.nn.analysis.effective import folded, spread, spread_parts
 from imgconv.nn.graph import Graph, Node, named
 from imgconv.nn.layers.base import Layer, Shape
 from imgconv.nn.layers.functions import MatMul, Reduce

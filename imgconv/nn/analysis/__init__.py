@@ -1,0 +1,1 @@
+"""What networks see and react to: sizes, receptive fields, gradients, differences."""

@@ -255,6 +255,7 @@ def maps(
     from imgconv.io.reading import as_image
     from imgconv.pipeline.requests import recipe_of
     from imgconv.pipeline.settings import Settings
+    from imgconv.pipeline.settings.table import filled
     from imgconv.pipeline.whole import maps_of
 
     if unknown := options.keys() - ApplyOptions.__annotations__:
@@ -264,7 +265,7 @@ def maps(
     if not kernels:
         raise UsageError("maps: no kernel, expected at least one")
     source = as_image(image)
-    settings = Settings.of(dict(options))
+    settings = filled(Settings, dict(options))
     recipe = recipe_of(tuple(map(_kernel, kernels)), settings)
     dtype, scale = options.get("dtype"), settings.write.scale
     target = source.sample_type if dtype is None else np.dtype(dtype)

@@ -3,13 +3,13 @@
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin
 
 import click
 
 from imgconv.cli.help import Choice, Option
 from imgconv.pipeline.settings import COMMANDS, Settings
-from imgconv.pipeline.settings.table import Range, Row, Table, flag_of
+from imgconv.pipeline.settings.table import Range, Row, Table, filled, flag_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -200,13 +200,13 @@ def options_of(table: type[Table], *names: str) -> Decorator:
     return together((*chosen, allow_scheme) if "frame" in table.ROWS and not names else chosen)
 
 
-def gathered(gather: Callable[[dict[str, object]], object], name: str = "settings") -> Decorator:
-    """Give a command's function the values of options as one argument."""
+def gathered(kind: type[Table] | type[NamedTuple], name: str = "settings") -> Decorator:
+    """Give a command's function the values of a table's options, or of several, as one argument."""
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def run(**values: object) -> object:
-            settings = gather(values)  # which takes out what it uses
+            settings = filled(kind, values)
             return function(**values, **{name: settings})
 
         return run
@@ -216,7 +216,7 @@ def gathered(gather: Callable[[dict[str, object]], object], name: str = "setting
 
 def settings_of(command: str) -> Decorator:
     """Give a command its tables of options, and its function one argument `settings` of them."""
-    return together((*map(options_of, COMMANDS[command]), gathered(Settings.of)))
+    return together((*map(options_of, COMMANDS[command]), gathered(Settings)))
 
 
 def together(options: Sequence[Decorator]) -> Decorator:

@@ -51,6 +51,8 @@ class Printer(Generic[R]):
             code = outcome.error.exit_code if self._total == 1 else 1
             self.exit_code = max(self.exit_code, code)
             say(f"imgconv: {outcome.error}")
+            if self._settings.as_json:
+                echo_row({"input": outcome.source, "error": str(outcome.error)})
             if self._settings.debug and outcome.error.__cause__ is not None:
                 import traceback
 
@@ -62,7 +64,7 @@ def show_files(settings: Settings, total: int | None) -> Callable[[Outcome[Row]]
     """What prints the outputs that were made: where that was asked for, or we chose a name."""
     batch, write = settings.batch, settings.write
     if batch.as_json:
-        return _print_json
+        return echo_rows
     terminal = sys.stderr is not None and sys.stderr.isatty()
     chosen = total == 1 and not (write.output or write.in_place or settings.show.report)
     if not (batch.dry_run or batch.verbose or (terminal and chosen and not batch.quiet)):
@@ -79,15 +81,17 @@ def show_files(settings: Settings, total: int | None) -> Callable[[Outcome[Row]]
     return show
 
 
-def _print_json(outcome: Outcome[Row]) -> None:
-    rows: list[Row] = outcome.results
-    if outcome.error is not None:
-        rows = [{"input": outcome.source, "error": str(outcome.error)}]
-    for row in rows:
-        safe = {k: _in_unicode(v) if isinstance(v, str) else v for k, v in row.items()}
-        print(json.dumps(safe), flush=True)
+def echo_rows(outcome: Outcome[R]) -> None:
+    """Print what an outcome holds, one JSON object per line."""
+    for row in outcome.results:
+        echo_row(row)
+
+
+def echo_row(row: object) -> None:
+    """Print one JSON object; names are as they are, but for bytes that are not UTF-8."""
+    assert isinstance(row, dict)
+    echo(json.dumps({k: _in_unicode(v) if isinstance(v, str) else v for k, v in row.items()}))
 
 
 def _in_unicode(text: str) -> str:
-    """Names as they are, except bytes that are not UTF-8, which JSON cannot hold."""
     return text.encode("utf-8", "backslashreplace").decode()

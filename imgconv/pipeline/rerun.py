@@ -23,6 +23,7 @@ from imgconv.pipeline.records.record import ITS_OWN, Named, Record
 from imgconv.pipeline.settings import Settings
 from imgconv.pipeline.settings.network import NetSettings
 from imgconv.pipeline.settings.repeat import RepeatSettings
+from imgconv.pipeline.settings.table import filled
 
 # Makes the output of an input's name and what to read it from: its bytes, or b"" where they went
 # to a file.
@@ -100,7 +101,7 @@ def _maps(
     record: Record, result: str, settings: RepeatSettings, origin: Origin, values: dict[str, object]
 ) -> Rerun:
     """The work of `apply` or `run`: one output of one input."""
-    wanted, made = Settings.of(values), record.format
+    wanted, made = filled(Settings, values), record.format
     if record.command == "apply":
         kernels = tuple(map(kernel_without_files, record.texts("kernel")))
         request = requests.apply_request((), kernels, wanted)
@@ -145,7 +146,7 @@ def _features(
     from imgconv.pipeline.networks.request import request_of
 
     named = record.network or Named("")
-    wanted = NetSettings.of(values | {"output": "maps", "overwrite": True})
+    wanted = filled(NetSettings, values | {"output": "maps", "overwrite": True})
     if named.sha256 is None:
         found = loading.settled(named.name, wanted, kernel_without_files)
     else:

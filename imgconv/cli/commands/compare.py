@@ -49,7 +49,7 @@ class CompareSettings(Table):
 @click.argument("second", type=options.IMAGE)
 @options.allow_scheme
 @options.options_of(CompareSettings)
-@options.gathered(CompareSettings.taken)
+@options.gathered(CompareSettings)
 def compare(first: str, second: str, settings: CompareSettings) -> int:
     """Measure how far two images are apart: largest error, RMSE, PSNR, SSIM.
 

@@ -51,8 +51,8 @@ class ExplainSettings(Table):
 @options.options_of(ExplainSettings, "kernel", "pool")
 @options.options_of(LayerSettings, *WINDOW)
 @options.options_of(ExplainSettings, "step", "output", "delay", "overwrite", "as_json")
-@options.gathered(ExplainSettings.taken)  # first: --pool is its own
-@options.gathered(LayerSettings.taken, "layer")
+@options.gathered(ExplainSettings)  # first: --pool is its own
+@options.gathered(LayerSettings, "layer")
 def explain(grid: str, layer: LayerSettings, settings: ExplainSettings) -> None:
     """Show a convolution or pooling step by step.
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @options.allow_scheme
 @options.options_of(WriteSettings, "overwrite")
 @options.options_of(BatchSettings, "threads", "as_json", "quiet", "debug")
-@options.gathered(RepeatSettings.of)
+@options.gathered(RepeatSettings)
 def repeat(result: str, settings: RepeatSettings) -> int:
     """Make an output again from the record in it, and see whether it is the same.
 

@@ -42,7 +42,7 @@ class PreviewSettings(Table):
     help="Show each image before and after this filter; repeatable.",
 )  # fmt: skip
 @options.options_of(PreviewSettings)
-@options.gathered(PreviewSettings.taken)
+@options.gathered(PreviewSettings)
 def show(images: tuple[str, ...], kernels: tuple[str, ...], settings: PreviewSettings) -> None:
     """Preview images in the terminal, side by side.
 

@@ -21,7 +21,7 @@ from imgconv.nn.models import Network
 from imgconv.npy import encode_npy
 from imgconv.pipeline.naming import Part
 from imgconv.pipeline.plan import Plan, check_against_input
-from imgconv.pipeline.settings.network import AttributionSettings, OcclusionSettings
+from imgconv.pipeline.settings.network import HeatSettings, NetSettings, OcclusionSettings
 from imgconv.typing import Array
 from imgconv.viz.heat import overlay
 from imgconv.viz.report.sections import Section, section
@@ -120,10 +120,10 @@ class Attribution:
     """
 
     def __init__(
-        self, network: Network, settings: AttributionSettings, make: Maker, name: str, signed: bool
-    ) -> None:
+        self, network: Network, settings: NetSettings, heat: HeatSettings, make: Maker, name: str,
+        signed: bool,
+    ) -> None:  # fmt: skip
         self.network, self.settings, self.make, self.name = network, settings, make, name
-        heat = settings.heat
         self.colormap = heat.colormap or ("coolwarm" if signed else "magma")
         suffix = format_named(heat.format or "png").suffixes[0]
         advice = "use -o DIR/ or a template such as -o '{parent}-{stem}.png'"

@@ -311,11 +311,6 @@ class Settings(NamedTuple):
     show: ShowSettings = ShowSettings()
     batch: BatchSettings = BatchSettings()
 
-    @classmethod
-    def of(cls, values: dict[str, object]) -> "Settings":
-        """Settings of the values of options by their fields' names, which are taken out."""
-        return cls._make(type(table).taken(values) for table in cls())
-
     def values(self) -> dict[str, object]:
         """The value of every option by its field's name."""
         return {name: getattr(group, name) for group in self for name in group.ROWS}

@@ -249,21 +249,11 @@ class DiffSettings(Table):
 
 
 class AttributionSettings(NamedTuple):
-    """All options of `net cam` or `net occlusion`."""
+    """What `net cam` or `net occlusion` have besides the options of other `net` commands."""
 
-    weights: WeightSettings = WeightSettings()
-    model: ModelSettings = ModelSettings()
-    preprocess: PreprocessSettings = PreprocessSettings()
     heat: HeatSettings = HeatSettings()
     cam: CamSettings = CamSettings()
     occlusion: OcclusionSettings = OcclusionSettings()
-    write: WriteSettings = WriteSettings()
-    batch: BatchSettings = BatchSettings()
-
-    @classmethod
-    def of(cls, values: dict[str, object]) -> "AttributionSettings":
-        """Settings of the values of options by their fields' names, which are taken out."""
-        return cls._make(type(table).taken(values) for table in cls())
 
 
 class NetSettings(NamedTuple):
@@ -276,11 +266,6 @@ class NetSettings(NamedTuple):
     maps: MapSettings = MapSettings()
     write: WriteSettings = WriteSettings()
     batch: BatchSettings = BatchSettings()
-
-    @classmethod
-    def of(cls, values: dict[str, object]) -> "NetSettings":
-        """Settings of the values of options by their fields' names, which are taken out."""
-        return cls._make(type(table).taken(values) for table in cls())
 
     def recorded(self) -> dict[str, object]:
         """The values of the options that an output records."""

@@ -45,11 +45,6 @@ class RepeatSettings(NamedTuple):
     write: WriteSettings = WriteSettings()
     batch: BatchSettings = BatchSettings()
 
-    @classmethod
-    def of(cls, values: dict[str, object]) -> "RepeatSettings":
-        """Settings of the values of options by their fields' names, which are taken out."""
-        return cls._make(type(table).taken(values) for table in cls())
-
     def ours(self) -> dict[str, object]:
         """What of a recorded command's options is ours to say.
 

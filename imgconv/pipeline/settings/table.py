@@ -1,7 +1,9 @@
 """What a table of options is: fields that say all there is to say of an option."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
+
+_Options = TypeVar("_Options", bound="Table | tuple[Table, ...]")
 
 
 class Range(NamedTuple):
@@ -91,17 +93,23 @@ class Table:
         return {name: getattr(self, name) for name, row in self.ROWS.items() if row.decides}
 
     @classmethod
-    def taken(cls, values: dict[str, object]) -> Self:
-        """Options of values by their fields' names, which are taken out."""
-        return cls(**{name: values.pop(name) for name in cls.ROWS if name in values})
-
-    @classmethod
     def types(cls) -> dict[str, object]:
         """The fields' types."""
         found: dict[str, object] = {}
         for base in reversed(cls.__mro__[:-1]):
             found |= base.__annotations__
         return found
+
+
+def filled(kind: type[_Options], values: dict[str, object]) -> _Options:
+    """A table or a tuple of tables of options' values by their fields' names, which are taken out.
+
+    What a tuple's tables do not have is at its default.
+    """
+    if issubclass(kind, Table):
+        return kind(**{name: values.pop(name) for name in kind.ROWS if name in values})
+    tables: Any = kind  # a NamedTuple, of which no type says that it has `_make`
+    return tables._make(filled(type(table), values) for table in tables())  # type: ignore[no-any-return]
 
 
 def flag_of(name: str, row: Row) -> str:

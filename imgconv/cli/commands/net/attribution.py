@@ -6,7 +6,7 @@ import click
 
 from imgconv.cli.commands.net import options
 from imgconv.cli.help import Command
-from imgconv.cli.options import gathered, options_of
+from imgconv.cli.options import gathered, options_of, together
 from imgconv.pipeline.settings import BatchSettings, WriteSettings
 from imgconv.pipeline.settings.network import (
     AttributionSettings,
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from imgconv.pipeline.networks.attribution import Attribution
 
 _write = options_of(WriteSettings, "overwrite", "skip_existing")
-_settings = gathered(AttributionSettings.of)
+
+
+_settings = together((gathered(AttributionSettings, "wanted"), options.settings))  # own ones first
 
 
 @click.command(cls=Command)
@@ -34,7 +36,9 @@ _settings = gathered(AttributionSettings.of)
 @options.many
 @_write
 @_settings
-def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) -> int:
+def cam(
+    network: str, inputs: tuple[str, ...], settings: NetSettings, wanted: AttributionSettings
+) -> int:
     """Show where in an image a class score comes from: Grad-CAM, or plain CAM.
 
     \b
@@ -48,13 +52,13 @@ def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) ->
     from imgconv.nn.find import select_values
     from imgconv.pipeline.networks.attribution import Attribution, by_gradient, class_number
 
-    found = _ready(network, settings)
-    layer, wanted = settings.cam.layer, settings.cam
+    found = _ready(network, settings, wanted.heat)
+    layer, plain = wanted.cam.layer, wanted.cam.method == "cam"
     if layer is not None:
         layer = select_values(found.graph, (layer,))[-1]
-    number = class_number(found, settings.heat.category)
-    make = by_gradient(found, number, layer, wanted.method == "cam")
-    work = Attribution(found, settings, make, "cam", wanted.method == "cam")
+    number = class_number(found, wanted.heat.category)
+    make = by_gradient(found, number, layer, plain)
+    work = Attribution(found, settings, wanted.heat, make, "cam", signed=plain)
     return _write_maps(work, inputs, settings.batch)
 
 
@@ -68,7 +72,9 @@ def cam(network: str, inputs: tuple[str, ...], settings: AttributionSettings) ->
 @options.many
 @_write
 @_settings
-def occlusion(network: str, inputs: tuple[str, ...], settings: AttributionSettings) -> int:
+def occlusion(
+    network: str, inputs: tuple[str, ...], settings: NetSettings, wanted: AttributionSettings
+) -> int:
     """Cover windows of an image and show by how much a class score falls; for any network.
 
     \b
@@ -81,25 +87,22 @@ def occlusion(network: str, inputs: tuple[str, ...], settings: AttributionSettin
     """
     from imgconv.pipeline.networks.attribution import Attribution, by_occlusion, class_number
 
-    found = _ready(network, settings)
-    number = class_number(found, settings.heat.category)
-    make = by_occlusion(found, number, settings.occlusion)
-    work = Attribution(found, settings, make, "occlusion", signed=True)
+    found = _ready(network, settings, wanted.heat)
+    number = class_number(found, wanted.heat.category)
+    make = by_occlusion(found, number, wanted.occlusion)
+    work = Attribution(found, settings, wanted.heat, make, "occlusion", signed=True)
     return _write_maps(work, inputs, settings.batch)
 
 
-def _ready(name: str, settings: AttributionSettings) -> "Network":
+def _ready(name: str, settings: NetSettings, heat: HeatSettings) -> "Network":
     """The network with its weights and labels."""
     from dataclasses import replace
 
     from imgconv.nn.labels import check_labels, read_labels
 
-    shared = NetSettings(
-        settings.weights, settings.model, settings.preprocess, batch=settings.batch
-    )  # fmt: skip
-    found, _ = options.ready(name, shared)
-    if settings.heat.labels:
-        found = replace(found, labels=read_labels(settings.heat.labels))
+    found, _ = options.ready(name, settings)
+    if heat.labels:
+        found = replace(found, labels=read_labels(heat.labels))
     check_labels(found)
     return found
 

@@ -97,7 +97,7 @@ preprocess = together((options_of(ModelSettings), options_of(PreprocessSettings)
 many = options_of(
     BatchSettings, "recursive", "files_from", "null", "threads", "as_json", "quiet", "debug"
 )
-settings = gathered(NetSettings.of)
+settings = gathered(NetSettings)
 
 
 def picture(help: str) -> Decorator:

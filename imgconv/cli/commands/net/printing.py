@@ -1,9 +1,9 @@
 """What the commands for networks print of images: one line or one JSON object per result."""
 
-import json
 from typing import TYPE_CHECKING
 
-from imgconv.batch.runner import Outcome, R
+from imgconv.batch.runner import Outcome
+from imgconv.cli.printing import echo_row, echo_rows
 from imgconv.console import echo, printable
 from imgconv.pipeline.settings import BatchSettings
 
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from imgconv.pipeline.networks.outputs import LayerRow
 
 
-def _print_error(outcome: Outcome[R], batch: BatchSettings) -> None:
-    if outcome.error is not None and batch.as_json:
-        row = {"input": printable(outcome.source), "error": str(outcome.error)}
-        echo(json.dumps(row))
-
-
 class FeaturePrinter:
     """Prints what becomes of images' maps; `end` prints what there is to say of all."""
 
@@ -34,13 +28,12 @@ class FeaturePrinter:
     def show(self, outcome: "Outcome[LayerRow]") -> None:
         """Print the layers of an image."""
         batch = self._batch
-        _print_error(outcome, batch)
         for row in outcome.results:
             self._maps += row["maps"]
             self._bytes += row["bytes"]
             self._layers += 1
             if batch.as_json:
-                echo(json.dumps({key: v for key, v in row.items() if key != "paths"}))
+                echo_row({key: v for key, v in row.items() if key != "paths"})
             elif "top_maps" in row and not batch.quiet:
                 echo(f"{printable(row['input'])} {row['layer']}: {_fired(row['top_maps'])}")
             elif self._dry_run:
@@ -55,12 +48,12 @@ class FeaturePrinter:
         firing = self._work.firing
         for row in firing.over_all() if firing and not self._dry_run else ():
             if self._batch.as_json:
-                echo(json.dumps(row))
+                echo_row(row)
             elif row["images"] > 1:
                 echo(f"over {row['images']} images {row['layer']}: {_fired(row['top_maps'])}")
         gathered = self._work.gathered()
         if gathered and self._batch.as_json:
-            echo(json.dumps(gathered))
+            echo_row(gathered)
         if self._dry_run and not self._batch.as_json:
             echo(
                 f"{self._maps:,} maps of {self._layers:,} layers, {self._bytes:,} bytes as float32"
@@ -82,13 +75,11 @@ def _fired(maps: "list[Fired]") -> str:
 
 def show_classes(batch: BatchSettings) -> "Callable[[Outcome[PredictionRow]], None]":
     """What prints the classes of images."""
+    if batch.as_json:
+        return echo_rows
 
     def show(outcome: "Outcome[PredictionRow]") -> None:
-        _print_error(outcome, batch)
         for row in outcome.results:
-            if batch.as_json:
-                echo(json.dumps(row))
-                continue
             classes = ", ".join(
                 f"{found['label'] or found['class']} {found['probability']:.1%}"
                 for found in row["top"]
@@ -101,13 +92,12 @@ def show_classes(batch: BatchSettings) -> "Callable[[Outcome[PredictionRow]], No
 
 def show_heat(batch: BatchSettings) -> "Callable[[Outcome[HeatRow]], None]":
     """What prints where the maps of classes went."""
+    if batch.as_json:
+        return echo_rows
 
     def show(outcome: "Outcome[HeatRow]") -> None:
-        _print_error(outcome, batch)
         for row in outcome.results:
-            if batch.as_json:
-                echo(json.dumps(row))
-            elif "skipped" not in row and not batch.quiet:
+            if "skipped" not in row and not batch.quiet:
                 layer = f" of {row['layer']}" if row["layer"] else ""
                 echo(
                     f"{printable(row['input'])}: {row['label'] or row['class']}, score "

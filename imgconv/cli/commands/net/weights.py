@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @options.network
 @options.weights
 @options_of(FilterSettings)
-@gathered(FilterSettings.taken, "wanted")
+@gathered(FilterSettings, "wanted")
 @options.settings
 def filters(network: str, wanted: FilterSettings, settings: NetSettings) -> None:
     """Draw the filters of a convolution, those of a first layer in color.
@@ -71,7 +71,7 @@ def filters(network: str, wanted: FilterSettings, settings: NetSettings) -> None
 @click.argument("first", type=options.NETWORK)
 @click.argument("second", type=options.NETWORK)
 @options_of(DiffSettings)
-@gathered(DiffSettings.taken)
+@gathered(DiffSettings)
 def diff(first: str, second: str, settings: DiffSettings) -> int:
     """Tell what differs between two networks, layer by layer: structure, shapes, weights.
 

@@ -69,6 +69,8 @@ def parse_bracketed(text: str, source: str) -> object:
         at = before.end()
     call = _CALL.match(text, at)
     at = call.end() if call else at
+    if text[at:].lstrip()[:1] not in _CLOSING:  # what stood there was a comment
+        raise KernelError(f"{place.at(at)}: expected a matrix in brackets")
     values, at = _group(place, at)
     if call:
         end = _END_OF_CALL.match(text, at)

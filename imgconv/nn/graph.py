@@ -191,7 +191,10 @@ class Graph:
 
 
 class named:
-    """Puts the node's name before a ShapeError or ModelError of its layer."""
+    """Puts the node's name before what goes wrong in its layer.
+
+    A model's element types are checked by nobody before: what NumPy says of them is a ShapeError.
+    """
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -202,6 +205,8 @@ class named:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, (ShapeError, ModelError)):
             raise type(error)(f"{self.node.name}: {error}") from None
+        if isinstance(error, (ValueError, TypeError, LookupError, ArithmeticError)):
+            raise ShapeError(f"{self.node.name}: {' '.join(str(error).split())}") from error
 
 
 class Titled(Protocol):

@@ -1,9 +1,11 @@
 """Write the first inputs of every target: python -m tests.fuzz.make_seeds FOLDER"""
 
+import gzip
 import io
 import json
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,97 @@ def models():
         yield helper.make_model(graph).SerializeToString()
 
 
+def quantized():
+    """Models of integers: quantized before and after, and between floats."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    held = {
+        "s": np.float32(0.5), "z": np.uint8(3), "n": np.int8(-2),
+        "w": np.ones((2, 3, 2, 2), np.int8), "m": np.ones((4, 3), np.int8),
+        "t": np.float32([0.5, 0.25]),
+    }  # fmt: skip
+    node = helper.make_node
+    before, after = node("QuantizeLinear", ["x", "s", "z"], ["q"]), node(
+        "DequantizeLinear", ["p", "s", "z"], ["y"]
+    )  # fmt: skip
+    for inner in (
+        [node("QLinearConv", ["q", "s", "z", "w", "s", "n", "s", "z"], ["p"], pads=[1, 1, 0, 0])],
+        [node("QLinearMatMul", ["q", "s", "z", "m", "s", "n", "s", "z"], ["p"])],
+        [node("ConvInteger", ["q", "w", "z"], ["i"]), node("Cast", ["i"], ["p"], to=2)],
+        [node("DequantizeLinear", ["q", "s", "z"], ["f"]),
+         node("DynamicQuantizeLinear", ["f"], ["p", "ps", "pz"])],
+        [node("MaxPool", ["q"], ["p"], kernel_shape=[2, 2])],
+        [node("DequantizeLinear", ["w", "t"], ["d"], axis=0), node("Conv", ["x", "d"], ["c"]),
+         node("QuantizeLinear", ["c", "s", "z"], ["p"])],
+    ):  # fmt: skip
+        source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 4])
+        result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        tensors = [numpy_helper.from_array(np.asarray(a), name) for name, a in held.items()]
+        graph = helper.make_graph([before, *inner, after], "seed", [source], [result], tensors)
+        yield helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+        ).SerializeToString()
+
+
+def parts_of_metadata():
+    """An EXIF block, a packet of XMP, Photoshop's resources, texts, and files that have them."""
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112], exif[0x011A], exif[0x011B], exif[0x0128] = "seed", 6, 72.0, 72.0, 2
+    exif.get_ifd(0x8769).update({0x9003: "2024:01:01 00:00:00", 0xA002: 7, 0xA003: 6})
+    exif.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0)})
+    block = exif.tobytes()[6:]
+    packet = (
+        b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-"
+        b"syntax-ns#'><rdf:Description rdf:about='' xmlns:tiff='http://ns.adobe.com/tiff/1.0/' "
+        b"tiff:Orientation='6'><tiff:XResolution>72/1</tiff:XResolution></rdf:Description>"
+        b"</rdf:RDF></x:xmpmeta>"
+    )
+    iptc = b"\x1c\x02\x05\x00\x04seed"
+    resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc + bytes(len(iptc) % 2)
+    dots = b"8BIM\x03\xed\0\0\0\0\0\x10" + bytes([0, 72, 0, 0, 0, 1, 0, 1] * 2)
+    yield from (b"\0" + block, b"\1" + packet, b"\2" + resource + dots)
+    yield from (b"\3tEXtTitle\0seed", b"\3zTXtTitle\0\0" + zlib.compress(b"seed"),
+                b"\3iTXtTitle\0\0\0en\0\0seed", b"\3cHRM" + bytes(32))  # fmt: skip
+    yield b"\4ImageJ=1.53\nimages=2\nslices=2\nunit=micron\nmin=0\nmax=255\n"
+    yield (
+        b"\4<OME xmlns='http://www.openmicroscopy.org/Schemas/OME/2016-06'><Image ID='Image:0'>"
+        b"<Pixels ID='Pixels:0' DimensionOrder='XYCZT' Type='uint8' SizeX='7' SizeY='6' SizeC='3' "
+        b"SizeZ='1' SizeT='1' PhysicalSizeX='0.5' PhysicalSizeY='0.5'><Channel ID='Channel:0:0' "
+        b"SamplesPerPixel='3'/><TiffData IFD='0'/></Pixels></Image></OME>"
+    )
+    picture = Image.fromarray(RAMP)
+    for form in ("JPEG", "PNG", "WEBP", "TIFF"):
+        yield b"\5" + saved(picture, form, exif=exif)
+
+
+def zarrs():
+    """Descriptions of arrays, each with its chunk."""
+    chunk = np.arange(12, dtype="<u2").tobytes()
+    two = {"zarr_format": 2, "shape": [3, 4], "chunks": [3, 4], "dtype": "<u2", "order": "C",
+           "compressor": None, "fill_value": 0, "filters": None}  # fmt: skip
+    three = {
+        "zarr_format": 3, "node_type": "array", "shape": [3, 4], "data_type": "uint16",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [3, 4]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "attributes": {},
+    }  # fmt: skip
+    packed = zlib.compress(chunk)
+    shards = {"name": "sharding_indexed", "configuration": {
+        "chunk_shape": [3, 2], "codecs": three["codecs"], "index_codecs": three["codecs"],
+        "index_location": "end",
+    }}  # fmt: skip
+    for kind, table, content in (
+        (b"\0", two, chunk), (b"\0", two | {"compressor": {"id": "zlib", "level": 1}}, packed),
+        (b"\0", two | {"dimension_separator": "/", "filters": [{"id": "delta", "dtype": "<u2"}]},
+         chunk),
+        (b"\1", three, chunk), (b"\1", three | {"codecs": [shards]}, chunk),
+        (b"\1", three | {"codecs": [*three["codecs"], {
+            "name": "gzip", "configuration": {"level": 1}}]}, gzip.compress(chunk, mtime=0)),
+    ):  # fmt: skip
+        yield kind + json.dumps(table).encode() + b"\0\0" + content
+
+
 def records():
     """Records of the three commands."""
     rest = {"imgconv": "0.1.0", "record": 1, "input": {"name": "a.png", "sha256": "0" * 64}}
@@ -156,6 +249,9 @@ def seeds():
         "checkpoint": list(checkpoints()),
         "network": [text.encode() for text in NETWORKS],
         "onnx": list(models()),
+        "quantized": [*models(), *quantized()],
+        "metadata": list(parts_of_metadata()),
+        "zarr": list(zarrs()),
         "record": [json.dumps(one).encode() for one in records()],
         "arrays": [npy, npz, saved_array(RAMP), saved_array(KERNEL.T)],
     }

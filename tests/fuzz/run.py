@@ -27,10 +27,15 @@ with atheris.instrument_imports(include=["imgconv"]):
     import imgconv.cli.commands.repeat
     import imgconv.io.codecs.netpbm
     import imgconv.io.codecs.pillow
+    import imgconv.io.metadata.reading
+    import imgconv.io.metadata.scientific
+    import imgconv.io.metadata.tiff
     import imgconv.io.png.reader
     import imgconv.io.reading
     import imgconv.io.tiff.pages
     import imgconv.io.tiff.reader
+    import imgconv.io.writing
+    import imgconv.io.zarr.arrays
     import imgconv.kernels.files
     import imgconv.nn.chain
     import imgconv.nn.checkpoint

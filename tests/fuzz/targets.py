@@ -215,3 +215,86 @@ def record(data: bytes) -> None:
     with blamed("fuzz"):
         origin = Origin("image.png", known="0" * 64)
         work_of(found, "fuzz", settings, origin, values_of(found, settings))
+
+
+@target
+def metadata(data: bytes) -> None:
+    """A part of a file's metadata, or a file with it: checked, made a smaller result's, written.
+
+    The first byte picks the part.
+    """
+    import numpy as np
+
+    from imgconv.io.formats import FORMATS
+    from imgconv.io.image import Image
+    from imgconv.io.metadata import SAME, Change, Grid, Metadata, adjusted, checked
+    from imgconv.io.metadata.exif import Broken, decoded
+    from imgconv.io.metadata.scientific import calibration_of
+    from imgconv.io.reading import read_images
+    from imgconv.io.writing import encode
+
+    kind, content = data[0] % 6 if data else 0, data[1:]
+    found: Metadata | None = None
+    if kind < 3:
+        found = checked("fuzz", Metadata(**{("exif", "xmp", "resources")[kind]: content}))
+    elif kind == 3:
+        found = Metadata(chunks=((content[:4], content[4:]),), comments=(decoded(content),))
+    elif kind == 4:
+        with contextlib.suppress(Broken):  # as the reader of TIFF takes it
+            found = Metadata(calibration=calibration_of(decoded(content), None, 0, 1))
+    else:
+        for image in read_images(content, max_pixels=MAX_PIXELS):
+            assert isinstance(image, Image)
+            found = image.metadata
+    if found is None:
+        return
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    for grid in (SAME, Grid((0.5, 0.5), (2.0, 3.0)), None):
+        change = Change(grid, (4, 4), grid == SAME, grid == SAME)
+        carried = adjusted(found, change)
+        for form in ("png", "tiff", "jpeg", "webp"):
+            for piece in encode(pixels, FORMATS[form], metadata=carried, record={"imgconv": "0"}):
+                assert piece is not None
+
+
+@target
+def zarr(data: bytes) -> None:
+    """What a Zarr array says of itself, with one chunk; the first byte picks version 2 or 3."""
+    import tempfile
+
+    from imgconv.errors import LimitError
+    from imgconv.io.zarr.arrays import images
+
+    def check(height: int, width: int) -> None:
+        if height * width > MAX_PIXELS:
+            raise LimitError(f"{height}×{width}")
+
+    two = bool(data) and data[0] % 2 == 0
+    text, _, chunk = data[1:].partition(b"\0\0")
+    with tempfile.TemporaryDirectory(prefix="imgconv-fuzz-") as place:
+        chunks = os.path.join(place, "0" if two else "c/0")
+        os.makedirs(chunks)
+        for path, content in ((os.path.join(place, ".zarray" if two else "zarr.json"), text),
+                              (os.path.join(chunks, "0"), chunk)):  # fmt: skip
+            with open(path, "wb") as file:
+                file.write(content)
+        for image in images(place, None, check, memory=1 << 24):
+            assert image.pixels.ndim == 3
+
+
+@target
+def quantized(data: bytes) -> None:
+    """An ONNX model, int8 ones among the seeds, run where its values are few."""
+    import math
+
+    import numpy as np
+
+    from imgconv.nn.onnx import load_onnx
+
+    with file_of(data, ".onnx") as path:
+        graph = load_onnx(path)
+        if sum(map(math.prod, graph.shapes().values())) < 1 << 14:
+            graph.run({
+                name: np.linspace(-3, 300, math.prod(shape), dtype=np.float32).reshape(shape)
+                for name, shape in graph.inputs.items()
+            })  # fmt: skip

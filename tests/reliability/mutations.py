@@ -197,7 +197,7 @@ def main():
     missed = 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "copy")
-        copytree(ROOT, folder, ignore=ignore_patterns(".git", "__pycache__", "*.pyc"))
+        copytree(ROOT, folder, ignore=ignore_patterns(".*_cache", ".git", "__pycache__", "*.pyc"))
         chosen = [one for one in MUTATIONS if not wanted or one.row in wanted]
         for marks in sorted({one.marks for one in chosen}):
             tests = " or ".join(f"({one.tests})" for one in chosen if one.marks == marks)

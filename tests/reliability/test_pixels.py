@@ -158,8 +158,9 @@ def test_row_09_a_profile_is_carried_only_where_it_describes_the_pixels(forker, 
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(COLOURS), "PNG", icc_profile=profile))
     cmyk = Image.fromarray(COLOURS).convert("CMYK")
     (tmp_path / "c.tif").write_bytes(saved(cmyk, "TIFF", icc_profile=profile))
+    (tmp_path / "c.jpg").write_bytes(saved(cmyk, "JPEG", icc_profile=profile))
     kept = {("a.png",): profile, ("a.png", "--gray"): None, ("a.png", "--linear"): None,
-            ("c.tif",): None}  # fmt: skip
+            ("c.tif",): None, ("c.jpg",): None}  # fmt: skip
     for arguments, expected in kept.items():
         ended = forker.run(*IDENTITY, *arguments, "-o", "out.png", "--overwrite", cwd=tmp_path)
         assert ended.code == 0, ended

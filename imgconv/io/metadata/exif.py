@@ -7,6 +7,7 @@ write a block anew, which moves the notes and forgets the types of values.
 Source: Exif 2.32 (CIPA DC-008), sections 4.5 and 4.6; TIFF 6.0, section 2.
 """
 
+import itertools
 import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -164,6 +165,9 @@ class Exif:
             if entry and entry.kind in (LONG, 13) and entry.values == 1:
                 (at,) = self.numbers(entry) or (0,)
                 self.groups[group] = directory(at)
+        tables = sorted(self._tables())
+        if any(first[1] > second[0] for first, second in itertools.pairwise(tables)):
+            raise Broken("directories that overlap")
 
     def _read(self, at: int, count: int) -> bytes:
         return bytes(self.data[at : at + count])
@@ -206,7 +210,11 @@ class Exif:
             return
         width = struct.calcsize(f"<{code}")
         count = entry.size // width
-        there = entry.place + entry.size <= len(self.data)
+        stop = entry.place + entry.size
+        # Values may lie anywhere, also over a directory, which is then not to be written to.
+        there = stop <= len(self.data) and (entry.size <= 4 or not any(
+            entry.place < last and first < stop for first, last in self._tables()
+        ))  # fmt: skip
         if there:  # writers exist that take two for a size
             numbers += (0,) * (count - len(numbers))
         fits = there and len(numbers) == count and max(numbers) < 1 << 8 * width
@@ -236,13 +244,17 @@ class Exif:
         table += struct.pack(self.order + "I", following)
         self.data[found.at : found.at + 6 + 12 * count] = table.ljust(6 + 12 * count, b"\0")
 
+    def _tables(self) -> list[tuple[int, int]]:
+        """(start, stop) of the header and of every directory."""
+        tables = [(group.at, group.at + 6 + 12 * len(group.entries))
+                  for group in self.groups.values()]  # fmt: skip
+        return [(0, 8), *tables]
+
     def _spans(self) -> list[tuple[int, int]]:
         """(start, stop) of the header, of every directory and of all values."""
-        spans = [(0, 8)]
-        for group in self.groups.values():
-            spans.append((group.at, group.at + 6 + 12 * len(group.entries)))
-            spans += [(e.place, e.place + e.size) for e in group.entries if e.size > 4]
-        return spans
+        values = [(entry.place, entry.place + entry.size) for group in self.groups.values()
+                  for entry in group.entries if entry.size > 4]  # fmt: skip
+        return self._tables() + values
 
     def _wipe(self, places: Iterable[tuple[int, int]]) -> None:
         """Overwrite (place, size) by zeros where nothing that stays is; cut off an end of zeros."""

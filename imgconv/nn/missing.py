@@ -8,9 +8,10 @@ from imgconv.nn import layers
 from imgconv.nn.chain import Step, graph_of
 from imgconv.nn.graph import named
 from imgconv.nn.layers.base import Layer
-from imgconv.nn.layers.image import Gray, KernelFilter, interleaved, planar
+from imgconv.nn.layers.image import Canny, Gray, KernelFilter, interleaved, planar
 from imgconv.nn.layers.pooling import POOLS
 from imgconv.ops.missing import Mask, pool_masked
+from imgconv.ops.pool import max_pool2d
 from imgconv.typing import Array
 
 _POINTWISE = (layers.Activation, layers.Identity, layers.Dropout)
@@ -47,6 +48,11 @@ def forward_masked(layer: Layer, x: Array, mask: Mask, fill: str) -> tuple[Array
     elif isinstance(layer, Gray):
         out = layer.forward(x)
         absent = mask if out.shape == x.shape else np.logical_or.reduce(mask, 1, keepdims=True)
+    elif isinstance(layer, Canny):
+        gone = np.logical_or.reduce(mask, 1, keepdims=True)
+        real = x if x.dtype.kind == "f" else x.astype(np.float32)
+        out = layer.forward(np.where(gone, real.dtype.type(np.nan), real))
+        absent = max_pool2d(gone.view(np.uint8), 3, 1, 1) == 1  # what Sobel's kernel sees
     else:
         out = layer.forward(x)
         real = x if x.dtype.kind == "f" else x.astype(np.float32)

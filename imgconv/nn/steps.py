@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_args
 
 from imgconv.arguments import flag, not_among, real_number, whole_number, whole_numbers
-from imgconv.errors import UsageError
+from imgconv.errors import ShapeError, UsageError
 from imgconv.nn import layers
 from imgconv.nn.layers.base import Layer, Shape
-from imgconv.nn.layers.image import Gray, KernelFilter
+from imgconv.nn.layers.image import Canny, Gray, KernelFilter
 from imgconv.nn.layers.pooling import POOLS as POOL_LAYERS
 from imgconv.ops.pool_kinds import MORPHOLOGY
 from imgconv.ops.pool_text import parse_pool
@@ -77,6 +77,7 @@ _LAYERS: dict[str, tuple[type[Layer], tuple[str, ...], tuple[str, ...]]] = {
     "batchnorm": (layers.BatchNorm2d, (), ("num_features",)),
     "instancenorm": (layers.InstanceNorm2d, (), ("num_features",)),
     "lrn": (layers.LocalResponseNorm, ("size",), ()),
+    "canny": (Canny, ("low", "high"), ()),
     "flatten": (layers.Flatten, (), ()),
     "dropout": (layers.Dropout, ("p",), ()),
     "softmax": (layers.Softmax, ("axis",), ()),
@@ -148,6 +149,10 @@ def parse_step(part: str, number: int, find: "Callable[[str], Kernel] | None" = 
     if kind in POOLS:
         layer = _pool(POOLS[kind], rest, text)
         return ParsedStep(text, name, lambda shape: layer)
+    if kind == "canny":  # its thresholds are also written as one pair
+        rest = [
+            word for given in rest for word in (given.split(",") if "=" not in given else [given])
+        ]
     if kind in _LAYERS:
         return _learned(kind, rest, text, name)
     from imgconv.ops.activation import ACTIVATIONS, ALIASES, parse_activation
@@ -248,7 +253,7 @@ def _learned(kind: str, rest: list[str], text: str, name: str) -> ParsedStep:
         channels = dict.fromkeys(given, shape[1] if given else 0)
         try:
             return maker(**channels, **options)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ShapeError) as error:
             raise UsageError(f"chain: {text!r}: {error}") from None
 
     return ParsedStep(text, name, make, learned=bool(given))

@@ -7,6 +7,7 @@ read again without a copy.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -47,6 +48,33 @@ class Gray(Layer):
         from imgconv.io.color import to_gray
 
         return _each(inputs[0], to_gray) if inputs[0].shape[1] == 3 else inputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Canny(Layer):
+    """Canny's edges, one map of 0 and 255; see `ops.canny`."""
+
+    low: float
+    high: float
+    l2gradient: bool = False
+    everywhere: ClassVar[bool] = True  # a chain of weak edges has no end
+
+    def __post_init__(self) -> None:
+        from imgconv.ops.canny import check_thresholds
+
+        check_thresholds(self.low, self.high)
+
+    def output_shape(self, *given: Shape) -> Shape:
+        count, _, size = image_shape(given[0], None, "canny")
+        return (count, 1, *size)
+
+    def reach(self, axis: int, before: Shape, after: Shape) -> Reach:
+        return Reach(5, 1, 2)  # Sobel's kernel, and the neighbor that a ridge is greater than
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.canny import canny
+
+        return np.stack([canny(x, self.low, self.high, self.l2gradient) for x in inputs[0]])
 
 
 @dataclass(frozen=True, eq=False)

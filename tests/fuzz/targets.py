@@ -31,6 +31,8 @@ def target(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
                 message = str(error)
         assert message.strip(), "an error that says nothing"
         for warning in warned:
+            if f"{os.sep}zarr{os.sep}" in warning.filename:
+                continue  # in threads of its own; the command line shows no package's remarks
             assert issubclass(warning.category, SILENT), f"a second line: {warning.message}"
 
     TARGETS[function.__name__] = guarded

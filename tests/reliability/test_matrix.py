@@ -102,7 +102,6 @@ def test_row_16_data_outside_the_models_folder_are_not_read(tmp_path):
     refused_model(tmp_path, path, b"'w'", b"own folder")
 
 
-@pytest.mark.cluster
 def test_row_16_a_wrong_reduction_is_refused_before_any_image_is_read(tmp_path):
     onnx = pytest.importorskip("onnx")
     node = onnx.helper.make_node("ScatterND", ["x", "at", "by"], ["y"], reduction="sum")
@@ -117,13 +116,16 @@ def test_row_16_a_wrong_reduction_is_refused_before_any_image_is_read(tmp_path):
 def test_row_16_what_a_model_puts_along_the_axis_of_images_is_one_images(tmp_path):
     """It scores no class; its maps are those of all windows."""
     onnx = pytest.importorskip("onnx")
-    sizes = onnx.numpy_helper.from_array(np.array([3, 1, 8, 8]), "sizes")
-    path = model_of(tmp_path, onnx.helper.make_node("Reshape", ["x", "sizes"], ["y"]), sizes=sizes)
-    words = (path, "sample:chart:16", "--resize", "8", "--crop", "none")
-    refused = imgconv("net", "predict", *words, cwd=tmp_path)
+    reshape = onnx.helper.make_node("Reshape", ["x", "sizes"], ["y"])
+    words = ("sample:chart:16", "--resize", "8", "--crop", "none")
+    sizes = onnx.numpy_helper.from_array(np.array([3, 64]), "sizes")
+    path = model_of(tmp_path, reshape, sizes=sizes)
+    refused = imgconv("net", "predict", path, *words, cwd=tmp_path)
     assert refused.returncode == 2
-    one_line(refused, b"its output y of shape (3, 1, 8, 8) is not a score for each class")
-    made = imgconv("net", "features", *words, "--layer", "y", "--format", "npy", "-o", "out",
+    one_line(refused, b"its output y of shape (3, 64) is not a score for each class")
+    sizes = onnx.numpy_helper.from_array(np.array([3, 1, 8, 8]), "sizes")
+    path = model_of(tmp_path, reshape, sizes=sizes)
+    made = imgconv("net", "features", path, *words, "--layer", "y", "--format", "npy", "-o", "out",
                    "--report", "page.html", cwd=tmp_path)  # fmt: skip
     assert made.returncode == 0, made.stderr
     (written,) = (tmp_path / "out").rglob("*.npy")
@@ -147,6 +149,7 @@ def test_row_16_scores_beyond_all_numbers_are_one_line(tmp_path):
     one_line(result, b"sample:chart:16", b"NaN or infinity among its scores")
 
 
+@pytest.mark.cluster
 def test_row_26_a_bad_input_is_listed_and_the_rest_is_made_once(tmp_path):
     """Workers killed, schedulers lost and inputs that kill are in tests/batch/test_cluster.py."""
     pytest.importorskip("distributed")

@@ -146,6 +146,7 @@ class ConvInteger(Layer):
             raise ShapeError(f"{self.kind}: weights {shapes[1]}")
         return self.conv.output_shape(shapes[0])
 
+    @np.errstate(all="ignore")
     def forward(self, *inputs: Array) -> Array:
         x, weight, *zeros = inputs
         zero, weight_zero = _zero_points(self.given, zeros)
@@ -193,6 +194,7 @@ class QLinearConv(ConvInteger):
     def output_shape(self, *shapes: Shape) -> Shape:
         return super().output_shape(shapes[0], shapes[3])
 
+    @np.errstate(all="ignore")
     def forward(self, *inputs: Array) -> Array:
         x, scale, zero, weight, weight_scale, weight_zero, to_scale, to_zero = inputs[:8]
         sums = self.sums(x, zero, weight, weight_zero)
@@ -216,6 +218,7 @@ class MatMulInteger(MatMul):
     def output_shape(self, *shapes: Shape) -> Shape:
         return super().output_shape(*shapes[:2])
 
+    @np.errstate(all="ignore")
     def forward(self, *inputs: Array) -> Array:
         a, b, *zeros = inputs
         left, right = _zero_points(self.given, zeros)
@@ -235,6 +238,7 @@ class QLinearMatMul(MatMulInteger):
     def output_shape(self, *shapes: Shape) -> Shape:
         return MatMul.output_shape(self, shapes[0], shapes[3])
 
+    @np.errstate(all="ignore")
     def forward(self, *inputs: Array) -> Array:
         a, scale, zero, b, b_scale, b_zero, to_scale, to_zero = inputs
         sums = self.products(a, zero, b, b_zero)
@@ -260,6 +264,7 @@ class QGemm(MatMulInteger):
             self, a[::-1] if self.left else a, b[::-1] if self.right else b
         )  # fmt: skip
 
+    @np.errstate(all="ignore")
     def forward(self, *inputs: Array) -> Array:
         a, scale, zero, b, b_scale, b_zero, *rest = inputs
         sums = self.products(a.T if self.left else a, zero, b.T if self.right else b, b_zero)

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 
+STDOUT = "standard output"
 _status = ""  # what stands on the terminal's last line, to be written over
 
 

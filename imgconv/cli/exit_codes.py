@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from imgconv.console import drop_stdout, reason, say
+from imgconv.console import STDOUT, drop_stdout, reason, say
 from imgconv.errors import ImgconvError, unforeseen
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
+
+    from _typeshed import ReadableBuffer
 
 
 _asked = 0  # the signal that asked this process to stop
@@ -102,9 +104,9 @@ def _run(group: click.Group, arguments: list[str] | None) -> int:
     except OSError as error:
         if debug:
             raise
-        if error.filename is None and error.errno:  # files have names: this is what we print
+        if error.filename == STDOUT:
             drop_stdout()
-            say(f"imgconv: standard output: {reason(error)}")
+            say(f"imgconv: {STDOUT}: {reason(error)}")
         else:
             name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
             say(f"imgconv: {name}{error.strerror or error}")
@@ -142,7 +144,23 @@ def _hold_standard_streams() -> None:
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        old, file = sys.stdout, sys.stdout.buffer
+        if os.name == "posix":  # Windows' consoles have a class of their own
+            file = io.BufferedWriter(_Stdout(1, "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(
+            file, old.encoding, "backslashreplace", line_buffering=old.line_buffering
+        )
+
+
+class _Stdout(io.FileIO):
+    """Standard output, which its failures name: an OSError without a name is somebody else's."""
+
+    def write(self, content: "ReadableBuffer") -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            error.filename = STDOUT
+            raise
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -187,7 +205,7 @@ def _flush() -> int:
         return drop_stdout()
     except OSError as error:
         drop_stdout()
-        say(f"imgconv: standard output: {reason(error)}")
+        say(f"imgconv: {STDOUT}: {reason(error)}")
         return 1
     except ValueError:
         return 0

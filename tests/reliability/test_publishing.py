@@ -67,6 +67,41 @@ def test_row_17_a_reader_that_has_gone_is_exit_code_141_in_silence(photo, argume
     assert (result.returncode, result.stderr) == (141, b"")
 
 
+NAMELESS = """
+import errno, os, sys
+from imgconv.io.png import writer
+
+whole = writer.encode_rows
+
+def encode_rows(*arguments, **options):
+    yield from whole(*arguments, **options)
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+writer.encode_rows = encode_rows
+import imgconv.cli.commands.doctor as doctor
+
+def _store():
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+doctor._store = _store
+from imgconv.__main__ import entry
+entry()
+"""
+
+
+def test_row_17_a_failure_without_a_name_is_put_down_to_no_file(photo):
+    """Of the system, say, that gives no process: neither stdout nor the output is at fault."""
+    for arguments, said in (
+        (("doctor",), b"imgconv: Input/output error\n"),
+        ((*APPLY, "-o", "x.png"), b"imgconv: photo.png: Resource temporarily unavailable\n"),
+    ):
+        result = subprocess.run(
+            [sys.executable, "-c", NAMELESS, *arguments], cwd=photo, capture_output=True
+        )
+        assert (result.returncode, result.stderr) == (1, said)
+    assert not (photo / "x.png").exists()
+
+
 def test_row_17_no_output_takes_the_descriptor_of_a_closed_stream(photo):
     """A library's message to descriptor 2 would be in the picture otherwise."""
     probe = (

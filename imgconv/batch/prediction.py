@@ -10,8 +10,7 @@ import numpy as np
 
 from imgconv.batch.runner import Outcome, failed, in_order, naming
 from imgconv.errors import ImageError, ImgconvError
-from imgconv.io.reading import read_images
-from imgconv.io.source import read_stdin
+from imgconv.io.reading import read_input
 from imgconv.jit.parallel import num_threads
 from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.labels import check_labels
@@ -52,7 +51,7 @@ class Prediction:
     ) -> None:  # fmt: skip
         self.network, self.top, self.frame, self.max_pixels = network, top, frame, max_pixels
         self.batch = batch
-        self.fused = FusedGraph(network.graph)
+        self.fused = FusedGraph(network.graph, max_pixels=network.preprocess.max_pixels)
         self.output = network.scores
         check_labels(network)
 
@@ -87,13 +86,9 @@ class Prediction:
         """An outcome with a tensor for each frame that is wanted."""
         if isinstance(source, ImageError):
             return failed(source)
-        data = read_stdin() if source == "-" else source
-        name = "standard input" if source == "-" else ""
         images = []
         try:
-            for image in read_images(
-                data, frame=self.frame, max_pixels=self.max_pixels, name=name
-            ):  # fmt: skip
+            for image in read_input(source, frame=self.frame, max_pixels=self.max_pixels):
                 tensor = self.network.preprocess(image.pixels, image.full_scale, image.alpha)
                 row: PredictionRow = {"input": source, "top": []}
                 if self.frame == "all":

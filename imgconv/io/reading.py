@@ -18,7 +18,7 @@ from imgconv.io.image import Image, holder
 from imgconv.io.limits import MAX_PIXELS, check_frames, check_size, file_limit
 from imgconv.io.pyramid import check_level
 from imgconv.io.remote import is_url
-from imgconv.io.source import Source, is_zarr
+from imgconv.io.source import Source, StandardInput, is_zarr
 from imgconv.typing import Array
 
 _SAMPLE = "sample:"
@@ -86,6 +86,16 @@ def read_images(
         if kind is None:
             raise ImageError(f"{opened.name}: {_unknown(opened.prefix)}")
         yield from Decoder(opened, kind, wanted, limit, level, cmyk, partial).images()
+
+
+def read_input(
+    source: str, *, frame: Frame = None, max_pixels: int | None = None
+) -> Iterator[Image]:
+    """`read_images` of what a command is given: its `source`, or `-` for standard input."""
+    if source == "-":
+        data = StandardInput(max_pixels)()
+        return read_images(data, frame=frame, max_pixels=max_pixels, name="standard input")
+    return read_images(source, frame=frame, max_pixels=max_pixels)
 
 
 def as_image(image: "Image | Array | str | os.PathLike[str]") -> Image:

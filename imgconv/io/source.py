@@ -1,5 +1,6 @@
 """Where the bytes of an image come from: a path, or bytes already at hand (standard input)."""
 
+import contextlib
 import errno
 import io
 import os
@@ -7,9 +8,12 @@ import select
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 from imgconv.errors import ImageError, LimitError
+from imgconv.io.formats import sniff
+from imgconv.io.limits import MAX_PIXELS, exceeding, file_limit, read_at_most
 from imgconv.io.remote import is_url
 
 if TYPE_CHECKING:
@@ -17,7 +21,6 @@ if TYPE_CHECKING:
 
 PREFIX = 4096
 ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
-_PIECE = 1 << 20
 _POLL = 100  # milliseconds
 
 # Set while threads that wait for a pipe are to give up, since a signal ends the whole command.
@@ -45,26 +48,38 @@ def is_special(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def read_stdin() -> bytes:
-    """All of standard input; a signal ends the wait for it in any thread."""
-    file = sys.stdin.buffer
+def read_stdin(limit: int, is_wanted: Callable[[bytes], object] = bool) -> bytes:
+    """Standard input, at most `limit` bytes and one; a signal ends the wait for it in any thread.
+
+    is_wanted: whether more is to be read than the first PREFIX bytes, which it is called with.
+    Raises ImageError.
+    """
+    file: IO[bytes] = sys.stdin.buffer
+    with contextlib.suppress(io.UnsupportedOperation, ValueError):  # no file, as in tests
+        file = io.BufferedReader(_Patient(file.fileno()))
     try:
-        return io.BufferedReader(_Patient(file.fileno())).read()
-    except (OSError, io.UnsupportedOperation, ValueError) as error:
-        if getattr(error, "errno", None):
-            raise ImageError(f"standard input: {getattr(error, 'strerror', error)}") from None
-        return bytes(file.read())  # no file, as in tests
+        head = file.read(min(PREFIX, limit))
+        return read_at_most(file, limit, head) if is_wanted(head) else head
+    except OSError as error:
+        raise ImageError(f"standard input: {error.strerror or error}") from None
 
 
 class StandardInput:
-    """The bytes of the input `-`, which are read once, when they are first asked for."""
+    """The bytes of the image `-`, which are read once, when they are first asked for.
 
-    def __init__(self) -> None:
+    Of what is no image the first bytes are read. A call raises ImageError, and LimitError beyond
+    what an image of `max_pixels` needs.
+    """
+
+    def __init__(self, max_pixels: int | None = None) -> None:
+        self._limit = file_limit(max_pixels or MAX_PIXELS)
         self._content: bytes | None = None
 
     def __call__(self) -> bytes:
         if self._content is None:
-            self._content = read_stdin()
+            self._content = read_stdin(self._limit, sniff)
+        if len(self._content) > self._limit:
+            raise LimitError(f"standard input: {exceeding(self._limit)}")
         return self._content
 
 
@@ -141,28 +156,18 @@ class Source:
         if self._data is None:
             assert self._file is not None
             if self.size is not None and self.size > limit:
-                raise LimitError(f"{self.name}: {_too_long(self.size, limit)}")
+                raise LimitError(f"{self.name}: {exceeding(limit)}")
             try:
                 if self.size is not None:
                     self._file.seek(0)
-                    self._data = self._file.read()
+                    self._data = self._file.read(self.size)
                 else:
-                    self._data = self._read_pipe(limit)
+                    self._data = read_at_most(self._reader, limit, self.prefix)
             except OSError as error:
                 raise ImageError(f"{self.name}: {error.strerror or error}") from None
         if len(self._data) > limit:
-            raise LimitError(f"{self.name}: {_too_long(len(self._data), limit)}")
+            raise LimitError(f"{self.name}: {exceeding(limit)}")
         return self._data
-
-    def _read_pipe(self, limit: int) -> bytes:
-        pieces, total = [self.prefix], len(self.prefix)
-        while total <= limit:
-            piece = self._reader.read(_PIECE)
-            if not piece:
-                break
-            pieces.append(piece)
-            total += len(piece)
-        return b"".join(pieces)
 
     def file(self, limit: int) -> IO[bytes]:
         """Return a seekable file at its start; the source closes it."""
@@ -186,10 +191,3 @@ class Source:
 def _at_once(path: str, flags: int) -> int:
     """Open a file without waiting for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _too_long(size: int, limit: int) -> str:
-    return (
-        f"a file of {size} bytes is more than any image within the limit of pixels needs "
-        f"({limit}); --max-pixels raises it"
-    )

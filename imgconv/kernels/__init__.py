@@ -151,8 +151,7 @@ def _filter_of_bank(name: str) -> Kernel | None:
                 at = kernel.labels.index(label)
                 return replace(
                     kernel, name=name, weights=kernel.weights[at : at + 1], labels=(),
-                    captions=(), combine="none", source=name,
-                    description=f"{kernel.description} ({label})",
+                    combine="none", source=name, description=f"{kernel.description} ({label})",
                     scale=kernel.scale if kernel.combine == "none" else "abs",
                 )  # fmt: skip
     return None

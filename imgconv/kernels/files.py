@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from imgconv import npy
-from imgconv.errors import KernelError
+from imgconv.errors import ImageError, KernelError
+from imgconv.io.limits import MAX_TEXT, read_at_most
+from imgconv.io.source import read_stdin
 from imgconv.kernels.kernel import Kernel, check_bias, once
-from imgconv.kernels.text import MAX_WEIGHTS, from_array, parse_kernel_text
+from imgconv.kernels.text import MAX_WEIGHTS, check_rows, from_array, parse_kernel_text
 from imgconv.marks import PICKLED, PREFIX, kind_of
 from imgconv.ops.epilogue import COMBINE_RULES
 from imgconv.typing import Array, Toml
@@ -30,14 +32,12 @@ def load_kernel_file(path: str | os.PathLike[str], name: str | None = None) -> K
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise KernelError(
-                f"{path}: {size} bytes, expected a kernel file of at most {MAX_BYTES}"
-            )
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = read_at_most(file, MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise KernelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > MAX_BYTES:
+        raise KernelError(f"{path}: more than the {MAX_BYTES} bytes of a kernel file")
     kernel = _parse(path, data, name)
     if kernel.combine not in COMBINE_RULES:
         raise KernelError(
@@ -64,12 +64,7 @@ def _parse(path: Path, data: bytes, name: str | None) -> Kernel:
             return _from_arrays(read_safetensors(path), source)
         except ModelError as error:
             raise KernelError(str(error)) from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise KernelError(
-            f"{source}: byte {error.start} is not UTF-8 text, expected a matrix"
-        ) from None
+    text = _text(data, source)
     if suffix == ".toml":
         return _from_toml(text, source, name)
     if suffix == ".json" and text.lstrip().startswith("{"):
@@ -84,11 +79,32 @@ def _parse(path: Path, data: bytes, name: str | None) -> Kernel:
     return parse_kernel_text(text, source, "mask" if suffix == ".mat" else "text")
 
 
+def kernel_from_stdin() -> Kernel:
+    """Return the kernel whose text is on standard input. Raises KernelError."""
+    try:
+        data = read_stdin(MAX_TEXT)
+    except ImageError as error:
+        raise KernelError(str(error)) from None
+    return parse_kernel_text(_text(data, "-"), "-")
+
+
+def _text(data: bytes, source: str) -> str:
+    if len(data) > MAX_TEXT:
+        raise KernelError(f"{source}: more than the {MAX_TEXT} bytes of a text; NPY holds more")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise KernelError(
+            f"{source}: byte {error.start} is not UTF-8 text, expected a matrix"
+        ) from None
+
+
 def _check_csv(text: str, source: str) -> None:
     """Raise KernelError for semicolons between the columns of several lines.
 
     That is how spreadsheets write where commas are decimal; here each would begin a row.
     """
+    check_rows(text, source)
     lines = [line.split("#")[0].strip().rstrip(";") for line in text.splitlines()]
     for number, line in enumerate(lines, 1):
         if ";" in line and sum(map(bool, lines)) > 1:

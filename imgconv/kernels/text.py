@@ -25,6 +25,8 @@ Form = Literal["text", "csv", "mask"]
 
 MAX_SIDE = 1025
 MAX_WEIGHTS = 1 << 24
+_MAX_LINES = 1 << 16  # with comments and empty ones
+_ENDS = ";\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # of rows; the last nine as `splitlines` has it
 
 _MAGICK = re.compile(r"\s*(\d+)(?:x(\d+))?(?:\+(\d+)\+(\d+))?\s*([@<>^])?\s*:\s*(.*)", re.DOTALL)
 _GAP = re.compile(r"(?<=[^\s,])[\s,]+(?=[^\s,])")
@@ -117,8 +119,7 @@ def _only_numbers(values: object) -> bool:
 
 def _rows(text: str, source: str, loose: bool) -> list[list[float]]:
     """The numbers by rows; `loose` takes any mixture of blanks and commas between them."""
-    if len(text) > 32 * MAX_WEIGHTS:
-        raise KernelError(f"{source}: {len(text)} characters, expected at most {32 * MAX_WEIGHTS}")
+    check_rows(text, source)
     rows = []
     for line_number, line in enumerate(text.splitlines(), 1):
         column = 1
@@ -142,6 +143,15 @@ def _rows(text: str, source: str, loose: bool) -> list[list[float]]:
     if not rows:
         raise KernelError(f"{source}: no numbers, expected a matrix")
     return rows
+
+
+def check_rows(text: str, source: str) -> None:
+    """Raise KernelError for far more lines than a kernel has, before a list is made of them."""
+    lines = sum(map(text.count, _ENDS))
+    if lines > _MAX_LINES:
+        raise KernelError(
+            f"{source}: {lines} lines, expected sides of at most {MAX_SIDE} and {_MAX_LINES} lines"
+        )
 
 
 def _check_decimals(text: str, source: str) -> None:
@@ -231,10 +241,8 @@ def _from_magick(match: re.Match[str], source: str) -> Kernel:
         [kernel.anchor and turned_anchor(kernel.anchor, kernel.size, angle, source)
          for angle in angles],
     )  # fmt: skip
-    return replace(
-        kernel, weights=bank, labels=tuple(map(str, angles)),
-        captions=tuple(f"{angle}°" for angle in angles), anchor=turned,
-    )  # fmt: skip
+    labels = tuple(map(str, angles))
+    return replace(kernel, weights=bank, labels=labels, anchor=turned)
 
 
 def _check_layout(text: str, width: int, height: int, source: str) -> None:

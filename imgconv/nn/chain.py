@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from imgconv.errors import UsageError
+from imgconv.io.limits import read_text
 from imgconv.typing import Array
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def _from_file(path: str) -> list[str]:
     from imgconv.toml import parse_toml
 
     try:
-        with open(path, encoding="utf-8") as file:
-            table = parse_toml(file.read())
+        table = parse_toml(read_text(path))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path}: {reason}") from None

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from imgconv.io.limits import MAX_PIXELS, check_memory
 from imgconv.nn.graph import Graph, Node
 from imgconv.nn.layers import (
     Activation,
@@ -31,19 +32,32 @@ from imgconv.typing import Array
 
 
 class FusedGraph:
-    """The fused graph for inputs of a shape; the last is kept, since images mostly are alike."""
+    """The fused graph for inputs of a shape; the last is kept, since images mostly are alike.
 
-    def __init__(self, graph: Graph, wanted: Iterable[str] = ()) -> None:
+    held: whether the wanted values are there all at once. max_pixels: values take no more than an
+    image of this size may.
+    """
+
+    def __init__(
+        self, graph: Graph, wanted: Iterable[str] = (), held: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:  # fmt: skip
         self.graph, self.wanted = graph, tuple(wanted)
+        self._held, self._max_pixels = held, max_pixels
         self.input = next(iter(graph.inputs))
         self._shape: Shape | None = None
         self._fused = graph
 
     def at(self, shape: Shape) -> Graph:
-        """The graph, weights folded. Raises ShapeError naming the layer that does not fit."""
+        """The graph, weights folded.
+
+        Raises ShapeError naming the layer that does not fit, LimitError beyond the limit.
+        """
         if shape != self._shape:
             graph = self.graph.at({self.input: shape})
-            graph.shapes({self.input: shape})  # by the names that the user knows
+            shapes = graph.shapes({self.input: shape})  # by the names that the user knows
+            held = self.wanted if self._held else ()
+            check_memory("the network", graph.memory(shapes, held), self._max_pixels)
             fused = fuse(graph, self.wanted)
             self._fused = Replayed(fused.inputs, fused.nodes, fused.outputs, fused.optional)
             self._shape = shape

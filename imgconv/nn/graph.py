@@ -4,6 +4,7 @@ Node names are those of torchvision's modules (and of its feature extractor wher
 parameters), so `layer1.0.conv1` owns the parameter `layer1.0.conv1.weight`.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,6 +87,22 @@ class Graph:
                 shapes = node.layer.output_shapes(*(found[name] for name in node.inputs))
             found.update(zip(node.outputs, shapes, strict=True))
         return found
+
+    def memory(self, shapes: Mapping[str, Shape], held: Iterable[str] = ()) -> int:
+        """The most bytes that values of these shapes take at once while they are computed.
+
+        They are taken for float32; held: values that stay until the end.
+        """
+        readers = Counter(name for node in self.nodes for name in node.inputs)
+        readers.update(held)
+        size = {name: 4 * math.prod(shape) for name, shape in shapes.items()}
+        now = most = sum(size[name] for name in self.inputs)
+        for node in self.nodes:
+            now += sum(size[name] for name in node.outputs)
+            most = max(most, now)
+            readers.subtract(node.inputs)
+            now -= sum(size[name] for name in {*node.inputs, *node.outputs} if not readers[name])
+        return most
 
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter and buffer by its full name; nothing is allocated."""

@@ -1,11 +1,13 @@
 """Names of classes: ImageNet's thousand, which ship with imgconv, and files of one's own."""
 
 import functools
+import io
 import math
 import os
 from typing import TYPE_CHECKING
 
 from imgconv.errors import ModelError, UsageError
+from imgconv.io.limits import read_text
 
 if TYPE_CHECKING:
     from imgconv.nn.models import Network
@@ -33,7 +35,6 @@ def read_labels(path: str) -> tuple[str, ...]:
     if path == "imagenet":
         return imagenet_labels()
     try:
-        with open(path, encoding="utf-8") as file:
-            return tuple(line.rstrip("\r\n") for line in file)
+        return tuple(line.rstrip("\r\n") for line in io.StringIO(read_text(path), None))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

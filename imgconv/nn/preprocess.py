@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from imgconv.errors import LimitError, ModelError, UsageError
-from imgconv.io.limits import MAX_PIXELS
+from imgconv.errors import ModelError, UsageError
+from imgconv.io.limits import MAX_PIXELS, check_memory
 from imgconv.shapes import Pair
 from imgconv.typing import JSON, Array
 
@@ -47,6 +47,7 @@ class Preprocess:
     None to leave the size. crop: (height, width) from the middle, or None. Samples are then
     divided by the image's white and multiplied by `scale`; mean is subtracted and the result
     divided by std, both one number per channel, in the order of `channels`. invert: white is 0.
+    max_pixels: refuse what is larger than such an image on its way, and in the network.
 
     Resizing and cropping are those of torchvision on Pillow images, bit for bit for 8-bit images:
     the filter is widened when it shrinks, and the result is rounded to 8 bits.
@@ -60,6 +61,7 @@ class Preprocess:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     invert: bool = False
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.channels not in ORDERS and not _NUMBERS.fullmatch(self.channels):
@@ -96,12 +98,16 @@ class Preprocess:
         Opacity is dropped where it is not asked for, and full where an image has none. Raises
         UsageError for a crop larger than the image, and for channels that it has not.
         """
+        self.check_size(*pixels.shape[:2])
         colors = self._cropped(self._resized(self._channels(pixels, white, alpha)))
-        values = colors.astype(np.float32) / np.float32(white)
-        if self.invert:
-            values = 1 - values
         mean, std = (np.asarray(v, np.float32) for v in (self.mean, self.std))
-        values = (values * np.float32(self.scale) - mean) / std
+        values = colors.astype(np.float32)
+        values /= np.float32(white)
+        if self.invert:
+            np.subtract(1, values, out=values)
+        values *= np.float32(self.scale)
+        values -= mean
+        values /= std
         return np.ascontiguousarray(values.transpose(2, 0, 1))[None]
 
     def view(self, pixels: Array, white: float, alpha: bool = False) -> Array:
@@ -120,9 +126,18 @@ class Preprocess:
         size = self._target(height, width)
         return self.crop or size
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise LimitError where an image of this size becomes too large for the network."""
+        target = self._target(height, width)
+        for sides in (target, self.crop or target):
+            numbers = sides[0] * sides[1] * self.count
+            check_memory(f"{sides[0]}×{sides[1]} pixels for the network", 8 * numbers,
+                         self.max_pixels)  # fmt: skip
+
     def as_dict(self) -> dict[str, JSON]:
-        """The settings by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The settings by name, without the limit."""
+        names = (field.name for field in fields(self) if field.name != "max_pixels")
+        return {name: getattr(self, name) for name in names}
 
     def _channels(self, pixels: Array, white: float, alpha: bool) -> Array:
         from imgconv.io.color import to_gray
@@ -166,11 +181,6 @@ class Preprocess:
 
     def _resized(self, pixels: Array) -> Array:
         height, width = self._target(*pixels.shape[:2])
-        if height * width > MAX_PIXELS:
-            raise LimitError(
-                f"resized to {height}×{width} pixels for the network, which takes at most "
-                f"{MAX_PIXELS}"
-            )
         if (height, width) == pixels.shape[:2]:
             return pixels
         from PIL import Image

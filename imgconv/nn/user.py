@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeGuard, TypeVar
 
 from imgconv.errors import ModelError, UsageError
-from imgconv.io.limits import MAX_PIXELS
+from imgconv.io.limits import MAX_PIXELS, read_text
 from imgconv.kernels.kernel import Kernel
 from imgconv.nn.builder import Builder
 from imgconv.nn.chain import split_chain
@@ -60,8 +60,7 @@ def file_network(path: str, changed: Pair | None = None) -> Network:
     Raises ModelError naming the file and what was expected, ShapeError naming the layer.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            table = parse_toml(file.read())
+        table = parse_toml(read_text(path))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     for key in table:

@@ -92,7 +92,7 @@ class Outputs:
     ) -> None:  # fmt: skip
         self.request, self.plan, self.made, self.reports = request, plan, made, reports
         self.recorded, self.to_stdout = recorded, to_stdout
-        self.stdin = stdin or StandardInput()
+        self.stdin = stdin or StandardInput(request.settings.read.max_pixels)
         self.plan.kept.stdin = self.stdin
         self.replacing = self.request.settings.write.replaces
 

@@ -10,7 +10,7 @@ from imgconv.errors import UsageError
 from imgconv.io.formats import Format, format_of, kept_suffix, sniff
 from imgconv.io.publish import leads_to_a_stream, publish
 from imgconv.io.remote import is_url
-from imgconv.io.source import is_zarr, read_stdin
+from imgconv.io.source import StandardInput, is_zarr
 from imgconv.pipeline.naming import Part, Template, below, parent_of, split_source
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Kept:
     depth: str | None = None
     pictures: bool = False
     colors: bool = False
-    stdin: Callable[[], bytes] = read_stdin
+    stdin: Callable[[], bytes] = field(default_factory=StandardInput)
 
     def suffix(self, source: str) -> str:
         """The extension of an input's outputs, with its dot."""

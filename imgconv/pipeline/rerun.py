@@ -8,7 +8,7 @@ from imgconv.errors import ImageError, UsageError
 from imgconv.io.digest import sha256_of
 from imgconv.io.formats import format_of
 from imgconv.io.publish import Piece, joined, publish
-from imgconv.io.source import is_zarr, read_stdin
+from imgconv.io.source import StandardInput, is_zarr
 from imgconv.kernels import kernel_without_files
 from imgconv.pipeline import finish, requests
 from imgconv.pipeline.filter import Work
@@ -75,7 +75,7 @@ def find_input(
     else:
         places = [explicit]
     for path in places:
-        data = taken(path, settings.read.max_pixels, read_stdin)
+        data = taken(path, settings.read.max_pixels, StandardInput(settings.read.max_pixels))
         got = Origin(path, data if isinstance(data, bytes) else None).digest
         if got == wanted:
             return path, data, Origin(name, known=wanted)

@@ -9,9 +9,7 @@ if TYPE_CHECKING:
 Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 
 _KNOWN = frozenset("·…°±")
-_INSTEAD = str.maketrans(
-    {"−": "-", "–": "-", "—": "-", "×": "x", "σ": "sigma", "θ": "theta", "λ": "lambda"}
-)
+_INSTEAD = str.maketrans({"−": "-", "–": "-", "—": "-", "×": "x", "σ": "sigma", "θ": "theta"})
 
 
 def font(size: float) -> "Font":

@@ -68,7 +68,7 @@ def serve():
     from imgconv.cli import main
     from imgconv.cli.commands import apply
     from imgconv.cli.exit_codes import run
-    from imgconv.io import pillow  # noqa: F401
+    from imgconv.io.codecs import pillow  # noqa: F401
     from imgconv.io.tiff import reader as tiff_reader  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:

@@ -92,12 +92,12 @@ def _teller() -> "Callable[[ConvProblem, Sequence[Candidate]], None]":
 
 
 def _loaded(spec: str) -> "Kernel":
-    from imgconv.kernels import get_kernel, parse_kernel_text
+    from imgconv.kernels import get_kernel
 
     if spec == "-":
-        import sys
+        from imgconv.kernels.files import kernel_from_stdin
 
-        return parse_kernel_text(sys.stdin.read(), "-")
+        return kernel_from_stdin()
     return get_kernel(spec)
 
 

@@ -110,12 +110,9 @@ def _compared(first: str, second: str, settings: CompareSettings) -> int:
 
 
 def _read(name: str) -> "Image":
-    from imgconv.io.reading import read_images
-    from imgconv.io.source import read_stdin
+    from imgconv.io.reading import read_input
 
-    if name == "-":
-        return next(read_images(read_stdin(), name="standard input"))
-    return next(read_images(name))
+    return next(read_input(name))
 
 
 def _to(image: "Image", white: float) -> "Array":

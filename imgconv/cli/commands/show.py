@@ -58,9 +58,8 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], settings: PreviewSet
     import numpy as np
 
     from imgconv.errors import UsageError
-    from imgconv.io.reading import read_images
+    from imgconv.io.reading import read_input
     from imgconv.io.scaling import check_rule
-    from imgconv.io.source import read_stdin
     from imgconv.kernels import get_kernel
     from imgconv.pipeline.recipe import Recipe, rule_of
     from imgconv.pipeline.results import bytes_of, results_of
@@ -83,8 +82,7 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], settings: PreviewSet
     size = (settings.width, settings.height)
     waiting = []
     for name in images:
-        data = read_stdin() if name == "-" else name
-        image = next(read_images(data, name="standard input" if name == "-" else ""))
+        image = next(read_input(name))
         shown = [Named(image.name, bytes_of(image))]
         if kernels:
             for found in results_of(image, recipe, np.dtype(np.uint8), raw=False):

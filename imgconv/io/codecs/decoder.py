@@ -17,7 +17,7 @@ from imgconv.io.codecs import pillow, recovery
 from imgconv.io.codecs.orientation import as_seen
 from imgconv.io.formats import ANIMATIONS
 from imgconv.io.image import Image, rounded_note
-from imgconv.io.limits import check_size, file_limit
+from imgconv.io.limits import check_passes, check_size, file_limit, scans_of
 from imgconv.io.pyramid import check_level
 from imgconv.io.source import Source
 from imgconv.typing import Array
@@ -206,6 +206,7 @@ class Decoder:
                 page, depth = pages.frame(index, self.level)
                 self.check(int(page.imagelength), int(page.imagewidth))
                 frame = TiffFrame(page, depth, size, self.name, self.cmyk)
+                frame.check_work(file, self.limit)
                 image = self._tiff_frame(frame, pages.alone(page), file)
                 image.metadata = told.of(index, self.level)
                 image.nodata = pages.nodata(index, self.level)
@@ -259,6 +260,9 @@ class Decoder:
         with pillow.decoding(self.name, self.limit):
             opened = pillow.open_image(io.BytesIO(data), self.kind, self.name)
             self.check(opened.height, opened.width)
+            if self.kind == "JPEG":
+                pixels = opened.height * opened.width
+                check_passes(self.name, scans_of(data), pixels, self.limit)
             if self.kind == "PNG" and not self.partial:
                 opened.load()  # what is wrong in an animation is told only then
             return opened, pillow.frame_count(opened)

@@ -4,54 +4,73 @@ A line is a row; numbers are separated by commas, semicolons, tabs or spaces; `#
 comment. An empty line begins the next channel, so that files written here are read back.
 """
 
+from array import array
+from collections.abc import Iterator
+
 import numpy as np
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.io.image import Image
 from imgconv.typing import Array
 
+_PIECE = 1 << 20  # bytes that are parsed at once
 _SEPARATORS = str.maketrans(",;\t", "   ")
 
 
 def decode(data: bytes, name: str, max_pixels: int) -> Image:
     """Read a grid to float64 (H, W, C). Raises ImageError naming the line, LimitError."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ImageError(
-            f"{name}: not text (byte {error.start} is not UTF-8) and no image format that is known"
-        ) from None
-    blocks: list[list[Array]] = [[]]
-    for number, line in enumerate(text.splitlines(), 1):
+    numbers, widths, heights = array("d"), [0], [0]  # of each channel
+    for number, line in enumerate(_lines(data, name), 1):
         words = line.partition("#")[0].translate(_SEPARATORS).split()
         if words:
-            row = _row(words, name, number)
-            if blocks[-1] and row.size != blocks[-1][0].size:
+            numbers.extend(_row(words, name, number))
+            if heights[-1] and len(words) != widths[-1]:
                 raise ImageError(
-                    f"{name}: line {number} has {row.size} numbers, expected "
-                    f"{blocks[-1][0].size} as in the rows before"
+                    f"{name}: line {number} has {len(words)} numbers, expected {widths[-1]} as in "
+                    "the rows before"
                 )
-            blocks[-1].append(row)
-            if row.size * len(blocks[-1]) > max_pixels:
+            widths[-1] = len(words)
+            heights[-1] += 1
+            if widths[-1] * heights[-1] > max_pixels or len(numbers) > 4 * max_pixels:
                 raise LimitError(
-                    f"{name}: more than {max_pixels} numbers (--max-pixels raises the limit)"
+                    f"{name}: more than {max_pixels} numbers, or four times that in all channels "
+                    "(--max-pixels raises the limit)"
                 )
-        elif blocks[-1] and not line.strip():
-            blocks.append([])
-    planes = [np.stack(rows) for rows in blocks if rows]
-    if not planes:
+        elif heights[-1] and not line.strip():
+            widths.append(0)
+            heights.append(0)
+    if not heights[-1] and len(heights) > 1:
+        widths.pop()
+        heights.pop()
+    if not numbers:
         raise ImageError(f"{name}: no numbers in it")
-    shapes = {plane.shape for plane in planes}
+    shapes = set(zip(heights, widths, strict=True))
     if len(shapes) > 1:
         shown = ", ".join(f"{height}×{width}" for height, width in sorted(shapes))
         raise ImageError(f"{name}: grids of different sizes ({shown}), expected equal channels")
-    pixels = np.ascontiguousarray(np.stack(planes, axis=-1))
-    return Image(pixels, name=name, format="TEXT")
+    planes = np.frombuffer(numbers).reshape(len(heights), heights[0], widths[0])
+    return Image(np.ascontiguousarray(planes.transpose(1, 2, 0)), name=name, format="TEXT")
 
 
-def _row(words: list[str], name: str, number: int) -> Array:
+def _lines(data: bytes, name: str) -> Iterator[str]:
+    """The lines of a text, some at a time: ten million would take half a gigabyte at once."""
+    start, coding = 0, "utf-8-sig"
+    while start < len(data):
+        stop = data.find(b"\n", start + _PIECE) + 1 or len(data)
+        try:
+            lines = data[start:stop].decode(coding).splitlines()
+        except UnicodeDecodeError as error:
+            raise ImageError(
+                f"{name}: not text (byte {start + error.start} is not UTF-8) and no image format "
+                "that is known"
+            ) from None
+        yield from lines
+        start, coding = stop, "utf-8"
+
+
+def _row(words: list[str], name: str, number: int) -> list[float]:
     try:
-        return np.array([float(word) for word in words])
+        return list(map(float, words))
     except ValueError:
         wrong = next(word for word in words if not _is_number(word))
         shown = wrong if len(wrong) <= 20 else wrong[:20] + "…"

@@ -128,13 +128,18 @@ def text_of(kind: bytes, payload: bytes, limit: int = _INFLATED) -> bytes | None
 
 
 def without_texts(data: bytes) -> bytes:
-    """A PNG without its texts, in which Pillow would see a bomb and refuse all of the file."""
-    kept, at = [data[:8]], 8
+    """A PNG without its texts and with one profile.
+
+    Pillow would see a bomb in texts and refuse all of the file, and inflate each profile.
+    """
+    kept, at, beside = [data[:8]], 8, set(_TEXT_KINDS)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         stop = at + 12 + length
-        if kind not in _TEXT_KINDS:
+        if kind not in beside:
             kept.append(data[at:stop])
+        if kind == b"iCCP":
+            beside.add(kind)
         at = stop
     return b"".join([*kept, data[at:]])
 

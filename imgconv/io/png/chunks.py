@@ -69,7 +69,8 @@ class Header(NamedTuple):
 class Facts:
     """What ancillary chunks say.
 
-    palette, transparency: the PLTE and tRNS chunks as they are. icc: the inflated profile.
+    palette, transparency: the PLTE and tRNS chunks as they are. icc: the inflated profile, the
+    first of `profiles`.
     gamma: of the samples (the gAMA value, 0.45455 for 1/2.2). srgb: the rendering intent.
     exif: the TIFF structure of the eXIf chunk. text: keyword → value of tEXt, zTXt, iTXt.
     carried: (kind, payload) of the chunks of CARRIED, as they are.
@@ -78,6 +79,7 @@ class Facts:
     palette: bytes = b""
     transparency: bytes = b""
     icc: bytes | None = None
+    profiles: int = 0
     gamma: float | None = None
     srgb: int | None = None
     exif: bytes = b""
@@ -223,8 +225,10 @@ def _take(facts: Facts, kind: bytes, payload: memoryview, late: bool) -> None:
     elif kind == b"eXIf":
         facts.exif = bytes(payload)
     elif kind == b"iCCP":
+        facts.profiles += 1
         _, separator, rest = bytes(payload).partition(b"\0")
-        facts.icc = inflate(rest[1:], _PROFILE_LIMIT) if separator and rest[:1] == b"\0" else None
+        if facts.profiles == 1 and separator and rest[:1] == b"\0":  # section 11.3.2.3: one
+            facts.icc = inflate(rest[1:], _PROFILE_LIMIT)
     elif kind in (b"tEXt", b"zTXt", b"iTXt"):
         _take_text(facts, kind, bytes(payload))
     elif kind[:1].isupper() and kind != b"IEND":

@@ -6,6 +6,7 @@ nodata, or 0. Pictures of 8 bits in the codecs and colors that Pillow knows are 
 """
 
 import math
+import threading
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from imgconv.errors import ImageError, LimitError
 from imgconv.io.image import Image, holder, rounded_note
+from imgconv.io.limits import check_passes, scans_of
 from imgconv.io.tiff import color as tiff_color
 from imgconv.io.tiff import samples as tiff_samples
 from imgconv.jit import parallel
@@ -38,6 +40,8 @@ _WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB, _ICC_LAB = (
     9,
 )
 _LINEAR_RAW = 34892
+_JPEG = frozenset({6, 7, 33007, 34892})
+_TILES = 16  # of the limit of pixels in a tile of a small image
 _UNASSOCIATED, _ASSOCIATED = 2, 1
 # Photometric, samples and extras of 8-bit pictures that Pillow reads as they are.
 _PLAIN = {(_GRAY, 1, ()), (_GRAY, 2, (2,)), (_RGB, 3, ()), (_RGB, 4, (2,))}
@@ -186,6 +190,21 @@ class TiffFrame:
         at_once = self.compression in tiff_samples.BY_LIBTIFF and not self.planar
         return known and whole and at_once and int(self.page.imagedepth) <= 1
 
+    def check_work(self, file: IO[bytes], max_pixels: int) -> None:
+        """Raise LimitError for tiles far larger than the image, and for JPEGs of endless scans."""
+        area = self.rows * self.columns * self.slices
+        if area > max(self.height * self.width * self.slices, max_pixels // _TILES):
+            raise LimitError(
+                f"{self.name}: a tile of {self.columns}×{self.rows}×{self.slices} pixels in an "
+                f"image of {self.width}×{self.height}; --max-pixels raises the limit"
+            )
+        if self.compression in _JPEG:
+            passes = 0
+            for start, count in set(filter(None, self.chunks)):
+                file.seek(start)
+                passes += scans_of(file.read(count))
+            check_passes(self.name, passes, area, max_pixels)
+
     def check_amount(self, max_pixels: int) -> None:
         """Raise ImageError or LimitError where far more samples are declared than are there."""
         across, down = self.shared
@@ -225,17 +244,18 @@ class TiffFrame:
         """
         self.prepare()
         pixels = np.empty((self.height, self.width, self.samples), self.stored)
-        raw: list[bytes | None] = []
-        for chunk in self.chunks:
-            if chunk:
-                file.seek(chunk[0])
-            raw.append(file.read(chunk[1]) if chunk else None)
+        reading = threading.Lock()
 
         def work(start: int, stop: int) -> None:
-            for index in range(start, stop):
-                self.place(pixels, index, raw[index])
+            for index, chunk in enumerate(self.chunks[start:stop], start):
+                raw = None
+                if chunk:
+                    with reading:
+                        file.seek(chunk[0])
+                        raw = file.read(chunk[1])
+                self.place(pixels, index, raw)
 
-        parallel.over_bands(len(raw), 1, work)
+        parallel.over_bands(len(self.chunks), 1, work)
         notes = rounded_note(pixels, self.name)
         image = self.meant(pixels)
         image.notes += notes

@@ -113,6 +113,7 @@ def open_tiff(
         page, depth = pages.frame(0, level)
         check(int(page.imagelength), int(page.imagewidth))
         frame = TiffFrame(page, depth, size, name, cmyk)
+        frame.check_work(file, max_pixels)
         if frame.turned or frame.for_pillow:
             return None
         frame.check_amount(max_pixels)

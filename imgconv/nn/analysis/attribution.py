@@ -115,7 +115,8 @@ class ClassMaps:
             if self.plain:
                 _check_plain(self.network.name, graph, layer, self.score, shapes)
             wanted = {name for node in nodes for name in (*node.inputs, *node.outputs)}
-            fused = FusedGraph(self.network.graph, [*wanted, layer, self.score])
+            limit = self.network.preprocess.max_pixels
+            fused = FusedGraph(self.network.graph, [*wanted, layer, self.score], True, limit)
             self._fused = {shape: (graph, layer, fused)}
         return self._fused[shape]
 
@@ -205,7 +206,8 @@ class Occlusion:
     def __init__(self, network: Network, batch: int = 8) -> None:
         self.network, self.batch = network, batch
         self.score = score_of(network.graph)
-        self.fused = FusedGraph(network.graph, [self.score])
+        limit = network.preprocess.max_pixels
+        self.fused = FusedGraph(network.graph, [self.score], max_pixels=limit)
 
     def __call__(
         self, tensor: Array, number: int | None, where: Windows, fill: Array

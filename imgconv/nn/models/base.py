@@ -97,7 +97,9 @@ class Network:
 
         tensor = self._tensor(image)
         wanted = tuple(self.graph.values if layers is None else layers)
-        return dict(FusedGraph(self.graph, wanted).at(tensor.shape).trace(tensor, wanted))
+        limit = self.preprocess.max_pixels
+        fused = FusedGraph(self.graph, wanted, held=True, max_pixels=limit)
+        return dict(fused.at(tensor.shape).trace(tensor, wanted))
 
     def predict(
         self, image: "Image | Array | str | os.PathLike[str]", top: int = 5
@@ -119,7 +121,8 @@ class Network:
         from imgconv.nn.fusion import FusedGraph
 
         tensor, output = self._tensor(image), self.scores
-        scores = FusedGraph(self.graph).at(tensor.shape).run(tensor)[output]
+        fused = FusedGraph(self.graph, max_pixels=self.preprocess.max_pixels)
+        scores = fused.at(tensor.shape).run(tensor)[output]
         return self.likeliest(scores.reshape(-1), top)
 
     def likeliest(self, scores: "Array", top: int) -> list[Prediction]:

@@ -23,9 +23,9 @@ from imgconv.typing import Array
 
 T = TypeVar("T")
 
-# Elements of all constants that folding may make: 2 GiB of float32, four times VGG-19's weights,
-# which ONNX's own models fill in so.
-MAX_CONSTANTS = 1 << 29
+# Bytes of all constants that folding may make: twice VGG-19's weights, which ONNX's own models fill
+# in so.
+MAX_CONSTANTS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -241,10 +241,10 @@ class _Folding:
         arrays: list[Array],
         made: tuple[Shape, ...],
     ) -> None:
-        self.made += sum(map(math.prod, made))
-        if self.made > MAX_CONSTANTS:
-            raise ModelError(f"its constants pass {MAX_CONSTANTS} elements in all")
+        if self.made + 4 * sum(map(math.prod, made)) > MAX_CONSTANTS:
+            raise ModelError(f"its constants pass {MAX_CONSTANTS} bytes in all")
         for name, array in zip(operation.results, layer.run(*arrays), strict=False):
+            self.made += array.nbytes
             if name:
                 self.constants[name] = array
 

@@ -12,8 +12,7 @@ from imgconv.io.complete import is_complete
 from imgconv.io.formats import format_named, format_of
 from imgconv.io.image import Image
 from imgconv.io.publish import EXISTS, exists, publish
-from imgconv.io.reading import read_images
-from imgconv.io.source import read_stdin
+from imgconv.io.reading import read_input
 from imgconv.io.writing import encode, encode_archive
 from imgconv.nn.analysis.attribution import ClassMaps, Occlusion, windows
 from imgconv.nn.analysis.receptive import fields
@@ -142,9 +141,7 @@ class Attribution:
     def __call__(self, source: str, index: int) -> list[HeatRow]:
         """Write an image's map; return one row per frame. Raises ImgconvError."""
         wanted = self.settings.preprocess
-        data: str | bytes = read_stdin() if source == "-" else source
-        name = "standard input" if source == "-" else ""
-        images = read_images(data, frame=wanted.frame, max_pixels=wanted.max_pixels, name=name)
+        images = read_input(source, frame=wanted.frame, max_pixels=wanted.max_pixels)
         several = wanted.frame == "all"
         return [
             self._one(image, self.path(source, index, image.frame if several else 0), source)

@@ -38,6 +38,7 @@ def settled(
         scale=usual.scale if wanted.white is None else wanted.white,
         mean=wanted.mean or mean, std=wanted.std or std,
         invert=usual.invert if wanted.invert is None else wanted.invert,
+        max_pixels=wanted.max_pixels or usual.max_pixels,
     ))  # fmt: skip
 
 

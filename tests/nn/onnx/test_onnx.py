@@ -118,7 +118,7 @@ HUGE = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=(1 << 20, 1 << 20
         (make([node("ConstantOfShape", ["w"])], arrays={"w": np.array([1 << 40])}),
          r"ConstantOfShape \(node the_ConstantOfShape\): a result of shape"),
         (make([node("ConstantOfShape", ["w"])], arrays={"w": np.array([3 << 28])}),
-         r"the_ConstantOfShape\): its constants pass 536870912 elements"),
+         r"the_ConstantOfShape\): its constants pass 1073741824 bytes"),
         (make([node("Add", ["x", "w"])], arrays={"w": np.ones(5, np.float32)}),
          r"Add \(node the_Add\): Add: inputs \(1, 3, 224, 224\) and \(5,\) do not fit"),
         (make([node("Shape", ["x"], ["s"]), node("Range", ["s", "x", "x"])]),

@@ -91,8 +91,7 @@ def receptive(
     """
     from imgconv.console import say
     from imgconv.errors import UsageError
-    from imgconv.io.reading import read_images
-    from imgconv.io.source import read_stdin
+    from imgconv.io.reading import read_input
     from imgconv.pipeline.networks.loading import settled
     from imgconv.pipeline.networks.receptive import Receptive
 
@@ -102,9 +101,7 @@ def receptive(
         raise UsageError(f"{image}: expected --at ROW,COLUMN, whose region is to be drawn")
     found, read, shown = settled(network, settings), settings.preprocess, None
     if image:
-        data = read_stdin() if image == "-" else image
-        name = "standard input" if image == "-" else ""
-        shown = next(read_images(data, frame=read.frame, max_pixels=read.max_pixels, name=name))
+        shown = next(read_input(image, frame=read.frame, max_pixels=read.max_pixels))
     work = Receptive(found, layer, shown)
     if unit is None:
         for told in work.of_layers():

@@ -88,8 +88,7 @@ def family(name, specs):
     """The section of a family: what it is, its kernels, what they do, and their names."""
     title, sentence = FAMILIES[name]
     kernels = [
-        Tile(spec, plot(kernel.weights, kernel.divisor, kernel.labels))
-        for spec, kernel in zip(specs, map(get_kernel, specs), strict=True)
+        Tile(spec, plot(kernel)) for spec, kernel in zip(specs, map(get_kernel, specs), strict=True)
     ]
     tiles = [tile for spec in specs for tile in applied(spec)[:16]]
     listed = "\n".join(f"- `{spec}`: {get_kernel(spec).description}" for spec in specs)

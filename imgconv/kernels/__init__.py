@@ -151,7 +151,8 @@ def _filter_of_bank(name: str) -> Kernel | None:
                 at = kernel.labels.index(label)
                 return replace(
                     kernel, name=name, weights=kernel.weights[at : at + 1], labels=(),
-                    combine="none", source=name, description=f"{kernel.description} ({label})",
+                    captions=(), combine="none", source=name,
+                    description=f"{kernel.description} ({label})",
                     scale=kernel.scale if kernel.combine == "none" else "abs",
                 )  # fmt: skip
     return None

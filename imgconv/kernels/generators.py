@@ -6,7 +6,7 @@ pixels. Gaussians reach to ceil(4σ) unless `size` says otherwise: the tail beyo
 
 import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,6 +69,8 @@ PARAMETERS = {
     "amount": Parameter("share of the difference that is added", "", "any"),
 }
 GENERATORS: dict[str, Generator] = {}
+# What the filters of a bank are, by its parameters.
+CAPTIONS: dict[str, Callable[[Mapping[str, float]], tuple[str, ...]]] = {}
 BANKS: dict[str, Callable[[], Weights]] = {}
 
 
@@ -114,11 +116,13 @@ def generate(name: str, arguments: str) -> Kernel:
     bank = weights[None, None] if weights.ndim == 2 else weights[:, None]
     used = {**known, **values}
     spelled = ",".join(f"{key}={value:g}" for key, value in values.items())
+    captions = CAPTIONS[name](used) if name in CAPTIONS else ()
     return Kernel(
         name=f"{name}:{spelled}" if spelled else name,
         weights=bank,
         scale=generator.scale,
         labels=tuple(str(i) for i in range(len(bank))) if len(bank) > 1 else (),
+        captions=captions,
         description=generator.description,
         citation=generator.citation,
         source=f"{name}:{arguments}" if arguments else name,
@@ -267,6 +271,19 @@ def gabor_bank(
             for turn in range(count)
         ]
     )
+
+
+def _directions(values: Mapping[str, float]) -> tuple[str, ...]:
+    count, waves = int(values["orientations"]), int(values["scales"])
+    lengths = [values["lambda"] * 2**octave for octave in range(waves)]
+    return tuple(
+        f"θ {180 * turn / count:g}°" + f", λ {length:g}" * (waves > 1)
+        for length in lengths
+        for turn in range(count)
+    )
+
+
+CAPTIONS["gabor-bank"] = _directions
 
 
 @_generator("mean of a rectangle", "size=9")

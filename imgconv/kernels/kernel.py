@@ -22,7 +22,8 @@ class Kernel:
     divisor: the response is divided by it; never zero.
     combine: how the C_out maps become one map (`none` keeps them), one of COMBINE_RULES.
     scale: the default of `--scale` for its maps: clip, abs, signed, minmax, ….
-    labels: one name per map, for file names.
+    labels: one name per map, for file names. captions: what each map is, in pictures, where its
+        label does not say it.
     source: the preset's name, file or inline text it came from.
     parameters: of a parametric kernel, with the defaults filled in.
     named: whether `source` is a name of the bank, which makes this kernel on any machine.
@@ -37,6 +38,7 @@ class Kernel:
     combine: str = "none"
     scale: str = "clip"
     labels: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
     description: str = ""
     citation: str = ""
     source: str = ""
@@ -48,6 +50,13 @@ class Kernel:
     def size(self) -> tuple[int, int]:
         """(kH, kW)."""
         return self.weights.shape[2], self.weights.shape[3]
+
+    def caption(self, number: int) -> str:
+        """What a map is, in pictures; "" for the only one."""
+        for texts in (self.captions, self.labels):
+            if len(texts) == len(self.weights):
+                return texts[number]
+        return str(number) if len(self.weights) > 1 else ""
 
     def effective_weights(self) -> npt.NDArray[np.float64]:
         """Weights divided by the divisor, as they multiply pixels."""
@@ -62,7 +71,7 @@ class Kernel:
         from imgconv.io.png.writer import encode
         from imgconv.viz.kernel_plot import draw
 
-        return b"".join(encode(draw(self.weights, self.divisor, self.labels)))
+        return b"".join(encode(draw(self)))
 
 
 def check_anchor(anchor: int | Sequence[int], size: tuple[int, int], where: str) -> tuple[int, int]:

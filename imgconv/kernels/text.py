@@ -241,8 +241,10 @@ def _from_magick(match: re.Match[str], source: str) -> Kernel:
         [kernel.anchor and turned_anchor(kernel.anchor, kernel.size, angle, source)
          for angle in angles],
     )  # fmt: skip
-    labels = tuple(map(str, angles))
-    return replace(kernel, weights=bank, labels=labels, anchor=turned)
+    return replace(
+        kernel, weights=bank, labels=tuple(map(str, angles)),
+        captions=tuple(f"{angle}°" for angle in angles), anchor=turned,
+    )  # fmt: skip
 
 
 def _check_layout(text: str, width: int, height: int, source: str) -> None:

@@ -1,5 +1,6 @@
 """What is written for an image: its maps, in colors, or one contact sheet of them."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -74,11 +75,29 @@ def _sheet(image: Image, recipe: Recipe) -> Map:
             values = _hued(values, found.rule, white)
         elif recipe.read.linear and not recipe.colormap:
             values = color.from_linear(values)
-        last = recipe.steps[-1].name if isinstance(recipe, ChainRecipe) else found.kernel.name
-        shown.append(Shown(found.name or last, values, found.rule))
+        shown.append(Shown(_caption(recipe, found.name), values, found.rule))
     tile = Tile("input", bytes_of(replace(image, alpha=False, pixels=_opaque(image))))
-    samples = draw_maps(shown, white, recipe.sheet, recipe.colormap, [tile])
+    samples = draw_maps(shown, white, recipe.sheet, recipe.colormap, [tile], _title(image, recipe))
     return Map(SHEET, "", samples, False, "sheet")
+
+
+def _caption(recipe: Recipe, name: str) -> str:
+    """What a map is: the step of a chain with its number, a kernel's filter such as θ 45°."""
+    found = next(one for one in recipe.names if one.name == name)
+    if isinstance(recipe, ChainRecipe):
+        return f"{found.number + 1} {recipe.steps[found.number].text}"
+    several = len({one.kernel.name for one in recipe.names}) > 1
+    caption = found.kernel.caption(found.number) if found.number >= 0 else ""
+    return f"{found.kernel.name} {caption}".strip() if several else caption or found.kernel.name
+
+
+def _title(image: Image, recipe: Recipe) -> str:
+    """The image and what was done to it."""
+    if isinstance(recipe, ChainRecipe):
+        done = " | ".join(step.text for step in recipe.steps)
+    else:
+        done = ", ".join(dict.fromkeys(one.kernel.name for one in recipe.names))
+    return f"{os.path.basename(image.name)}: {done}"
 
 
 def _hued(both: Array, rule: str, white: float) -> Array:

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 
 _KNOWN = frozenset("·…°±")
-_INSTEAD = str.maketrans({"−": "-", "–": "-", "—": "-", "×": "x", "σ": "sigma", "θ": "theta"})
+_INSTEAD = str.maketrans(
+    {"−": "-", "–": "-", "—": "-", "×": "x", "σ": "sigma", "θ": "theta", "λ": "lambda"}
+)
 
 
 def font(size: float) -> "Font":

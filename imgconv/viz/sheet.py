@@ -16,7 +16,7 @@ from imgconv.viz.layout import Layout
 from imgconv.viz.lettering import Font, drawable, fit, font
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
 GUTTER = 8
 LINE = 16
@@ -35,11 +35,15 @@ MAX_PIXELS = 100_000_000
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture uint8 (H, W, 1 or 3), its label, and a second line such as its range."""
+    """A picture uint8 (H, W, 1 or 3), its label, and a second line such as its range.
+
+    bar: of a picture in colors that has a scale of its own.
+    """
 
     label: str
     picture: npt.NDArray[np.uint8]
     note: str = ""
+    bar: "Bar | None" = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Bar:
-    """The color bar of a shared scale: its colors from low to high and the two values."""
+    """The color bar of a scale: its colors from low to high and the two values."""
 
     colormap: str
     low: float
@@ -66,8 +70,9 @@ def draw_maps(
     layout: Layout,
     colormap: str | None = None,
     first: Sequence[Tile] = (),
+    title: str = "",
 ) -> npt.NDArray[np.uint8]:
-    """Return the (H, W, 3) sheet of maps, after the tiles of `first`.
+    """Return the (H, W, 3) sheet of maps, after the tiles of `first`, under a title.
 
     white: the input's, as `scale_map` takes it. Maps of three channels are colors unless there
     is a color map; other counts become one tile per channel. On a shared scale, maps of unlike
@@ -85,18 +90,25 @@ def draw_maps(
         bar = Bar(colormap or "gray", *limits)
     tiles = list(first)
     for plane in planes:
+        own = limits or limits_of(plane.values, plane.rule, white)
         samples, _ = scale_map(plane.values, plane.rule, white, np.dtype(np.uint8), limits)
-        picture = samples
+        picture, note = samples, range_note(plane.values)
         if samples.shape[2] == 1:
             picture = colorize(samples, colormap or "gray", plane.values)
-        tiles.append(Tile(plane.label, picture, range_note(plane.values)))
-    return draw(tiles, layout, bar)
+        scale = Bar(colormap, *own) if colormap and not bar else None
+        if not (scale or bar or _spans(plane.values, own)):
+            note += f", shown {number(own[0])} … {number(own[1])}"
+        tiles.append(Tile(plane.label, picture, note, scale))
+    return draw(tiles, layout, bar, title)
 
 
-def draw(tiles: Sequence[Tile], layout: Layout, bar: Bar | None = None) -> npt.NDArray[np.uint8]:
-    """Return the (H, W, 3) sheet of tiles, row by row.
+def draw(
+    tiles: Sequence[Tile], layout: Layout, bar: Bar | None = None, title: str = ""
+) -> npt.NDArray[np.uint8]:
+    """Return the (H, W, 3) sheet of tiles, row by row, under a title.
 
-    Raises LimitError when it would have more than MAX_PIXELS pixels.
+    bar: of a scale that all tiles share. Raises LimitError when the sheet would have more than
+    MAX_PIXELS pixels.
     """
     from PIL import Image, ImageDraw
 
@@ -104,9 +116,11 @@ def draw(tiles: Sequence[Tile], layout: Layout, bar: Bar | None = None) -> npt.N
     sizes = [_fitted(tile.picture.shape, side) for tile in tiles]
     wide = max([size[0] for size in sizes], default=0)
     tall = max([size[1] for size in sizes], default=0)
-    caption = LINE * (1 + any(tile.note for tile in tiles))
+    strip = BAR + LINE if any(tile.bar for tile in tiles) else 0
+    caption = LINE * (1 + any(tile.note for tile in tiles)) + strip
     width = GUTTER + columns * (wide + GUTTER)
-    height = GUTTER + -(-len(tiles) // columns) * (tall + caption + GUTTER)
+    head = GUTTER + LINE * bool(title)
+    height = head + -(-len(tiles) // columns) * (tall + caption + GUTTER)
     height += (BAR + LINE + GUTTER) * bool(bar)
     if width * height > MAX_PIXELS:
         raise LimitError(
@@ -116,15 +130,19 @@ def draw(tiles: Sequence[Tile], layout: Layout, bar: Bar | None = None) -> npt.N
     paper = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(paper)
     letters = font(FONT)
+    pen.text((GUTTER, GUTTER - 2), fit(title, width - 2 * GUTTER, pen, letters), INK, letters)
     for index, (tile, size) in enumerate(zip(tiles, sizes, strict=True)):
         left = GUTTER + index % columns * (wide + GUTTER)
-        top = GUTTER + index // columns * (tall + caption + GUTTER)
+        top = head + index // columns * (tall + caption + GUTTER)
         paper.paste(_resized(tile.picture, size), (left, top))
         below = top + size[1] + 1
         pen.text((left, below), fit(tile.label, wide, pen, letters), fill=INK, font=letters)
         pen.text((left, below + LINE), fit(tile.note, wide, pen, letters), fill=DIM, font=letters)
+        if tile.bar:
+            _draw_bar(paper, (left, below + 2 * LINE + 2), size[0], letters, tile.bar)
     if bar:
-        _draw_bar(paper, pen, letters, bar)
+        place = GUTTER, paper.height - GUTTER - LINE - BAR
+        _draw_bar(paper, place, min(paper.width - 2 * GUTTER, 256), letters, bar)
     return np.asarray(paper)
 
 
@@ -145,6 +163,14 @@ def range_note(values: Array) -> str:
         return "no finite value"
     odd = "" if finite.size == values.size else f", {values.size - finite.size} not finite"
     return f"{number(finite.min())} … {number(finite.max())}{odd}"
+
+
+def _spans(values: Array, limits: tuple[float, float]) -> bool:
+    """Whether black and white are the least and the greatest value, to the digits of a note."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return True
+    return [number(end) for end in (finite.min(), finite.max())] == [number(v) for v in limits]
 
 
 def _arrange(tiles: Sequence[Tile], layout: Layout) -> tuple[int, int]:
@@ -176,19 +202,20 @@ def _resized(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> "Image.Im
     return made.resize(size, Image.Resampling.NEAREST if grown else Image.Resampling.BOX)
 
 
-def _draw_bar(paper: "Image.Image", pen: "ImageDraw.ImageDraw", letters: Font, bar: Bar) -> None:
-    from PIL import Image
+def _draw_bar(
+    paper: "Image.Image", place: tuple[int, int], length: int, letters: Font, bar: Bar
+) -> None:
+    from PIL import Image, ImageDraw
 
-    length = min(paper.width - 2 * GUTTER, 256)
-    top = paper.height - GUTTER - LINE - BAR
+    pen = ImageDraw.Draw(paper)
+    left, top = place
     colors = table(bar.colormap)[None, np.arange(length) * 256 // length]
     strip = np.ascontiguousarray(np.broadcast_to(colors, (BAR, length, 3)))
-    paper.paste(Image.fromarray(strip), (GUTTER, top))
-    below = top + BAR + 2
-    right = GUTTER + length
-    pen.text((GUTTER, below), drawable(number(bar.low)), fill=INK, font=letters)
+    paper.paste(Image.fromarray(strip), place)
+    below, right = top + BAR + 2, left + length
+    pen.text((left, below), drawable(number(bar.low)), fill=INK, font=letters)
     pen.text((right, below), drawable(number(bar.high)), fill=INK, font=letters, anchor="ra")
     if bar.low < 0 < bar.high:
-        zero = GUTTER + length * -bar.low / (bar.high - bar.low)
+        zero = left + length * -bar.low / (bar.high - bar.low)
         pen.line((zero, top, zero, top + BAR + 2), fill=INK)
         pen.text((zero, below), "0", fill=INK, font=letters, anchor="ma")

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from skimage import color, data
 
 from imgconv.cli import main
 from imgconv.cli.exit_codes import run
-from imgconv.kernels import get_kernel
+from imgconv.kernels import Kernel, get_kernel
 from imgconv.viz.colormaps import DIVERGING, NAMES, table
 from imgconv.viz.direction import direction
+from imgconv.viz.kernel_plot import draw as draw_kernel
 from imgconv.viz.layout import Layout
-from imgconv.viz.sheet import GUTTER, Shown, Tile, draw, draw_maps
+from imgconv.viz.sheet import GUTTER, LINE, Shown, Tile, draw, draw_maps
 
 PHOTO = data.astronaut()[100:196, 180:308]
 
@@ -189,8 +190,62 @@ def test_a_sheet_shows_input_and_maps_in_reading_order(photo):
     made = pixels("photo-sheet.png")
     for column, name in enumerate(("photo.png", "sobel-x.png", "box-3.png")):
         left = GUTTER + column * (128 + GUTTER)
-        np.testing.assert_array_equal(made[GUTTER : GUTTER + 96, left : left + 128], pixels(name))
-    assert (made[:GUTTER] == 255).all()
+        top = GUTTER + LINE  # below the title
+        np.testing.assert_array_equal(made[top : top + 96, left : left + 128], pixels(name))
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """What is written into pictures."""
+    written = []
+    text = ImageDraw.ImageDraw.text
+
+    def note(self, place, words, *rest, **more):
+        written.append(words)
+        return text(self, place, words, *rest, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", note)
+    return written
+
+
+def test_a_sheet_says_what_each_map_is(photo, texts):
+    assert imgconv("apply", "-k", "gabor-bank", "--sheet", "photo.png") == 0
+    assert texts[0] == "photo.png: gabor-bank"
+    assert [word for word in texts if word.startswith("theta")][:3] == [
+        "theta 0°", "theta 22.5°", "theta 45°",
+    ]  # fmt: skip
+    texts.clear()
+    steps = "gray | conv gaussian:sigma=2 | canny 50,150"
+    assert imgconv("run", steps, "--keep", "*", "--sheet", "photo.png", "-o", "chain.png") == 0
+    labels = ["1 gray", "2 conv gaussian:sigma=2", "3 canny 50,150"]
+    assert texts[0] == f"photo.png: {steps}"
+    assert [word for word in texts if word in labels] == labels
+
+
+def test_a_sheet_says_which_values_are_black_and_white(texts):
+    values = np.array([[-3.0, 9]])[..., None]
+    draw_maps([Shown("x", values, "symmetric")], 1, Layout(tile=200))
+    assert texts[-1] == "-3 … 9, shown -9 … 9"
+    texts.clear()
+    draw_maps([Shown("x", values, "symmetric")], 1, Layout(tile=200), "coolwarm")
+    assert texts[-4:] == ["-3 … 9", "-9", "9", "0"]
+
+
+def test_a_plot_names_the_filters_of_a_bank(texts):
+    weights = np.arange(36.0).reshape(2, 2, 3, 3)
+    draw_kernel(Kernel("bank", weights, divisor=2, labels=("a", "b")))
+    words = [word for word in texts if word[0] in "abcd"]
+    assert words == [
+        "bank  3x3, divided by 2", "a channel 0", "a channel 1", "b channel 0", "b channel 1",
+    ]  # fmt: skip
+    assert [word for word in texts if word.isdigit()] == [str(k) for k in range(36)]
+    texts.clear()
+    rgb = np.zeros((1, 3, 2, 2))
+    rgb[0, 0, 0, 0], rgb[0, 2, 1, 1] = 1, -1
+    made = draw_kernel(Kernel("first", rgb))
+    colors = {tuple(pixel) for pixel in made.reshape(-1, 3).tolist()}
+    assert {(255, 128, 128), (128, 128, 0), (128, 128, 128)} <= colors
+    assert [word for word in texts if word.isdigit()] == []
 
 
 def test_a_shared_scale_keeps_maps_comparable_and_an_own_one_does_not():

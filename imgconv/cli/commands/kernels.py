@@ -114,9 +114,7 @@ def plot(name: str, output: str, overwrite: bool) -> None:
     from imgconv.kernels import get_kernel
     from imgconv.viz.kernel_plot import draw
 
-    kernel = get_kernel(name)
-    picture = draw(kernel.weights, kernel.divisor, kernel.labels)
-    publish(output, encode(picture, format_of(output)), overwrite)
+    publish(output, encode(draw(get_kernel(name)), format_of(output)), overwrite)
 
 
 @kernels.command()

@@ -122,7 +122,7 @@ class Features:
                 together[self.out.layers[layer]] = np.ascontiguousarray(maps)
             elif not request.only_report:
                 for path, (number, samples) in zip(
-                    by_name[layer]["paths"], _finish(request, maps), strict=True
+                    by_name[layer]["paths"], _finish(request, layer, maps), strict=True
                 ):
                     if self._wants(layer, number):
                         self._save(path, encode(
@@ -178,10 +178,10 @@ class Features:
         publish(path, pieces, self.out.replaces)
 
 
-def _finish(request: Request, maps: Array) -> Iterator[tuple[str | None, Array]]:
+def _finish(request: Request, layer: str, maps: Array) -> Iterator[tuple[str | None, Array]]:
     """A layer's maps (C, H, W) as the samples of its files, each with the number of its map."""
     if request.sheet:
-        yield None, _sheet(request, maps)
+        yield None, _sheet(request, layer, maps)
     elif request.pictures:
         yield from zip(numbered(len(maps)), _pictures(request, maps), strict=True)
     else:
@@ -201,11 +201,12 @@ def _pictures(request: Request, maps: Array) -> Iterator[Array]:
         yield colorize(samples, shown.colormap, plane) if shown.colormap else samples
 
 
-def _sheet(request: Request, maps: Array) -> Array:
+def _sheet(request: Request, layer: str, maps: Array) -> Array:
     from imgconv.viz.sheet import Shown, draw_maps
 
     assert request.sheet is not None
     numbers = numbered(len(maps))
     shown = [Shown(number, plane[..., None], request.scale)
              for number, plane in zip(numbers, maps, strict=True)]  # fmt: skip
-    return draw_maps(shown, 1.0, request.sheet, request.settings.maps.colormap)
+    title = f"{layer}: {len(maps)} × {maps.shape[1]} × {maps.shape[2]}"
+    return draw_maps(shown, 1.0, request.sheet, request.settings.maps.colormap, title=title)

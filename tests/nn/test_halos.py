@@ -21,7 +21,7 @@ PHOTO = data.astronaut()[100:311, 40:197]
 MEMORY = 200_000  # bytes: less than filtering the image whole takes
 
 # Few of each number: every kind of step compiles a loop of its own.
-ones = st.sampled_from([1, 2, 3])
+strides = st.sampled_from([1, 3])
 convolutions = st.builds(
     "conv {} stride={} dilation={} padding={} mode={}".format,
     st.sampled_from(["sobel-x", "gaussian:sigma=1.5", "box:size=5"]),
@@ -31,11 +31,10 @@ convolutions = st.builds(
 )  # fmt: skip
 pools = st.builds(
     "{} {} stride={} padding={}".format,
-    st.sampled_from(["maxpool", "avgpool", "minpool", "medianpool", "rangepool"]),
-    st.sampled_from([2, 3, "3x2"]), ones,
+    st.sampled_from(["maxpool", "avgpool", "medianpool"]), st.sampled_from([2, "3x2"]), strides,
     st.sampled_from([0, 1]),
 )  # fmt: skip
-dilated = st.builds("maxpool {} stride={} dilation={}".format, ones, ones, ones)
+dilated = st.builds("maxpool 2 stride={} dilation={}".format, strides, st.sampled_from([2, 3]))
 points = st.sampled_from(["relu", "abs", "gray"])
 
 

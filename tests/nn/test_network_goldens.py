@@ -20,7 +20,10 @@ def test_parameter_names_are_those_of_the_module(name):
     assert sorted(network(name).graph.parameters()) == list(GOLDENS[f"{name} parameters"])
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "vgg16" else name for name in SIZES],
+)
 def test_outputs_are_pytorchs(name):
     found = network(name)
     graph = found.graph

@@ -49,13 +49,13 @@ def threads():
     set_num_threads(0)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("name", SIZES)
 def test_a_network_is_played_back_with_the_bits_of_the_walk(name, count, threads):
     threads(count)
     channels, side = SIZES[name]
     fused = FusedGraph(draw_weights(get_network(name).graph, 1))
-    for batch in (1, 3, 4):
+    for batch in (1, 4):
         graph = fused.at((batch, channels, side, side))
         for seed in range(3):
             x = drawn(batch, channels, side, side, seed=seed)
@@ -84,13 +84,13 @@ def test_shapes_and_threads_may_change_between_runs(threads):
 @pytest.mark.parametrize(
     "x",
     [
-        drawn(2, 3, 32, 64)[..., ::2], drawn(2, 32, 32, 3).transpose(0, 3, 1, 2),
-        drawn(2, 3, 32, 32).astype(np.float64), np.ones((2, 3, 32, 32), np.uint8),
+        drawn(2, 4, 9, 18)[..., ::2], drawn(2, 9, 9, 4).transpose(0, 3, 1, 2),
+        drawn(2, 4, 9, 9).astype(np.float64), np.ones((2, 4, 9, 9), np.uint8),
     ],
 )  # fmt: skip
 def test_an_input_that_does_not_lie_as_recorded_is_walked(x):
-    graph = FusedGraph(draw_weights(get_network("resnet18").graph, 1)).at((2, 3, 32, 32))
-    graph.run(drawn(2, 3, 32, 32))
+    graph = chained(CONV, layers.Activation("relu"), layers.MaxPool2d(2), layers.Conv2d(8, 4, 3))
+    graph.run(drawn(2, 4, 9, 9))
     same(graph.run(x), walked(graph, x))
 
 

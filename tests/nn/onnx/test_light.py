@@ -15,7 +15,7 @@ from imgconv.nn.onnx import load_onnx
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 NAMES = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet",
-         "squeezenet", "vgg19", "zfnet512")  # fmt: skip
+         "squeezenet", pytest.param("vgg19", marks=pytest.mark.slow), "zfnet512")  # fmt: skip
 
 
 def ramp(shape):

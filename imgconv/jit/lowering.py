@@ -18,11 +18,31 @@ from imgconv.jit import simd_types
 from imgconv.jit.simd_types import Emit, Pointer, Registers, TileType
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
+_ROUNDER_BITS = 0x4B400000  # of 1.5·2²³
 
 
 def _each(emit: Callable[..., ir.Value]) -> Emit:
-    """An operation on tiles, of what appends it for a vector of each."""
-    return lambda b, *tiles: [emit(b, *vectors) for vectors in zip(*tiles, strict=True)]
+    """An operation on tiles and numbers, of what appends it for a vector of each."""
+
+    def every(b: ir.IRBuilder, *given: Any) -> list[ir.Value]:
+        kind = next(value.kind for value in given if isinstance(value, Registers))
+        tiles = [
+            value
+            if isinstance(value, list)
+            else [_repeated(b, value, kind.lanes)] * kind.llvm.count
+            for value in given
+        ]
+        return [emit(b, *vectors) for vectors in zip(*tiles, strict=True)]
+
+    return every
+
+
+def _of_numbers_too(emit: Callable[..., ir.Value]) -> Emit:
+    """An operation on tiles and numbers, or on numbers alone."""
+    each = _each(emit)
+    return lambda b, *given: (
+        each if any(isinstance(value, Registers) for value in given) else emit
+    )(b, *given)  # fmt: skip
 
 
 def _call(b: ir.IRBuilder, name: str, result: ir.Type, *values: ir.Value) -> ir.Value:
@@ -99,6 +119,15 @@ def _arithmetic(name: str, b: ir.IRBuilder, *values: ir.Value) -> ir.Value:
     if _whole(values[0]):
         return getattr(b, name)(*values)
     return getattr(b, f"f{name}")(*values, flags=("contract",))
+
+
+def _power(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """Emit n + 127, the exponent of 2ⁿ, in its place; n stands in the last bits of x."""
+    vector = isinstance(x.type, ir.VectorType)
+    whole = ir.VectorType(_I32, x.type.count) if vector else _I32
+    of = (lambda n: ir.Constant(whole, [n] * x.type.count)) if vector else _I32
+    bits = b.add(b.bitcast(x, whole), of(127 - _ROUNDER_BITS))
+    return b.bitcast(b.shl(bits, of(23)), x.type)
 
 
 def _fma(b: ir.IRBuilder, *values: ir.Value) -> ir.Value:
@@ -195,13 +224,12 @@ def _windows(
     return slid
 
 
-def _sum(b: ir.IRBuilder, t: Registers) -> list[ir.Value]:
+def _folded(join: Callable[..., ir.Value], b: ir.IRBuilder, t: Registers) -> list[ir.Value]:
     vectors, lanes = list(t), t.kind.lanes
     while lanes > 1:
         lanes //= 2
         halves = _numbers(range(lanes)), _numbers(range(lanes, 2 * lanes))
-        add = b.add if _whole(vectors[0]) else b.fadd
-        vectors = [add(*[b.shuffle_vector(v, v, half) for half in halves]) for v in vectors]
+        vectors = [join(b, *[b.shuffle_vector(v, v, half) for half in halves]) for v in vectors]
     return vectors
 
 
@@ -276,6 +304,8 @@ _EMIT: dict[str, Emit] = {
         b, f"llvm.vector.reduce.or.v{m.kind.lanes}i1", ir.IntType(1), functools.reduce(b.or_, m)
     ),
     "select": _each(lambda b, mask, x, y: b.select(mask, x, y)),
+    "choose": _of_numbers_too(lambda b, truth, x, y: b.select(truth, x, y)),
+    "power": _of_numbers_too(_power),
     "fma": _each(_fma),
     "outer_fma": _outer_fma,
     "outer": lambda b, t, column, row: [
@@ -285,7 +315,11 @@ _EMIT: dict[str, Emit] = {
     "max": _each(functools.partial(_chosen, ">")),
     "min": _each(functools.partial(_chosen, "<")),
     "clamp_min": _clamp_min,
-    "sum": _sum,
+    "sum": functools.partial(
+        _folded, lambda b, x, y: b.add(x, y) if _whole(x) else b.fadd(x, y)
+    ),
+    "largest": functools.partial(_folded, functools.partial(_chosen, ">")),
+    "number": lambda b, t: b.extract_element(t[0], _I32(0)),
     "convert": lambda b, T, t: [_converted(b, v, T.vector) for v in t],
     "reinterpret": lambda b, T, t: [b.bitcast(v, T.vector) for v in t],
     "shuffle": lambda b, x, y, n: _each(
@@ -326,6 +360,7 @@ def declare(table: Mapping[str, tuple[Sequence[str], str]]) -> dict[str, Any]:
         "==": operator.eq, "!=": operator.ne,
     }.items():  # fmt: skip
         simd_types.operator(symbol, _each(functools.partial(_compared, sign)), "mask")
+    simd_types.operator(abs, _each(lambda b, x: _call(b, "llvm.fabs.%", x.type, x)), count=1)
     simd_types.operator(operator.neg, _each(functools.partial(_arithmetic, "neg")), count=1)
     simd_types.operator(operator.and_, _each(lambda b, x, y: b.and_(x, y)))
     simd_types.operator(operator.or_, _each(lambda b, x, y: b.or_(x, y)))

@@ -50,7 +50,8 @@ vectors as wide.
 | store_past(p, i, t)        |         | as store, past the caches; p + i is aligned  | R·V        |
 |                            |         | to a vector                                  |            |
 | fence()                    |         | earlier stores are seen before later ones    | 1, 30 ns   |
-| a + b, a - b, a * b, -a    | a       | a product and a sum may fuse                 | R·V        |
+| a + b, a - b, a * b, -a    | a       | a product and a sum may fuse; one of two may | R·V        |
+|                            |         | be a number; and abs(a)                      |            |
 | a / b                      | a       |                                              | R·V, slow  |
 | a < b, <=, >, >=, ==, !=   | mask    | of NaN only != is true                       | R·V        |
 | m & n, m or n as m | n     | m       | of masks or i32                              | R·V        |
@@ -58,6 +59,10 @@ vectors as wide.
 | between(T, i, k)           | mask    | each row's lanes i, …, k - 1                 | 3·V        |
 | any(m)                     | bool    | whether m holds anywhere                     | R·V + 2    |
 | select(m, a, b)            | a       | a where m holds, else b                      | R·V        |
+| choose(c, a, b)            | chosen  | a where c is true, else b; of numbers, and   | R·V        |
+|                            |         | of tiles with or without numbers             |            |
+| power(a)                   | a       | 2ⁿ where a is n + 1.5·2²³, n whole; of a     | 3·R·V      |
+|                            |         | number too                                   |            |
 | fma(a, b, c)               | a       | a·b + c, rounded once where the CPU can      | R·V        |
 | outer_fma(t, p, i, k, row) | t       | t[r, v] + p[i + r·k]·row[v], row a Tile(1,   | R·V + R    |
 |                            |         | V); for k = offsets o, p[i + o[r]]·row[v]    |            |
@@ -70,6 +75,8 @@ vectors as wide.
 | min(a, b)                  | a       | the smaller, likewise                        | 3·R·V      |
 | clamp_min(t, x)            | t       | x where t is less; NaN stays                 | R·V        |
 | sum(t)                     | sums    | a tile of one lane: halves added to halves   | R·V·2·log₂ |
+| largest(t)                 | sums    | as sum, by max                               | R·V·4·log₂ |
+| number(t)                  | number  | the first lane                               | 0          |
 | convert(T, t)              | T       | the same numbers; to i32 cut off             | R·V        |
 | reinterpret(T, t)          | T       | the same bits                                | 0          |
 | shuffle(a, b, n)           | lanes   | lanes n of a followed by b                   | R·V, 2·R·V |

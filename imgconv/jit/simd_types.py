@@ -76,6 +76,8 @@ _RESULTS: dict[str, Callable[..., types.Type]] = {
     "bool": lambda *_: types.boolean,
     "mask": lambda a, *_: a.like(element="i1"),
     "sums": lambda t: t.like(lanes=1),
+    "number": lambda t: t.number,
+    "chosen": lambda c, a, b: a if isinstance(a, TileType) else b,
     "lanes": lambda a, b, n: a.like(lanes=len(n.places)),
     "vector": lambda t, n: t.like(rows=1, vectors=1),
     "rows": lambda t, n: t.like(rows=n.places[1]),
@@ -107,18 +109,28 @@ def operation(name: str, emit: Emit, names: Sequence[str], word: str) -> Callabl
 
 
 def operator(symbol: Any, emit: Emit, word: str = "", count: int = 2) -> None:
-    """Teach Numba an operator, which `emit` appends, on `count` tiles alike."""
+    """Teach Numba an operator, which `emit` appends, on `count` tiles alike or a tile and a number.
+
+    Tables of `simd` say what each does.
+    """
 
     @infer_global(symbol)
     class Typed(AbstractTemplate):  # type: ignore[misc]
         key = symbol
 
-        def generic(self, tiles: tuple[types.Type, ...], keywords: Any) -> Any:
-            if isinstance(tiles[0], TileType) and len(set(tiles)) == 1:
-                return (_RESULTS[word](*tiles) if word else tiles[0])(*tiles)
-            return None
+        def generic(self, given: tuple[types.Type, ...], keywords: Any) -> Any:
+            tiles = [kind for kind in given if isinstance(kind, TileType)]
+            numbers = [kind for kind in given if isinstance(kind, types.Number)]
+            if len(set(tiles)) != 1 or len(tiles) + len(numbers) != count:
+                return None
+            taken = [kind if kind in tiles else tiles[0].number for kind in given]
+            return (_RESULTS[word](tiles[0]) if word else tiles[0])(*taken)
 
-    lower_builtin(symbol, *[TileType] * count)(functools.partial(_generate, emit))
+    lower = functools.partial(_generate, emit)
+    for kinds in [[TileType] * count, [TileType, types.Number], [types.Number, TileType]][
+        : 2 * count - 1
+    ]:
+        lower_builtin(symbol, *kinds)(lower)
 
 
 def _generate(emit: Emit, context: Any, b: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:

@@ -6,6 +6,7 @@ Needs PyTorch and mpmath, which the tests do not. Activations: PyTorch's float64
 points, and mpmath's over float32's range. Power means: PyTorch's float32 `lp_pool2d` of 2×2.
 """
 
+import functools
 import itertools
 from pathlib import Path
 
@@ -20,6 +21,7 @@ ACTIVATIONS = {
     "relu": (functional.relu, lambda v: max(v, 0)),
     "leaky-relu": (functional.leaky_relu, lambda v: v if v > 0 else v * mpmath.mpf(0.01)),
     "relu6": (functional.relu6, lambda v: min(max(v, 0), 6)),
+    "hardtanh": (functional.hardtanh, lambda v: min(max(v, -1), 1)),
     "elu": (functional.elu, lambda v: v if v > 0 else mpmath.expm1(v)),
     "sigmoid": (torch.sigmoid, lambda v: 1 / (1 + mpmath.exp(-v))),
     "hard-sigmoid": (functional.hardsigmoid, lambda v: min(max(v + 3, 0), 6) / 6),
@@ -27,6 +29,11 @@ ACTIVATIONS = {
     "tanh": (torch.tanh, mpmath.tanh),
     "silu": (functional.silu, lambda v: v / (1 + mpmath.exp(-v))),
     "gelu": (functional.gelu, lambda v: v * mpmath.erfc(-v / mpmath.sqrt(2)) / 2),
+    "gelu-tanh": (
+        functools.partial(functional.gelu, approximate="tanh"),
+        lambda v: v / (1 + mpmath.exp(-mpmath.sqrt(8 / mpmath.pi) * (v + 0.044715 * v**3))),
+    ),
+    "mish": (functional.mish, lambda v: v * mpmath.tanh(mpmath.log1p(mpmath.exp(v)))),
     "erf": (torch.erf, mpmath.erf),
     "softplus": (functional.softplus, lambda v: mpmath.log1p(mpmath.exp(v)) if v < 20 else v),
     "abs": (torch.abs, abs),

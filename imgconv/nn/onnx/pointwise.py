@@ -69,7 +69,6 @@ SAME: dict[str, Of] = {
     "Sign": np.sign, "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Asin": np.arcsin,
     "Acos": np.arccos, "Atan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh,
     "Softsign": lambda x: x / (1 + np.abs(x)),
-    "Mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
     "Sub": np.subtract, "Div": _divide, "Pow": np.power, "Mean": _mean,
     "Max": _fold_pairs(np.maximum), "Min": _fold_pairs(np.minimum),
     "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor, "Not": np.logical_not,
@@ -84,7 +83,7 @@ OTHER: dict[str, Of] = {
 ACTIVATIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "Relu": ("relu", ()), "Sigmoid": ("sigmoid", ()), "Tanh": ("tanh", ()),
     "Softplus": ("softplus", ()), "HardSwish": ("hard-swish", ()),
-    "Erf": ("erf", ()),
+    "Erf": ("erf", ()), "Mish": ("mish", ()),
     "LeakyRelu": ("leaky-relu", (("alpha", 0.01),)), "Elu": ("elu", (("alpha", 1.0),)),
 }  # fmt: skip
 
@@ -159,15 +158,13 @@ def _hard_sigmoid(call: Call) -> Use:
     alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
         return _activation(call, "hard-sigmoid")
-    return Use(_formula(call, lambda x: np.clip(alpha * x + beta, 0, 1)))
+    return _activation(call, f"hard-sigmoid:{float(alpha)!r},{float(beta)!r}")
 
 
 @operator("Gelu")
 def _gelu(call: Call) -> Use:
-    if call.attribute("approximate", "none") == "none":
-        return _activation(call, "gelu")
-    root = math.sqrt(2 / math.pi)
-    return Use(_formula(call, lambda x: x / 2 * (1 + np.tanh(root * (x + 0.044715 * x**3)))))
+    exact = call.attribute("approximate", "none") == "none"
+    return _activation(call, "gelu" if exact else "gelu-tanh")
 
 
 @operator("Swish")
@@ -233,6 +230,9 @@ def _clip(call: Call) -> Use:
             return _activation(call, "relu6")
     if low is None and high is None:
         return Use(Identity())
+    if isinstance(low, float | None) and isinstance(high, float | None):
+        ends = -math.inf if low is None else low, math.inf if high is None else high
+        return _activation(call, "hardtanh:{!r},{!r}".format(*ends))
     return Use(_formula(call, lambda x: np.minimum(x if low is None else np.maximum(x, low), high)
                         if high is not None else np.maximum(x, low)))  # fmt: skip
 

@@ -68,7 +68,7 @@ def blocked_planes(lanes: int, columns: int, step: int, pairs: bool, activation:
     together = 2 if pairs else 1
     windows = blocked.window_pair(lanes, columns, step) if pairs else window
     pixel = simd.Vec(lanes)
-    activate = epilogue.activate_outputs.part(activation) if activation else None
+    activate = epilogue.activated(activation)
 
     def body(  # type: ignore[no-untyped-def]
         out, source, weights, bias, starts, row_map, col_map, planes, floor, padded, first, last

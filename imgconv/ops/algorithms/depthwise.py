@@ -58,7 +58,7 @@ class Swept(NamedTuple):
 def depthwise_planes(form: Form, activation: str) -> Built:
     """Planes first…last − 1, which lie one after the other in `out`."""
     sweep = depthwise.sweep(form)
-    activate = epilogue.activate_outputs.part(activation) if activation else None
+    activate = epilogue.activated(activation)
     taps, block = form.kernel[0] * form.kernel[1], form.vectors * form.lanes
     pair = form.pair
 

@@ -161,7 +161,7 @@ class Block(NamedTuple):
 def _multiplier(lanes: int, heights: gemm.Heights, activation: str, more: bool) -> Helper:
     """A helper that adds a block's products to its sums, panel by panel."""
     panel = gemm.panel(lanes, heights)
-    activate = epilogue.activate_outputs.part(activation) if activation else None
+    activate = epilogue.activated(activation)
 
     def multiply(arrays, tables, scratch, geometry, cut, block):  # type: ignore[no-untyped-def]
         taps, span = geometry.taps, geometry.channels * geometry.taps

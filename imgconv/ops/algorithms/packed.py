@@ -83,7 +83,7 @@ def _writer(lanes: int, activation: str, more: bool) -> Helper:
     sums: (pixel, map), `width` from pixel to pixel.
     """
     square = packed_kernel.turn(lanes, more)
-    activate = epilogue.activate_outputs.part(activation) if activation else None
+    activate = epilogue.activated(activation)
 
     def write(out, residual, sums, maps, area, width, geometry):  # type: ignore[no-untyped-def]
         out_map, floor = geometry.out_map, geometry.floor

@@ -151,7 +151,7 @@ def _outputs(lanes: int, most: int, activation: str) -> Helper:
     """A helper that transforms map m's sums to outputs and stores them."""
     copy = copying.copy(lanes)
     transform = winograd.transform_sums(lanes)
-    activate = epilogue.activate_outputs.part(activation) if activation else None
+    activate = epilogue.activated(activation)
     room = SEEN * SIDE * lanes
 
     def write(out, scratch, m, maps, bias, geometry, top, bottom):  # type: ignore[no-untyped-def]

@@ -74,6 +74,13 @@ class Tape:
             self.tasks.append((begun, len(self.calls)))
         self.stages.append((first, len(self.tasks)))
 
+    def undo(self, stages: int) -> None:
+        """Forget all but the first stages, and that the rest was computed in another way."""
+        first = self.stages[stages][0] if stages < len(self.stages) else len(self.tasks)
+        begun = self.tasks[first][0] if first < len(self.tasks) else len(self.calls)
+        del self.stages[stages:], self.tasks[first:], self.calls[begun:]
+        self.refused = False
+
     def room(self, name: str, size: int) -> int:
         """What stands for the address of a thread's scratch buffer of `size` bytes."""
         number = list(self.scratch).index(name) if name in self.scratch else len(self.scratch)
@@ -94,10 +101,12 @@ def current() -> Tape | None:
 
 
 @contextlib.contextmanager
-def recording(packs: bool = False) -> Iterator[Tape]:
-    """Record what this thread computes; arrays that it makes hold no results."""
-    tape = Tape(packs)
-    _recording.tape = tape
+def recording(packs: bool = False, tape: Tape | None = None) -> Iterator[Tape]:
+    """Record what this thread computes; arrays that it makes hold no results.
+
+    tape: one to go on with.
+    """
+    _recording.tape = tape = tape or Tape(packs)
     try:
         yield tape
     finally:

@@ -134,16 +134,31 @@ def _table(calls: Sequence[Call]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np
     return values, pointer
 
 
+class Memory:
+    """What programs that are played one after the other compute in.
+
+    block: of `own` bytes, from `start` on. rooms: each thread's scratch buffers by name.
+    """
+
+    def __init__(self, own: int, tapes: Sequence[Tape], threads: int) -> None:
+        self.block = np.empty(own + LINE, np.uint8)
+        self.start = _aligned(self.block)
+        sizes: dict[str, int] = {}
+        for tape in tapes:
+            sizes |= {name: max(size, sizes.get(name, 0)) for name, size in tape.scratch.items()}
+        self.rooms = [
+            {name: np.empty(size + LINE, np.uint8) for name, size in sizes.items()}
+            for _ in range(threads)
+        ]
+
+
 class Program:
     """The calls of a tape; not for two threads of the caller at once."""
 
     def __init__(
-        self, tape: Tape, regions: Sequence[Region], own: int, threads: int, images: int = 0
+        self, tape: Tape, regions: Sequence[Region], memory: Memory, threads: int, images: int = 0
     ) -> None:
-        """own: bytes of the program's own memory, which it keeps.
-
-        images: how many images the first task is played for, if it is one for each.
-        """
+        """images: how many images the first task is played for, if it is one for each."""
         owners = {id(owner): owner for owner in tape.kept}
         self._kept = [owner for owner in owners.values() if not _within(owner, regions)]
         stages = [(tape.tasks[first:end]) for first, end in tape.stages if end > first]
@@ -162,8 +177,8 @@ class Program:
             done += len(stage)
         self._tasks = np.array(tasks, dtype_of(Task))
         values, pointer = _table(tape.calls)
-        self._memory = np.empty(own + LINE, np.uint8)
-        begin = _aligned(self._memory)
+        self._memory = memory
+        begin = memory.start
         regions = sorted(regions)
         starts = np.array([region.start for region in regions], np.int64)
         ends = starts + [region.size for region in regions]
@@ -178,12 +193,11 @@ class Program:
         values[kept] = (places + offsets + np.where(places < SCRATCH, begin, 0))[kept]
         apart = pointer & (values >= SCRATCH)
         room, distance = np.divmod(values[apart] - SCRATCH, APART)
-        self._scratch, records = [], []
-        for _ in range(self._threads):
-            rooms = [np.empty(size + LINE, np.uint8) for size in tape.scratch.values()]
-            self._scratch.append(rooms)
+        records = []
+        for own in memory.rooms[: self._threads]:
+            starts = np.array([_aligned(own[name]) for name in tape.scratch], np.int64)
             records.append(values.copy())
-            records[-1][apart] = np.array([*map(_aligned, rooms)], np.int64)[room] + distance
+            records[-1][apart] = starts[room] + distance
         moved = np.flatnonzero(steps)
         moves = np.stack([moved, values.flat[moved], steps.flat[moved]], 1)
         # Each thread's records, then the moves.
@@ -195,10 +209,10 @@ class Program:
         spots.append(len(self._numbers) - moves.size + 3 * np.arange(len(moved)) + 1)
         sources = np.concatenate([*[fixed] * self._threads, moved])
         numbers, at = -1 - places.flat[sources], np.concatenate(spots)
-        self._given = [
-            _scalars(at[numbers == number], offsets.flat[sources[numbers == number]])
-            for number in range(numbers.max(initial=-1) + 1)
-        ]
+        self._given = {
+            number: _scalars(at[numbers == number], offsets.flat[sources[numbers == number]])
+            for number in sorted({*numbers[numbers >= 0].tolist()})
+        }
         self._counters = np.zeros(2 * DONE, np.int64)
         loop = play()
         self._enter = [
@@ -209,9 +223,11 @@ class Program:
             for thread in range(self._threads)
         ]  # fmt: skip
 
-    def run(self, *given: npt.NDArray[Any]) -> None:
-        """Compute; given: the arrays that regions number."""
-        for (places, offsets), array in zip(self._given, given, strict=True):
+    def run(self, given: Sequence[npt.NDArray[Any] | None] = ()) -> None:
+        """Compute; given: the arrays that regions number; None for those that no call reads."""
+        for number, (places, offsets) in self._given.items():
+            array = given[number]
+            assert array is not None
             self._numbers[places] = offsets + jit.address(array)
         self._counters.fill(0)
         enter = self._enter

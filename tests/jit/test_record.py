@@ -86,7 +86,7 @@ def test_records_are_replayed():
         scale_lines()(out, SOURCE, lines, np.zeros_like(LINES), 0)
     assert not out.any()
     assert replay.takes(tape)
-    replay.Program(tape, [replay.Region(0, 1, 0)], 0, 1).run()
+    replay.Program(tape, [replay.Region(0, 1, 0)], replay.Memory(0, [tape], 1), 1).run()
     np.testing.assert_array_equal(out, expected())
 
 

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from imgconv.errors import ModelError, ShapeError
 from imgconv.jit.parallel import set_num_threads
-from imgconv.nn import layers, replay
+from imgconv.nn import layers, recording
 from imgconv.nn.fusion import FusedGraph
 from imgconv.nn.graph import Graph, Node
-from imgconv.nn.layers.tensors import Reshape, Transpose
+from imgconv.nn.layers.tensors import Reshape, Slice, Split, Transpose
 from imgconv.nn.models import get_network
-from imgconv.nn.replay import Replayed, _Block, place
+from imgconv.nn.playback import Call
+from imgconv.nn.recording import _Block, place
+from imgconv.nn.replay import Replayed
 from imgconv.nn.weights import draw_weights
 
 SIZES = {
@@ -104,7 +106,7 @@ def test_wanted_values_are_those_of_the_walk_in_its_order(monkeypatch):
         same(dict(graph.trace(x, wanted)), expected)
         assert played(graph)
     same(graph.run(x), walked(graph, x))
-    monkeypatch.setattr(replay, "HELD", 1000)
+    monkeypatch.setattr(recording, "HELD", 1000)
     same(dict(graph.trace(x, wanted)), expected)
     assert not played(graph)
 
@@ -147,7 +149,8 @@ def chained(*given, outputs=None, shape=(2, 4, 9, 9)):
     for number, layer in enumerate(given):
         inputs = (before,) if not isinstance(layer, tuple) else layer[1:]
         layer = layer[0] if isinstance(layer, tuple) else layer
-        nodes.append(Node(str(number), layer, inputs))
+        parts = ("1", "1b") if isinstance(layer, Split) else ()
+        nodes.append(Node(str(number), layer, inputs, parts))
         before = str(number)
     graph = draw_weights(Graph({"x": shape}, nodes, outputs or (before,)), 3)
     return Replayed(graph.inputs, graph.nodes, graph.outputs)
@@ -169,6 +172,7 @@ GRAPHS = {
         layers.Conv2d(19, 19, (3, 9), (2, 1), (1, 4), groups=19, padding_mode="reflect"),
         shape=(2, 19, 9, 10),
     ),
+    "three summands": chained(CONV, (layers.Add(), "0", "0", "0"), outputs=("1", "0")),
     "rows joined": chained(CONV, (layers.Concat(2), "0", "0"), (layers.Concat(-1), "1", "1")),
     "gates": chained(
         CONV, layers.AdaptiveAvgPool2d(1), layers.Activation("sigmoid"), (layers.Mul(), "0", "2"),
@@ -180,25 +184,52 @@ GRAPHS["maps shuffled"] = chained(
     CONV, Reshape((2, 2, 4, 9, 9)), Transpose((0, 2, 1, 3, 4)), Reshape((2, 8, 9, 9)),
     layers.AvgPool2d(3, 1),
 )  # fmt: skip
-WALKED = {
-    "pixels moved": chained(CONV, Transpose((0, 2, 3, 1))),
-    "another layer": chained(CONV, layers.InstanceNorm2d(8)),
-    "three summands": chained(CONV, (layers.Add(), "0", "0", "0")),
+# Layers that loops do not compute, between others that they do.
+CALLED = {
+    "pixels moved": chained(CONV, Transpose((0, 2, 3, 1)), layers.Activation("silu")),
+    "another layer": chained(CONV, layers.InstanceNorm2d(8), layers.Conv2d(8, 8, 1)),
     "numbers that NumPy repeats": chained(
-        CONV, layers.AdaptiveMaxPool2d((1, 9)), (layers.Add(), "0", "1")
+        CONV, layers.AdaptiveMaxPool2d((1, 9)), (layers.Add(), "0", "1"), layers.MaxPool2d(3),
+        outputs=("2", "3"),
     ),
-    "the input as output": chained(layers.Flatten(), outputs=("0",)),
+    "a view of maps in the programs' memory, read late": chained(
+        CONV, Slice(((None, None, 1), (1, None, 2), (None, None, 1), (None, None, 1))),
+        (layers.Conv2d(8, 8, 3), "0"), layers.Conv2d(8, 8, 3), layers.Conv2d(8, 8, 3),
+        layers.InstanceNorm2d(8), (layers.Conv2d(4, 5, 1), "1"), outputs=("6", "5", "1"),
+    ),
+    "called one after the other": chained(
+        layers.InstanceNorm2d(4), Slice(((None, None, 1),) * 3 + ((None, None, -1),)),
+        layers.InstanceNorm2d(4), CONV, layers.InstanceNorm2d(8), outputs=("1", "4"),
+    ),
+    "parts in place": chained(
+        CONV, Split((3, 5), 1), (layers.Conv2d(3, 4, 1), "1"), shape=(1, 4, 9, 9),
+    ),
 }  # fmt: skip
+WALKED = {
+    "nothing compiled": chained(layers.InstanceNorm2d(4)),
+    "the input as output": chained(layers.Flatten(), outputs=("0",)),
+}
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", [*GRAPHS, *CALLED])
 def test_a_graph_is_played_back(name, threads):
+    graph = (GRAPHS | CALLED)[name]
     for count in (1, 2):
         threads(count)
         for seed in range(3):
-            x = drawn(2, *GRAPHS[name].inputs["x"][1:], seed=seed)
-            same(GRAPHS[name].run(x), walked(GRAPHS[name], x))
-        assert played(GRAPHS[name])
+            x = drawn(*graph.inputs["x"], seed=seed)
+            same(graph.run(x), walked(graph, x))
+        assert played(graph)
+        calls = [part for part in graph._idle[1][0].parts if isinstance(part, Call)]
+        assert bool(calls) == (name in CALLED)
+
+
+def test_what_a_call_made_is_kept_as_long_as_it_is_read():
+    graph = CALLED["a view of maps in the programs' memory, read late"]
+    first = graph.run(drawn(2, 4, 9, 9, seed=1))
+    kept = {name: array.copy() for name, array in first.items()}
+    graph.run(drawn(2, 4, 9, 9, seed=2))
+    same(first, kept)
 
 
 @pytest.mark.parametrize("name", WALKED)
@@ -231,7 +262,7 @@ EARLY = {
 def tasks(graph):
     """The image of each task, −1 for those of all images."""
     (playback,) = graph._idle[1]
-    return playback.program._tasks["image"].tolist()
+    return playback.parts[0]._tasks["image"].tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -244,7 +275,7 @@ def test_images_are_played_one_by_one_up_to_any_node(name, count, threads, monke
         x = drawn(batch, 4, 9, 11)
         for cut in range(len(values) + 1):
             monkeypatch.setattr(
-                replay, "_by_image", lambda nodes, *_, cut=cut: min(cut, len(nodes))
+                recording, "by_image", lambda nodes, *_, cut=cut: min(cut, len(nodes))
             )
             for wanted in (values[-1:], values[:2], values[1::2]):
                 graph._idle = None
@@ -262,17 +293,17 @@ def test_each_image_is_a_task_while_maps_are_large(threads):
     wide = chained(layers.Conv2d(4, 32, 3), layers.Conv2d(32, 64, 3), layers.Conv2d(64, 128, 3))
     for graph, cut in ((wide, 2), (EARLY["branches"], 10)):
         shapes = {"x": (4, 4, 9, 9)}
-        assert replay._by_image(graph.nodes, "x", shapes["x"]) == cut
+        assert recording.by_image(graph.nodes, "x", shapes["x"]) == cut
         graph.run(drawn(*shapes["x"]))
         assert tasks(graph)[:4] == [0, 1, 2, 3]
         assert (len(tasks(graph)) == 4) == (cut == len(graph.nodes))
     for batch, cut in ((1, 0), (2, 0), (4, 7), (5, 0), (6, 7), (7, 7), (9, 7)):
         nodes = EARLY["a residual block"].nodes
-        assert replay._by_image(nodes, "x", (batch, 4, 9, 9)) == cut
-    assert replay._by_image(wide.nodes, "x", (4, 4, 16, 16)) == 3
-    assert replay._by_image([Node("0", CONV, ("x",))], "x", (4, 9, 9)) == 0
+        assert recording.by_image(nodes, "x", (batch, 4, 9, 9)) == cut
+    assert recording.by_image(wide.nodes, "x", (4, 4, 16, 16)) == 3
+    assert recording.by_image([Node("0", CONV, ("x",))], "x", (4, 9, 9)) == 0
     for layer in (layers.Concat(0), layers.Concat(-4), layers.Flatten(), layers.Softmax()):
-        assert replay._by_image([Node("0", layer, ("x",))], "x", (4, 4, 9, 9)) == 0
+        assert recording.by_image([Node("0", layer, ("x",))], "x", (4, 4, 9, 9)) == 0
 
 
 def test_memory_does_not_grow_with_images_that_are_played_one_by_one(threads):
@@ -282,9 +313,9 @@ def test_memory_does_not_grow_with_images_that_are_played_one_by_one(threads):
     for batch in (4, 16):
         x = drawn(batch, 4, 9, 9)
         same(graph.run(x), walked(graph, x))
-        program = graph._idle[1][0].program
-        rooms = [room.size for thread in program._scratch for room in thread]
-        held.append((program._memory.size, rooms, program._numbers.size))
+        (program,) = graph._idle[1][0].parts
+        rooms = [room.size for thread in program._memory.rooms for room in thread.values()]
+        held.append((program._memory.block.size, rooms, program._numbers.size))
     assert held[0] == held[1]
 
 
@@ -332,7 +363,7 @@ def test_an_interrupted_run_is_not_played_again(monkeypatch):
     def interrupt(*arrays):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(interrupted.program, "run", interrupt)
+    monkeypatch.setattr(interrupted.parts[0], "run", interrupt)
     with pytest.raises(KeyboardInterrupt):
         graph.run(x)
     same(graph.run(x), walked(graph, x))

@@ -106,7 +106,7 @@ class Add(Elementwise):
             return self._finish(inputs[0].copy())
         result = inputs[0]
         for more in inputs[1:-1]:
-            result = result + more
+            result = add(result, more)
         return add(result, inputs[-1], self.activation)
 
 
@@ -121,7 +121,7 @@ class Mul(Elementwise):
             return self._finish(inputs[0].copy())
         result = inputs[0]
         for more in inputs[1:-1]:
-            result = result * more
+            result = multiply(result, more)
         return multiply(result, inputs[-1], self.activation)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgconv.jit import cache, capture
-from imgconv.jit.replay import Program, Region
+from imgconv.jit.replay import Memory, Program, Region
 from imgconv.ops import plans
 from imgconv.ops.algorithms import copies, packed, packed_layout, select
 from imgconv.ops.conv import conv2d
@@ -141,6 +141,6 @@ def test_transformed_kernels_that_are_kept_change_no_bit(size):
         got = conv2d(x, weight, padding=1, groups=groups)
     assert not noted.refused
     regions = [Region(x.ctypes.data, x.nbytes, -1), Region(got.ctypes.data, got.nbytes, -2)]
-    program, results = Program(noted, regions, 0, 2), np.empty_like(expected)
-    program.run(x, results)
+    program, results = Program(noted, regions, Memory(0, [noted], 2), 2), np.empty_like(expected)
+    program.run([x, results])
     np.testing.assert_array_equal(results, expected)

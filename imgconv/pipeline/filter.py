@@ -14,14 +14,15 @@ from imgconv.errors import ImgconvError, OutputError
 from imgconv.io.formats import FORMATS, Format, output_dtype
 from imgconv.io.image import Image
 from imgconv.io.publish import Output, held, leads_to_a_stream, publish_together
-from imgconv.io.reading import count_frames, read_images
+from imgconv.io.reading import count_frames
 from imgconv.io.source import is_zarr
-from imgconv.io.streamed import Streamed, open_rows, rows_of
+from imgconv.io.streamed import Streamed, rows_of
 from imgconv.io.writing import encode, encode_archive, encode_rows, writing_loops
 from imgconv.jit import ahead
 from imgconv.ops.rows import WatchedRows
 from imgconv.pipeline import finish
 from imgconv.pipeline.bands.maps import MapRows, map_rows
+from imgconv.pipeline.item import Input
 from imgconv.pipeline.outputs import Outputs, Planned, Request, Row, skipped
 from imgconv.pipeline.recipe import names_of
 from imgconv.pipeline.records.origin import Origin, taken
@@ -81,44 +82,6 @@ class Work:
                     kind = output_dtype(format, write.depth, blank.pixels.dtype)
                     for map in results_of(blank, recipe, kind, format.raw):
                         list(encode(map.samples, format, compress=level))
-
-
-class Input:
-    """An input on its way; replace: over outputs that exist. origin: what records say of it."""
-
-    watch: Callable[[int, int], None] | None = None
-
-    def __init__(
-        self, out: Outputs, source: str, index: int, replace: bool = False,
-        origin: Origin | None = None,
-    ) -> None:  # fmt: skip
-        self.out, self.source, self.index, self.replace = out, source, index, replace
-        self.origin = origin
-
-    def images(self, data: str | bytes) -> Iterator[Image]:
-        """The wanted images, each in memory as a whole. data: bytes or a path, from `taken`."""
-        settings = self.out.request.settings
-        return read_images(
-            data, frame=settings.read.frame, max_pixels=settings.read.max_pixels,
-            level=settings.read.level, memory=settings.batch.memory,
-            cmyk=finish.keeps_inks(self.out, self.source, self.index),
-            name="standard input" if self.source == "-" else self.source,
-            partial=settings.read.truncated == "allow",
-        )  # fmt: skip
-
-    def rows(self) -> Streamed | None:
-        """The image of a file whose rows come in order; None where it has to be read whole."""
-        settings = self.out.request.settings
-        if settings.read.truncated == "allow":
-            return None  # a cut would be found when rows are written already
-        return open_rows(
-            self.source, settings.read.max_pixels, settings.batch.memory, settings.read.level,
-            finish.keeps_inks(self.out, self.source, self.index),
-        )  # fmt: skip
-
-    def tell(self, *notes: str | None) -> None:
-        """Say what there is to be said of it."""
-        self.out.request.tell(notes)
 
 
 def _filter(item: Input, planned: list[Planned]) -> list[Row]:

@@ -4,7 +4,6 @@ import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from imgconv.errors import LimitError
 from imgconv.io import frames as encoding
@@ -15,16 +14,14 @@ from imgconv.io.limits import MAX_PIXELS, file_limit
 from imgconv.io.publish import Output, Piece, joined, leads_to_a_stream, publish_together
 from imgconv.io.writing import encode_archive
 from imgconv.pipeline import finish
+from imgconv.pipeline.item import Input
 from imgconv.pipeline.outputs import Request, Row, skipped
 from imgconv.pipeline.recipe import names_of
 from imgconv.pipeline.whole import Map
 
-if TYPE_CHECKING:
-    from imgconv.pipeline.filter import Input
-
 
 def filter_frames(
-    item: "Input", read: Callable[[], Iterator[Image]],
+    item: Input, read: Callable[[], Iterator[Image]],
     filter: Callable[[Request, Image, Format], Iterable[Map]], count: int,
 ) -> list[Row]:  # fmt: skip
     """Write each map of all frames into a file of its own, or all maps into one archive.
@@ -57,7 +54,7 @@ def filter_frames(
     return list(rows.values())
 
 
-def _told(item: "Input", images: Iterator[Image], format: Format) -> Iterator[Image]:
+def _told(item: Input, images: Iterator[Image], format: Format) -> Iterator[Image]:
     """The frames, once it is said what there is to be said of each."""
     for image in images:
         item.tell(*finish.notes_of(item.out.request, image))
@@ -70,7 +67,7 @@ class _Frames:
     """The maps of all frames; rows: a --json line of each map, once its first frame is made."""
 
     def __init__(
-        self, item: "Input", images: Iterator[Image],
+        self, item: Input, images: Iterator[Image],
         filter: Callable[[Request, Image, Format], Iterable[Map]], format: Format,
         paths: dict[str, str], count: int,
     ) -> None:  # fmt: skip

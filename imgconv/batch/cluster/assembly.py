@@ -9,7 +9,8 @@ from imgconv.io.scaling import Lost
 from imgconv.io.writing import encode_rows
 from imgconv.ops.rows import WatchedRows, read_rows
 from imgconv.pipeline.division import Division, LossyRows
-from imgconv.pipeline.filter import Input, Work, filter_bands
+from imgconv.pipeline.filter import Work, filter_bands
+from imgconv.pipeline.item import Input
 from imgconv.pipeline.outputs import Row
 from imgconv.pipeline.recipe import names_of
 from imgconv.typing import Array

@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from imgconv.errors import OutputError
+from imgconv.errors import OutputError, unforeseen
 from imgconv.io import remote
 from imgconv.io.publish.pieces import EXISTS as EXISTS
-from imgconv.io.publish.pieces import TEMPORARY, making, put
+from imgconv.io.publish.pieces import TEMPORARY, put
 from imgconv.io.publish.pieces import Folder as Folder
 from imgconv.io.publish.pieces import Patch as Patch
 from imgconv.io.publish.pieces import Piece as Piece
@@ -50,8 +50,8 @@ def publish(
             return _publish_prefix(path, pieces, overwrite, or_same)
         return _publish_folder(local, pieces, overwrite, or_same)
     if local is None:
-        return _publish_object(path, making(pieces), overwrite, or_same)
-    pieces = making(pieces)
+        return _publish_object(path, _making(pieces), overwrite, or_same)
+    pieces = _making(pieces)
     try:
         old = _status(local)
         if old and not stat.S_ISREG(old.st_mode):
@@ -69,6 +69,16 @@ def publish(
         return staged.size
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from None
+
+
+def _making(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces; where the system fails their making, that is not put down to their file."""
+    try:
+        yield from pieces
+    except OSError as error:
+        if error.errno is None:  # an encoder's
+            raise
+        raise unforeseen(error) from error
 
 
 class Output(NamedTuple):
@@ -95,7 +105,7 @@ def publish_together(outputs: Sequence[Output], overwrite: bool = False) -> list
             for at, output in enumerate(outputs):
                 staged.append(Staged(output.path, _status(output.path), overwrite))
                 stack.enter_context(staged[at].being_written())
-            left = {place: making(output.pieces) for place, output in enumerate(outputs)}
+            left = {place: _making(output.pieces) for place, output in enumerate(outputs)}
             while left:
                 at = min(left, key=lambda place: outputs[place].done())
                 for piece in left[at]:

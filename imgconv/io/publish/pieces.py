@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, NamedTuple
 
-from imgconv.errors import UsageError, unforeseen
+from imgconv.errors import UsageError
 
 EXISTS = "exists; --overwrite replaces it, --skip-existing leaves it"
 TEMPORARY = ".imgconv-"
@@ -48,13 +48,3 @@ def put(file: IO[bytes], piece: Piece) -> None:
         file.seek(0, os.SEEK_END)
     else:
         file.write(piece)
-
-
-def making(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The pieces; where the system fails their making, that is not put down to their file."""
-    try:
-        yield from pieces
-    except OSError as error:
-        if error.errno is None:  # an encoder's
-            raise
-        raise unforeseen(error) from error

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ShapeError
-from imgconv.jit import cache
+from imgconv.jit import cache, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops import epilogue
@@ -69,8 +69,9 @@ def dot_rows(lanes: int, activation: str) -> jit.Built:
             for piece in range((features + PIECE - 1) // PIECE):
                 at = piece * PIECE
                 add_dots(
-                    out, o, outputs, x, at, features, weight, o * features + at, features,
-                    min(PIECE, features - at), rows, count, bias, o, piece == 0,
+                    simd.at(out, o), outputs, simd.at(x, at), features,
+                    simd.at(weight, o * features + at), features, min(PIECE, features - at),
+                    rows, count, simd.at(bias, o), piece == 0,
                 )  # fmt: skip
             if activation:
                 for n in range(count):

@@ -51,20 +51,19 @@ def _grid(real: str) -> Helper:
     several, single = microkernel.four_rows(real, vectors), microkernel.four_rows(real, 1)
 
     def body(  # type: ignore[no-untyped-def]
-        sums, to, length, data, at, pitch, columns, starts, weights, w, count, full, many
+        sums, length, data, at, pitch, columns, starts, weights, count, full, many
     ):
         blocks = count // block
-        weights = simd.at(weights, w)
         for b in range(blocks):
             i = b * block
             several(
-                simd.at(sums, to + i), length, simd.at(data, at + i), pitch, columns, full, many,
+                simd.at(sums, i), length, simd.at(data, at + i), pitch, columns, full, many,
                 weights,
             )  # fmt: skip
         for b in range((count - blocks * block) // lanes):
             i = blocks * block + b * lanes
             single(
-                simd.at(sums, to + i), length, simd.at(data, at + i), pitch, columns, full, many,
+                simd.at(sums, i), length, simd.at(data, at + i), pitch, columns, full, many,
                 weights,
             )  # fmt: skip
 
@@ -166,8 +165,9 @@ def direct_rows(
                     place = band.start_out + (y + group * 4) * geometry.out_row + x * run
                     for m in range(maps):
                         run_all(
-                            sums, new, length, data, at, pitch, tables.columns, tables.passes,
-                            weights, m * tables.span, count, tables.full, tables.many,
+                            simd.at(sums, new), length, data, at, pitch, tables.columns,
+                            tables.passes, simd.at(weights, m * tables.span), count, tables.full,
+                            tables.many,
                         )  # fmt: skip
                         for r in range(min(4, rows - group * 4)):
                             to = place + r * geometry.out_row

@@ -14,23 +14,20 @@ def dots(lanes: int) -> Part:
 
 @loop
 def dot_products(lanes: int) -> Built:
-    """out[o + n·out_item + r] += Σₖ weights[w + r·span + k] · x[at + n·item + k]
+    """out[n·out_item + r] += Σₖ weights[r·span + k] · x[n·item + k]
 
-    for r < rows, n < items and k < count. fresh ≠ 0 starts with bias[b + r]. A dot product has
+    for r < rows, n < items and k < count. fresh ≠ 0 starts with bias[r]. A dot product has
     one vector of partial sums, its last count % lanes terms added after them one by one, so its
     bits depend neither on the rows nor on the items beside it.
     """
     blocks = _rows(lanes, tuple(ITEMS))
 
     def body(  # type: ignore[no-untyped-def]
-        out, o, out_item, x, at, item, weights, w, span, count, rows, items, bias, b, fresh
+        out, out_item, x, item, weights, span, count, rows, items, bias, fresh
     ):
-        blocks(
-            0, rows, items, simd.at(out, o), out_item, simd.at(x, at), item, simd.at(weights, w),
-            span, count, simd.at(bias, b), fresh,
-        )  # fmt: skip
+        blocks(0, rows, items, out, out_item, x, item, weights, span, count, bias, fresh)
 
-    return "disjoint f32* i64 i64 f32* i64 i64 f32* i64 i64 i64 i64 i64 f32* i64 i64", body
+    return "disjoint f32* i64 f32* i64 f32* i64 i64 i64 i64 f32* i64", body
 
 
 def _rows(lanes: int, heights: tuple[int, ...]) -> Helper:

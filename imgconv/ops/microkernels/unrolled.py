@@ -7,6 +7,7 @@ taps fit the registers, `sums.four_rows` is faster. LLVM makes vectors of the lo
 from typing import NamedTuple
 
 from imgconv.jit import loop as jit
+from imgconv.jit import simd
 from imgconv.jit.loop import Helper
 
 
@@ -26,8 +27,8 @@ class Passes(NamedTuple):
 def _columns(real: str, height: int, across: int, stride: int, dilation: int) -> Helper:
     """A helper adding `across` columns of `height` taps to the sums of four rows.
 
-    add(data, columns, weights, first, w, at, pitch, t0, t1, t2, t3): columns[first…] are the
-    columns' offsets in data, weights[w…] their weights, column by column.
+    add(data, columns, weights, at, pitch, t0, t1, t2, t3): columns are the columns' offsets in
+    data, weights those of their taps, column by column.
     """
     number = jit.DTYPES[real].type
     one, two, three = stride, 2 * stride, 3 * stride
@@ -35,23 +36,23 @@ def _columns(real: str, height: int, across: int, stride: int, dilation: int) ->
     def chain(x: int) -> Helper:
         if x == across:
             return Helper(
-                lambda data, columns, weights, first, w, at, pitch, t0, t1, t2, t3: (t0, t1, t2, t3)
+                lambda data, columns, weights, at, pitch, t0, t1, t2, t3: (t0, t1, t2, t3)
             )
         rest = chain(x + 1)
         skip = x * height
 
         def add(  # type: ignore[no-untyped-def]
-            data, columns, weights, first, w, at, pitch, t0, t1, t2, t3
+            data, columns, weights, at, pitch, t0, t1, t2, t3
         ):
-            place = at + columns[first + x]
+            place = at + columns[x]
             for ky in range(height):
-                weight = weights[w + skip + ky]
+                weight = weights[skip + ky]
                 row = ky * dilation
                 t0 += weight * number(data[place + row * pitch])
                 t1 += weight * number(data[place + (row + one) * pitch])
                 t2 += weight * number(data[place + (row + two) * pitch])
                 t3 += weight * number(data[place + (row + three) * pitch])
-            return rest(data, columns, weights, first, w, at, pitch, t0, t1, t2, t3)
+            return rest(data, columns, weights, at, pitch, t0, t1, t2, t3)
 
         return Helper(add)
 
@@ -59,7 +60,7 @@ def _columns(real: str, height: int, across: int, stride: int, dilation: int) ->
 
 
 def adder(real: str, height: int, across: int, stride: int, dilation: int, fresh: bool) -> Helper:
-    """A helper that runs one pass over `count` elements of four rows of sums at `to`.
+    """A helper that runs one pass over `count` elements of four rows of sums.
 
     fresh: the pass starts the sums instead of adding to them.
     """
@@ -67,36 +68,36 @@ def adder(real: str, height: int, across: int, stride: int, dilation: int, fresh
     zero = jit.DTYPES[real].type(0)
 
     def start(  # type: ignore[no-untyped-def]
-        sums, to, length, data, at, pitch, columns, first, weights, w, count
+        sums, length, data, at, pitch, columns, weights, count
     ):
         for i in range(count):
             t0, t1, t2, t3 = columns_of(
-                data, columns, weights, first, w, at + i, pitch, zero, zero, zero, zero
+                data, columns, weights, at + i, pitch, zero, zero, zero, zero
             )
-            sums[to + i] = t0
-            sums[to + length + i] = t1
-            sums[to + 2 * length + i] = t2
-            sums[to + 3 * length + i] = t3
+            sums[i] = t0
+            sums[length + i] = t1
+            sums[2 * length + i] = t2
+            sums[3 * length + i] = t3
 
     def add(  # type: ignore[no-untyped-def]
-        sums, to, length, data, at, pitch, columns, first, weights, w, count
+        sums, length, data, at, pitch, columns, weights, count
     ):
         for i in range(count):
             t0, t1, t2, t3 = columns_of(
-                data, columns, weights, first, w, at + i, pitch,
-                sums[to + i], sums[to + length + i],
-                sums[to + 2 * length + i], sums[to + 3 * length + i],
+                data, columns, weights, at + i, pitch,
+                sums[i], sums[length + i],
+                sums[2 * length + i], sums[3 * length + i],
             )  # fmt: skip
-            sums[to + i] = t0
-            sums[to + length + i] = t1
-            sums[to + 2 * length + i] = t2
-            sums[to + 3 * length + i] = t3
+            sums[i] = t0
+            sums[length + i] = t1
+            sums[2 * length + i] = t2
+            sums[3 * length + i] = t3
 
     return Helper(start if fresh else add)
 
 
 def all_passes(passes: Passes, real: str, stride: int, dilation: int) -> Helper:
-    """A helper that leaves the sums of all taps of `count` elements of four rows at `to`.
+    """A helper that leaves the sums of all taps of `count` elements of four rows.
 
     full: how many passes are of the first height, of `many`.
     """
@@ -106,21 +107,21 @@ def all_passes(passes: Passes, real: str, stride: int, dilation: int) -> Helper:
     one, second = passes.one, passes.second
 
     def body(  # type: ignore[no-untyped-def]
-        sums, to, length, data, at, pitch, columns, starts, weights, w, count, full, many
+        sums, length, data, at, pitch, columns, starts, weights, count, full, many
     ):
         if not one:
             for i in range(4 * length):
-                sums[to + i] = zero
+                sums[i] = zero
         for p in range(full):
             run_first(
-                sums, to, length, data, at + starts[3 * p + 1] * pitch, pitch,
-                columns, starts[3 * p], weights, w + starts[3 * p + 2], count,
+                sums, length, data, at + starts[3 * p + 1] * pitch, pitch,
+                simd.at(columns, starts[3 * p]), simd.at(weights, starts[3 * p + 2]), count,
             )  # fmt: skip
         if second:
             for p in range(full, many):
                 run_second(
-                    sums, to, length, data, at + starts[3 * p + 1] * pitch, pitch,
-                    columns, starts[3 * p], weights, w + starts[3 * p + 2], count,
+                    sums, length, data, at + starts[3 * p + 1] * pitch, pitch,
+                    simd.at(columns, starts[3 * p]), simd.at(weights, starts[3 * p + 2]), count,
                 )  # fmt: skip
 
     return Helper(body)

@@ -11,6 +11,8 @@ from imgconv.viz.layered import Layout, Place, arrange
 WIDTH = 208.0
 JOINT = 34.0
 LINE = 15.0
+# The strip of an activation at the bottom of the box that it is folded into.
+BAND = 18.0
 GAP = 22.0
 RISE = 34.0
 BEND = 14.0
@@ -24,6 +26,7 @@ COLORS = {
     "pool": ("#dff3df", "#3b8a3e"),
     "dense": ("#efe2fa", "#7a45b0"),
     "join": ("#ffe9c7", "#b56a00"),
+    "activation": ("#fde0d8", "#c2410c"),
     "end": ("#ffffff", "#444b57"),
     "other": ("#eef0f3", "#6b7280"),
 }
@@ -60,19 +63,31 @@ class Box:
             return "join"
         if kind.lower().startswith("conv"):
             return "conv"
+        if isinstance(self.nodes[0].layer, Activation):
+            return "activation"
         return "pool" if "Pool" in kind else "dense" if kind == "Linear" else "other"
+
+    @property
+    def activation(self) -> str:
+        """The function that the box ends in, such as ReLU."""
+        kinds = [node.layer.kind for node in self.nodes[1:] if isinstance(node.layer, Activation)]
+        return " · ".join(kinds)
 
     @property
     def height(self) -> float:
         """In pixels."""
-        return JOINT if self.role == "join" else 16 + LINE * (2 + (len(self.nodes) > 1))
+        if self.role == "join":
+            return JOINT
+        more = any(not isinstance(node.layer, Activation) for node in self.nodes[1:])
+        return 16 + LINE * (2 + more) + (BAND if self.activation else 0)
 
 
 def draw_network(graph: Graph, title: str) -> str:
     """Return a network's drawing as the text of an SVG file; the input is at the top.
 
-    Normalisation, activations and dropout are drawn in the box of the layer they follow. Frames
-    show blocks: layers whose names share the path of a join, such as layer1.0 or inception3a.
+    Normalization and dropout are named in the box of the layer they follow, activations in a strip
+    of their own color at its bottom. Frames show blocks: layers whose names share the path of a
+    join, such as layer1.0 or inception3a.
     """
     boxes = _boxes(graph)
     made_by = {value: box.name for box in boxes for node in box.nodes for value in node.outputs}
@@ -219,22 +234,25 @@ def _drawn(box: Box, place: Place, top: float, frame: str) -> str:
     hover = f"<title>{_clean(f'{names}: {does(node)}, {_size(box.shape)}')}</title>"
     if box.role == "join":
         sign = _JOINTS[node.layer.kind]
-        middle = top + JOINT / 2
+        middle, beside = top + JOINT / 2, place.x + JOINT / 2 + 5
+        pill = _pill(box.activation, beside, middle + 1) if box.activation else ""
+        lower = middle + (-5 if pill else 4)
         return (
             f'<g>{hover}<circle class="join" cx="{place.x:.1f}" cy="{middle:.1f}" '
             f'r="{JOINT / 2}"/><text class="does" text-anchor="middle" x="{place.x:.1f}" '
             f'y="{middle + 4:.1f}">{sign}</text><text class="small" '
-            f'x="{place.x + JOINT / 2 + 5:.1f}" y="{middle + 4:.1f}">{_size(box.shape)}</text></g>'
+            f'x="{beside:.1f}" y="{lower:.1f}">{_size(box.shape)}</text>{pill}</g>'
         )
     # As the papers write it: conv, 64, /2.
     lines = [("does", does(node).replace(", stride ", ", /"))]
-    if len(box.nodes) > 1:
-        lines.append(("small", " · ".join(one.layer.kind for one in box.nodes[1:])))
+    folded = [one.layer.kind for one in box.nodes[1:] if not isinstance(one.layer, Activation)]
+    if folded:
+        lines.append(("small", " · ".join(folded)))
     size, name = _size(box.shape), node.name
     if frame and _within(name, frame):
         name = name[len(frame) + 1 :]
     lines.append(("small", f"{_short(name, 33 - len(size))}  {size}"))
-    return _box(box.role, lines, place, top, box.height, hover)
+    return _box(box.role, lines, place, top, box.height, hover, box.activation)
 
 
 def _end(name: str, shape: Shape, place: Place, top: float) -> str:
@@ -242,8 +260,9 @@ def _end(name: str, shape: Shape, place: Place, top: float) -> str:
 
 
 def _box(
-    role: str, lines: list[tuple[str, str]], place: Place, top: float, height: float, hover: str
-) -> str:
+    role: str, lines: list[tuple[str, str]], place: Place, top: float, height: float, hover: str,
+    activation: str = "",
+) -> str:  # fmt: skip
     left = place.x - WIDTH / 2
     texts = "".join(
         f'<text class="{style}" text-anchor="middle" x="{place.x:.1f}" '
@@ -252,7 +271,33 @@ def _box(
     )
     return (
         f'<g>{hover}<rect class="{role}" x="{left:.1f}" y="{top:.1f}" width="{WIDTH}" '
-        f'height="{height}" rx="6"/>{texts}</g>'
+        f'height="{height}" rx="6"/>{texts}{_strip(activation, place, top + height)}</g>'
+    )
+
+
+def _pill(activation: str, left: float, top: float) -> str:
+    """The activation of a join, beside it."""
+    words = _short(activation, 8)
+    width = 12 + 6.5 * len(words)
+    outline = f"M{left:.1f} {top:.1f}h{width:.1f}v15h{-width:.1f}z"
+    return (
+        f'<path class="activation" d="{outline}"/><text class="small" text-anchor="middle" '
+        f'x="{left + width / 2:.1f}" y="{top + 11.5:.1f}">{_clean(words)}</text>'
+    )
+
+
+def _strip(activation: str, place: Place, bottom: float) -> str:
+    """The strip inside a box that ends at `bottom`, round where the box is; or nothing."""
+    if not activation:
+        return ""
+    left, right, top = place.x - WIDTH / 2, place.x + WIDTH / 2, bottom - BAND
+    outline = (
+        f"M{left:.1f} {top:.1f}H{right:.1f}V{bottom - 6:.1f}"
+        f"a6 6 0 0 1 -6 6H{left + 6:.1f}a6 6 0 0 1 -6 -6z"
+    )
+    return (
+        f'<path class="activation" d="{outline}"/><text class="small" text-anchor="middle" '
+        f'x="{place.x:.1f}" y="{bottom - 5:.1f}">{_clean(_short(activation))}</text>'
     )
 
 

@@ -70,6 +70,14 @@ def test_the_four_branches_of_inception_stand_side_by_side_and_a_skip_passes_its
     assert [pieces.count(5), pieces.count(3)] == [5, 3]
 
 
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
+def test_every_activation_has_a_shape_of_its_own_color(name):
+    graph = get_network(name).graph
+    root, _, _, _ = drawn(graph)
+    colored = [shape for shape in root.iter() if shape.get("class") == "activation"]
+    assert len(colored) == sum(isinstance(node.layer, Activation) for node in graph.nodes)
+
+
 def test_shapes_stand_in_the_boxes():
     text = draw_network(get_network("vgg16").graph, "vgg16")
     for shape in ("3×224×224", "64×224×224", "512×7×7", "25088", "4096", "1000"):

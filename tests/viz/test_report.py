@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -14,12 +15,22 @@ from PIL import Image
 from scipy import ndimage
 from skimage import data
 
+import imgconv as imgconv_api
 from imgconv.cli import main
 from imgconv.cli.exit_codes import run
 from imgconv.nn.analysis.receptive import Field
+from imgconv.nn.models import get_network
 from imgconv.shapes import ReceptiveField
 from imgconv.viz.report.page import Page, render
-from imgconv.viz.report.sections import BUDGET, MOST_MAPS, section, statistics
+from imgconv.viz.report.sections import (
+    BUDGET,
+    MOST_FLAT,
+    MOST_MAPS,
+    dense_section,
+    parts,
+    section,
+    statistics,
+)
 from tests.browser import browser
 
 PHOTO = data.astronaut()[:120, 160:320]
@@ -127,6 +138,57 @@ def test_a_chains_steps_know_what_they_see(folder):
     assert [(layer["height"], layer["width"]) for layer in layers[2:]] == [
         (60, 80), (30, 40), (30, 40),
     ]  # fmt: skip
+
+
+def bars_of(reader):
+    return [float(a["width"]) for a in reader.all("rect", height="10")]
+
+
+def test_a_networks_page_begins_with_the_classes_and_shows_dense_layers_as_bars(folder):
+    arguments = ["net", "features", "lenet5", "sample:digit", "--layer", "c1"]
+    more = ["--layer", "f6", "--layer", "output"]
+    assert imgconv(*arguments, *more, "--report", "page.html") == 0
+    page = (folder / "page.html").read_text()
+    head, _, layers = page.partition("<main>")
+    likeliest = imgconv_api.network("lenet5").predict("sample:digit")
+    assert re.findall(r"<li><span>(.*?)</span>", head) == [one.label for one in likeliest]
+    assert bars_of(Reader(head.encode())) == pytest.approx(
+        [100 * one.probability for one in likeliest], abs=0.006
+    )
+    _, hidden, output = layers.split("<section ")[1:]
+    assert len(re.findall("M[0-9]", hidden.partition("Largest")[0])) == 84
+    assert "data-layer" not in hidden
+    assert re.findall(r"<li><span>(.*?)</span>", output)[:5] == [one.label for one in likeliest]
+    # Of a layer before it the page tells the classes too.
+    assert imgconv(*arguments, "--report", "c1.html") == 0
+    assert (folder / "c1.html").read_text().partition("<main>")[0].count("<li>") == 5
+
+
+def test_units_go_up_and_down_from_zero_and_those_that_are_not_finite_have_no_bar():
+    made = dense_section("f", "", np.array([2, -1, np.nan, 0, 1], np.float32))
+    page = Reader(render(Page("x", [], np.zeros((4, 4, 1), np.uint8), [made])))
+    up, down = (path["d"] for path in page.all("path"))
+    assert up == "M0 80.0v-80.0h0.8V80.0zM4 80.0v-40.0h0.8V80.0z"
+    assert down == "M1 80.0v40.0h0.8V80.0z"
+    assert bars_of(page) == [100, 50, 0, 0]
+    many = np.tile(np.array([0.5, -1, 0], np.float32), 1024)
+    page = Reader(
+        render(Page("x", [], np.zeros((4, 4, 1), np.uint8), [dense_section("f", "", many)]))
+    )
+    up, down = (path["d"] for path in page.all("path"))
+    assert (up.count("M"), down.count("M")) == (0, 1024)
+
+
+def test_large_networks_are_divided_where_no_part_has_more_than_half():
+    names = [node.name for node in get_network("resnet50").graph.nodes]
+    found = parts(names)
+    assert [index for _, indices in found for index in indices] == list(range(len(names)))
+    assert [path for path, _ in found if path] == ["layer1", "layer2", "layer3", "layer4"]
+    names = [node.name for node in get_network("vgg16").graph.nodes]
+    assert all(len(indices) <= len(names) for _, indices in parts(names))
+    assert [path for path, _ in parts(list("abc") * MOST_FLAT)] == [""] * 3 * MOST_FLAT
+    paths = [path for path, _ in parts([f"features.{n // 5}.{n % 5}" for n in range(30)])]
+    assert paths == [f"features.{n}" for n in range(6)]
 
 
 def test_statistics_count_every_value_and_leave_what_is_not_finite_out():
@@ -269,3 +331,34 @@ def test_colours_and_scale_repaint_the_maps_and_print_has_them(tmp_path):
         assert seen[1][0] == seen[1][1] == seen[1][2]
         pdf = base64.b64decode(window.call("POST", "/print", {"background": True}))
         assert pdf.startswith(b"%PDF")
+
+
+def test_the_page_fits_a_phone_and_a_desk_and_links_open_closed_parts(tmp_path):
+    maps = np.random.default_rng(6).normal(size=(6, 30, 40)).astype(np.float32)
+    made = section("x", "does", maps, [f"channel {n}" for n in range(6)], 30)
+    names = [f"part{n // 10}.{n}.{'long' * 12}" for n in range(30)]
+    labels = [f"class {n} {'of many words ' * 4}" for n in range(12)]
+    layers = [replace(made, name=name) for name in names]
+    layers.append(dense_section("out", "Linear", np.arange(12) - 4.5, labels))
+    shown = np.zeros((120, 80, 3), np.uint8)
+    classes = [(label, 0.2) for label in labels[:5]]
+    path = tmp_path / "page.html"
+    path.write_bytes(render(Page("x" * 80, [("weights", "w" * 90)], shown, layers, classes)))
+    with browser() as window:
+        for width in (390, 1280):
+            size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+            command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+            window.call("POST", "/goog/cdp/execute", command)
+            window.open(path)
+            assert window.run("return document.querySelectorAll('#layers details').length") == 3
+            across = "return document.documentElement.scrollWidth"
+            assert window.run(across) == width
+            window.run("location.hash = 'layer-12'")
+            window.wait("return document.querySelectorAll('#layer-12 canvas').length === 6")
+            assert window.run("""return [...document.querySelectorAll('#layers details')]
+                .map((part) => part.open)""") == [False, True, False]
+            assert window.run(across) == width
+            # The maps take the place that there is.
+            right = """return Math.max(...[...document.querySelectorAll('#layer-12 canvas')]
+                .map((map) => map.getBoundingClientRect().right))"""
+            assert window.run(right) > 0.85 * width

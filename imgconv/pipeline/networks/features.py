@@ -17,7 +17,7 @@ from imgconv.nn.layers import Shape
 from imgconv.pipeline.networks.firing import Firing, maps_of
 from imgconv.pipeline.networks.gathering import Gathered, Gathering
 from imgconv.pipeline.networks.outputs import LayerOutputs, LayerRow, numbered, of_one_image
-from imgconv.pipeline.networks.report import heats_of, page_of, section_maker
+from imgconv.pipeline.networks.report import heats_of, page_of, scores_of, section_maker
 from imgconv.pipeline.networks.request import Request
 from imgconv.pipeline.plan import check_against_input
 from imgconv.pipeline.records.origin import Origin, taken
@@ -86,12 +86,14 @@ class Features:
             rows, page = out.rows(source, index, frame, shapes), out.page(source, index, frame)
             left = out.unneeded(rows, page)
             if left is None:
-                sections = self._write(tensor, rows, self._noting(origin, image.frame))
+                sections, scores = self._write(tensor, rows, self._noting(origin, image.frame))
                 if self.gathering:
                     self.gathering.commit(source, frame if wanted.frame == "all" else None)
                 if out.reports and page:
                     above = [section(image, tensor, len(sections)) for section in self.heats]
-                    content = page_of(request.network, request.weights, image, [*above, *sections])
+                    content = page_of(
+                        request.network, request.weights, image, [*above, *sections], scores
+                    )
                     out.reports.write(content, page, out.replaces)
             results += rows if left is None else left
         return results
@@ -101,15 +103,22 @@ class Features:
         wanted = self.request.settings.preprocess
         yield from read_images(data, frame=wanted.frame, max_pixels=wanted.max_pixels, name=name)
 
-    def _write(self, tensor: Array, rows: list[LayerRow], note: Note) -> list["Section"]:
-        """Compute and write an image's maps; return what its report shows of them."""
+    def _write(
+        self, tensor: Array, rows: list[LayerRow], note: Note
+    ) -> tuple[list["Section"], Array | None]:
+        """Compute and write an image's maps; return what its report shows of them, and scores."""
         request, sections = self.request, list["Section"]()
-        section = None
+        section, scores, wanted, classes = None, None, {*request.values}, None
         if self.out.reports:
-            section = section_maker(request.network.graph, tensor.shape, len(request.values))
+            section = section_maker(request.network, tensor.shape, len(request.values))
+            classes = scores_of(request.network)
+            wanted |= {classes} if classes else set()
         together: dict[str, Array] = {}
         by_name = {row["layer"]: row for row in rows}
-        for layer, values in self.fused.at(tensor.shape).trace(tensor, request.values):
+        for layer, values in self.fused.at(tensor.shape).trace(tensor, wanted):
+            scores = values if layer == classes else scores
+            if layer not in by_name:
+                continue
             values = values.reshape(of_one_image(values.shape))
             maps = values.reshape(self.out.shape(values.shape))
             if section:
@@ -132,7 +141,7 @@ class Features:
         if together and self._wants(None, None):
             pieces = encode_archive(together, request.made, note(None, None))
             self._save(rows[0]["paths"][0], pieces)
-        return sections
+        return sections, scores
 
     def _intended(self, source: str, index: int) -> list[tuple[list[LayerRow], str | None]]:
         """The rows of all frames of an image before they are made, and its pages."""

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from imgconv.errors import UsageError
+from imgconv.errors import ModelError, UsageError
 from imgconv.io.image import Image
-from imgconv.nn.graph import Graph
 from imgconv.nn.layers import Shape
 from imgconv.nn.models import Network
 from imgconv.pipeline.settings.network import MapSettings, OcclusionSettings
@@ -16,30 +15,52 @@ from imgconv.typing import Array
 if TYPE_CHECKING:
     from imgconv.viz.report.sections import Section
 
+_LIKELIEST = 5
+
 Heated = Callable[[Image, Array, int], "Section"]
 
 
-def section_maker(graph: Graph, shape: Shape, count: int) -> "Callable[[str, Array], Section]":
+def section_maker(network: Network, shape: Shape, count: int) -> "Callable[[str, Array], Section]":
     """(layer, maps) → its section. shape: of the input; count: of sections on the page."""
     from imgconv.nn.analysis.receptive import fields
     from imgconv.nn.layers import Conv2d
     from imgconv.viz.network_drawing import does
-    from imgconv.viz.report.sections import section
+    from imgconv.viz.report.sections import dense_section, section
 
-    inputs = {next(iter(graph.inputs)): shape}
-    graph = graph.at(inputs)
-    seen = fields(graph, graph.shapes(inputs))
+    inputs = {next(iter(network.graph.inputs)): shape}
+    graph = network.graph.at(inputs)
+    shapes = graph.shapes(inputs)
+    seen = fields(graph, shapes)
+    scores = scores_of(network)
+    maker = graph.producers.get(scores or "")
+    # What a softmax turns into probabilities scores the classes too.
+    scoring = {scores, *(maker.inputs if maker else ())}
 
     def make(layer: str, maps: Array) -> "Section":
         node = graph.producers[layer]
+        if is_dense(shapes[layer]):
+            named = layer in scoring and maps.size == len(network.labels)
+            return dense_section(layer, does(node), maps, network.labels if named else ())
         weights = node.layer.parameter("weight") if isinstance(node.layer, Conv2d) else None
         if weights is not None and len(weights) != len(maps):  # each of several windows has them
             weights = None
         labels = [f"channel {number}" for number in range(len(maps))]
-        field = seen.get(layer) if maps.shape[1:] != (1, 1) or len(maps) > 1 else None
-        return section(layer, does(node), maps, labels, count, field, weights=weights)
+        return section(layer, does(node), maps, labels, count, seen.get(layer), weights=weights)
 
     return make
+
+
+def scores_of(network: Network) -> str | None:
+    """The output that scores classes, None of a network without classes."""
+    try:
+        return network.scores
+    except ModelError:
+        return None
+
+
+def is_dense(shape: Shape) -> bool:
+    """Whether a value has single numbers instead of maps."""
+    return shape[0] == 1 and (len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1)))
 
 
 def heats_of(network: Network, wanted: MapSettings) -> list[Heated]:
@@ -63,9 +84,13 @@ def heats_of(network: Network, wanted: MapSettings) -> list[Heated]:
 
 
 def page_of(
-    network: Network, weights: str, image: Image, sections: "Sequence[Section]"
+    network: Network, weights: str, image: Image, sections: "Sequence[Section]",
+    scores: Array | None,
 ) -> bytes:  # fmt: skip
-    """The page. weights: what they are, of whose path only the name is shown."""
+    """The page. weights: what they are, of whose path only the name is shown.
+
+    scores: of the classes, where the network has classes.
+    """
     from imgconv.viz.report.page import Page, render
 
     view = network.preprocess.view(image.pixels, image.full_scale, image.alpha)
@@ -73,4 +98,6 @@ def page_of(
     facts = [("network", network.name), ("variant", network.variant),
              ("weights", os.path.basename(weights)), ("source", network.citation)]  # fmt: skip
     title = f"{network.name} on {image.name}"
-    return render(Page(title, [fact for fact in facts if fact[1]], view, sections))
+    likeliest = () if scores is None else network.likeliest(scores.reshape(-1), _LIKELIEST)
+    classes = [(one.label or f"class {one.number}", one.probability) for one in likeliest]
+    return render(Page(title, [fact for fact in facts if fact[1]], view, sections, classes))

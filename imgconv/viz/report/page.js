@@ -51,7 +51,11 @@ function figure(section, map, gray, index, box) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${layer.name}, ${map.label}: from ${say(map.low)} to ` +
     `${say(map.high)}, mean ${say(map.mean)}. Arrow keys read values, page keys change the map.`);
-  caption.textContent = `${map.label}: ${say(map.low)} \u2026 ${say(map.high)}`;
+  for (const line of [map.label, `${say(map.low)} \u2026 ${say(map.high)}`]) {
+    const part = document.createElement("span");
+    part.textContent = part.title = line;
+    caption.append(part);
+  }
   frame.append(canvas, caption);
   box.append(frame);
   const tile = { section, map, gray, canvas, frame, index, x: layer.width >> 1,
@@ -169,7 +173,22 @@ const watch = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "600px" });
 sections.forEach((section) => watch.observe(section));
-addEventListener("beforeprint", () => sections.forEach(open));
+const parts = [...document.querySelectorAll("details")];
+addEventListener("beforeprint", () => {
+  parts.forEach((part) => { part.open = true; });
+  sections.forEach(open);
+});
+// A link into a part that is closed opens it.
+function reveal() {
+  const target = document.getElementById(location.hash.slice(1));
+  const part = target && target.closest("details");
+  if (part && !part.open) {
+    part.open = true;
+    target.scrollIntoView();
+  }
+}
+addEventListener("hashchange", reveal);
+reveal();
 for (const control of document.querySelectorAll(".controls select")) {
   control.disabled = false;
   control.addEventListener("change", () => {

@@ -23,20 +23,26 @@ from imgconv.nn.analysis.receptive import Field
 from imgconv.typing import JSON
 from imgconv.viz.colormaps import DIVERGING, NAMES, colorize, table
 from imgconv.viz.explain_text import number
-from imgconv.viz.report.sections import Section, Statistics
+from imgconv.viz.report.charts import bars, histogram, statistics_table, text, unit_chart
+from imgconv.viz.report.sections import Section, parts
 
 _HERE = Path(__file__).parent
 _INPUT_SIDE = 640
+_NAMED = 10
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report: its title, facts as (name, text), the input as bytes (H, W, 1 or 3), sections."""
+    """A report: its title, facts as (name, text), the input as bytes (H, W, 1 or 3), sections.
+
+    classes: the likeliest ones and their probabilities.
+    """
 
     title: str
     facts: Sequence[tuple[str, str]]
     input: npt.NDArray[np.uint8]
     sections: Sequence[Section]
+    classes: Sequence[tuple[str, float]] = ()
 
 
 def render(page: Page) -> bytes:
@@ -49,15 +55,13 @@ def render(page: Page) -> bytes:
     )
     height, width = page.input.shape[:2]
     tables = {name: table(name).tobytes().hex() for name in NAMES}
-    body = "".join(_section(section, f"layer-{n}") for n, section in enumerate(page.sections))
-    links = "".join(
-        f'<li><a href="#layer-{n}">{_text(section.name)}</a></li>'
-        for n, section in enumerate(page.sections)
-    )
+    body, links = _parts(page.sections)
     facts = "".join(
-        f'<p><span class="dim">{_text(name)}:</span> <code>{_text(value)}</code></p>'
+        f'<p><span class="dim">{text(name)}:</span> <code>{text(value)}</code></p>'
         for name, value in page.facts
     )
+    likely = [(name, share, f"{share:.1%}") for name, share in page.classes]
+    prediction = f'<div class="prediction"><h2>Prediction</h2>{bars(likely, 1)}</div>'
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -65,13 +69,14 @@ def render(page: Page) -> bytes:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>{_text(page.title)}</title>
+<title>{text(page.title)}</title>
 <style>{style}</style>
 </head>
 <body data-tables="{_json(tables)}" data-diverging="{_json(list(DIVERGING))}" \
 data-input="{_json({"width": width, "height": height})}">
 <a class="skip" href="#layers">Skip to the layers</a>
-<header><h1>{_text(page.title)}</h1>{facts}</header>
+<header><h1>{text(page.title)}</h1>{facts}\
+{prediction if likely else ""}</header>
 <main>
 <aside class="side" aria-label="Input and controls">
 <figure class="input"><img src="{_photo(page.input)}" alt="The input, {width} by {height} pixels">\
@@ -82,25 +87,40 @@ aria-hidden="true"></canvas></figure>
 <p id="readout" aria-live="polite">Point at a map, or move to it with Tab and the arrow keys, to \
 read a value and see on the input what it sees.</p>
 <div class="controls" hidden>{_controls()}</div>
-<nav aria-label="Layers"><ol>{links}</ol></nav>
+<nav aria-label="Layers">{links}</nav>
 </aside>
 <div id="layers" tabindex="-1">{body}</div>
 </main>
-<footer>Made by imgconv {_text(__version__)}. This page needs no network and sends nothing.</footer>
+<footer>Made by imgconv {text(__version__)}. This page needs no network and sends nothing.</footer>
 <script>{script}</script>
 </body>
 </html>
 """.encode("utf-8", "replace")
 
 
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
+def _parts(sections: Sequence[Section]) -> tuple[str, str]:
+    """The sections and the list of links to them; parts of a large network are closed at first."""
+    body, links = "", ""
+    for path, indices in parts([section.name for section in sections]):
+        inside = "".join(_section(sections[n], f"layer-{n}") for n in indices)
+        names = "".join(
+            f'<li><a href="#layer-{n}">{text(sections[n].name)}</a></li>' for n in indices
+        )
+        if path:
+            last = sections[indices[-1]]
+            size = f"{last.total}×{last.size[0]}×{last.size[1]}"
+            inside = (
+                f'<details class="part"><summary>{text(path)} <span class="dim">{len(indices)} '
+                f"layers, to {size}</span></summary>{inside}</details>"
+            )
+            names = f"<li><details><summary>{text(path)}</summary><ol>{names}</ol></details></li>"
+        body, links = body + inside, links + names
+    return body, f"<ol>{links}</ol>"
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _text(text: str) -> str:
-    """Escaped, with control characters replaced, for text and quoted attributes."""
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def _json(value: JSON) -> str:
@@ -115,29 +135,48 @@ def _controls() -> str:
     }
     return "".join(
         f'<label>{title} <select name="{name}">'
-        + "".join(f'<option value="{value}">{text}</option>' for value, text in options)
+        + "".join(f'<option value="{value}">{words}</option>' for value, words in options)
         + "</select></label>"
         for name, (title, options) in choices.items()
     )
 
 
 def _section(section: Section, anchor: str) -> str:
+    head = f"<h2>{text(section.name)}</h2><p>{text(section.what)}</p>"
+    facts = (
+        f'<div class="facts">{statistics_table(section.statistics)}'
+        f"{histogram(section.statistics)}</div>"
+    )
+    if section.units:
+        units = f'<p class="dim">{section.total} value{"s" * (section.total != 1)}</p>'
+        return f'<section id="{anchor}">{head}{units}{facts}{_units(section)}</section>\n'
     height, width = section.size
     shown = f", {len(section.tiles)} shown" if len(section.tiles) < section.total else ""
     chosen = " (those that vary most)" if shown else ""
     columns = max(1, int(np.ceil(np.sqrt(len(section.tiles)))))
-    facts = [f"{section.total} map{'s' * (section.total != 1)} of {height}×{width}{shown}{chosen}"]
+    told = [f"{section.total} map{'s' * (section.total != 1)} of {height}×{width}{shown}{chosen}"]
     if section.field:
-        facts.append(_seen(section.field))
+        told.append(_seen(section.field))
     return (
-        f'<section id="{anchor}" data-layer="{_json(_layer(section, columns))}">'
-        f"<h2>{_text(section.name)}</h2><p>{_text(section.what)}</p>"
-        f'<p class="dim">{_text("; ".join(facts))}</p>'
-        f'<div class="facts">{_table(section.statistics)}{_histogram(section.statistics)}</div>'
+        f'<section id="{anchor}" data-layer="{_json(_layer(section, columns))}">{head}'
+        f'<p class="dim">{text("; ".join(told))}</p>{facts}'
         f"{_kernels(section)}{_picture(section)}<h3>Maps</h3>"
         f'<div class="maps"><img class="atlas" loading="lazy" decoding="async" '
         f'src="{_png(_atlas(section, columns))}" '
-        f'alt="{len(section.tiles)} maps of {_text(section.name)}, in gray"></div></section>\n'
+        f'alt="{len(section.tiles)} maps of {text(section.name)}, in gray"></div></section>\n'
+    )
+
+
+def _units(section: Section) -> str:
+    """All values of a layer as bars; the largest ones with their names."""
+    finite = [(value, n) for n, value in enumerate(section.units) if np.isfinite(value)]
+    best = sorted(finite, key=lambda pair: (-pair[0], pair[1]))[:_NAMED]
+    names = section.names or [f"unit {n}" for n in range(len(section.units))]
+    rows = [(names[n], max(value, 0.0), number(value)) for value, n in best]
+    longest = max([value for value, _ in best] + [1e-30])
+    return (
+        f'<div class="units">{unit_chart(section.name, section.units)}'
+        f"<div><h3>Largest</h3>{bars(rows, longest)}</div></div>"
     )
 
 
@@ -147,7 +186,7 @@ def _picture(section: Section) -> str:
     height, width = section.picture.shape[:2]
     return (
         f'<h3>Over the image</h3><img src="{_photo(section.picture)}" width="{width}" '
-        f'height="{height}" alt="{_text(section.name)}, over the image">'
+        f'height="{height}" alt="{text(section.name)}, over the image">'
     )
 
 
@@ -177,34 +216,6 @@ def _seen(field: Field) -> str:
     return f"each value sees {sizes} of the input{more}, {steps} apart"
 
 
-def _table(of: Statistics) -> str:
-    cells = {
-        "smallest": number(of.low), "largest": number(of.high), "mean": number(of.mean),
-        "deviation": number(of.deviation), "zeros": f"{of.zeros:.1%}",
-    }  # fmt: skip
-    if of.odd:
-        cells["not finite"] = str(of.odd)
-    heads = "".join(f'<th scope="col">{name}</th>' for name in cells)
-    values = "".join(f"<td>{value}</td>" for value in cells.values())
-    return f"<table><thead><tr>{heads}</tr></thead><tbody><tr>{values}</tr></tbody></table>"
-
-
-def _histogram(of: Statistics) -> str:
-    """Bars whose heights grow with the root of their counts, so that rare values are seen."""
-    largest = max(of.counts) or 1
-    bars = "".join(
-        f'<rect x="{n * 5}" y="{64 - height:.1f}" width="4" height="{height:.1f}"/>'
-        for n, count in enumerate(of.counts)
-        if (height := 62 * (count / largest) ** 0.5) > 0.05
-    )
-    words = f"Histogram of all values from {number(of.low)} to {number(of.high)}, square root scale"
-    return (
-        f'<figure class="chart"><svg class="histogram" viewBox="0 0 {5 * len(of.counts)} 64" '
-        f'role="img" aria-label="{words}" preserveAspectRatio="none">{bars}</svg>'
-        f"<figcaption>{number(of.low)} … {number(of.high)}, √count</figcaption></figure>"
-    )
-
-
 def _kernels(section: Section) -> str:
     if not section.kernels:
         return ""
@@ -220,9 +231,9 @@ def _kernels(section: Section) -> str:
             pixels = np.rint(np.clip(grid, 0, 1) * 255).astype(np.uint8)
         size = "×".join(map(str, grid.shape[:2]))
         figures.append(
-            f'<figure><img src="{_png(pixels)}" alt="Kernel {_text(label)}, {size}" '
+            f'<figure><img src="{_png(pixels)}" alt="Kernel {text(label)}, {size}" '
             f'width="64" height="{max(1, round(64 * grid.shape[0] / grid.shape[1]))}">'
-            f"<figcaption>{_text(label)}</figcaption></figure>"
+            f"<figcaption>{text(label)}</figcaption></figure>"
         )
     note = f"blue negative, red positive, up to ±{number(largest)}" if heat else "as colors"
     return (

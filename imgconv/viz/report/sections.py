@@ -1,7 +1,10 @@
 """What a report shows of each layer, small enough to keep for every layer of a network."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,8 @@ MOST_MAPS = 16
 MOST_KERNELS = 16
 LARGEST_TILE = 480
 BINS = 48
+# A page of more layers than this is divided into parts that open and close.
+MOST_FLAT = 20
 
 Grid = Array
 
@@ -50,6 +55,7 @@ class Section:
 
     field: what its units see of the input, or None where that is not known. kernels: heat maps
     (kH, kW) or colors (kH, kW, 3) of some of its filters, with labels. picture: of it as a whole.
+    units: the values of a layer without maps; names: of the classes that they score.
     """
 
     name: str
@@ -61,6 +67,43 @@ class Section:
     field: Field | None = None
     kernels: tuple[tuple[str, Grid], ...] = ()
     picture: npt.NDArray[np.uint8] | None = None
+    units: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def dense_section(name: str, what: str, values: Grid, names: Sequence[str] = ()) -> Section:
+    """The section of a layer of single values, such as a fully connected one's.
+
+    names: of the classes that the values score, where they do.
+    """
+    units = tuple(float(value) for value in values.reshape(-1))
+    return Section(
+        name, what, (1, 1), len(units), (), statistics(values), units=units, names=tuple(names)
+    )
+
+
+def parts(names: Sequence[str]) -> list[tuple[str, range]]:
+    """The parts of a network by the paths of its layers' names: (path, indices of its layers).
+
+    Layers that follow each other under one path are a part; so much of the path counts as leaves
+    no part with more than half of the layers. A layer apart has the path "".
+    """
+    if len(names) <= MOST_FLAT:
+        return [("", range(index, index + 1)) for index in range(len(names))]
+    paths = [re.split(r"[./]", name.lstrip("./"))[:-1] for name in names]
+    keys = [""] * len(names)
+    for depth in range(1, 1 + max(map(len, paths))):
+        keys = [".".join(path[:depth]) for path in paths]
+        if 2 * max(Counter(filter(None, keys)).values()) <= len(names):
+            break
+    found = list[tuple[str, range]]()
+    for key, run in groupby(range(len(names)), key=keys.__getitem__):
+        indices = list(run)
+        if key and len(indices) > 2:
+            found.append((key, range(indices[0], indices[-1] + 1)))
+        else:
+            found += [("", range(index, index + 1)) for index in indices]
+    return found
 
 
 def section(

@@ -45,6 +45,18 @@ ALIASES = {
     "box-blur": "box",
     "edges": "edge",
 }
+# What other tools have among their filters, and where it is here.
+_ELSEWHERE = {
+    "median": "expected --pool median:3,stride=1,padding=1",
+    "erode": "expected --pool erode:3",
+    "erosion": "expected --pool erode:3",
+    "dilate": "expected --pool dilate:3",
+    "dilation": "expected --pool dilate:3",
+    "open": "expected imgconv run 'erode 3 | dilate 3'",
+    "close": "expected imgconv run 'dilate 3 | erode 3'",
+    "canny": "expected imgconv run 'canny 50,150'",
+    "bilateral": "and not in imgconv; OpenCV has bilateralFilter",
+}
 # ImageMagick's numbered and angled variants.
 _VARIANTS = {
     "laplacian": {"0": "laplacian-8", "1": "laplacian-4"},
@@ -178,6 +190,8 @@ def _is_file(text: str) -> bool:
 def _unknown(spec: str, name: str) -> str:
     import difflib
 
+    if name in _ELSEWHERE:
+        return f"kernel {spec!r}: is no kernel, {_ELSEWHERE[name]}"
     close = difflib.get_close_matches(name, preset_names(), 3)
     hint = f"did you mean {', '.join(close)}?" if close else "`imgconv kernels list` shows them"
     return f"kernel {spec!r}: no preset or file of this name; {hint}"

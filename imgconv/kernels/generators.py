@@ -6,6 +6,7 @@ pixels. Gaussians reach to ceil(4σ) unless `size` says otherwise: the tail beyo
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -68,6 +69,7 @@ PARAMETERS = {
     "angle": Parameter("direction, counter-clockwise from the right", "degrees", "any"),
     "amount": Parameter("share of the difference that is added", "", "any"),
 }
+_GEOMETRY = re.compile(r"\s*([0-9.]+)x(?=[0-9.])")
 GENERATORS: dict[str, Generator] = {}
 # What the filters of a bank are, by its parameters.
 CAPTIONS: dict[str, Callable[[Mapping[str, float]], tuple[str, ...]]] = {}
@@ -134,9 +136,16 @@ def _texts(arguments: str, known: Collection[str]) -> dict[str, str]:
     """Every parameter's text. Raises ValueError for what is unknown, surplus or there twice.
 
     A rectangle's size is one number, a pair N,N (vertical, horizontal) as everywhere, or
-    WIDTHxHEIGHT as other tools write it.
+    WIDTHxHEIGHT as other tools write it. So is RADIUSxSIGMA, where a radius of 0 is one that fits.
     """
     rectangle = "height" in known
+    geometry = _GEOMETRY.match(arguments) if next(iter(known), "") == "sigma" else None
+    if geometry:
+        radius = float(geometry[1])
+        if radius and "size" not in known:
+            raise ValueError(f"radius={radius:g}, expected 0: as far as the weights count")
+        size = f",size={2 * math.ceil(radius) + 1}" if radius else ""
+        arguments = f"sigma={arguments[geometry.end() :]}{size}"
     if rectangle and arguments.strip() and "=" not in arguments.partition(",")[0]:
         arguments = f"size={arguments}"
     found = {}

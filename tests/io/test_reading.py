@@ -19,7 +19,7 @@ from PIL import ImageCms
 from imgconv.errors import ImageError, ImgconvError, LimitError, UsageError
 from imgconv.io.codecs.orientation import oriented
 from imgconv.io.limits import MAX_PIXELS
-from imgconv.io.reading import read_images
+from imgconv.io.reading import count_frames, read_images
 from imgconv.io.tiff import samples as tiff_samples
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
@@ -270,15 +270,27 @@ def test_float_predictor():
     assert read(data).pixels[..., 0].tolist() == pixels.tolist()
 
 
-def test_images_behind_the_first_of_a_stream_are_told_of():
+def test_images_that_follow_each_other_in_a_stream_are_frames():
     one = b"P6 2 1 255\n" + bytes(range(6))
-    assert read(one).notes == read(one + b"\n").notes == []
-    for following in (one, b"P5 1 1 65535\n\0\1", b"\nP4 8 1\n\0"):
-        image = read(one + following, name="two.ppm")
-        assert image.pixels.tolist() == [[[0, 1, 2], [3, 4, 5]]]
-        assert image.notes == [
-            "two.ppm: the first image is read, and others that follow it are not"
-        ]
+    assert read(one).notes == read(one + b"\n").notes == read(one + b"rest").notes == []
+    floats = b"Pf 1 1 -1.0\n" + np.float32(2.5).tobytes()
+    stream = one + b"P5 1 1 65535\n\0\1" + b"\nP4 9 2\n\x81\x80\xff\0" + floats + one
+    wanted = [
+        [[[0, 1, 2], [3, 4, 5]]], [[[1]]],
+        [[[0], *[[255]] * 6, [0], [0]], [*[[0]] * 8, [255]]], [[[2.5]]], [[[0, 1, 2], [3, 4, 5]]],
+    ]  # fmt: skip
+    images = list(read_images(stream, frame="all"))
+    assert [image.pixels.tolist() for image in images] == wanted
+    assert [(image.frame, image.frames) for image in images] == [(k, 5) for k in range(5)]
+    assert count_frames(stream).number == 5
+    first = read(stream, name="five.ppm")
+    assert first.notes == ["five.ppm: the first of 5 frames is read; --frame N or all"]
+    # What is broken further on does not matter to the first.
+    assert read(one + b"P6 9 9 255\n").pixels.tolist() == wanted[0]
+    with pytest.raises(ImageError, match="truncated"):
+        list(read_images(one + b"P6 9 9 255\n", frame=1))
+    with pytest.raises(ImageError, match="header"):
+        list(read_images(one + b"P6 9 x 255\n", frame=1))
 
 
 def test_white_is_zero_is_inverted():

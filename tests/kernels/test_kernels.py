@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 
 import cv2
@@ -335,3 +336,31 @@ def test_show_tells_a_generators_parameters():
     assert "0.56 lambda" in rows["sigma"]
     assert list(rows)[1:7] == ["theta", "lambda", "sigma", "gamma", "psi", "size"]
     assert "parameter" not in here("kernels", "show", "sobel").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("Gaussian:0x2", "gaussian:sigma=2"),
+        ("gaussian:3x1.5", "gaussian:sigma=1.5,size=7"),
+        ("LoG:0x2", "log:sigma=2"),
+        ("unsharp:0x1,amount=2", "unsharp:sigma=1,amount=2"),
+    ],
+)
+def test_radius_and_sigma_are_read_as_imagemagick_writes_them(text, same):
+    weights = kernels.get_kernel(text).weights
+    np.testing.assert_array_equal(weights, kernels.get_kernel(same).weights)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("comet:2x3", "radius=2, expected 0"),
+        ("median", "is no kernel, expected --pool median:3,stride=1,padding=1"),
+        ("Canny", "is no kernel, expected imgconv run 'canny 50,150'"),
+        ("bilateral", "OpenCV has bilateralFilter"),
+    ],
+)
+def test_names_of_other_tools_lead_to_what_does_it_here(text, says):
+    with pytest.raises(KernelError, match=re.escape(says)):
+        kernels.get_kernel(text)

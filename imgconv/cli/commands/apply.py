@@ -59,7 +59,7 @@ def apply(
 
     loaded = tuple(map(_loaded, kernels))
     if not settings.batch.quiet:
-        _tell_flat(loaded)
+        _tell_surprises(loaded)
     request = apply_request(inputs, loaded, settings)
     with contextlib.ExitStack() as stack:
         if explain_plan:
@@ -101,11 +101,19 @@ def _loaded(spec: str) -> "Kernel":
     return get_kernel(spec)
 
 
-def _tell_flat(loaded: "tuple[Kernel, ...]") -> None:
-    """Say of nine numbers in a row, which other tools take for a square, what they are here."""
+def _tell_surprises(loaded: "tuple[Kernel, ...]") -> None:
+    """Say what kernels are that other tools make something else of.
+
+    Nine numbers in a row are a square there, and `blur` blurs both ways.
+    """
     from imgconv.console import say
 
     for kernel in loaded:
+        if kernel.named and kernel.source.partition(":")[0].strip().lower() == "blur":
+            say(
+                "imgconv: blur is ImageMagick's kernel of that name and blurs along rows only; "
+                f"{kernel.name.replace('blur', 'gaussian')} blurs both ways"
+            )
         (height, width), side = kernel.size, math.isqrt(kernel.size[1])
         text = kernel.source in ("kernel", "-") and not kernel.named
         if text and height == 1 and side > 1 and side % 2 and side * side == width:

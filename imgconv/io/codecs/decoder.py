@@ -80,7 +80,11 @@ class Decoder:
             if pages.broken:
                 raise pages.broken
             return len(pages)
-        if self.kind in ("TEXT", "NETPBM"):
+        if self.kind == "NETPBM":
+            from imgconv.io.codecs import netpbm
+
+            return len(netpbm.starts(self.source.data(self.byte_limit), self.name))
+        if self.kind == "TEXT":
             return 1
         with pillow.decoding(self.name, self.limit):
             return pillow.frame_count(pillow.open_image(file, self.kind, self.name))
@@ -149,10 +153,21 @@ class Decoder:
         from imgconv.io.codecs import netpbm
 
         data = self.source.data(self.byte_limit)
-        image = netpbm.decode(data, self.name, self.check)
-        if image is None:
+        if data.startswith(b"P1"):
             self.kind = "PPM"
-        yield from self._one_or_pillow(image)
+            yield from self._pillow()
+            return
+        starts = netpbm.starts(data, self.name)
+        which, notes = self._frames(len(starts))
+        for index in which:
+            image = netpbm.decode(data, self.name, self.check, starts[index])
+            if image is None:
+                raise ImageError(
+                    f"{self.name}: frame {index} is a bitmap in plain text, expected it alone"
+                )
+            image.frame, image.frames = index, len(starts)
+            image.notes += notes
+            yield image
 
     def _png(self) -> Iterator[Image]:
         from imgconv.io.png import reader as png_reader

@@ -1,10 +1,11 @@
-"""PGM, PPM and PFM, read and written with NumPy alone.
+"""PBM, PGM, PPM and PFM, read and written with NumPy alone.
 
 Binary gray and color maps (P5, P6; 8 bit, or 16 bit big-endian), their plain-text forms (P2,
-P3), and portable float maps (Pf gray, PF RGB; rows from the bottom up, the sign of the scale
-factor is the byte order). Samples of a maximum other than 255 or 65535 are scaled to the full
-range of uint8 or uint16, rounded to nearest. Sources: Netpbm's `pgm(5)`, `ppm(5)`; Paul Debevec's
-"PFM Portable FloatMap Image Format".
+P3), binary bitmaps (P4), and portable float maps (Pf gray, PF RGB; rows from the bottom up, the
+sign of the scale factor is the byte order). Samples of a maximum other than 255 or 65535 are scaled
+to the full range of uint8 or uint16, rounded to nearest. Binary images may follow each other in
+one file or stream. Sources: Netpbm's `pbm(5)`, `pgm(5)`, `ppm(5)`; Paul Debevec's "PFM Portable
+FloatMap Image Format".
 """
 
 import re
@@ -20,24 +21,56 @@ from imgconv.typing import Array, Dtype
 
 _TOKEN = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
 _HEADER_LIMIT = 1 << 16
-_MAGICS = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"PF", b"Pf"})
+_SPACE = re.compile(rb"\s*")
+_BINARY = frozenset({b"P4", b"P5", b"P6", b"PF", b"Pf"})
+_MAGICS = _BINARY | {b"P1", b"P2", b"P3"}
 
 
-def decode(data: bytes, name: str, check: Callable[[int, int], None]) -> Image | None:
-    """Decode one image; None for the bitmaps (P1, P4), which are left to Pillow.
+def starts(data: bytes, name: str) -> list[int]:
+    """Where the images of a file begin; what is broken in them, `decode` says."""
+    found, at = [0], 0
+    while data[at : at + 2] in _BINARY:
+        try:
+            at = _end(data, name, at)
+        except ImageError:
+            break
+        gap = _SPACE.match(data, min(at, len(data)))
+        at = gap.end() if gap else at
+        if data[at : at + 2] not in _MAGICS or not data[at + 2 : at + 3].isspace():
+            break
+        found.append(at)
+    return found
+
+
+def _end(data: bytes, name: str, at: int) -> int:
+    """Where a binary image's samples end."""
+    magic = data[at : at + 2]
+    fields, start = _header(data, name, at)
+    width, height = _size(fields[0], name), _size(fields[1], name)
+    if magic == b"P4":
+        return start + height * ((width + 7) // 8)
+    wide = 4 if magic in (b"PF", b"Pf") else 1 if _size(fields[2], name) < 256 else 2
+    return start + height * width * _channels(magic) * wide
+
+
+def decode(
+    data: bytes, name: str, check: Callable[[int, int], None], at: int = 0
+) -> Image | None:  # fmt: skip
+    """Decode the image at an offset; None for a bitmap in plain text (P1), left to Pillow.
 
     check: called with the declared (height, width) before anything is allocated.
     Raises ImageError for what is broken or truncated.
     """
-    magic = data[:2]
-    if magic in (b"P1", b"P4"):
+    magic = data[at : at + 2]
+    if magic == b"P1":
         return None
-    channels = 3 if magic in (b"P3", b"P6", b"PF") else 1
-    fields, start = _header(data, name)
+    channels = _channels(magic)
+    fields, start = _header(data, name, at)
     width, height = _size(fields[0], name), _size(fields[1], name)
     check(height, width)
     shape = (height, width, channels)
-    maximum = 0
+    if magic == b"P4":
+        return Image(_bits(data, start, height, width, name), name=name, format="PBM")
     if magic in (b"PF", b"Pf"):
         pixels = _floats(data, start, shape, fields[2], name)
     else:
@@ -48,26 +81,30 @@ def decode(data: bytes, name: str, check: Callable[[int, int], None]) -> Image |
             pixels = _plain(data, start, shape, maximum, name)
         else:
             pixels = _binary(data, start, shape, maximum, name)
-    notes = []
-    if magic not in (b"P2", b"P3"):
-        wide = 4 if magic in (b"PF", b"Pf") else 1 if maximum < 256 else 2
-        following = data[start + height * width * channels * wide :].lstrip()[:2]
-        if following in _MAGICS:
-            notes = [f"{name}: the first image is read, and others that follow it are not"]
-    return Image(pixels, name=name, format="PFM" if magic in (b"PF", b"Pf") else "PPM", notes=notes)
+    return Image(pixels, name=name, format="PFM" if magic in (b"PF", b"Pf") else "PPM")
 
 
-def _header(data: bytes, name: str) -> tuple[list[bytes], int]:
+def _channels(magic: bytes) -> int:
+    return 3 if magic in (b"P3", b"P6", b"PF") else 1
+
+
+def _bits(data: bytes, start: int, height: int, width: int, name: str) -> Array:
+    rows = _take(data, start, (height, (width + 7) // 8, 1), np.dtype(np.uint8), name)
+    ink = np.unpackbits(rows[..., 0], axis=1, count=width)
+    return ((1 - ink) * np.uint8(255))[..., None]
+
+
+def _header(data: bytes, name: str, at: int) -> tuple[list[bytes], int]:
     """Return width, height and maximum (or scale) as written, and where samples begin."""
     fields = []
-    position = 2
-    for _ in range(3):
+    position = at + 2
+    for _ in range(2 if data[at : at + 2] == b"P4" else 3):
         match = _TOKEN.match(data, position, min(len(data), position + _HEADER_LIMIT))
         if match is None:
             raise ImageError(f"{name}: truncated or broken PNM header")
         fields.append(match.group(1))
         position = match.end()
-    if data[position : position + 2] == b"\r\n" and data[:2] in (b"PF", b"Pf"):
+    if data[position : position + 2] == b"\r\n" and data[at : at + 2] in (b"PF", b"Pf"):
         position += 1
     return fields, position + 1
 

@@ -118,6 +118,8 @@ MUTATIONS = (
              "self._file.close()\n            if", "row_18"),
     Mutation(18, "imgconv/io/publish/staged.py", "if error.errno not in _NOT_THERE:", "if True:",
              "row_18 and fsync"),
+    Mutation(18, "imgconv/batch/ledger.py", 'raise OutputError(f"{self.path}: ledger: {error}")',
+             'raise OutputError("ledger")', "row_18 and ledger"),
     Mutation(19, "imgconv/cli/exit_codes.py", "                signal.signal(number, _stop)",
              "                pass", "row_19"),
     Mutation(19, "imgconv/pipeline/outputs.py",

@@ -185,6 +185,34 @@ def test_row_18_a_full_disk_leaves_the_old_file_whole(photo, existing):
         subprocess.run(["umount", disk], check=True)
 
 
+@as_root
+def test_row_18_a_ledger_on_a_full_disk_says_so_and_goes_on_once_there_is_room(photo):
+    disk = photo / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "none", disk]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("cannot mount a tmpfs")
+    (photo / "in").mkdir()
+    for number in range(60):
+        shutil.copy(photo / "photo.png", photo / "in" / f"{number}.png")
+    batch = ("apply", "-q", "-k", "sobel", "in", "-o", "out/", "--no-metadata")
+    try:
+        full = imgconv(*batch, "--ledger", "disk/ledger", cwd=photo)
+        assert full.returncode == 1
+        lines = full.stderr.splitlines()
+        assert len(lines) > 20
+        assert all(b"disk/ledger: ledger: database or disk is full" in line for line in lines)
+        subprocess.run(["mount", "-o", "remount,size=16M", disk], check=True)
+        rest = imgconv(*batch, "--ledger", "disk/ledger", "--resume", cwd=photo)
+        assert (rest.returncode, rest.stderr) == (0, b"")
+        told = imgconv("jobs", "status", "disk/ledger", cwd=photo).stdout.split()
+        assert told[:8] == [b"done", b"60", b"failed", b"0", b"running", b"0", b"interrupted", b"0"]
+        outputs = [path.read_bytes() for path in (photo / "out").iterdir()]
+        assert (len(outputs), len(set(outputs))) == (60, 1)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_row_18_a_limit_of_file_size_leaves_the_old_file_whole(photo):
     (photo / "out.npy").write_bytes(OLD)
     result = imgconv(

@@ -24,6 +24,7 @@ kernels' code: entries of the two never meet.
 import contextlib
 import functools
 import importlib.util
+import mmap
 import os
 import re
 import stat
@@ -234,6 +235,7 @@ def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
             return address
         if not loader.may_execute():
             raise MachineError(f"compiled loops cannot run: {loader.DENIED}")
+        _check_room()
         global compiled
         compiled += 1
         say_compiling()
@@ -249,6 +251,24 @@ def load(identity: str, compile_ir: Callable[[], tuple[str, str]]) -> int:
                 _loaded[named] = address
                 return address
         raise RuntimeError(f"compiled loop has no symbol {named}")
+
+
+def _check_room() -> None:
+    """Raise MachineError where a limit leaves LLVM no memory: it would end the process.
+
+    Numba, LLVM and the first loop take 310 MB of address space, further loops a few each.
+    """
+    if sys.platform == "win32":  # which has no such limit
+        return
+    size = (128 if "numba" in sys.modules else 512) << 20
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    try:
+        mmap.mmap(-1, size, flags).close()
+    except OSError:
+        raise MachineError(
+            f"loops that the store lacks cannot be compiled within {size >> 20} MB: the limit of "
+            "memory leaves no more; `imgconv warmup` fills the store without the limit"
+        ) from None
 
 
 def _find(named: str) -> int:

@@ -95,7 +95,8 @@ def parse_bracketed(text: str, source: str) -> object:
     if factor == 1 and not turned:
         return values
     try:
-        weights = np.array(values, np.float64) * factor
+        with np.errstate(all="ignore"):  # `from_array` refuses what is not finite
+            weights = np.array(values, np.float64) * factor
     except ValueError:
         return values  # which `from_array` refuses, in words
     return weights.swapaxes(-1, -2) if turned else weights

@@ -159,6 +159,7 @@ MUTATIONS = (
              "        return None\n", "", "row_27"),
     Mutation(27, "imgconv/ops/algorithms/select.py",
              'return int(_module("fourier").rows_of_tiles(job, offer))', "return 1", "row_27"),
+    Mutation(34, "imgconv/jit/cache.py", "        _check_room()\n", "", "row_34 and addresses"),
     Mutation(34, "imgconv/threads.py", "    except (RuntimeError, MemoryError):",
              "    except ZeroDivisionError:", "row_34"),
     Mutation(34, "imgconv/batch/runner.py", "    except Exception as error:\n        return",

@@ -115,6 +115,20 @@ def test_row_34_a_batch_is_done_within_twelve_processes(folder):
     assert digests(folder / "twelve") == digests(folder / "whole")
 
 
+def test_row_34_a_batch_within_300_mb_of_addresses_is_the_same_or_one_line(folder):
+    """What compiles loops takes more, and is not begun: LLVM would end the process."""
+    apply = ("apply", "-q", "-k", "sobel", "in", "--jobs", "4", "--threads", "4", "-o")
+    assert imgconv(*apply, "whole/", cwd=folder).returncode == 0
+    within = ("prlimit", f"--as={300 << 20}")
+    ended = imgconv(*apply, "warm/", cwd=folder, under=within)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert digests(folder / "warm") == digests(folder / "whole")
+    cold = {**os.environ, "IMGCONV_STORE": str(folder / "none")}
+    ended = imgconv(*apply, "cold/", cwd=folder, under=within, env=cold)
+    assert ended.returncode == 1
+    one_line(ended, b"cannot be compiled within 512 MB", b"imgconv warmup")
+
+
 def test_a_process_that_is_refused_leaves_no_pipe_open(monkeypatch):
     def fork():
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")

@@ -10,8 +10,6 @@
 True
 """
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - what one does first comes first
     "read", "write", "apply", "maps", "kernel", "network", "Image", "Kernel", "Network",
@@ -25,6 +23,7 @@ __all__ = [  # noqa: RUF022 - what one does first comes first
 _HOMES = ("api", "errors", "ops.activation", "ops.conv", "ops.conv_transpose", "ops.filter",
           "ops.linear", "ops.norm", "ops.padding", "ops.pool", "ops.rank")  # fmt: skip
 
+TYPE_CHECKING = False  # true to type checkers; `typing` takes 2 ms
 if TYPE_CHECKING:
     from imgconv.api import apply, kernel, maps, network, read, write
     from imgconv.errors import ImgconvError

@@ -7,6 +7,8 @@ horizontal. Whoever reads such a text says in the ValueErrors' words what was wr
 import re
 from collections.abc import Collection, Iterable
 
+from imgconv.errors import KernelError
+
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _COUNTS = {1: "one whole number", 2: "a pair N,N", 4: "four N,N,N,N"}
@@ -117,3 +119,26 @@ def flag(text: str) -> bool:
     if text.strip().lower() not in _FLAGS:
         raise ValueError(f"{text.strip()[:40]!r}, expected true or false")
     return _FLAGS[text.strip().lower()]
+
+
+def parse_number(token: str, where: str) -> float:
+    """Return a decimal number or a fraction of two; `where` names its place in errors."""
+    if token in ("nan", "NaN"):
+        return 0.0
+    try:
+        if "_" in token:  # Python's digits in groups: nobody writes a kernel so
+            raise ValueError
+        if "/" in token:
+            from fractions import Fraction
+
+            above, below = token.split("/")
+            for part in (above, below):
+                # A fraction is exact: 1e99999999 would be written out, for minutes.
+                if abs(int(part.lower().partition("e")[2] or 0)) > 400:
+                    raise OverflowError
+            return float(Fraction(above) / Fraction(below))
+        return float(token)
+    except ZeroDivisionError:
+        raise KernelError(f"{where}: {token!r} divides by zero") from None
+    except (ValueError, OverflowError):
+        raise KernelError(f"{where}: {token[:40]!r}, expected a number") from None

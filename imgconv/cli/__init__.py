@@ -1,7 +1,5 @@
 """The command line: one module per command in `commands`, shared options in `options`."""
 
-import importlib
-
 import click
 
 from imgconv import __version__
@@ -25,20 +23,15 @@ COMMANDS = {
 }
 
 
-class LazyGroup(Group):
-    """Imports a command's module when the command is used."""
+ELSEWHERE = {name: f"imgconv.cli.commands.{name}" for name in COMMANDS}
+ELSEWHERE["net"] += ".group"
+
+
+class Overview(Group):
+    """Shows the commands in their order, without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = "net.group" if cmd_name == "net" else cmd_name
-        command: click.Command = getattr(
-            importlib.import_module(f"imgconv.cli.commands.{module}"), cmd_name
-        )
-        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, COMMANDS[name]) for name in self.list_commands(ctx)]
@@ -47,7 +40,9 @@ class LazyGroup(Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Overview, elsewhere=ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="imgconv")
 def main() -> None:
     """Filter images by convolution and look at feature maps.

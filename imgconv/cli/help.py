@@ -1,7 +1,9 @@
 """Help in groups, a short one and a long one, and hints at what a word was meant to be."""
 
 import contextlib
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -104,9 +106,28 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group that names the command that a mistyped one was meant to be."""
+    """A group that names the command that a mistyped one was meant to be.
+
+    elsewhere: module of each command that is imported only when it is used.
+    """
 
     command_class = Command
+
+    def __init__(
+        self, *names: Any, elsewhere: Mapping[str, str] = MappingProxyType({}), **facts: Any
+    ) -> None:
+        super().__init__(*names, **facts)
+        self.elsewhere = elsewhere
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self.commands, *self.elsewhere])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.elsewhere:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(self.elsewhere[cmd_name])
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

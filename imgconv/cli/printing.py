@@ -4,12 +4,14 @@ import json
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from imgconv.batch.runner import Outcome, Progress, R
 from imgconv.console import echo, printable, say
-from imgconv.pipeline.outputs import Row
 from imgconv.pipeline.settings import BatchSettings, Settings
+
+if TYPE_CHECKING:
+    from imgconv.pipeline.outputs import Row
 
 
 class Printer(Generic[R]):
@@ -60,7 +62,7 @@ class Printer(Generic[R]):
         self._show(outcome)
 
 
-def show_files(settings: Settings, total: int | None) -> Callable[[Outcome[Row]], None]:
+def show_files(settings: Settings, total: int | None) -> "Callable[[Outcome[Row]], None]":
     """What prints the outputs that were made: where that was asked for, or we chose a name."""
     batch, write = settings.batch, settings.write
     if batch.as_json:
@@ -70,7 +72,7 @@ def show_files(settings: Settings, total: int | None) -> Callable[[Outcome[Row]]
     if not (batch.dry_run or batch.verbose or (terminal and chosen and not batch.quiet)):
         return lambda outcome: None
 
-    def show(outcome: Outcome[Row]) -> None:
+    def show(outcome: "Outcome[Row]") -> None:
         tell = echo if batch.dry_run else say
         # The maps in an archive are one output.
         rows = {row["output"]: row for row in outcome.results}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imgconv.arguments import parse_number
 from imgconv.errors import KernelError
 
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
@@ -157,26 +158,3 @@ def _joined(rows: list[Nested]) -> Nested:
     if len(rows) > 1 and not any(isinstance(value, list) for row in rows for value in row):
         return list(rows)
     return [value for row in rows for value in row]
-
-
-def parse_number(token: str, where: str) -> float:
-    """Return a decimal number or a fraction of two; `where` names its place in errors."""
-    if token in ("nan", "NaN"):
-        return 0.0
-    try:
-        if "_" in token:  # Python's digits in groups: nobody writes a kernel so
-            raise ValueError
-        if "/" in token:
-            from fractions import Fraction
-
-            above, below = token.split("/")
-            for part in (above, below):
-                # A fraction is exact: 1e99999999 would be written out, for minutes.
-                if abs(int(part.lower().partition("e")[2] or 0)) > 400:
-                    raise OverflowError
-            return float(Fraction(above) / Fraction(below))
-        return float(token)
-    except ZeroDivisionError:
-        raise KernelError(f"{where}: {token!r} divides by zero") from None
-    except (ValueError, OverflowError):
-        raise KernelError(f"{where}: {token[:40]!r}, expected a number") from None

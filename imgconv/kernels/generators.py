@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.arguments import bind_arguments, one_value
+from imgconv.arguments import bind_arguments, one_value, parse_number
 from imgconv.errors import KernelError
-from imgconv.kernels.brackets import parse_number
 from imgconv.kernels.kernel import Kernel
 from imgconv.kernels.text import MAX_SIDE
 

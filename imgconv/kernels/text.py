@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
+from imgconv.arguments import parse_number
 from imgconv.errors import KernelError
-from imgconv.kernels.brackets import is_bracketed, parse_bracketed, parse_number
 from imgconv.kernels.kernel import Kernel
 from imgconv.kernels.transform import joined, rotated, turned_anchor
 
@@ -43,8 +43,11 @@ def parse_kernel_text(text: str, source: str = "kernel", form: Form = "text") ->
     """
     if not text.strip():
         raise KernelError(f"{source}: empty, expected a matrix such as '0 -1 0; -1 5 -1; 0 -1 0'")
-    if is_bracketed(text):
-        return from_array(_nested(text, source), source)
+    if any(bracket in text for bracket in "[({"):
+        from imgconv.kernels import brackets  # whose expressions take a millisecond
+
+        if brackets.is_bracketed(text):
+            return from_array(_nested(text, source), source)
     magick = _MAGICK.fullmatch(text)
     if magick:
         return _from_magick(magick, source)
@@ -71,6 +74,8 @@ def _nested(text: str, source: str) -> object:
             return json.loads(text)
         except (ValueError, RecursionError):
             pass
+    from imgconv.kernels.brackets import parse_bracketed
+
     return parse_bracketed(text, source)
 
 

@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 
 from imgconv.errors import ModelError
-from imgconv.nn.checkpoint.tensors import Tensor
-from imgconv.nn.checkpoint.unpickler import shown
 from imgconv.nn.graph import Graph
 from imgconv.nn.stored import Stored
 
@@ -28,6 +26,8 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 def state_dictionary(found: object, source: str, note: Note) -> Entries:
     """The tensors of a checkpoint by name, from where in it they are. Raises ModelError."""
+    from imgconv.nn.checkpoint import Tensor, shown
+
     place: list[str] = []
     for _ in range(_DEPTH):
         if not isinstance(found, dict):

@@ -17,7 +17,6 @@ import numpy as np
 from imgconv import npy
 from imgconv.errors import ModelError
 from imgconv.marks import PREFIX, kind_of
-from imgconv.nn.checkpoint import is_archive, read_checkpoint
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import BatchNorm2d, InstanceNorm2d, Shape
 from imgconv.nn.stored import Stored
@@ -76,9 +75,12 @@ def opened(
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror or error}") from None
         kind = kind_of(prefix)
-        if kind == "pickle" or (kind == "npz" and is_archive(file)):
-            yield state_dictionary(read_checkpoint(file, str(path)), str(path), note)
-            return
+        if kind in ("pickle", "npz"):
+            from imgconv.nn.checkpoint import is_archive, read_checkpoint
+
+            if kind == "pickle" or is_archive(file):
+                yield state_dictionary(read_checkpoint(file, str(path)), str(path), note)
+                return
         if kind == "npz":
             stack.enter_context(npy.reported_as(ModelError))
             yield _npz_index(file, path)

@@ -8,3 +8,5 @@ make here; `files` finds the bytes. Source: torch/serialization.py and torch/_ut
 
 from imgconv.nn.checkpoint.files import is_archive as is_archive
 from imgconv.nn.checkpoint.files import read_checkpoint as read_checkpoint
+from imgconv.nn.checkpoint.tensors import Tensor as Tensor
+from imgconv.nn.checkpoint.unpickler import shown as shown

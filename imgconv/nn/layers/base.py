@@ -1,9 +1,8 @@
 """What a layer is: parameters, shapes, what a unit sees, and one line into `compute`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from typing import ClassVar, NamedTuple, Self
+from dataclasses import Field, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, dataclass_transform
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,9 @@ from imgconv import shapes
 from imgconv.errors import ModelError, ShapeError
 from imgconv.ops.borders import index_map
 from imgconv.typing import Array
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 Places = npt.NDArray[np.int64]
 Shape = tuple[int, ...]
@@ -31,7 +33,7 @@ class Reach(NamedTuple):
     """
 
     kernel: int = 1
-    stride: Fraction | int = 1
+    stride: "Fraction | int" = 1
     near: int = 0
     dilation: int = 1
     everything: bool = False
@@ -45,8 +47,21 @@ def all_of(size: int) -> Reach:
     return Reach(size, size, everything=True)
 
 
-@dataclass(frozen=True, eq=False)
-class Layer:
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(field,))
+class _Fields:
+    """Makes a dataclass of each class below it, of which nothing is written later.
+
+    Type checkers hold that: methods that refuse to, and a `repr`, would take five of seven
+    milliseconds that the classes of a small network's layers take at a start.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(eq=False, repr=False)(cls)
+
+
+class Layer(_Fields):
     """Base of all layers. Shapes include the batch: (N, C, H, W).
 
     parameters: arrays by PyTorch's names (`weight`, `running_mean`, …); empty until loaded.
@@ -114,8 +129,10 @@ class Layer:
             return POINT
         return all_of(before[2 + axis] if len(before) == 4 else 1)
 
-    def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
+    def advance(self, axis: int, before: Shape, after: Shape) -> "Fraction":
         """How far what is seen moves on from one unit to the next, in input positions."""
+        from fractions import Fraction
+
         return Fraction(self.reach(axis, before, after).stride)
 
     def taps(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
@@ -126,6 +143,8 @@ class Layer:
         reach = self.reach(axis, before, after)
         if reach.everything:
             return np.broadcast_to(np.arange(reach.kernel), (len(units), reach.kernel))
+        from fractions import Fraction
+
         stride = Fraction(reach.stride)
         starts = units * stride.numerator // stride.denominator - reach.near
         places: Places = starts[:, None] + reach.dilation * np.arange(reach.kernel)
@@ -159,7 +178,6 @@ def along(worked: int, axis: int, before: Shape) -> Reach | None:
     return all_of(before[2 + axis]) if own else None
 
 
-@dataclass(frozen=True, eq=False)
 class Everything(Layer):
     """What lies between an input and an output that depends on all of it, along these axes."""
 

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,8 +22,10 @@ from imgconv.nn.layers.base import (
 from imgconv.nn.layers.pointwise import Add
 from imgconv.typing import Array
 
+if TYPE_CHECKING:
+    from fractions import Fraction
 
-@dataclass(frozen=True, eq=False)
+
 class Conv2d(Layer):
     """torch.nn.Conv2d; padding also takes (top, bottom, left, right), bias False has none."""
 
@@ -87,7 +88,6 @@ class Conv2d(Layer):
         return padded(places, before[2 + axis], self.padding_mode, near, far)
 
 
-@dataclass(frozen=True, eq=False)
 class ResidualConv2d(Conv2d):
     """A convolution of its first input, to which its second is added before the activation."""
 
@@ -111,7 +111,6 @@ class ResidualConv2d(Conv2d):
         return Add() if source else self
 
 
-@dataclass(frozen=True, eq=False)
 class ConvTranspose2d(Layer):
     """torch.nn.ConvTranspose2d; padding also takes (top, bottom, left, right)."""
 
@@ -157,7 +156,9 @@ class ConvTranspose2d(Layer):
     def multiply_adds(self, *given: Shape) -> int:
         return math.prod(given[0]) * math.prod(self.parameter_shapes()["weight"][1:])
 
-    def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
+    def advance(self, axis: int, before: Shape, after: Shape) -> "Fraction":
+        from fractions import Fraction
+
         return Fraction(1, self._along(axis)[1])
 
     def taps(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
@@ -174,7 +175,6 @@ class ConvTranspose2d(Layer):
         return kernel, stride, near, dilation
 
 
-@dataclass(frozen=True, eq=False)
 class Linear(Layer):
     """torch.nn.Linear on (…, in_features)."""
 

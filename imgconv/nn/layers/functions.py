@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,6 @@ def reported(name: str) -> Iterator[None]:
         raise ShapeError(f"{name}: {' '.join(str(error).split())}") from None
 
 
-@dataclass(frozen=True, eq=False)
 class Function(Elementwise):
     """A function of arrays that works element by element and broadcasts as NumPy does.
 
@@ -51,7 +49,6 @@ class Function(Elementwise):
             return result.astype(inputs[0].dtype, copy=False) if self.same_type else result
 
 
-@dataclass(frozen=True, eq=False)
 class Reduce(Layer):
     """function(x, axis=…, keepdims=…) over some axes, over all by default."""
 
@@ -84,7 +81,6 @@ class Reduce(Layer):
         return result.astype(x.dtype, copy=False) if self.same_type else result
 
 
-@dataclass(frozen=True, eq=False)
 class MatMul(Layer):
     """numpy.matmul of two inputs, by `linear`, whose sums do not depend on threads."""
 
@@ -124,7 +120,6 @@ class MatMul(Layer):
         return Everything((1 - source,))  # a row of the first, a column of the second
 
 
-@dataclass(frozen=True, eq=False)
 class LogSoftmax(Layer):
     """torch.nn.LogSoftmax over an axis."""
 
@@ -144,7 +139,6 @@ class LogSoftmax(Layer):
         return along(self.axis, axis, before) or super().reach(axis, before, after)
 
 
-@dataclass(frozen=True, eq=False)
 class ArgReduce(Layer):
     """numpy.argmax or argmin along an axis; last: the last of equal elements instead of the first.
 
@@ -177,7 +171,6 @@ class ArgReduce(Layer):
         return along(self.axis, axis, before) or super().reach(axis, before, after)
 
 
-@dataclass(frozen=True, eq=False)
 class TopK(Layer):
     """The k largest (or smallest) elements along an axis in order, and their indices."""
 

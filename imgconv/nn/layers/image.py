@@ -6,7 +6,7 @@ read again without a copy.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -36,7 +36,6 @@ def _side_by_side(maps: Array) -> Array:
     return maps[0] if len(maps) == 1 else np.concatenate(list(maps), axis=2)
 
 
-@dataclass(frozen=True, eq=False)
 class Gray(Layer):
     """Three channels become their luma (ITU-R BT.601); other maps stay as they are."""
 
@@ -50,7 +49,6 @@ class Gray(Layer):
         return _each(inputs[0], to_gray) if inputs[0].shape[1] == 3 else inputs[0]
 
 
-@dataclass(frozen=True, eq=False)
 class Canny(Layer):
     """Canny's edges, one map of 0 and 255; see `ops.canny`."""
 
@@ -77,7 +75,6 @@ class Canny(Layer):
         return np.stack([canny(x, self.low, self.high, self.l2gradient) for x in inputs[0]])
 
 
-@dataclass(frozen=True, eq=False)
 class KernelFilter(Layer):
     """Filters of the bank, as `apply` uses them: (M, C_in/groups, kH, kW) with fixed numbers.
 

@@ -1,7 +1,6 @@
 """Normalisation layers."""
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 from imgconv.errors import ShapeError
@@ -10,7 +9,6 @@ from imgconv.shapes import check_groups
 from imgconv.typing import Array
 
 
-@dataclass(frozen=True, eq=False)
 class BatchNorm2d(Layer):
     """torch.nn.BatchNorm2d in evaluation: by the running statistics."""
 
@@ -44,7 +42,6 @@ class BatchNorm2d(Layer):
         return scale_shift(inputs[0], *self.factors(), self.activation)
 
 
-@dataclass(frozen=True, eq=False)
 class InstanceNorm2d(Layer):
     """torch.nn.InstanceNorm2d: every plane by its own mean and variance."""
 
@@ -68,7 +65,6 @@ class InstanceNorm2d(Layer):
         return instance_norm(inputs[0], self.parameter("weight"), self.parameter("bias"), self.eps)
 
 
-@dataclass(frozen=True, eq=False)
 class GroupNorm(Layer):
     """torch.nn.GroupNorm: every group of channels by its own mean and variance."""
 
@@ -98,7 +94,6 @@ class GroupNorm(Layer):
         )
 
 
-@dataclass(frozen=True, eq=False)
 class LayerNorm(Layer):
     """torch.nn.LayerNorm over the last axes, of shape normalized_shape."""
 
@@ -129,7 +124,6 @@ class LayerNorm(Layer):
         return scaled + self.parameter("bias") if self.bias else scaled
 
 
-@dataclass(frozen=True, eq=False)
 class LocalResponseNorm(Layer):
     """torch.nn.LocalResponseNorm; near: channels before the own one, size // 2 by default."""
 

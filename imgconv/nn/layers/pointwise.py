@@ -1,7 +1,6 @@
 """Layers without a window: activations, identities, and what joins branches."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +9,6 @@ from imgconv.nn.layers.base import Layer, Reach, Shape, along
 from imgconv.typing import Array
 
 
-@dataclass(frozen=True, eq=False)
 class Activation(Layer):
     """An element-wise activation, by the text that `pointwise.parse_activation` takes."""
 
@@ -26,7 +24,6 @@ class Activation(Layer):
         return activate(inputs[0], self.name)
 
 
-@dataclass(frozen=True, eq=False)
 class Softmax(Layer):
     """torch.nn.Softmax over an axis."""
 
@@ -41,7 +38,6 @@ class Softmax(Layer):
         return along(self.axis, axis, before) or super().reach(axis, before, after)
 
 
-@dataclass(frozen=True, eq=False)
 class Identity(Layer):
     """The input itself."""
 
@@ -49,14 +45,12 @@ class Identity(Layer):
         return inputs[0]
 
 
-@dataclass(frozen=True, eq=False)
 class Dropout(Identity):
     """torch.nn.Dropout in evaluation: the identity."""
 
     p: float = 0.5
 
 
-@dataclass(frozen=True, eq=False)
 class Flatten(Layer):
     """torch.nn.Flatten: axes from start_axis on become one."""
 
@@ -69,7 +63,6 @@ class Flatten(Layer):
         return inputs[0].reshape(self.output_shape(inputs[0].shape))
 
 
-@dataclass(frozen=True, eq=False)
 class Elementwise(Layer):
     """Two or more inputs by NumPy's broadcasting; the activation comes last."""
 
@@ -95,7 +88,6 @@ class Elementwise(Layer):
         return activate(result, self.activation, out=own)
 
 
-@dataclass(frozen=True, eq=False)
 class Add(Elementwise):
     """The sum of its inputs."""
 
@@ -110,7 +102,6 @@ class Add(Elementwise):
         return add(result, inputs[-1], self.activation)
 
 
-@dataclass(frozen=True, eq=False)
 class Mul(Elementwise):
     """The product of its inputs."""
 
@@ -125,7 +116,6 @@ class Mul(Elementwise):
         return multiply(result, inputs[-1], self.activation)
 
 
-@dataclass(frozen=True, eq=False)
 class Concat(Layer):
     """Its inputs one after the other along an axis, channels by default."""
 

@@ -1,9 +1,7 @@
 """Pooling layers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +9,10 @@ from imgconv import shapes
 from imgconv.nn.layers.base import NOWHERE, Ints, Layer, Places, Reach, Shape, image_shape
 from imgconv.typing import Array
 
+if TYPE_CHECKING:
+    from fractions import Fraction
 
-@dataclass(frozen=True, eq=False)
+
 class WindowPool(Layer):
     """A pooling window; stride is kernel_size by default."""
 
@@ -45,7 +45,6 @@ class WindowPool(Layer):
         }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
 class MaxPool2d(WindowPool):
     """torch.nn.MaxPool2d; padding also takes (top, bottom, left, right)."""
 
@@ -56,7 +55,6 @@ class MaxPool2d(WindowPool):
         return result
 
 
-@dataclass(frozen=True, eq=False)
 class AvgPool2d(WindowPool):
     """torch.nn.AvgPool2d; padding also takes (top, bottom, left, right)."""
 
@@ -72,7 +70,6 @@ class AvgPool2d(WindowPool):
         )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
 class MinPool2d(WindowPool):
     """The smallest element of every window."""
 
@@ -82,7 +79,6 @@ class MinPool2d(WindowPool):
         return min_pool2d(inputs[0], **self._options())
 
 
-@dataclass(frozen=True, eq=False)
 class LPPool2d(WindowPool):
     """torch.nn.LPPool2d with norm_type p."""
 
@@ -94,7 +90,6 @@ class LPPool2d(WindowPool):
         return lp_pool2d(inputs[0], self.norm_type, **self._options())
 
 
-@dataclass(frozen=True, eq=False)
 class MedianPool2d(WindowPool):
     """The median of every window."""
 
@@ -104,7 +99,6 @@ class MedianPool2d(WindowPool):
         return median_pool2d(inputs[0], **self._options())
 
 
-@dataclass(frozen=True, eq=False)
 class RankPool2d(WindowPool):
     """The element of every window that stands at `rank` once they are sorted."""
 
@@ -116,7 +110,6 @@ class RankPool2d(WindowPool):
         return rank_pool2d(inputs[0], self.rank, **self._options())
 
 
-@dataclass(frozen=True, eq=False)
 class RangePool2d(WindowPool):
     """The greatest less the least element of every window."""
 
@@ -126,7 +119,6 @@ class RangePool2d(WindowPool):
         return range_pool2d(inputs[0], **self._options())
 
 
-@dataclass(frozen=True, eq=False)
 class _AdaptivePool(Layer):
     output_size: Ints
 
@@ -134,7 +126,9 @@ class _AdaptivePool(Layer):
         count, channels, _ = image_shape(given[0], None, self.kind)
         return (count, channels, *shapes.pair(self.output_size, "output_size"))
 
-    def advance(self, axis: int, before: Shape, after: Shape) -> Fraction:
+    def advance(self, axis: int, before: Shape, after: Shape) -> "Fraction":
+        from fractions import Fraction
+
         return Fraction(before[2 + axis], after[2 + axis])
 
     def taps(self, axis: int, units: Places, before: Shape, after: Shape) -> Places:
@@ -144,7 +138,6 @@ class _AdaptivePool(Layer):
         return np.where(places < ends[:, None], places, NOWHERE)
 
 
-@dataclass(frozen=True, eq=False)
 class AdaptiveAvgPool2d(_AdaptivePool):
     """torch.nn.AdaptiveAvgPool2d; 1 is the global mean."""
 
@@ -156,7 +149,6 @@ class AdaptiveAvgPool2d(_AdaptivePool):
         return adaptive_avg_pool2d(inputs[0], shapes.pair(self.output_size, "output_size"))
 
 
-@dataclass(frozen=True, eq=False)
 class AdaptiveMaxPool2d(_AdaptivePool):
     """torch.nn.AdaptiveMaxPool2d; 1 is the global maximum."""
 

@@ -7,7 +7,6 @@ to even before the zero point is added, as ONNX Runtime does.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,7 +46,6 @@ def _zero_points(given: tuple[bool, bool], operands: list[Array]) -> list[Array]
     return [next(rest) if there else np.zeros((), np.int32) for there in given]
 
 
-@dataclass(frozen=True, eq=False)
 class _Linear(Layer):
     """Works element by element on (x, scale, zero point); axis, block: what they belong to."""
 
@@ -78,7 +76,6 @@ class _Linear(Layer):
         return Everything() if source else self
 
 
-@dataclass(frozen=True, eq=False)
 class QuantizeLinear(_Linear):
     """Floats as integers; dtype: theirs where there is no zero point."""
 
@@ -88,7 +85,6 @@ class QuantizeLinear(_Linear):
         return quantized(*self._of(inputs, self.dtype))
 
 
-@dataclass(frozen=True, eq=False)
 class DequantizeLinear(_Linear):
     """Integers as the floats that they stand for."""
 
@@ -101,7 +97,6 @@ class DequantizeLinear(_Linear):
         return values.astype(scale.dtype, copy=False)
 
 
-@dataclass(frozen=True, eq=False)
 class DynamicQuantizeLinear(Layer):
     """Floats as bytes from the least to the greatest of them and 0; its scale and zero point."""
 
@@ -131,7 +126,6 @@ def unfolded(x: Array, window: tuple[Pair, Pair, Sides, Pair]) -> Array:
     return np.ascontiguousarray(taps).reshape(len(x), -1, *taps.shape[-2:])
 
 
-@dataclass(frozen=True, eq=False)
 class ConvInteger(Layer):
     """The convolution of integers, exact, as int32; inputs: x, weights, their zero points.
 
@@ -184,7 +178,6 @@ class ConvInteger(Layer):
         return Everything() if source else self.conv
 
 
-@dataclass(frozen=True, eq=False)
 class QLinearConv(ConvInteger):
     """The same of x, its scale and zero point, weights', the result's, and maybe a bias in int32.
 
@@ -209,7 +202,6 @@ def requantized(sums: Array, factor: Array, zero: Array) -> Array:
     return quantized(sums.astype(np.float32) * factor, np.float32(1), zero.reshape(()))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, eq=False)
 class MatMulInteger(MatMul):
     """numpy.matmul of integers less their zero points, exact, as int32. given: which there are."""
 
@@ -231,7 +223,6 @@ class MatMulInteger(MatMul):
         return np.asarray(values).astype(np.int64).astype(np.int32)
 
 
-@dataclass(frozen=True, eq=False)
 class QLinearMatMul(MatMulInteger):
     """The same of a, its scale and zero point, b's and the result's, by which it is quantized."""
 
@@ -246,7 +237,6 @@ class QLinearMatMul(MatMulInteger):
         return requantized(sums, rows * b_scale / to_scale, to_zero)
 
 
-@dataclass(frozen=True, eq=False)
 class QGemm(MatMulInteger):
     """ONNX Runtime's alpha · (A · B + C) of matrices; its result is quantized where it has a scale.
 

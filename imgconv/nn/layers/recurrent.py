@@ -4,7 +4,6 @@ Source of formulas: ONNX operators RNN, GRU and LSTM, and ONNX Runtime's Dynamic
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,7 +57,6 @@ class Matrix:
         return product
 
 
-@dataclass(frozen=True, eq=False)
 class Recurrent(Layer):
     """RNN, GRU or LSTM over x (T, N, I): all states (T, D, N, H), and the last of each (D, N, H).
 

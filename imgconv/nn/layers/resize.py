@@ -6,7 +6,6 @@ IEEE Trans. ASSP 29(6), 1981.
 """
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -26,7 +25,6 @@ ROUNDING = 1e-9  # weights up to which a tap is there by an error of its positio
 RADIUS = {"nearest": 1, "linear": 1, "cubic": 2}
 
 
-@dataclass(frozen=True, eq=False)
 class Resize(Layer):
     """An array resized to `shape`; scales: of every axis, output over input.
 

@@ -4,8 +4,6 @@ Axes and shapes are those of NumPy, batch included.
 """
 
 import math
-from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
@@ -21,7 +19,6 @@ def axis_of(axis: int, ndim: int, operation: str) -> int:
     return axis % ndim
 
 
-@dataclass(frozen=True, eq=False)
 class Constant(Layer):
     """A value that depends on no input: the parameter `value`."""
 
@@ -37,7 +34,6 @@ class Constant(Layer):
         return self.parameter("value")
 
 
-@dataclass(frozen=True, eq=False)
 class Filled(Layer):
     """An array of one number, in its type."""
 
@@ -51,7 +47,6 @@ class Filled(Layer):
         return np.full(self.shape, self.value)
 
 
-@dataclass(frozen=True, eq=False)
 class Reshape(Layer):
     """numpy.reshape to a shape in which one number may be −1."""
 
@@ -78,7 +73,6 @@ class Reshape(Layer):
         return super().reach(axis, before, after)
 
 
-@dataclass(frozen=True, eq=False)
 class Transpose(Layer):
     """numpy.transpose; order: the input's axis for every axis of the output."""
 
@@ -104,7 +98,6 @@ class Transpose(Layer):
         return all_of(before[2 + axis] if len(before) == 4 else 1)
 
 
-@dataclass(frozen=True, eq=False)
 class Slice(Layer):
     """A part of every axis: (start, stop, step) as Python's slices have them."""
 
@@ -128,7 +121,6 @@ class Slice(Layer):
         return Reach(1, step, -start)
 
 
-@dataclass(frozen=True, eq=False)
 class Pad(Layer):
     """numpy.pad with (before, after) for every axis; negative numbers cut.
 
@@ -180,7 +172,6 @@ class Pad(Layer):
         return np.where(found == NOWHERE, NOWHERE, found + first)
 
 
-@dataclass(frozen=True, eq=False)
 class Split(Layer):
     """Parts of the given sizes along an axis, one output each."""
 
@@ -206,7 +197,6 @@ class Split(Layer):
         return Slice(tuple(parts))
 
 
-@dataclass(frozen=True, eq=False)
 class Gather(Layer):
     """numpy.take of the second input's indices along an axis of the first."""
 
@@ -228,7 +218,6 @@ class Gather(Layer):
         return all_of(before[2 + axis] if len(before) == 4 else 1)
 
 
-@dataclass(frozen=True, eq=False)
 class Expand(Layer):
     """The input broadcast against a shape."""
 
@@ -248,7 +237,6 @@ class Expand(Layer):
         return Reach(1, 0) if repeated else super().reach(axis, before[:2] + after[2:], after)
 
 
-@dataclass(frozen=True, eq=False)
 class Tile(Layer):
     """numpy.tile with one count an axis."""
 
@@ -266,7 +254,6 @@ class Tile(Layer):
         return units[:, None] % before[2 + axis]
 
 
-@dataclass(frozen=True, eq=False)
 class Rearrange(Layer):
     """A view of shape `split`, its axes in another order, then the shape `joined`.
 
@@ -294,11 +281,12 @@ class Rearrange(Layer):
         if len(before) != 4:
             return super().reach(axis, before, after)
         # A block of input rows for each output row, or one input row for several.
+        from fractions import Fraction
+
         stride = Fraction(before[2 + axis], after[2 + axis])
         return Reach(max(1, round(stride)), stride)
 
 
-@dataclass(frozen=True, eq=False)
 class Cast(Layer):
     """The input as another type."""
 

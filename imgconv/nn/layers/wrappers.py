@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from imgconv.errors import ShapeError
@@ -12,7 +11,6 @@ from imgconv.typing import Array
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=False)
 class _Wrapper(Layer):
     layer: Layer
 
@@ -24,7 +22,6 @@ class _Wrapper(Layer):
         return self.layer.between(source, output, given)
 
 
-@dataclass(frozen=True, eq=False)
 class Bound(_Wrapper):
     """A layer some of whose inputs are constants: position → shape.
 
@@ -60,7 +57,6 @@ class Bound(_Wrapper):
         return self.layer.multiply_adds(*self._merged(self.fixed, shapes))
 
 
-@dataclass(frozen=True, eq=False)
 class Fed(_Wrapper):
     """A layer whose parameters are computed by other layers: its further inputs, in this order."""
 
@@ -90,7 +86,6 @@ class Fed(_Wrapper):
         return self.layer.multiply_adds(shapes[0])
 
 
-@dataclass(frozen=True, eq=False)
 class Viewed(_Wrapper):
     """A layer of one input that sees it in the shape `before`; its result gets the shape `after`.
 

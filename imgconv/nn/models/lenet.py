@@ -6,7 +6,6 @@ the scaled tanh, and gives distances to codes.
 
 import math
 import os
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -33,7 +32,6 @@ CONNECTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
 class SparseConv2d(Conv2d):
     """A convolution whose filters read only some channels; weight is (connections, kH, kW)."""
 
@@ -58,7 +56,6 @@ class SparseConv2d(Conv2d):
         return given[0][0] * area * math.prod(weight)
 
 
-@dataclass(frozen=True, eq=False)
 class Subsampling(AvgPool2d):
     """The sum of each 2×2 window times a weight, plus a bias; both one a channel."""
 
@@ -74,7 +71,6 @@ class Subsampling(AvgPool2d):
         return scale_shift(means, self.parameter("weight") * 4, self.parameter("bias"))
 
 
-@dataclass(frozen=True, eq=False)
 class ScaledTanh(Layer):
     """1.7159 · tanh(2/3 · x), which maps ±1 to ±1: the paper's appendix A."""
 
@@ -84,7 +80,6 @@ class ScaledTanh(Layer):
         return np.float32(1.7159) * activate(inputs[0] * np.float32(2 / 3), "tanh")
 
 
-@dataclass(frozen=True, eq=False)
 class DigitDistances(Layer):
     """−Σ (x − code)² for each class; the codes, drawn digits of 7×12 pixels of ±1, are fixed."""
 

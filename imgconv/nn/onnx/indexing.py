@@ -4,7 +4,6 @@ Source of formulas: ONNX operator documentation (github.com/onnx/onnx, docs/Oper
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from imgconv.nn.onnx.folding import Call, Use, operator
 from imgconv.typing import Array
 
 
-@dataclass(frozen=True, eq=False)
 class Applied(Layer):
     """A function of arrays whose result has this shape, any part of which may depend on all."""
 

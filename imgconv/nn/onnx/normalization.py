@@ -4,7 +4,6 @@ Source: ONNX operator documentation (github.com/onnx/onnx, docs/Operators.md).
 """
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -57,7 +56,6 @@ def _training_norm(call: Call) -> Use:
     return Use(layer, (0, 1, 2, 3, 4))
 
 
-@dataclass(frozen=True, eq=False)
 class TrainingNorm(Layer):
     """Batch normalization of (x, scale, shift, mean, variance) as in training."""
 

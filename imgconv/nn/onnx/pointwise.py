@@ -5,7 +5,6 @@ Source of formulas: ONNX operator documentation (github.com/onnx/onnx, docs/Oper
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -116,7 +115,6 @@ def _old_broadcast(call: Call, function: Of) -> Use:
     return Use(_Aligned(call.kind, apply), (0, 1))
 
 
-@dataclass(frozen=True, eq=False)
 class _Aligned(Layer):
     """A function of two inputs whose result has the first one's shape."""
 
@@ -304,7 +302,6 @@ def _fused_mat_mul(call: Call) -> Use:
     return Use(TurnedMatMul(left, right, float(given("alpha", 1.0))), (0, 1))
 
 
-@dataclass(frozen=True, eq=False)
 class TurnedMatMul(MatMul):
     """alpha · A · B, the last two axes of A or B swapped."""
 
@@ -346,7 +343,6 @@ def _gemm(call: Call) -> Use:
     return Use(Gemm(alpha, beta, left, right), call.places)
 
 
-@dataclass(frozen=True, eq=False)
 class Gemm(MatMul):
     """alpha · A · B + beta · C of matrices, A or B transposed."""
 

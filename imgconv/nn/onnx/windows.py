@@ -184,7 +184,6 @@ def _conv_transpose(call: Call) -> Use:
     return _with_weights(call, layer, ("weight", "bias")[: 1 + call.has(2)])
 
 
-@dataclass(frozen=True, eq=False)
 class MaxPoolIndices(MaxPool2d):
     """MaxPool2d with a second output: each maximum's flat position in the whole input.
 
@@ -235,7 +234,6 @@ def _average_pool(call: Call) -> Use:
     return _summed(call, AvgPool2d, bool(call.attribute("count_include_pad", 0)))
 
 
-@dataclass(frozen=True, eq=False)
 class AbsoluteLPPool2d(LPPool2d):
     """LPPool2d of the absolute values, as ONNX defines LpPool."""
 

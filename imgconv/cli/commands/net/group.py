@@ -7,9 +7,6 @@ from collections.abc import Iterable
 import click
 
 from imgconv.cli.commands.net import options
-from imgconv.cli.commands.net.attribution import cam, occlusion
-from imgconv.cli.commands.net.drawing import draw, receptive
-from imgconv.cli.commands.net.weights import diff, filters
 from imgconv.cli.help import Group
 from imgconv.cli.options import options_of
 from imgconv.console import echo
@@ -22,8 +19,17 @@ from imgconv.pipeline.settings.network import (
     WeightSettings,
 )
 
+# Command → the module that it is in, which is imported when it is used.
+ELSEWHERE = {
+    name: f"imgconv.cli.commands.net.{module}"
+    for name, module in {
+        "cam": "attribution", "occlusion": "attribution", "filters": "weights", "diff": "weights",
+        "draw": "drawing", "receptive": "drawing",
+    }.items()
+}  # fmt: skip
 
-@click.group(cls=Group)
+
+@click.group(cls=Group, elsewhere=ELSEWHERE)
 def net() -> None:
     """Run CNNs and write the feature maps of any layer.
 
@@ -101,14 +107,6 @@ def summary(network: str, settings: NetSettings) -> None:
     from imgconv.cli.commands.net.text import table
 
     echo(table(found, result))
-
-
-net.add_command(cam)
-net.add_command(occlusion)
-net.add_command(filters)
-net.add_command(diff)
-net.add_command(draw)
-net.add_command(receptive)
 
 
 @net.command()

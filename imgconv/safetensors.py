@@ -8,14 +8,17 @@ neither overlap nor leave gaps.
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ModelError
+from imgconv.parts import read_part
 from imgconv.typing import JSON, Array, Dtype, Json
 
 MAX_HEADER = 100 << 20
@@ -27,49 +30,73 @@ _NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 _READ = DTYPES | {"BF16": "<u2"}  # the upper half of a float32, which NumPy has no type for
 
 
-def read_safetensors(path: str | Path) -> dict[str, Array]:
-    """Return the file's arrays by name, memory-mapped and read-only.
+class Entry(NamedTuple):
+    """An array of a file: its type and shape, and how to read it while the file is open."""
 
-    BF16 becomes float32, a copy of twice its size; every number is kept exactly. Raises
-    ModelError for a malformed or truncated file.
+    dtype: Dtype
+    shape: tuple[int, ...]
+    load: Callable[[], Array]
+
+
+def open_safetensors(file: IO[bytes], path: str | Path) -> dict[str, Entry]:
+    """Return an open file's arrays by name, of which only the header is read.
+
+    BF16 becomes float32; every number is kept exactly. Raises ModelError for a malformed or
+    truncated file, also when an array is loaded.
     """
-    try:
-        size = Path(path).stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(MAX_HEADER, size - 8):
-                raise ModelError(
-                    f"{path}: safetensors header of {length} bytes in a file of {size}, expected "
-                    f"at most {min(MAX_HEADER, max(size - 8, 0))}"
-                )
-            header = _header(file.read(length), path)
-        entries = _entries(header, size - 8 - length, path)
-        body: npt.NDArray[np.uint8] = (
-            np.memmap(path, np.uint8, "r", offset=8 + length)
-            if size > 8 + length
-            else np.empty(0, np.uint8)
+    header, offset, size = _read_header(file, path)
+    return {
+        name: Entry(
+            np.dtype(np.float32) if header[name]["dtype"] == "BF16" else dtype, shape,
+            partial(_load, file, path, dtype, shape, offset + start, header[name]["dtype"]),
         )
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from None
-    arrays = {
-        name: body[start:stop].view(dtype).reshape(shape)
-        if start % dtype.itemsize == 0 and (8 + length) % dtype.itemsize == 0
-        else body[start:stop].copy().view(dtype).reshape(shape)
-        for name, (dtype, shape, start, stop) in entries.items()
-    }
-    for name, array in arrays.items():
-        if header[name]["dtype"] == "BF16":
-            arrays[name] = (array.astype(np.uint32) << 16).view(np.float32)
-    return arrays
+        for name, (dtype, shape, start, _) in _entries(header, size - offset, path).items()
+    }  # fmt: skip
+
+
+def read_safetensors(path: str | Path) -> dict[str, Array]:
+    """Return the file's arrays by name. Raises ModelError as `open_safetensors` does."""
+    with _opened(path) as file:
+        return {name: entry.load() for name, entry in open_safetensors(file, path).items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Return the header's `__metadata__`. Raises ModelError as `read_safetensors` does."""
-    read_safetensors(path)
-    with open(path, "rb") as file:
-        header = _header(file.read(int.from_bytes(file.read(8), "little")), path)
+    """Return the header's `__metadata__`. Raises ModelError as `open_safetensors` does."""
+    with _opened(path) as file:
+        open_safetensors(file, path)
+        header, _, _ = _read_header(file, path)
     found = header.get("__metadata__")
     return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[IO[bytes]]:
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from None
+
+
+def _read_header(file: IO[bytes], path: str | Path) -> tuple[Json, int, int]:
+    """The header, where the data begin, and the file's size."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(MAX_HEADER, size - 8):
+        raise ModelError(
+            f"{path}: safetensors header of {length} bytes in a file of {size}, expected "
+            f"at most {min(MAX_HEADER, max(size - 8, 0))}"
+        )
+    return _header(file.read(length), path), 8 + length, size
+
+
+def _load(
+    file: IO[bytes], path: str | Path, dtype: Dtype, shape: tuple[int, ...], start: int, code: str
+) -> Array:
+    part = read_part(file, start, math.prod(shape) * dtype.itemsize, str(path))
+    array = part.view(dtype).reshape(shape)
+    return (array.astype(np.uint32) << 16).view(np.float32) if code == "BF16" else array
 
 
 def write_safetensors(

@@ -20,7 +20,7 @@ LEVELS = (
     ("nn",),
     ("kernels",),
     ("io",),
-    ("npy", "safetensors", "toml"),
+    ("npy", "parts", "safetensors", "toml"),
     ("ops",),
     ("jit",),
     ("arguments", "console", "marks", "shapes", "threads", "typing"),

@@ -14,7 +14,7 @@ from imgconv.errors import ImageError, ImgconvError, MachineError, unforeseen
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import stopping
 from imgconv.jit import parallel
-from imgconv.threads import start_thread
+from imgconv.threads import share_heap, start_thread
 
 if TYPE_CHECKING:
     from imgconv.pipeline.outputs import Row
@@ -124,6 +124,7 @@ def in_order(
     """Yield what calls return, in order; `most` at a time are begun or wait for a thread."""
     from collections import deque
 
+    share_heap()
     pending: deque[_Call[R]] = deque()
     crew = _Crew[R](threads)
     try:

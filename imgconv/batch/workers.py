@@ -27,10 +27,10 @@ from imgconv.batch.runner import Outcome, Work
 from imgconv.errors import ImageError
 from imgconv.io.publish import while_waiting
 from imgconv.io.source import is_special
-from imgconv.jit import parallel
+from imgconv.jit import memory, parallel
 from imgconv.pipeline import filter
 from imgconv.pipeline.outputs import Row
-from imgconv.threads import start_thread
+from imgconv.threads import share_heap, start_thread
 
 _SMALL = 4 << 20  # bytes of a file beyond which little of its work is Python
 _PLACES = 3  # inputs that a process has at once: one is worked on, the others wait for the disk
@@ -60,6 +60,7 @@ def run(
 
     By threads where processes cannot be had or the first file is large.
     """
+    share_heap()
     left = iter(sources)
     first = list(itertools.islice(left, 1))
     if sys.platform != "linux" or not all(map(_is_small, first)):
@@ -75,6 +76,7 @@ def run(
     rest = itertools.chain(second, left)
     with contextlib.ExitStack() as stack:
         if second and threading.active_count() == 1:
+            memory.share_with(jobs)
             pool = Pool(work, jobs)
             stack.callback(pool.close)
             if len(pool):

@@ -33,9 +33,9 @@ def is_complete(path: str, kind: str) -> bool:
         return False
     try:
         if kind == "safetensors":
-            from imgconv.safetensors import read_safetensors
+            from imgconv.safetensors import read_metadata
 
-            read_safetensors(path)
+            read_metadata(path)
         else:
             for _ in read_images(os.fspath(path), format=kind, frame="all"):
                 pass

@@ -2,7 +2,7 @@
 
 What it buys: the system clears every page before it hands it out, which is 6 of the 22 ms of one
 core that a 3×3 kernel takes over 12 MP of RGB float32, the next time. NumPy gives the memory of a
-dead array back at once; here up to KEPT bytes wait for the next result. They are marked as free,
+dead array back at once; here up to 256 MB wait for the next result. They are marked as free,
 so the system takes them where it runs short of memory. Without it results are NumPy's own arrays:
 where the system has no anonymous maps or no madvise (Windows), or under `IMGCONV_WITHOUT=memory`.
 """
@@ -17,13 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 LEAST = 1 << 22  # bytes from which on a result gets memory of its own
-KEPT = 1 << 28  # bytes that wait at most
+_kept = 1 << 28  # bytes that wait at most
 _waiting: list[mmap.mmap] = []  # longest first; its methods need no lock
 ENABLED = (
     hasattr(mmap, "MAP_ANONYMOUS")
     and hasattr(mmap.mmap, "madvise")
     and "memory" not in os.environ.get("IMGCONV_WITHOUT", "").split(",")
 )
+
+
+def share_with(processes: int) -> None:
+    """Keep a part of what this process keeps, as one of several that work beside each other."""
+    global _kept
+    _kept //= processes
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -74,5 +80,5 @@ def _give_back(room: mmap.mmap) -> None:
             room.madvise(mmap.MADV_FREE)
     _waiting.append(room)
     with contextlib.suppress(IndexError):
-        while sum(map(len, tuple(_waiting))) > KEPT:
+        while sum(map(len, tuple(_waiting))) > _kept:
             _waiting.pop(0)

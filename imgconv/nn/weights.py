@@ -1,14 +1,16 @@
 """Weights: read from safetensors, checkpoints, NPZ or ONNX initializers, compared, or drawn.
 
 Only headers are read before names and shapes have been compared, so a file cannot make more be
-allocated than its network needs; safetensors and checkpoints are mapped where they lie.
+allocated than its network needs.
 """
 
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +21,7 @@ from imgconv.errors import ModelError
 from imgconv.marks import PREFIX, kind_of
 from imgconv.nn.graph import Graph
 from imgconv.nn.layers import BatchNorm2d, InstanceNorm2d, Shape
-from imgconv.nn.stored import Stored
+from imgconv.nn.stored import FileArrays, Stored, WeightFile
 from imgconv.nn.weight_names import Note, as_named, state_dictionary
 from imgconv.typing import Array
 
@@ -31,9 +33,7 @@ _SHOWN = 4
 def load_weights(
     graph: Graph, path: str | Path, name: str = "the network", note: Note = lambda text: None
 ) -> Graph:
-    """Return the graph with the weights of a file, as float32.
-
-    Arrays stored as float32 in safetensors and checkpoints stay memory-mapped.
+    """Return the graph with the weights of a file, as float32; they are read when they are needed.
 
     Parameters
     ----------
@@ -50,17 +50,22 @@ def load_weights(
     ------
     ModelError
         The file is none of these or broken, or its names or shapes differ; lists the differences.
+        Reading raises it too, where the file is cut meanwhile.
     """
-    arrays = {}
-    with opened(path, note) as stored:
-        stored = as_named(graph, stored, str(path), note)
+    with ExitStack() as stack:
+        stored = as_named(graph, stack.enter_context(opened(path, note)), str(path), note)
         compare(graph, {key: entry.shape for key, entry in stored.items()}, str(path), name)
         for key in graph.parameters():
-            entry = stored[key]
-            if entry.dtype.kind not in "fiu":
-                raise ModelError(f"{path}: {key}: {entry.dtype}, expected numbers")
-            arrays[key] = entry.load().astype(np.float32, copy=False)
-    return graph.with_parameters(arrays)
+            if stored[key].dtype.kind not in "fiu":
+                raise ModelError(f"{path}: {key}: {stored[key].dtype}, expected numbers")
+        file = WeightFile(stack.pop_all())
+    nodes = []
+    for node in graph.nodes:
+        if names := node.layer.parameter_shapes():
+            own = FileArrays({name: stored[f"{node.name}.{name}"] for name in names}, file)
+            node = replace(node, layer=node.layer.with_parameters(own))
+        nodes.append(node)
+    return graph.with_nodes(nodes)
 
 
 @contextmanager
@@ -82,8 +87,9 @@ def opened(
                 yield state_dictionary(read_checkpoint(file, str(path)), str(path), note)
                 return
         if kind == "npz":
-            stack.enter_context(npy.reported_as(ModelError))
-            yield _npz_index(file, path)
+            with npy.reported_as(ModelError):
+                index = _npz_index(file, path)
+            yield index
             return
         if kind == "" and (what := _no_weights(prefix)):
             raise ModelError(f"{path}: {what}")
@@ -93,14 +99,16 @@ def opened(
         if kind != "safetensors" and str(path).endswith(".onnx"):
             from imgconv.nn.onnx import read_initializers
 
-            arrays = read_initializers(path)
-        else:
-            from imgconv.safetensors import read_safetensors
+            yield {
+                key: Stored(array.shape, array.dtype, lambda array=array: array)  # type: ignore[misc]
+                for key, array in read_initializers(path).items()
+            }
+            return
+        from imgconv.safetensors import open_safetensors
 
-            arrays = read_safetensors(path)
         yield {
-            key: Stored(array.shape, array.dtype, lambda array=array: array)  # type: ignore[misc]
-            for key, array in arrays.items()
+            key: Stored(entry.shape, entry.dtype, entry.load)
+            for key, entry in open_safetensors(file, path).items()
         }
 
 
@@ -116,9 +124,16 @@ def _no_weights(prefix: bytes) -> str:
 def _npz_index(file: IO[bytes], path: str | Path) -> dict[str, Stored]:
     members = npy.open_npz(file, str(path), "imgconv")
     return {
-        member.name: Stored(member.declared.shape, member.declared.dtype, member.load)
+        member.name: Stored(
+            member.declared.shape, member.declared.dtype, partial(_load_member, member)
+        )
         for member in members
     }
+
+
+def _load_member(member: npy.Member) -> Array:
+    with npy.reported_as(ModelError):
+        return member.load()
 
 
 def compare(graph: Graph, shapes: Mapping[str, Shape], source: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """linear: a fully connected layer, the weights read once in the order they lie in memory.
 
 At batch 1 the product is bound by reading the weights (VGG's first is 411 MB), so they are used
-where they are memory-mapped; a batch shares one reading of them. NumPy's matmul is not used: its
+where they lie; a batch shares one reading of them. NumPy's matmul is not used: its
 sums depend on the batch and on the number of threads; these do not.
 """
 

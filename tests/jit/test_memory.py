@@ -56,7 +56,7 @@ def test_images_filtered_one_after_the_other_do_not_change_each_other():
 
 
 def test_only_so_much_waits_and_no_more_than_twice_what_is_asked_for_is_taken(monkeypatch):
-    monkeypatch.setattr(memory, "KEPT", 3 << 23)
+    monkeypatch.setattr(memory, "_kept", 3 << 23)
     held = [memory.empty(SHAPE, np.float32) for _ in range(5)]
     held.clear()
     assert sum(map(len, memory._waiting)) == 3 << 23

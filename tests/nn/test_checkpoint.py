@@ -131,14 +131,10 @@ def test_weights_are_found_in_what_training_saved_and_said_to_be(name):
     ]  # fmt: skip
 
 
-def test_plain_weights_stay_mapped_and_nothing_is_said():
+def test_nothing_is_said_of_plain_weights():
     told = []
-    found = loaded(load_weights(small(), GOLDENS / "plain.pth", "small", told.append))
+    loaded(load_weights(small(), GOLDENS / "plain.pth", "small", told.append))
     assert not told
-    base = found["conv.weight"]
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    assert isinstance(base, np.memmap)
 
 
 @pytest.mark.parametrize(

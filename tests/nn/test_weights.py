@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import zipfile
 
@@ -72,13 +73,20 @@ def test_weights_come_back_as_they_were_written(suffix, tmp_path):
         np.testing.assert_array_equal(array, given[name].astype(np.float32))
 
 
-def test_safetensors_stay_mapped_and_are_not_copied(tmp_path):
-    graph = small()
-    found = loaded(load_weights(graph, save(tmp_path / "w.safetensors", arrays(graph))))
-    base = found["fc.weight"]
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    assert isinstance(base, np.memmap)
+@pytest.mark.parametrize("suffix", ["safetensors", "npz"])
+def test_weights_are_read_when_they_are_needed_and_a_file_that_is_cut_is_one_error(
+    tmp_path, suffix
+):
+    given = arrays(small())
+    path = save(tmp_path / f"w.{suffix}", given)
+    graph = load_weights(small(), path)
+    last = list(given)[-1]
+    found = loaded(graph)  # all of it, before the cut
+    np.testing.assert_array_equal(found[last], given[last])
+    graph = load_weights(small(), path)
+    os.truncate(path, os.path.getsize(path) // 2)
+    with pytest.raises(ModelError, match=rf"w\.{suffix}: "):
+        loaded(graph)
 
 
 def test_bfloat16_is_the_upper_half_of_a_float32(tmp_path):

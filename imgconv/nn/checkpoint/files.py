@@ -16,6 +16,7 @@ import numpy as np
 from imgconv.errors import ModelError
 from imgconv.nn.checkpoint.tensors import NAMES, Kind, Storage, whole, width_of
 from imgconv.nn.checkpoint.unpickler import ADVICE, Unpickler, shown
+from imgconv.parts import read_part
 from imgconv.typing import Array
 
 # A state dictionary's pickle takes some 100 bytes a tensor.
@@ -49,8 +50,7 @@ def read_checkpoint(file: IO[bytes], source: str) -> object:
     Parameters
     ----------
     file
-        An open file of its own descriptor, which stays open while tensors are loaded: they are
-        mapped where they are stored as they are, and inflated where they are compressed.
+        An open file, which stays open while tensors are loaded.
     source
         How messages name the file.
 
@@ -68,21 +68,18 @@ def read_checkpoint(file: IO[bytes], source: str) -> object:
 
 
 class _File:
-    """A file's bytes, mapped when they are first asked for."""
+    """A file's bytes, read when they are asked for."""
 
     def __init__(self, file: IO[bytes], source: str) -> None:
         self.file, self.source = file, source
         self.size = file.seek(0, io.SEEK_END)
-        self._mapped: Array | None = None
 
     def broken(self, what: str) -> ModelError:
         return ModelError(f"{self.source}: broken checkpoint: {what}")
 
-    def mapped(self, start: int, count: int) -> Array:
-        """`count` bytes from `start` on, which are known to be there."""
-        if self._mapped is None:
-            self._mapped = np.memmap(self.file, np.uint8, "r")
-        return self._mapped[start : start + count]
+    def part(self, start: int, count: int) -> Array:
+        """`count` bytes from `start` on. Raises ModelError where the file was cut meanwhile."""
+        return read_part(self.file, start, count, self.source)
 
     def described(self, identity: object, fields: int) -> tuple[Kind, str, int, object]:
         """A persistent id's kind of numbers, key, count, and what follows."""
@@ -149,7 +146,7 @@ class _Archive(_File):
     def _reader(self, entry: zipfile.ZipInfo) -> Callable[[int, int], Array]:
         def read(start: int, count: int) -> Array:
             if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:
-                return self.mapped(self._data_start(entry) + start, count)
+                return self.part(self._data_start(entry) + start, count)
             if count > MAX_INFLATED:
                 raise self.broken(
                     f"{shown(entry.filename)}: a tensor spans {count:,} compressed bytes, at most "
@@ -162,7 +159,7 @@ class _Archive(_File):
     def _data_start(self, entry: zipfile.ZipInfo) -> int:
         """Where a stored entry's bytes begin: behind its own header, whose name may be longer."""
         start = entry.header_offset
-        header = self.mapped(start, _LOCAL_HEADER).tobytes()
+        header = self.part(start, _LOCAL_HEADER).tobytes()
         start += _LOCAL_HEADER + int.from_bytes(header[26:28], "little")
         start += int.from_bytes(header[28:30], "little")
         if header[:4] != b"PK\3\4" or start + entry.file_size > self.size:
@@ -241,5 +238,5 @@ class _Legacy(_File):
                 raise self.broken(f"a view of storage {shown(key)} beyond its {numel:,} numbers")
             numel = part
         return Storage(
-            kind, numel, lambda at, count: self.mapped(self.starts[key] + first * width + at, count)
+            kind, numel, lambda at, count: self.part(self.starts[key] + first * width + at, count)
         )

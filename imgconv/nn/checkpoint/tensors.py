@@ -75,7 +75,7 @@ class Tensor:
         return Stored(self.shape, np.dtype(self.kind.result), self.load)
 
     def load(self) -> Array:
-        """The numbers: mapped where they lie in a row and stay as they are, else a copy."""
+        """The numbers: as they lie where they are in a row, else a copy."""
         kind = self.kind
         dtype: Dtype = np.dtype(self.storage.order + kind.code)
         last = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))

@@ -18,6 +18,7 @@ from imgconv.errors import ModelError
 from imgconv.marks import PICKLED, PREFIX, kind_of
 from imgconv.nn.onnx.expansion import EXPANSIONS
 from imgconv.nn.onnx.operation import Operation
+from imgconv.parts import read_part
 from imgconv.typing import Array, Dtype
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ def _array(tensor: "TensorProto", path: str | Path) -> Array:
 def _external(
     tensor: "TensorProto", dtype: Dtype, shape: tuple[int, ...], path: str | Path
 ) -> Array:
-    """An array in a file beside the model, memory-mapped."""
+    """An array in a file beside the model."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     folder = Path(path).resolve().parent
@@ -323,7 +324,9 @@ def _external(
         )
     if not length:
         return np.empty(shape, dtype)
-    return np.memmap(target, dtype.newbyteorder("<"), "r", offset, shape)
+    with open(target, "rb") as file:
+        part = read_part(file, offset, length, f"external data {location!r}")
+    return part.view(dtype.newbyteorder("<")).reshape(shape)
 
 
 def _line(error: Exception) -> str:

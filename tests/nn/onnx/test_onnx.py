@@ -205,7 +205,7 @@ def test_external_data_outside_the_models_folder_are_refused(location, tmp_path)
         load_onnx(path)
 
 
-def test_external_data_within_the_folder_are_mapped(tmp_path):
+def test_external_data_within_the_folder_are_read(tmp_path):
     values = np.arange(6, dtype=np.float32)
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "data.bin").write_bytes(b"1234" + values.tobytes())

@@ -12,7 +12,7 @@ True
 
 __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - what one does first comes first
-    "read", "write", "apply", "maps", "kernel", "network", "Image", "Kernel", "Network",
+    "read", "write", "apply", "maps", "sheet", "kernel", "network", "Image", "Kernel", "Network",
     "conv2d", "conv_transpose2d", "filter_image", "linear", "pad", "activate", "softmax",
     "max_pool2d", "min_pool2d", "avg_pool2d", "lp_pool2d", "median_pool2d", "rank_pool2d",
     "range_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "batch_norm", "instance_norm",
@@ -25,7 +25,7 @@ _HOMES = ("api", "errors", "ops.activation", "ops.conv", "ops.conv_transpose", "
 
 TYPE_CHECKING = False  # true to type checkers; `typing` takes 2 ms
 if TYPE_CHECKING:
-    from imgconv.api import apply, kernel, maps, network, read, write
+    from imgconv.api import apply, kernel, maps, network, read, sheet, write
     from imgconv.errors import ImgconvError
     from imgconv.io.image import Image
     from imgconv.kernels.kernel import Kernel

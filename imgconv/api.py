@@ -5,7 +5,7 @@ The functions here do what the command line does, with the same defaults; the op
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
@@ -274,6 +274,69 @@ def maps(
         made.name or made.kernel.name: _like(source, made.samples, made.alpha, recipe)
         for made in maps_of(source, recipe, target, raw)
     }
+
+
+def sheet(
+    maps: Image | Array | Mapping[str, Image | Array],
+    *,
+    columns: int | None = None,
+    tile: int | None = None,
+    colormap: str | None = None,
+    shared: bool = False,
+    title: str = "",
+) -> Image:
+    """Return one picture of many maps, each with its name and the values that it spans.
+
+    Parameters
+    ----------
+    maps
+        What `maps` returns, arrays or images by their names, or the maps (C, H, W) or (1, C, H, W)
+        of one layer. Images show their samples, arrays the range of their values.
+    columns
+        How many stand side by side; by default about a square.
+    tile
+        Long side of a tile in pixels, 16 to 4096; by default what fits.
+    colormap
+        As `--colormap` takes it; by default gray, and maps of three channels are colors.
+    shared
+        One scale for all, with a bar, instead of each its own.
+    title
+        A line above them.
+
+    Raises
+    ------
+    ImgconvError
+        There is no such color map, a map is no image, or the sheet would be too large.
+
+    Examples
+    --------
+    >>> import imgconv
+    >>> imgconv.sheet(imgconv.maps("sample:chart", "kirsch", combine="none"), tile=64).pixels.shape
+    (320, 224, 3)
+    """
+    from imgconv.io.reading import as_image
+    from imgconv.viz.colormaps import check_colormap
+    from imgconv.viz.layout import Layout
+    from imgconv.viz.sheet import Shown, draw_maps
+
+    if colormap is not None:
+        check_colormap(colormap)
+    if isinstance(maps, np.ndarray):
+        planes = maps[0] if maps.ndim == 4 and len(maps) == 1 else maps
+        if planes.ndim != 3:
+            raise UsageError(f"sheet: maps of shape {maps.shape}, expected (C, H, W)")
+        maps = {str(number): plane for number, plane in enumerate(planes)}
+    named = {maps.name: maps} if isinstance(maps, Image) else maps
+    images = {name: as_image(values) for name, values in named.items()}
+    white = max((image.full_scale for image in images.values()), default=1.0)
+    shown = []
+    for name, image in images.items():
+        colors = image.pixels[..., : image.pixels.shape[2] - image.alpha]
+        if image.full_scale != white:
+            colors = colors * (white / image.full_scale)
+        shown.append(Shown(name, colors, "minmax" if colors.dtype.kind == "f" else "clip"))
+    picture = draw_maps(shown, white, Layout(columns, tile, shared), colormap, title=title)
+    return Image(picture, name="sheet")
 
 
 def network(

@@ -24,6 +24,7 @@ from imgconv.nn import layers
 from imgconv.nn.graph import Graph, Node, named
 from imgconv.nn.layers import tensors
 from imgconv.nn.layers.base import Layer, Shape
+from imgconv.nn.layers.functions import Joined
 from imgconv.nn.layers.wrappers import Bound, Viewed
 from imgconv.nn.playback import Call, Place, Playback, is_plain, plain
 from imgconv.typing import Array
@@ -34,7 +35,7 @@ _COMPILED: tuple[type[Layer], ...] = (
     layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
     layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Flatten,
     layers.Identity, layers.Linear, layers.LocalResponseNorm, layers.MaxPool2d, layers.MinPool2d,
-    layers.Mul, layers.ResidualConv2d, layers.Softmax, tensors.Reshape, tensors.Slice,
+    layers.Mul, layers.ResidualConv2d, layers.Softmax, Joined, tensors.Reshape, tensors.Slice,
     tensors.Split, tensors.Transpose,
 )  # fmt: skip
 # Layers of maps (N, C, H, W) that compute each image from its own.

@@ -2,13 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.jit import capture
+from imgconv.jit import cache, capture, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops import epilogue
@@ -32,28 +32,117 @@ def add_elements(element: str, activation: str) -> jit.Built:
     return f"{element}* {element}* {element}* i64", body
 
 
+# Formulas of two numbers, or of two tiles.
+JOINS: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "prelu": lambda a, b: simd.choose(a < np.float32(0), a * b, a),
+}
+
+
 @jit.loop
-def scale_planes(element: str, activation: str) -> jit.Built:
-    """Planes first…last − 1 of `size` elements, each times its factor."""
-    act = epilogue.activation_of(activation, element)
+def join_rows(lanes: int, name: str, activation: str, steps: tuple[int, int]) -> jit.Built:
+    """Rows first…last − 1 of `count` float32: activation(join(a, b)).
 
-    def body(out, x, factors, size, first, last):  # type: ignore[no-untyped-def]
-        for plane in range(first, last):
-            factor = factors[plane]
-            for i in range(plane * size, (plane + 1) * size):
-                out[i] = act(x[i] * factor)
+    places: where a's and b's part of each row begins. steps: 0 for one that is a number a row.
+    """
+    act = epilogue.activation_of(activation, "f32")
+    join, line, wide = jit.Helper(JOINS[name]), simd.Vec(lanes), simd.Tile(1, 2, lanes)
+    of_a, of_b = (_reader(line, step) for step in steps)
+    wide_a, wide_b = (_reader(wide, step, False) for step in steps)
 
-    return f"disjoint {element}* {element}* {element}* i64 i64 i64", body
+    def body(out, a, b, places, count, first, last):  # type: ignore[no-untyped-def]
+        for row in range(first, last):
+            left, right = simd.at(a, places[2 * row]), simd.at(b, places[2 * row + 1])
+            target = simd.at(out, row * count)
+            whole = count // (2 * lanes) * (2 * lanes)
+            for i in range(0, whole, 2 * lanes):
+                simd.store(target, i, act(join(wide_a(left, i, 0), wide_b(right, i, 0))))
+            for i in range(whole, count, lanes):
+                mask = simd.below(line, count - i)
+                values = act(join(of_a(left, i, mask), of_b(right, i, mask)))
+                simd.store_masked(target, i, values, mask)
+
+    return "f32* f32* f32* i64* i64 i64 i64", body
+
+
+def _reader(line: simd.Tile, step: int, masked: bool = True) -> jit.Helper:
+    """A helper (row, i, mask): a row's elements from the i-th on, or its only one."""
+    if step == 0:
+        return jit.Helper(lambda row, i, mask: simd.splat(line, row[0]))
+    if not masked:
+        return jit.Helper(lambda row, i, mask: simd.load(line, row, i))
+    return jit.Helper(lambda row, i, mask: simd.load_masked(line, row, i, mask, simd.zeros(line)))
+
+
+def _rows(
+    shape: tuple[int, ...], a: Array, b: Array
+) -> tuple[int, tuple[int, int], npt.NDArray[np.int64]]:
+    """(elements of a row, steps, places) of two arrays that are repeated to a shape.
+
+    A row is as many of the last axes as both go on along, or one of them stays at.
+    """
+    strides = [np.broadcast_to(x, shape).strides for x in (a, b)]
+    count, steps = 1, (0, 0)
+    axis = len(shape)
+    while axis:
+        size = shape[axis - 1]
+        own = tuple(stride[axis - 1] // 4 for stride in strides)
+        if size > 1:
+            if count == 1:
+                steps = own[0], own[1]
+            elif own != (steps[0] * count, steps[1] * count):
+                break
+            count *= size
+        axis -= 1
+    places = np.zeros((*shape[:axis], 2), np.int64)
+    for number, stride in enumerate(strides):
+        for outer in range(axis):
+            along = np.arange(shape[outer]) * (stride[outer] // 4)
+            places[..., number] += along.reshape(-1, *(1,) * (axis - 1 - outer))
+    return count, steps, places.reshape(-1, 2)
+
+
+def join(name: str, a: Array, b: Array, activation: Any = None) -> Array | None:
+    """Return activation(a · b) for one of JOINS, repeated as NumPy repeats.
+
+    None, which is noted, where they are not float32 or do not lie in one piece.
+    """
+    if not (a.dtype == b.dtype == np.float32 and _lies(a) and _lies(b) and a.size and b.size):
+        capture.refuse()
+        return None
+    out = np.empty(np.broadcast_shapes(a.shape, b.shape), np.float32)
+    count, steps, places = _rows(out.shape, a, b)
+    lanes = cache.vectors()[0]
+    work = join_rows(lanes, name, epilogue.activation_key(activation), steps)
+    if len(places) == 1:
+        flat, left, right = out.reshape(-1), a.reshape(-1), b.reshape(-1)
+        over_bands(
+            count, band_of(count, _FEW),
+            lambda i, j: work(
+                flat[i:j], left[i * steps[0] :], right[i * steps[1] :], places, j - i, 0, 1
+            ),
+        )  # fmt: skip
+    else:
+        over_bands(
+            len(places), band_of(len(places), _FEW // count),
+            lambda i, j: work(out, a, b, places, count, i, j),
+        )  # fmt: skip
+    return out
 
 
 def add(a: Array, b: Array, activation: Any = None) -> Array:
     """Return activation(a + b); shapes are NumPy's to broadcast.
 
-    Residual blocks add maps of one shape in float32: these take a single pass. Other arrays are
-    added by NumPy. float64 stays, everything else becomes float32 where there is an activation.
+    float32 takes a single pass, and so do residual blocks in float64. Other arrays are added by
+    NumPy: float64 stays, everything else becomes float32 where there is an activation.
     """
-    same = a.shape == b.shape and a.dtype == b.dtype and a.dtype in (np.float32, np.float64)
-    if not same or not (_lies(a) and _lies(b)):
+    if a.shape != b.shape or a.dtype != b.dtype or a.dtype not in (np.float32, np.float64):
+        out = join("add", a, b, activation)
+        return _activated(np.add(a, b), activation) if out is None else out
+    if not (_lies(a) and _lies(b)):
         return _activated(np.add(a, b), activation)
     out = np.empty_like(a)
     work = add_elements(jit.ELEMENT_NAMES[a.dtype], epilogue.activation_key(activation))
@@ -66,26 +155,9 @@ def add(a: Array, b: Array, activation: Any = None) -> Array:
 
 
 def multiply(a: Array, b: Array, activation: Any = None) -> Array:
-    """Return activation(a · b); shapes are NumPy's to broadcast, types as for `add`.
-
-    Squeeze-and-excite blocks scale each map by a number, in either order. NumPy's broadcasting does
-    so on one thread; there it takes up to 1.6 times as long for large maps, and less for 7×7.
-    """
-    x, factors = (b, a) if a.size < b.size else (a, b)
-    planes = x.ndim == 4 and factors.shape == (*x.shape[:2], 1, 1) and x.size > 0
-    same = x.dtype == factors.dtype and x.dtype in (np.float32, np.float64)
-    if not planes or not same or not _lies(x):
-        return _activated(np.multiply(a, b), activation)
-    out = np.empty_like(x)
-    size = math.prod(x.shape[2:])
-    work = scale_planes(jit.ELEMENT_NAMES[x.dtype], epilogue.activation_key(activation))
-    scales = contiguous(factors)
-    count = scales.size
-    over_bands(
-        count, band_of(count, _FEW // size),
-        lambda first, last: work(out, x, scales, size, first, last),
-    )  # fmt: skip
-    return out
+    """Return activation(a · b); shapes are NumPy's to broadcast, types as for `add`."""
+    out = join("mul", a, b, activation)
+    return _activated(np.multiply(a, b), activation) if out is None else out
 
 
 @jit.loop

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from imgconv.errors import ShapeError
 from imgconv.ops.activation import activate
-from imgconv.ops.arithmetic import add, multiply
+from imgconv.ops.arithmetic import add, join, multiply
 from imgconv.ops.conv_transpose import conv_transpose2d
 from imgconv.ops.linear import linear
 from imgconv.ops.norm import (
@@ -195,3 +195,26 @@ def test_transposing_copies_what_numpy_does(shape, order, dtype):
         np.testing.assert_array_equal(got, array.transpose(order))
         assert got.dtype == dtype
         assert got.flags.c_contiguous
+
+
+@given(
+    st.lists(st.integers(1, 5), max_size=4), st.integers(0, 4), st.integers(0, 15),
+    st.integers(0, 15), st.sampled_from(["add", "sub", "mul", "div", "prelu"]),
+)  # fmt: skip
+@settings(deadline=None, max_examples=60)
+def test_numbers_are_repeated_as_numpy_does(shape, fewer, once, other, name):
+    shape = [*shape, 37] if other % 3 == 0 else shape
+    sides = [
+        [1 if mask >> axis & 1 else n for axis, n in enumerate(shape)] for mask in (once, other)
+    ]
+    a, b = (
+        np.random.default_rng(seed).normal(size=side).astype(np.float32)
+        for seed, side in enumerate((sides[0][min(fewer, len(shape)) :], sides[1]))
+    )
+    function = {
+        "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+        "prelu": lambda x, slope: np.where(x < 0, x * slope, x),
+    }[name]  # fmt: skip
+    for left, right in ((a, b), (b, a)):
+        np.testing.assert_array_equal(join(name, left, right), function(left, right))
+    assert join(name, a.astype(float), b) is None

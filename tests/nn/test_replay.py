@@ -173,6 +173,10 @@ GRAPHS = {
         shape=(2, 19, 9, 10),
     ),
     "three summands": chained(CONV, (layers.Add(), "0", "0", "0"), outputs=("1", "0")),
+    "numbers that are repeated": chained(
+        CONV, layers.AdaptiveMaxPool2d((1, 9)), (layers.Add(), "0", "1"), layers.MaxPool2d(3),
+        outputs=("2", "3"),
+    ),
     "rows joined": chained(CONV, (layers.Concat(2), "0", "0"), (layers.Concat(-1), "1", "1")),
     "gates": chained(
         CONV, layers.AdaptiveAvgPool2d(1), layers.Activation("sigmoid"), (layers.Mul(), "0", "2"),
@@ -188,10 +192,6 @@ GRAPHS["maps shuffled"] = chained(
 CALLED = {
     "pixels moved": chained(CONV, Transpose((0, 2, 3, 1)), layers.Activation("silu")),
     "another layer": chained(CONV, layers.InstanceNorm2d(8), layers.Conv2d(8, 8, 1)),
-    "numbers that NumPy repeats": chained(
-        CONV, layers.AdaptiveMaxPool2d((1, 9)), (layers.Add(), "0", "1"), layers.MaxPool2d(3),
-        outputs=("2", "3"),
-    ),
     "a view of maps in the programs' memory, read late": chained(
         CONV, Slice(((None, None, 1), (1, None, 2), (None, None, 1), (None, None, 1))),
         (layers.Conv2d(8, 8, 3), "0"), layers.Conv2d(8, 8, 3), layers.Conv2d(8, 8, 3),

@@ -49,6 +49,18 @@ class Function(Elementwise):
             return result.astype(inputs[0].dtype, copy=False) if self.same_type else result
 
 
+class Joined(Function):
+    """A function of two inputs that loops compute of float32: `join`, a name of JOINS."""
+
+    join: str = ""
+
+    def forward(self, *inputs: Array) -> Array:
+        from imgconv.ops.arithmetic import join
+
+        out = join(self.join, *inputs) if len(inputs) == 2 else None
+        return super().forward(*inputs) if out is None else out
+
+
 class Reduce(Layer):
     """function(x, axis=…, keepdims=…) over some axes, over all by default."""
 

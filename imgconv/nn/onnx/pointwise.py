@@ -22,6 +22,7 @@ from imgconv.nn.layers import (
 )
 from imgconv.nn.layers.functions import (
     Function,
+    Joined,
     LogSoftmax,
     MatMul,
 )
@@ -93,6 +94,9 @@ def _function(call: Call) -> Use:
     function = SAME.get(name) or OTHER[name]
     if call.opset < 7 and call.attribute("axis") is not None:
         return _old_broadcast(call, function)
+    join = {"Sub": "sub", "Div": "div"}.get(name)
+    if join:
+        return Use(Joined(name=name, function=function, join=join), call.places)
     return Use(Function(name=name, function=function, same_type=name in SAME), call.places)
 
 
@@ -207,7 +211,7 @@ def _prelu(call: Call) -> Use:
 
     if after:
         return Use(_Aligned("PRelu", apply), (0, 1))
-    return Use(Function(name="PRelu", function=apply), (0, 1))
+    return Use(Joined(name="PRelu", function=apply, join="prelu"), (0, 1))
 
 
 @operator("Clip")

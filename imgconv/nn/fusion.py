@@ -8,6 +8,7 @@ it when its own maps are asked for.
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -157,6 +158,8 @@ def _fold_constant(before: Layer, after: Layer) -> Layer | None:
         return None
     if type(before) is Conv2d:
         channels = before.out_channels
+    elif type(before) is Linear:
+        channels = before.out_features
     elif type(before) is BatchNorm2d:
         channels = before.num_features
     else:
@@ -165,7 +168,8 @@ def _fold_constant(before: Layer, after: Layer) -> Layer | None:
         return None
     place, shape = next(iter(after.fixed.items()))
     constant = after.parameter(f"input{place}")
-    shapes = (channels, 1, 1), (1, channels, 1, 1)
+    axes = () if isinstance(before, Linear) else (1, 1)
+    shapes = (channels, *axes), (1, channels, *axes)
     if len(after.fixed) > 1 or shape not in shapes or constant.dtype != np.float32:
         return None
     values = constant.reshape(channels).astype(np.float64)
@@ -173,18 +177,25 @@ def _fold_constant(before: Layer, after: Layer) -> Layer | None:
     scale, shift = (values, zero) if type(after.layer) is Mul else (one, values)
     if isinstance(before, Conv2d):
         return _scaled(before, scale, shift)
+    if isinstance(before, Linear):
+        return _scaled(before, scale, shift)
     own, offset = before.factors()
     statistics = {"running_mean": zero, "running_var": one}
     folded = {"weight": own * scale, "bias": offset * scale + shift}
     return replace(before, eps=0.0, affine=True, parameters=folded | statistics)
 
 
-def _scaled(layer: Conv2d, scale: Array, shift: Array) -> Conv2d:
-    """The convolution whose outputs are multiplied by `scale`, to which `shift` is added."""
-    weight = layer.parameter("weight") * scale[:, None, None, None]
+Scaled = TypeVar("Scaled", Conv2d, Linear)
+
+
+def _scaled(layer: Scaled, scale: Array, shift: Array) -> Scaled:
+    """The layer whose outputs are multiplied by `scale`, to which `shift` is added."""
+    weight = layer.parameter("weight")
+    if (scale != 1).any():  # else the same array, which may be large
+        weight = (weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
     if layer.bias:
         shift = shift + layer.parameter("bias") * scale
-    folded = {"weight": weight.astype(np.float32), "bias": shift.astype(np.float32)}
+    folded = {"weight": weight, "bias": shift.astype(np.float32)}
     return replace(layer, bias=True, parameters=folded)
 
 

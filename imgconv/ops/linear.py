@@ -1,8 +1,10 @@
 """linear: a fully connected layer, the weights read once in the order they lie in memory.
 
-At batch 1 the product is bound by reading the weights (VGG's first is 411 MB), so they are used
-where they lie; a batch shares one reading of them. NumPy's matmul is not used: its
-sums depend on the batch and on the number of threads; these do not.
+Where each item of a batch has many rows, as a transformer's tokens, it is a product of matrices
+whose weights are laid out first (`algorithms.packed`). Else, at batch 1, the product is bound by
+reading the weights (VGG's first is 411 MB), so they are used where they lie; a batch
+shares one reading of them. NumPy's matmul is not used: its sums depend on the batch and on the
+number of threads; these do not.
 """
 
 import math
@@ -12,18 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ShapeError
-from imgconv.jit import cache, simd
+from imgconv.jit import cache, capture, scratch, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops import epilogue
+from imgconv.ops.algorithms import copies, packed
+from imgconv.ops.algorithms.tiles import round_up
 from imgconv.ops.arrays import contiguous, real_type
 from imgconv.ops.microkernels import dot
+from imgconv.ops.microkernels import packed as packed_kernel
+from imgconv.ops.microkernels.gemm import Heights
 
 Array = npt.NDArray[Any]
 
 LANES = 64  # partial sums of float64: enough vectors to hide an addition's latency
 PIECE = 4096  # features a pass: a block of rows and a batch of eight stay in the cache
 BLOCK = 8  # rows a pass, two blocks of registers
+CHUNK = 48  # rows of a product whose sums stay in the cache: whole groups of each height
+MANY = 16  # rows of an item from which on weights are laid out
 _FEW = 1 << 18  # multiplications below which a thread costs more than it saves
 
 
@@ -81,6 +89,61 @@ def dot_rows(lanes: int, activation: str) -> jit.Built:
     return "disjoint f32* f32* f32* f32* i64 i64 i64 i64 i64", body
 
 
+@jit.loop
+def product_rows(lanes: int, heights: Heights, activation: str) -> jit.Built:
+    """Rows first…last − 1 of x times packed weights: for each block of outputs, CHUNK rows a turn.
+
+    spots, offsets: where rows begin, from that of a turn's first, and where features stand in one.
+    """
+    wide, line = lanes * len(heights), simd.Vec(lanes)
+    panel = packed_kernel.panel(lanes, heights)
+    act = epilogue.activation_of(activation, "f32")
+
+    def body(out, x, weights, bias, sums, spots, offsets, features, outputs, first, last):  # type: ignore[no-untyped-def]
+        for m in range(0, outputs, wide):
+            vectors = (min(wide, outputs - m) + lanes - 1) // lanes
+            width = vectors * lanes
+            for row in range(first, last, CHUNK):
+                count = min(CHUNK, last - row)
+                ahead = wide * features if m + wide < outputs and row + CHUNK >= last else 0
+                panel(
+                    sums, simd.at(x, row * features), spots, offsets,
+                    simd.at(weights, m * features), simd.at(bias, m),
+                    packed_kernel.PackedPanel(count, vectors, features, ahead, True, -np.inf),
+                )  # fmt: skip
+                for p in range(count):
+                    place = (row + p) * outputs + m
+                    for v in range(0, width, lanes):
+                        mask = simd.below(line, outputs - m - v)
+                        values = act(simd.load(line, sums, p * width + v))
+                        simd.store_masked(out, place + v, values, mask)
+
+    return "disjoint f32* f32* f32* f32* f32* i64* i64* i64 i64 i64 i64", body
+
+
+def _multiply_rows(out: Array, x: Array, weight: Array, bias: Array, key: str) -> None:
+    """out = activation(x · weightᵀ + bias) of matrices of float32."""
+    (rows, features), outputs = x.shape, len(bias)
+    lanes, heights = cache.vectors()[0], packed_kernel.blocks()
+    form = lanes, lanes * len(heights)
+    if capture.current() is None:
+        weights = packed.pack(weight, *form)
+    else:
+        weights = copies.copy_of(weight, ("packed", *form), lambda: packed.pack(weight, *form))
+    biases = np.zeros(round_up(outputs, lanes), np.float32)
+    biases[:outputs] = bias
+    spots, offsets = np.arange(CHUNK) * features, np.arange(features)
+    work = product_rows(lanes, heights, key)
+
+    def run(first: int, last: int) -> None:
+        sums = scratch.address("sums", CHUNK * form[1])
+        work(
+            out, x, weights, biases, sums, spots, offsets, features, outputs, first, last
+        )  # fmt: skip
+
+    over_bands(rows, round_up(band_of(rows, _FEW // (features * outputs)), CHUNK), run)
+
+
 def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any = None) -> Array:
     """Return x (…, features) times the transpose of weight (outputs, features), plus bias.
 
@@ -103,6 +166,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any =
     key = epilogue.activation_key(activation)
     sizes = len(items), features, outputs
     band = band_of(outputs, _FEW // max(1, features * len(items)))
+    # By an item's rows alone: results do not depend on the batch.
+    if dtype == np.float32 and features and math.prod(x.shape[1:-1]) >= MANY and len(items):
+        _multiply_rows(out, items, matrix, offsets, key)
+        return out.reshape(*x.shape[:-1], outputs)
     if dtype == np.float64 or features == 0:
         work = linear_rows(jit.ELEMENT_NAMES[dtype], key)
 

@@ -45,6 +45,17 @@ def test_a_scale_and_a_shift_join_a_convolution(bias, leading):
     np.testing.assert_allclose(fused.run(X)["4"], graph.run(X)["4"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_they_join_a_fully_connected_layer(bias):
+    graph = chained(
+        layers.Linear(X.shape[-1], 6, bias), constant(layers.Add(), 6),
+        constant(layers.Mul(), 1, 6, place=0), layers.Activation("gelu"),
+    )  # fmt: skip
+    fused = fuse(graph)
+    assert kinds(fused) == ["Linear"]
+    np.testing.assert_allclose(fused.run(X)["3"], graph.run(X)["3"], rtol=1e-5, atol=1e-5)
+
+
 def test_they_join_a_batch_norm():
     graph = chained(
         layers.MaxPool2d(2), layers.BatchNorm2d(4), constant(layers.Mul(), 4, 1, 1),

@@ -39,6 +39,21 @@ def test_batch_and_threads_do_not_change_a_fully_connected_layers_bits(size):
     assert bytes_by_threads(lambda: linear(x, weight, bias), (1, 3)) == {want.tobytes()}
 
 
+@pytest.mark.parametrize(
+    "size", [(3, 16, 1, 1), (2, 49, 33, 70), (1, 101, 96, 64), (4, 5, 20, 300)]
+)
+def test_items_of_many_rows_are_products_whose_bits_do_not_depend_on_the_batch(size):
+    count, rows, features, outputs = size
+    x, weight, bias = make(count * rows, features, outputs)
+    x = x.reshape(count, rows, features)
+    wide = np.maximum(x.astype(np.float64) @ weight.T.astype(np.float64) + bias, 0)
+    got = linear(x, weight, bias, "relu")
+    np.testing.assert_allclose(got, wide, rtol=0, atol=1e-4)
+    for item, want in zip(x, got, strict=True):
+        np.testing.assert_array_equal(linear(item[None], weight, bias, "relu")[0], want)
+    assert bytes_by_threads(lambda: linear(x, weight, bias, "relu"), (1, 3)) == {got.tobytes()}
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
 def test_the_mean_of_a_map_is_that_of_its_elements(dtype):
     x = np.random.default_rng(1).uniform(0, 200, (2, 5, 13, 9)).astype(dtype)

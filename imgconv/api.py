@@ -90,7 +90,7 @@ def write(
     overwrite
         Replace a file that exists.
     quality
-        Of a JPEG or WebP, from 1 to 100.
+        Of a JPEG, WebP or AVIF, from 1 to 100.
 
     Raises
     ------

@@ -42,6 +42,7 @@ FORMATS: dict[str, Format] = {
         Format("png", (".png", ".apng"), (U8, U16), (1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
         Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), note=NOTE_LIMIT),
         Format("webp", (".webp",), channels=(1, 2, 3, 4), alpha=True, note=NOTE_LIMIT),
+        Format("avif", (".avif",), channels=(1, 2, 3, 4), alpha=True),
         Format("tiff", (".tif", ".tiff"), (*_INTEGERS, F32, F64), (), alpha=True, note=NOTE_LIMIT),
         Format("ppm", (".ppm",), (U8, U16)),
         Format("pgm", (".pgm",), (U8, U16), (1,)),
@@ -92,6 +93,9 @@ PILLOW_PLUGINS: dict[str, str] = {
     "DDS": "DdsImagePlugin",
     "TGA": "TgaImagePlugin",
 }
+# Of other packages, read where they are installed: (module, name to install).
+OTHER_PLUGINS = {"HEIF": ("pillow_heif", "pillow-heif"), "JXL": ("pillow_jxl", "pillow-jxl-plugin")}
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 # Of these, several frames are an animation; of others they are pages.
 ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF")
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -120,12 +124,14 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"8BPS", "PSD"),
     (0, b"DDS ", "DDS"),
     (0, b"\x0a", "PCX"),
+    (0, b"\xff\x0a", "JXL"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
 )
 _READ_BY_NAME = {
     "jpg": "JPEG", "jpeg": "JPEG", "mpo": "JPEG", "tif": "TIFF", "tiff": "TIFF", "jp2": "JPEG2000",
     "j2k": "JPEG2000", "ppm": "NETPBM", "pgm": "NETPBM", "pbm": "NETPBM", "pnm": "NETPBM",
     "pfm": "NETPBM", "netpbm": "NETPBM", "npy": "NPY", "npz": "NPZ", "csv": "TEXT", "txt": "TEXT",
-    "tsv": "TEXT", "text": "TEXT", "dib": "BMP",
+    "tsv": "TEXT", "text": "TEXT", "dib": "BMP", "heic": "HEIF", "heif": "HEIF", "jxl": "JXL",
 }  # fmt: skip
 _NUMBER_BYTES = frozenset(b"0123456789+-.,;eE \t\r\n#nNaAiIfF")
 # What the scan of a folder takes: pictures by their extensions. Numbers (NPY, NPZ, CSV, text) are
@@ -210,7 +216,9 @@ def holds_frames(made: Format, path: str, animated: bool) -> bool:
 
 
 def sniff(prefix: bytes, name: str = "", named: str | None = None) -> str | None:
-    """Return how to read a file: a key of PILLOW_PLUGINS, NETPBM, NPY, NPZ, TEXT or None.
+    """Return how to read a file: a key of PILLOW_PLUGINS, OTHER_PLUGINS, NETPBM, NPY, NPZ, TEXT.
+
+    None for what is none of them.
 
     prefix: the file's first bytes; what they say goes before the name. named: the format that
     the user gave, which then has to be right. Raises UsageError for an unknown `named`.
@@ -222,6 +230,8 @@ def sniff(prefix: bytes, name: str = "", named: str | None = None) -> str | None
             return found
     if prefix[4:8] == b"ftyp" and _brands(prefix) & {b"avif", b"avis"}:
         return "AVIF"
+    if prefix[4:8] == b"ftyp" and _brands(prefix) & _HEIF_BRANDS:
+        return "HEIF"
     suffix = os.path.splitext(name)[1].lower()
     if suffix == ".tga":
         return "TGA"

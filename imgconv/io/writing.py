@@ -32,7 +32,7 @@ class EncodeOptions(TypedDict, total=False):
     """What there is to say of a file beside its samples and format.
 
     alpha: whether the last channel is opacity. compress: PNG's level, 0 to 9, or "fast" or "small".
-    quality: 1 to 100, of JPEG and WebP. record: how the file was made; kept as JSON where the
+    quality: 1 to 100, of JPEG, WebP and AVIF. record: how the file was made; kept as JSON where the
     format has a place for it (see `notes`), and left out elsewhere. icc: the samples' profile.
     metadata: the input's, as it describes the samples. pyramid: with smaller levels, in TIFF and
     Zarr. ome: a TIFF described as OME-TIFF. cmyk: the samples of a TIFF are inks.
@@ -239,14 +239,16 @@ def _by_pillow(samples: Array, format: Format, given: EncodeOptions) -> bytes:
         options |= pillow_options(metadata, format.name, samples.shape[2], quality)
     if format.name == "jpeg" and "qtables" not in options:
         options["quality"] = quality or _JPEG_QUALITY
-    elif format.name == "webp" and quality:
+    elif format.name in ("webp", "avif") and quality:
         options["quality"] = quality
-    if icc and format.name in ("jpeg", "webp"):
+    if icc and format.name in ("jpeg", "webp", "avif"):
         options["icc_profile"] = icc
     buffer = io.BytesIO()
     try:
         picture.save(buffer, format.name, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except KeyError:
+        raise OutputError(f"{format.name}: this Pillow cannot write it") from None
+    except (OSError, ValueError) as error:
         raise OutputError(f"{format.name}: {error}") from None
     content = buffer.getvalue()
     if not (note or metadata):

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import struct
+import sys
 import threading
 import time
 import zlib
@@ -741,6 +742,21 @@ def test_bit_fields_of_a_bmp_may_have_any_width_and_place(bits, widths, size):
     assert np.abs(found.pixels - np.stack(fields, axis=2)).max() == 0
     with pytest.raises(LimitError):
         read(bmp(values.astype(f"u{bits // 8}"), masks, size), max_pixels=34)
+
+
+@pytest.mark.parametrize(
+    ("start", "package"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pillow-heif"),
+        (b"\xff\x0a\xfa\x7f\x01", "pillow-jxl-plugin"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "pillow-jxl-plugin"),
+    ],
+)
+def test_formats_of_other_packages_say_what_to_install(start, package, monkeypatch):
+    for module in ("pillow_heif", "pillow_jxl"):
+        monkeypatch.setitem(sys.modules, module, None)  # also where it is installed
+    with pytest.raises(ImageError, match=f"is read where {package} is installed"):
+        read(start + bytes(64))
 
 
 def test_avif_is_known_by_any_of_its_brands():

@@ -13,12 +13,14 @@ import tifffile
 from PIL import Image
 from skimage import data
 
+from imgconv.cli import main
 from imgconv.errors import OutputError, UsageError
 from imgconv.io.formats import FORMATS
 from imgconv.io.publish import Patch, publish
 from imgconv.io.reading import read_images
 from imgconv.io.tiff import writer as tiff_writer
 from imgconv.io.writing import encode
+from tests.running import run
 from tests.samples import draw
 
 NOTE = {"kernels": ["sobel"], "text": "é"}
@@ -65,7 +67,7 @@ def test_a_large_tiff_has_several_strips_and_a_huge_one_would_be_bigtiff(monkeyp
 LOSSLESS = [
     (made.name, dtype, channels)
     for made in FORMATS.values()
-    if made.name not in ("jpeg", "webp", "gif", "safetensors", "zarr")
+    if made.name not in ("jpeg", "webp", "avif", "gif", "safetensors", "zarr")
     for dtype in made.dtypes
     for channels in (made.channels or (1, 2, 3, 4, 7))
 ]
@@ -182,3 +184,22 @@ def test_an_upload_is_not_joined_in_memory(monkeypatch):
     pieces = [b"header", *(bytes([n]) * (1 << 20) for n in range(9)), Patch(0, b"HEADER")]
     assert publish("memory://large/a.tif", iter(pieces)) == 6 + 9 * (1 << 20)
     assert sent == [b"HEADER" + b"".join(pieces[1:-1])]
+
+
+def test_avif_is_written_with_opacity_and_what_the_input_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    colors = np.zeros((40, 60, 4), np.uint8)
+    colors[..., :3] = np.indices((40, 60)).sum(axis=0)[..., None]
+    colors[..., 3] = 200
+    exif = Image.Exif()
+    exif[0x010E] = "a ramp"
+    Image.fromarray(colors).save(tmp_path / "in.png", exif=exif)
+    out = tmp_path / "out.avif"
+    command = ["apply", "-k", "identity", "--quality", "100", str(tmp_path / "in.png")]
+    assert run(main, [*command, "-o", str(out)]) == 0
+    with Image.open(out) as made:
+        assert made.format == "AVIF"
+        assert made.getexif()[0x010E] == "a ramp"
+        assert np.abs(np.asarray(made).astype(int) - colors).max() <= 4
+    assert run(main, ["apply", "-k", "sobel", str(out)]) == 0
+    assert (tmp_path / "out-sobel.avif").exists()

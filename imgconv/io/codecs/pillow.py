@@ -32,7 +32,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from imgconv.errors import ImageError, ImgconvError, LimitError
-from imgconv.io.formats import PILLOW_PLUGINS
+from imgconv.io.formats import OTHER_PLUGINS, PILLOW_PLUGINS
 from imgconv.io.limits import check_size
 from imgconv.typing import Array
 
@@ -128,7 +128,10 @@ def open_image(file: IO[bytes], kind: str, name: str) -> "ImageFile":
     """Return an opened, not yet decoded Pillow image. Call inside `decoding`."""
     from PIL import Image as Pillow
 
-    importlib.import_module(f"PIL.{PILLOW_PLUGINS[kind]}")
+    if kind in OTHER_PLUGINS:
+        _register(kind, name)
+    else:
+        importlib.import_module(f"PIL.{PILLOW_PLUGINS[kind]}")
     if kind == "TIFF":
         silence_libtiff()
     factory, accept = Pillow.OPEN[kind]
@@ -138,6 +141,17 @@ def open_image(file: IO[bytes], kind: str, name: str) -> "ImageFile":
     file.seek(0)
     # Not Image.open: it warns of images that our own limit allows, and imports every plugin.
     return factory(file, "")
+
+
+def _register(kind: str, name: str) -> None:
+    """Let Pillow know a format that another package reads. Raises ImageError without it."""
+    module, package = OTHER_PLUGINS[kind]
+    try:
+        plugin = importlib.import_module(module)
+    except ImportError:
+        raise ImageError(f"{name}: {kind} is read where {package} is installed") from None
+    if kind == "HEIF":
+        plugin.register_heif_opener()
 
 
 def check_pixels(opened: "ImageFile", name: str, max_pixels: int) -> None:

@@ -171,7 +171,7 @@ def pillow_options(
 ) -> dict[str, object]:
     """Options of Pillow's `save` for what it writes of the metadata."""
     options: dict[str, object] = {}
-    if form == "webp":
+    if form in ("webp", "avif"):
         if block := block_of(metadata):
             options["exif"] = block
         if metadata.xmp:

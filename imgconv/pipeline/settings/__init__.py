@@ -179,7 +179,7 @@ class WriteSettings(Table):
         "Bits per sample; default: as in the input.", default=None, rare=True
     )
     quality: int | None = option(
-        "JPEG and WebP quality; default: that of a JPEG input for JPEG, else 92 (WebP: 80).",
+        "JPEG, WebP, AVIF quality; default: a JPEG input's for JPEG, else 92 (WebP 80, AVIF 75).",
         default=None,
         kind=Range(1, 100),
         rare=True,

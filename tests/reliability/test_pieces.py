@@ -25,6 +25,7 @@ from imgconv.ops.algorithms import gemm_layout as matmul_layout
 from imgconv.ops.algorithms import select as plan
 from imgconv.ops.conv import conv2d
 from imgconv.ops.filter import filter_image
+from imgconv.ops.microkernels import pool as pool_loops
 from tests.reliability.support import save_photo
 from tests.running import num_threads
 
@@ -46,7 +47,7 @@ SIZES = {
     (matmul_layout, "CALL"): (1, 1 << 40),
     (matmul_layout, "WEIGHTS"): (1, 1 << 24),
     **{(module, "_FEW"): (1, 37, 1001, 1 << 30)
-       for module in (arithmetic, linear, normalization, pointwise, pooling)},
+       for module in (arithmetic, linear, normalization, pointwise, pool_loops)},
     (scaling, "_PIECE"): (1, 1001, 1 << 24),
 }  # fmt: skip
 BANDED = (direct, sparse, box, separable)

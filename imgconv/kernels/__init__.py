@@ -101,6 +101,11 @@ def get_kernel(spec: str) -> Kernel:
     name = _name(spec)
     if _NAME.fullmatch(name) and name not in ("nan", "inf"):
         raise KernelError(_unknown(spec, name))
+    names = re.split(r"[\s,;|+]+", spec.strip())
+    if all(map(_NAME.fullmatch, names)) and not {"nan", "inf"} & set(names):
+        each = f"-k {' -k '.join(names)} takes each"
+        hint = "a chain is for imgconv run" if "|" in spec else each
+        raise KernelError(f"kernel {spec!r}: {len(names)} names, expected one; {hint}")
     return parse_kernel_text(spec, "kernel")
 
 

@@ -105,6 +105,8 @@ def test_bad_kernels_say_what_was_expected(text, says):
         ("1,,2; 3,,4", "nothing before a comma"),
         ("0,25; 0,5; 0,25", "'0,25': a decimal comma? expected a point"),
         ("[1,,2]", "line 1, column 4: nothing before a comma"),
+        ("sobel,laplacian", "2 names, expected one; -k sobel -k laplacian takes each"),
+        ("sobel | relu", "2 names, expected one; a chain is for imgconv run"),
         ("[[1, 2]\n[3, x]]", "line 2, column 5: 'x', expected a number"),
         ("[[1, 2], [3, 4]", "'[' is not closed"),
         ("[1 2; 3 4)", "column 10: ')', expected ']'"),

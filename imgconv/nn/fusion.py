@@ -27,8 +27,10 @@ from imgconv.nn.layers import (
     ResidualConv2d,
     Shape,
 )
+from imgconv.nn.layers.quantized import DequantizeLinear, FakeQuantize, QuantizeLinear
 from imgconv.nn.layers.wrappers import Bound
 from imgconv.nn.replay import Replayed
+from imgconv.ops.quantize import Steps
 from imgconv.typing import Array
 
 
@@ -80,6 +82,7 @@ def fuse(graph: Graph, wanted: Iterable[str] = ()) -> Graph:
         for node in graph.needed(kept)
     ]
     nodes = _skip_identities(nodes, kept)
+    nodes = _round_in_place(nodes, kept)
     nodes = _join_gates(nodes, kept)
     nodes = _merge(nodes, kept, _fold_norm)
     nodes = _merge(nodes, kept, _fold_constant)
@@ -99,6 +102,28 @@ def _skip_identities(nodes: list[Node], kept: set[str]) -> list[Node]:
         else:
             left.append(replace(node, inputs=inputs))
     return left
+
+
+def _round_in_place(nodes: list[Node], kept: set[str]) -> list[Node]:
+    """Floats that become integers and floats again, as files for int8 write them, in one pass."""
+    makers = {name: node for node in nodes for name in node.outputs}
+    left = []
+    for node in nodes:
+        steps = _fixed_steps(node, DequantizeLinear)
+        before = makers.get(node.inputs[0]) if steps else None
+        if steps and before and _fixed_steps(before, QuantizeLinear) == steps:
+            node = replace(node, layer=FakeQuantize(steps), inputs=before.inputs)
+        left.append(node)
+    read = {*kept, *(name for node in left for name in node.inputs)}
+    return [node for node in left if read.intersection(node.outputs)]
+
+
+def _fixed_steps(node: Node, kind: type[QuantizeLinear | DequantizeLinear]) -> Steps | None:
+    """The constant scale and zero point of a layer of a kind, if it has one for all elements."""
+    layer = node.layer
+    if not isinstance(layer, Bound) or type(layer.layer) is not kind or len(layer.fixed) != 2:
+        return None
+    return Steps.of(layer.parameter("input1"), layer.parameter("input2"))
 
 
 def _join_gates(nodes: list[Node], kept: set[str]) -> list[Node]:

@@ -25,6 +25,7 @@ from imgconv.nn.graph import Graph, Node, named
 from imgconv.nn.layers import tensors
 from imgconv.nn.layers.base import Layer, Shape
 from imgconv.nn.layers.functions import Joined
+from imgconv.nn.layers.quantized import FakeQuantize
 from imgconv.nn.layers.wrappers import Bound, Viewed
 from imgconv.nn.playback import Call, Place, Playback, is_plain, plain
 from imgconv.typing import Array
@@ -35,14 +36,15 @@ _COMPILED: tuple[type[Layer], ...] = (
     layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
     layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Flatten,
     layers.Identity, layers.Linear, layers.LocalResponseNorm, layers.MaxPool2d, layers.MinPool2d,
-    layers.Mul, layers.ResidualConv2d, layers.Softmax, Joined, tensors.Reshape, tensors.Slice,
-    tensors.Split, tensors.Transpose,
+    layers.Mul, layers.ResidualConv2d, layers.Softmax, FakeQuantize, Joined, tensors.Reshape,
+    tensors.Slice, tensors.Split, tensors.Transpose,
 )  # fmt: skip
 # Layers of maps (N, C, H, W) that compute each image from its own.
 _BY_IMAGE: tuple[type[Layer], ...] = (
     layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
     layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Identity,
     layers.LocalResponseNorm, layers.MaxPool2d, layers.MinPool2d, layers.Mul, layers.ResidualConv2d,
+    FakeQuantize,
 )  # fmt: skip
 UNEVEN = 1.15  # of the time that images take where threads have as many: 8 of 7, not 6 of 5
 # A batch shares its readings of weights from the first layer on that has fewer outputs a map, each

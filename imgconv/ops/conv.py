@@ -19,6 +19,8 @@ from imgconv.ops.linear import linear
 from imgconv.ops.padding import normalize_mode
 
 Ints = int | Sequence[int]
+# stride, padding, dilation, groups, padding_mode, pad_value
+Sliding = tuple[Ints, int | str | Sequence[int], Ints, int, str, float]
 
 
 def conv2d(
@@ -57,6 +59,40 @@ def conv2d(
     network's layer (`ConvProblem.is_layer`) every tap counts.
     Raises ShapeError for sizes that do not fit together, naming both numbers.
     """
+    options = (stride, padding, dilation, groups, padding_mode, pad_value, activation, flip)
+    return _conv2d(x, weight, bias, *options, residual=residual)
+
+
+def sums2d(
+    x: npt.NDArray[Any], parts: Sequence[exact.Part], stride: Ints = 1,
+    padding: int | str | Sequence[int] = 0, dilation: Ints = 1, groups: int = 1,
+    padding_mode: str = "zeros", pad_value: float = 0.0,
+) -> npt.NDArray[Any]:  # fmt: skip
+    """Return the exact sums of integers x (…, C, H, W) under a bank of integers.
+
+    parts: of the bank, by `exact.parts`. The other parameters are those of `conv2d`. The result is
+    float32 where there is one part, else float64. Raises ShapeError.
+    """
+    capture.refuse()  # the conversion is NumPy's
+    total: npt.NDArray[Any] | None = None
+    for channels, weights in parts:
+        floats = x[..., channels, :, :].astype(np.float32, copy=False)
+        sums = _conv2d(
+            floats, weights, None, stride, padding, dilation, groups, padding_mode, pad_value,
+            None, False, True,
+        )  # fmt: skip
+        total = sums if total is None else np.add(total, sums, dtype=np.float64)
+    assert total is not None
+    return total
+
+
+def _conv2d(
+    x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None, stride: Ints,
+    padding: int | str | Sequence[int], dilation: Ints, groups: int, padding_mode: str,
+    pad_value: float, activation: Any, flip: bool, whole: bool = False,
+    residual: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]:  # fmt: skip
+    """`conv2d`. whole: x and weights are integers, of which float32 holds every sum exactly."""
     dense = groups == 1 and _all(stride, 1) and _all(padding, 0) and _all(dilation, 1)
     if residual is not None and not (dense and _mixes(x, weight, residual)):
         from imgconv.ops.arithmetic import add
@@ -72,7 +108,7 @@ def conv2d(
         return linear(rows, weight.reshape(len(weight), -1), bias, activation)[..., None, None]
     options = (
         stride, padding, dilation, groups, padding_mode, pad_value, activation, flip,
-        residual is not None,
+        whole, residual is not None,
     )  # fmt: skip
     key = plans.key_of(x, weight, bias, options)
     maps = plans.again(key, x)
@@ -100,8 +136,13 @@ def conv2d(
     sn, sc, sy, sx = (step // batch.itemsize for step in batch.strides)
     maps = c_out // groups
     area = window.out_size[0] * window.out_size[1]
-    weights, divisor = exact.rational_form(batch.dtype, weights, 1.0, window.fill)
-    real = exact.sums_type(batch.dtype, weights, offsets, window.fill, divisor)
+    dtype = x.dtype if x.dtype == np.int8 else batch.dtype  # whose samples are read as wider ones
+    weights, divisor = exact.rational_form(dtype, weights, 1.0, window.fill)
+    real = exact.sums_type(dtype, weights, offsets, window.fill, divisor)
+    if x.dtype.kind in "iu" and divisor == 1.0 and _is_bank(weights, groups):
+        found = _of_integers(x, dtype, weights, bias, real, window.fill, options[:6], activation)
+        if found is not None:
+            return found
     problem = ConvProblem(
         source=batch,
         starts_in=[n * sn + g * per_group * sc for n in range(count) for g in range(groups)],
@@ -126,7 +167,8 @@ def conv2d(
         activation=epilogue.activation_key(activation),
         fill=window.fill,
         divisor=divisor,
-        limit=exact.limit_of(batch.dtype, weights, window.fill, divisor),
+        limit=exact.limit_of(dtype, weights, window.fill, divisor),
+        whole=whole,
         residual=residual,
     )
     is_layer = problem.is_layer  # before the planner cuts zeros away
@@ -138,6 +180,34 @@ def conv2d(
     else:
         capture.refuse()
     return out if x.ndim == 4 else out[0]
+
+
+def _is_bank(weights: npt.NDArray[Any], groups: int) -> bool:
+    """Whether it pays to read integers as float32: many products are made of each."""
+    maps, channels, kh, kw = weights.shape
+    return groups >= 8 or (channels > 1 and maps >= 4 and channels * kh * kw >= 8)
+
+
+def _of_integers(
+    x: npt.NDArray[Any], dtype: np.dtype[Any], weights: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None, real: str, fill: float, options: Sliding, activation: Any,
+) -> npt.NDArray[Any] | None:  # fmt: skip
+    """The result by the loops of networks, which read float32; None where they would round."""
+    whole = exact.is_integer(dtype, weights, fill)
+    if real == "f32":
+        capture.refuse()  # the conversion is NumPy's
+        floats, bank = x.astype(np.float32), weights.astype(np.float32, copy=False)
+        return _conv2d(floats, bank, bias, *options, activation, False, whole)
+    most, groups = max(exact.largest(dtype), abs(fill)), options[3]
+    parts = exact.parts(weights, most) if whole and groups == 1 else None
+    if parts is None:
+        return None
+    sums = sums2d(x, parts, *options) + check_bias(bias, len(weights), "conv2d")[:, None, None]
+    if activation is not None:
+        from imgconv.ops.activation import activate
+
+        sums = activate(sums, activation)
+    return sums.astype(np.float32)
 
 
 def _all(numbers: Any, number: int) -> bool:

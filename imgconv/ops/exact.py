@@ -1,7 +1,7 @@
 """When a convolution of integers is exact, and in which type its sums must be kept for that."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +91,35 @@ def bound_of(dtype: np.dtype[Any], weights: npt.NDArray[Any], fill: float) -> np
     most = max(largest(dtype), abs(fill))
     found: npt.NDArray[Any] = np.abs(weights).sum(axis=(-3, -2, -1), dtype=np.float64) * most
     return found
+
+
+class Part(NamedTuple):
+    """Some of the input's channels, and a bank's weights of them: sums are exact in float32."""
+
+    channels: slice
+    weights: npt.NDArray[np.float32]
+
+
+def parts(weights: npt.NDArray[Any], most: float) -> list[Part] | None:
+    """A bank of integers (M, C, …) for integers up to `most`, in as few parts as possible.
+
+    None where the sums of one channel alone may be more than float32 holds exactly.
+    """
+    bounds = np.abs(weights).sum(axis=tuple(range(2, weights.ndim)), dtype=np.float64) * most
+    ends, total = [0], np.zeros(len(weights))
+    for channel, bound in enumerate(bounds.T):
+        total += bound
+        if total.max() >= EXACT["f32"]:
+            ends.append(channel)
+            total = bound.copy()
+            if total.max() >= EXACT["f32"]:
+                return None
+    if len(ends) == 1:
+        return [Part(slice(None), np.ascontiguousarray(weights, np.float32))]
+    return [
+        Part(slice(first, last), np.ascontiguousarray(weights[:, first:last], np.float32))
+        for first, last in zip(ends, [*ends[1:], weights.shape[1]], strict=True)
+    ]
 
 
 def sums_type(

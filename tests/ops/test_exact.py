@@ -325,3 +325,31 @@ def test_weights_beyond_float32_are_summed_in_float64(dtype):
     np.testing.assert_array_equal(filter_image(image, weights)[0], [[[np.inf], [0], [np.inf]]])
     biased = filter_image(image, weights * 0 + 0.5, np.array([1e300]), out_dtype=np.float64)
     np.testing.assert_array_equal(biased, np.full((1, 1, 3, 1), 1e300))
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("u1", 255), ("i1", 127), ("u2", 900)])
+def test_banks_of_integers_are_exact_beyond_what_float32_holds(dtype, most):
+    """A layer's sums of some 2³⁰, which are taken in parts of its channels."""
+    rng = np.random.default_rng(8)
+    ends = np.iinfo(dtype)
+    x = rng.integers(ends.min, ends.max + 1, (2, 140, 9, 11)).astype(dtype)
+    weights = rng.integers(-most, most + 1, (5, 140, 3, 3))
+    weights[0], x[0] = most, ends.max
+    bias = np.array([3, -7, 1 << 20, 0, 5])
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.int64), (3, 3), (2, 3))
+    sums = np.einsum("nchwij,mcij->nmhw", windows, weights) + bias[:, None, None]
+    assert abs(sums).max() > 1 << 24
+    found = conv2d(x, weights.astype(np.float32), bias)
+    assert np.array_equal(found, sums.astype(np.float32))
+    assert np.array_equal(conv2d(x, weights, bias, activation="relu"), np.maximum(found, 0))
+    assert np.array_equal(conv2d(x[0], weights, bias), found[0])
+
+
+def test_banks_of_integers_keep_sums_within_float32_exact():
+    """No transform with fractions, as Winograd's, takes part."""
+    rng = np.random.default_rng(9)
+    x = rng.integers(0, 256, (1, 32, 30, 31)).astype(np.uint8)
+    weights = rng.integers(-200, 201, (32, 32, 3, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.int64), (3, 3), (2, 3))
+    sums = np.einsum("nchwij,mcij->nmhw", windows, weights)
+    assert np.array_equal(conv2d(x, weights), sums)

@@ -1,12 +1,13 @@
 """Layers of quantized networks: integers that stand for (integer − zero point) · scale.
 
-Sums of products are integers, exact in whatever order: in float32 where they stay below 2²⁴, else
-in float64. Source of the formulas: ONNX operators QuantizeLinear, DequantizeLinear,
-DynamicQuantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and MatMulInteger; ties are rounded
-to even before the zero point is added, as ONNX Runtime does.
+Sums of products are integers, exact in whatever order: in float32, of as many parts of the input's
+channels as keep them below 2²⁴, else in float64. Source of the formulas: ONNX operators
+QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
+MatMulInteger; ties are rounded to even before the zero point is added, as ONNX Runtime does.
 """
 
 import math
+from dataclasses import field
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from imgconv.errors import ShapeError
 from imgconv.nn.layers.base import Everything, Layer, Reach, Shape
 from imgconv.nn.layers.convolution import Conv2d
 from imgconv.nn.layers.functions import MatMul
-from imgconv.ops.exact import EXACT
-from imgconv.shapes import Pair, Sides
+from imgconv.ops.conv import sums2d
+from imgconv.ops.exact import Part, parts
+from imgconv.ops.linear import linear
+from imgconv.ops.quantize import Steps, dequantize, quantize, requantize, rounded
 from imgconv.typing import Array, Dtype
 
 BYTES = np.dtype(np.uint8)
@@ -82,19 +85,34 @@ class QuantizeLinear(_Linear):
     dtype: Dtype = BYTES
 
     def forward(self, *inputs: Array) -> Array:
-        return quantized(*self._of(inputs, self.dtype))
+        x, scale = inputs[:2]
+        zero = inputs[2] if inputs[2:] else np.zeros((), self.dtype)
+        steps = Steps.of(scale, zero) if x.dtype == np.float32 else None
+        return quantize(x, steps) if steps else quantized(*self._of(inputs, self.dtype))
 
 
 class DequantizeLinear(_Linear):
     """Integers as the floats that they stand for."""
 
     def forward(self, *inputs: Array) -> Array:
+        steps = Steps.of(inputs[1], inputs[2]) if inputs[2:] else None
+        if steps and steps.dtype == inputs[0].dtype:
+            return dequantize(inputs[0], steps)
         x, scale, zero = self._of(inputs, inputs[0].dtype)
         # Differences of 8- and 16-bit integers are exact in float32, which 32-bit ones have without
         # a zero point.
         real = x.astype(np.float32) - zero if zero.any() else x.astype(np.float32)
         values: Array = real * scale
         return values.astype(scale.dtype, copy=False)
+
+
+class FakeQuantize(Layer):
+    """torch.fake_quantize_per_tensor_affine: floats as the nearest that integers stand for."""
+
+    steps: Steps
+
+    def forward(self, *inputs: Array) -> Array:
+        return rounded(inputs[0], self.steps)
 
 
 class DynamicQuantizeLinear(Layer):
@@ -116,14 +134,38 @@ class DynamicQuantizeLinear(Layer):
         return quantized(x, scale, zero), scale, zero
 
 
-def unfolded(x: Array, window: tuple[Pair, Pair, Sides, Pair]) -> Array:
-    """The samples under each tap as channels: (N, C · kH · kW, H', W')."""
-    (height, width), (down, across), sides, (dy, dx) = window
-    padded = np.pad(x, ((0, 0), (0, 0), (sides.top, sides.bottom), (sides.left, sides.right)))
-    spans = (height - 1) * dy + 1, (width - 1) * dx + 1
-    views = np.lib.stride_tricks.sliding_window_view(padded, spans, (2, 3))
-    taps = views[:, :, ::down, ::across, ::dy, ::dx].transpose(0, 1, 4, 5, 2, 3)
-    return np.ascontiguousarray(taps).reshape(len(x), -1, *taps.shape[-2:])
+class _Bank:
+    """Weights less their zero points, in parts; those of the last call, mostly the only ones."""
+
+    def __init__(self) -> None:
+        self._given: tuple[Array, bytes, float] | None = None
+        self._weights: Array = np.empty(0)
+        self._parts: list[Part] | None = None
+
+    def of(
+        self, weights: Array, zero: Array, x: Array, x_zero: Array, groups: int = 1,
+        turned: bool = True,
+    ) -> tuple[list[Part] | None, Array]:  # fmt: skip
+        """The parts for integers of the type of x and from its zero points on, and all weights.
+
+        weights (M, …), or (K, M) where they are not turned; zero: one, or one for each of M. None
+        where sums in float32 may round.
+        """
+        ends = np.iinfo(x.dtype)
+        most = float(max(int(ends.max) - int(x_zero.min()), int(x_zero.max()) - int(ends.min)))
+        given = weights, zero.tobytes(), most
+        if self._given is None or self._given[0] is not weights or self._given[1:] != given[1:]:
+            bank = (weights if turned else weights.T).astype(np.float64)
+            bank -= zero.reshape(-1, *(1,) * (bank.ndim - 1)) if zero.size > 1 else zero.reshape(())
+            found = parts(bank, most)
+            self._parts = None if found and len(found) > 1 and groups > 1 else found
+            self._weights, self._given = bank if self._parts is None else np.empty(0), given
+        return self._parts, self._weights
+
+
+def _int32(sums: Array) -> Array:
+    """Integers in floating point as int32, which wraps around."""
+    return sums.astype(np.int64).astype(np.int32)
 
 
 class ConvInteger(Layer):
@@ -134,6 +176,7 @@ class ConvInteger(Layer):
 
     conv: Conv2d
     given: tuple[bool, bool] = (True, True)
+    bank: _Bank = field(default_factory=_Bank)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if shapes[1] != self.conv.parameter_shapes()["weight"]:
@@ -144,29 +187,18 @@ class ConvInteger(Layer):
     def forward(self, *inputs: Array) -> Array:
         x, weight, *zeros = inputs
         zero, weight_zero = _zero_points(self.given, zeros)
-        return self.sums(x, zero, weight, weight_zero)
+        return _int32(self.sums(x, zero, weight, weight_zero))
 
     def sums(self, x: Array, zero: Array, weight: Array, weight_zero: Array) -> Array:
-        """Sums of products of differences from zero points."""
-        own = weight_zero.reshape(-1, 1, 1, 1) if weight_zero.size > 1 else weight_zero.reshape(())
-        moved, kernel = x.astype(np.float64) - zero.reshape(()), weight.astype(np.float64) - own
-        most = np.abs(kernel).reshape(len(kernel), -1).sum(1).max() * np.abs(moved).max(initial=0)
-        layer = self.conv
-        if most < EXACT["f32"] and self._is_plain:
-            moved, kernel = moved.astype(np.float32), kernel.astype(np.float32)
-            if layer.groups == 1:
-                moved = unfolded(moved, layer.window)
-                layer = Conv2d(moved.shape[1], layer.out_channels, 1, bias=False)
-        named = {"weight": kernel.reshape(layer.parameter_shapes()["weight"])}
-        return (
-            np.rint(layer.with_parameters(named).forward(moved)).astype(np.int64).astype(np.int32)
-        )
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether sums are of the products alone in float32 too: no Winograd, no Fourier."""
-        depthwise = self.conv.groups == self.conv.in_channels == self.conv.out_channels
-        return self.conv.groups == 1 or (depthwise and max(self.conv.window[0]) <= 7)
+        """Sums of products of differences from zero points: integers in float32 or float64."""
+        conv = self.conv
+        found, weights = self.bank.of(weight, weight_zero, x, zero, conv.groups)
+        if found is None:
+            layer = conv.with_parameters({"weight": weights})
+            return np.rint(layer.forward(x.astype(np.float64) - zero.reshape(())))
+        moved = x.astype(np.float32)
+        moved -= zero.reshape(())
+        return sums2d(moved, found, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def multiply_adds(self, *shapes: Shape) -> int:
         return self.conv.multiply_adds(shapes[0])
@@ -191,14 +223,19 @@ class QLinearConv(ConvInteger):
     def forward(self, *inputs: Array) -> Array:
         x, scale, zero, weight, weight_scale, weight_zero, to_scale, to_zero = inputs[:8]
         sums = self.sums(x, zero, weight, weight_zero)
-        if inputs[8:]:
-            sums = sums + inputs[8].reshape(-1, 1, 1)
+        channels = sums.shape[1]
+        bias = inputs[8] if inputs[8:] else np.zeros(channels)
         factors = scale.reshape(()) * weight_scale / to_scale.reshape(())
-        return requantized(sums, factors.reshape(-1, 1, 1), to_zero)
+        steps = Steps.of(np.ones((), np.float32), to_zero)
+        if steps:
+            return requantize(sums, bias, np.broadcast_to(factors.reshape(-1), channels), steps)
+        return requantized(
+            sums + bias.reshape(-1, 1, 1), factors.reshape(-1, 1, 1), to_zero
+        )  # fmt: skip
 
 
 def requantized(sums: Array, factor: Array, zero: Array) -> Array:
-    """Sums (int32) times a factor in float32, rounded, from a zero point on."""
+    """Sums (integers) times a factor in float32, rounded, from a zero point on."""
     return quantized(sums.astype(np.float32) * factor, np.float32(1), zero.reshape(()))  # type: ignore[arg-type]
 
 
@@ -206,6 +243,7 @@ class MatMulInteger(MatMul):
     """numpy.matmul of integers less their zero points, exact, as int32. given: which there are."""
 
     given: tuple[bool, bool] = (True, True)
+    bank: _Bank = field(default_factory=_Bank)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return super().output_shape(*shapes[:2])
@@ -214,13 +252,25 @@ class MatMulInteger(MatMul):
     def forward(self, *inputs: Array) -> Array:
         a, b, *zeros = inputs
         left, right = _zero_points(self.given, zeros)
-        return self.products(a, left, b, right)
+        return _int32(self.products(a, left, b, right))
 
-    def products(self, a: Array, left: Array, b: Array, right: Array) -> Array:
-        """Products of differences from zero points: one, a row of `a`, a column of `b`."""
+    def products(
+        self, a: Array, left: Array, b: Array, right: Array, turned: bool = False
+    ) -> Array:
+        """Products of differences from zero points: one, a row of `a`, a column of `b`.
+
+        Integers in float32 or float64. turned: b is a matrix (N, K).
+        """
         rows = left.reshape(*left.shape, 1) if left.ndim == 1 and left.size > 1 else left
-        values = np.matmul(a.astype(np.float64) - rows, b.astype(np.float64) - right)
-        return np.asarray(values).astype(np.int64).astype(np.int32)
+        if b.ndim == 2 and a.ndim > 1 and (right.size == 1 or right.ndim == 1):
+            found, _ = self.bank.of(b, right, a, left, turned=turned)
+            if found is not None:
+                moved = a.astype(np.float32) - rows.astype(np.float32)
+                sums = [linear(moved[..., piece], weights) for piece, weights in found]
+                return np.asarray(sums[0] if len(sums) == 1 else np.sum(sums, 0, np.float64))
+        factor = b.T if turned else b
+        values = np.matmul(a.astype(np.float64) - rows, factor.astype(np.float64) - right)
+        return np.asarray(values)
 
 
 class QLinearMatMul(MatMulInteger):
@@ -257,7 +307,7 @@ class QGemm(MatMulInteger):
     @np.errstate(all="ignore")
     def forward(self, *inputs: Array) -> Array:
         a, scale, zero, b, b_scale, b_zero, *rest = inputs
-        sums = self.products(a.T if self.left else a, zero, b.T if self.right else b, b_zero)
+        sums = self.products(a.T if self.left else a, zero, b, b_zero, turned=self.right)
         if self.bias:
             sums = sums + rest.pop(0)
         factor = np.float32(self.alpha) * scale.reshape(()) * b_scale

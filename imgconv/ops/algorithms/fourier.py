@@ -235,6 +235,8 @@ def offer(job: ConvProblem) -> Candidate | None:
     _, maps, channels, kh, kw = job.weights.shape
     if job.stride != (1, 1) or channels > 1 or job.is_small(kh * kw) or job.run > WIDEST:
         return None
+    if job.whole:
+        return None
     high, wide = job.extent
     real, rounds = job.real, False
     if exact.is_integer(job.source.dtype, job.weights, job.fill):

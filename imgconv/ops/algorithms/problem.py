@@ -23,6 +23,7 @@ class ConvProblem:
     residual: what is added to the sums before the activation, laid out as `out`; None for nothing.
     bias: float64 (groups, M). divisor: what the sums are divided by before the bias is added.
     limit: the largest magnitude of samples up to which sums of integers are exact.
+    whole: samples and weights are integers, whose sums have to be exact, in floating point.
     middle: padded row and column, from its window's first, of the pixel that an output stands for.
     """
 
@@ -53,6 +54,7 @@ class ConvProblem:
     offset: float = 0.0
     divisor: float = 1.0
     limit: float = math.inf
+    whole: bool = False
     residual: npt.NDArray[np.float32] | None = None
     middle: tuple[int, int] = (0, 0)
 

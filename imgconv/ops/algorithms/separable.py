@@ -232,7 +232,7 @@ def offer(job: ConvProblem) -> Candidate | None:
         return None
     if job.is_small(kh * kw):
         return None
-    whole = exact.is_integer(job.source.dtype, job.weights, job.fill)
+    whole = job.whole or exact.is_integer(job.source.dtype, job.weights, job.fill)
     floats = not np.issubdtype(job.source.dtype, np.integer)
     if floats and not job.weights.all():
         return None

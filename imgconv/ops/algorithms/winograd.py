@@ -265,6 +265,8 @@ def offer(problem: ConvProblem) -> Candidate | None:
     height, width = problem.out_size
     if not problem.is_plain or kernel != [3, 3] or not problem.stride == problem.dilation == (1, 1):
         return None
+    if problem.whole:  # the transforms have fractions
+        return None
     if min(maps, channels) < LEAST_MAPS or height * width < LEAST_AREA or width > WIDEST:
         return None
     taps = 9 * channels

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     from onnx.reference import ReferenceEvaluator
 
 from imgconv.errors import ModelError
+from imgconv.nn.fusion import fuse
 from imgconv.nn.onnx import OnnxGraph, model_of
 
 NAMES = {
@@ -323,3 +324,32 @@ def test_a_quantized_lstm_is_the_one_of_its_weights():
     }  # fmt: skip
     lstm = helper.make_node("LSTM", ["x", "w", "r", "b"], ["y"], **given)
     np.testing.assert_allclose(found, run([lstm], {"x": x}, reals)["y"], atol=2e-6)
+
+
+def test_floats_that_become_integers_and_floats_again_take_one_pass():
+    """The fused graph gives the bits of the two steps, also of a value that is wanted between."""
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(1, 3, 7, 9)).astype(np.float32)
+    weight = rng.normal(size=(4, 3, 3, 3)).astype(np.float32)
+    held = {"w": weight, "s": np.float32(0.03), "z": np.int8(-5), "other": np.float32(0.04)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["a"]),
+        helper.make_node("DequantizeLinear", ["q", "other", "z"], ["b"]),
+        helper.make_node("Conv", ["a", "w"], ["c"]),
+        helper.make_node("Add", ["a", "b"], ["d"]),
+    ]
+    _, graph = model(nodes, {"x": x}, held, ("c", "d"))
+    plain = graph.run({"x": x})
+    fused = fuse(graph)
+    kinds = [node.layer.kind for node in fused.nodes]
+    assert kinds.count("FakeQuantize") == 1
+    assert kinds.count("DequantizeLinear") == 1  # by another scale
+    for name, values in fused.run(x).items():
+        assert np.array_equal(values, plain[name])
+    kept = fuse(graph, ["q"])
+    assert np.array_equal(dict(kept.trace(x, ("q",)))["q"], expected_bytes(x))
+
+
+def expected_bytes(x):
+    return (np.rint(x / np.float32(0.03)) - 5).clip(-128, 127).astype(np.int8)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from benchmarks import files, kept, loops, networks, planner, scale
 from benchmarks.measure import Case, Result, measure
-from benchmarks.report import kept_summary, write_report
+from benchmarks.report import about, kept_summary, write_report
 
 HERE = Path(__file__).parent
 GROUPS = (
@@ -82,6 +82,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=GROUPS, help="run this group")
     parser.add_argument("--short", action="store_true", help="up to 100 MP, 5 rounds")
     parser.add_argument("--quick", action="store_true", help="up to 1 MP and 10 files, 3 rounds")
+    parser.add_argument(
+        "--report", action="store_true", help="measure nothing; write the report again"
+    )
     parser.add_argument("--no-report", action="store_true", help="print and write nothing")
     parser.add_argument(
         "--against", default=kept.FIRST, metavar="COMMIT",
@@ -94,6 +97,11 @@ def main() -> None:
     generator = random.Random(options.seed)
     stored = HERE / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}
+    origin = results.pop("about", {})
+    if options.report:
+        write_report(results, origin, HERE)
+        return
+    origin |= about(" ".join(["benchmarks/run", *sys.argv[1:]]))
     with tempfile.TemporaryDirectory() as folder:
         for group in options.only or GROUPS:
             begun = time.perf_counter()
@@ -108,8 +116,8 @@ def main() -> None:
                 # After every case, so that an interrupted run leaves what it measured.
                 results[group] = [asdict(result) for result in measured]
                 if not (options.quick or options.no_report):
-                    stored.write_text(json.dumps(results, indent=1) + "\n")
-                    write_report(results, HERE, " ".join(["benchmarks/run", *sys.argv[1:]]))
+                    stored.write_text(json.dumps({"about": origin, **results}, indent=1) + "\n")
+                    write_report(results, origin, HERE)
             if group == "kept":
                 print("\n".join(kept_summary(results[group])), flush=True)
             print(f"{group}: {time.perf_counter() - begun:.0f} s", flush=True)

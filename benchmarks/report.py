@@ -7,16 +7,32 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from benchmarks.summary import summary
+
 PACKAGES = ("imgconv", "numpy", "numba", "pillow", "isal", "opencv-python-headless",
             "pyvips-binary", "scipy", "torch", "onnxruntime")  # fmt: skip
 
 SLOWER = 1.05  # of kept's rows, those above are shown one by one
 
 
-def write_report(results: dict[str, list[dict[str, Any]]], folder: Path, command: str) -> None:
-    """Write README.md and one plot a table that has an x axis."""
+def about(command: str) -> dict[str, str]:
+    """What is stored beside the results: how, where and with what they were measured."""
+    return {"command": command, "machine": machine(), "versions": versions()}
+
+
+def write_report(
+    results: dict[str, list[dict[str, Any]]], origin: dict[str, str], folder: Path
+) -> None:
+    """Write README.md and one plot per table that has an x axis.
+
+    origin: `about`, and under `note` what else a reader has to know of these results.
+    """
     parts = [
         "# Benchmarks",
+        "",
+        *summary(results),
+        "",
+        "## How it is measured",
         "",
         "Every round runs all tools once in random order; a ratio is imgconv's time divided by "
         "the peer's in the same round, shown as the median with its quartiles. Below 1 imgconv "
@@ -25,11 +41,12 @@ def write_report(results: dict[str, list[dict[str, Any]]], folder: Path, command
         "rounds; MiB is the most memory that a whole process held (where there are several, the "
         "largest).",
         "",
-        f"Measured by `{command}`. `benchmarks/run` measures all of it (hours), "
+        f"Measured by `{origin['command']}`. `benchmarks/run` measures all of it (hours), "
         "`benchmarks/run --short` up to 100 MP in half an hour, `benchmarks/run --only png` one "
-        "group.",
+        "group; `python -m benchmarks.bench --report` writes this page again from results.json.",
         "",
-        f"Machine: {machine()}. Versions: {versions()}.",
+        *([origin["note"], ""] if origin.get("note") else []),
+        f"Machine: {origin['machine']}. Versions: {origin['versions']}.",
     ]
     for group, rows in results.items():
         if group == "kept":
@@ -122,7 +139,8 @@ def plot(title: str, rows: list[dict[str, Any]], folder: Path) -> str | None:
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot, ticker
+    matplotlib.rcParams["svg.hashsalt"] = title  # the same results are the same file
+    from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4))
     growth = title.startswith("growth")
@@ -132,32 +150,46 @@ def plot(title: str, rows: list[dict[str, Any]], folder: Path) -> str | None:
         for name, value in row["best"].items():
             point = value / row["x"] if growth else value
             lines.setdefault((name, kind), []).append((row["x"], point))
-    # A colour for each kind of pixels, a stroke for each tool; of one kind, a colour a tool.
+    # A color for each kind of pixels, a stroke for each tool; of one kind, a color per tool.
     names, kinds = (list(dict.fromkeys(keys)) for keys in zip(*lines, strict=True))
     for (name, kind), points in lines.items():
-        colour = kinds.index(kind) if len(kinds) > 1 else names.index(name)
-        stroke = ("-", "--", ":")[names.index(name) % 3]
+        color = kinds.index(kind) if len(kinds) > 1 else names.index(name)
+        at = names.index(name) % 3
         axes.plot(
-            *zip(*points, strict=True), marker="o", label=f"{name} {kind}".rstrip(),
-            color=f"C{colour}", linestyle=stroke,
+            *zip(*points, strict=True), marker="os^"[at], markersize=4, color=f"C{color}",
+            linestyle=("-", "--", ":")[at], label=f"{name} {kind}".rstrip(),
         )  # fmt: skip
+    logarithmic(axes, sorted({row["x"] for row in rows}))
+    unit = "file" if "files" in title else "megapixel"
+    axes.set_xlabel(f"{unit}s" if growth else "σ" if "Gauss" in title else "kernel size")
+    axes.set_ylabel(f"ms per {unit}" if growth else "ms")
+    axes.set_title(f"{title}: lower is faster")
+    # Beside the lines, in their order from above, and long enough to tell strokes apart.
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(handles)), key=lambda at: -handles[at].get_ydata()[-1])
+    axes.legend(
+        [handles[at] for at in order], [labels[at] for at in order], fontsize=8, handlelength=3.5,
+        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False,
+    )  # fmt: skip
+    axes.grid(alpha=0.3)
+    name = title.replace(" ", "-").lower() + ".svg"
+    figure.savefig(folder / name, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+    return name
+
+
+def logarithmic(axes: Any, places: list[float]) -> None:
+    """Both axes by their logarithms with plain numbers, x marked where something was measured."""
+    from matplotlib import ticker
+
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(sorted({row["x"] for row in rows}))
+    axes.set_xticks(places)
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(ticker.NullLocator())
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    unit = "file" if "files" in title else "megapixel"
-    axes.set_xlabel(f"{unit}s" if growth else "σ" if "Gauss" in title else "kernel size")
-    axes.set_ylabel(f"ms per {unit}" if growth else "ms")
-    axes.legend(fontsize=7)
-    axes.grid(alpha=0.3)
-    name = title.replace(" ", "-").lower() + ".svg"
-    figure.savefig(folder / name, bbox_inches="tight")
-    pyplot.close(figure)
-    return name
 
 
 def machine() -> str:

@@ -1,8 +1,8 @@
-"""Make the gallery: every preset's kernel and what it does to the test chart.
+"""Make the gallery: every preset's kernel, and what it does to a photograph and the test chart.
 
     python docs/make_gallery.py
 
-Writes docs/gallery.md and the pictures in docs/gallery/.
+Writes docs/gallery.md, the pictures in docs/gallery/, and those of the README.
 """
 
 from dataclasses import replace
@@ -17,6 +17,7 @@ from imgconv.kernels import generators, get_kernel, presets
 from imgconv.nn.chain import parse_chain
 from imgconv.ops.pool_text import parse_pool
 from imgconv.pipeline.recipe import ChainRecipe, Recipe
+from imgconv.pipeline.results import results_of
 from imgconv.pipeline.settings import ReadSettings
 from imgconv.pipeline.whole import maps_of
 from imgconv.shapes import Window
@@ -44,19 +45,20 @@ CHAIN = "gray | conv gaussian:sigma=1 | conv sobel | maxpool 2 | conv log:sigma=
 
 INTRO = """# Gallery
 
-What every kernel of the bank does to the built-in test chart, `sample:chart`. Made by
-`docs/make_gallery.py` from the presets themselves; `imgconv kernels show NAME` prints a matrix and
-its source. Each picture is what this command writes, at this size:
+What every kernel that comes with imgconv does to a photograph and to a test chart.
+`docs/make_gallery.py` makes this page from the kernels themselves; `imgconv kernels show NAME`
+prints a matrix and its source. Each picture is what such a command writes, at this size:
 
 ```sh
-imgconv apply -k sobel sample:chart:192 -o sobel.png
+imgconv apply -k sobel sample:photo:192 -o cat.png
+imgconv apply -k sobel sample:chart:192 -o chart.png
 ```
 """
 
 
-def chart(size=SIZE):
-    """The test chart as an image."""
-    return next(read_images(f"sample:chart:{size}"))
+def sample(kind, size=SIZE):
+    """The test chart or the photograph as an image."""
+    return next(read_images(f"sample:{kind}:{size}"))
 
 
 def result(image, **recipe):
@@ -64,24 +66,27 @@ def result(image, **recipe):
     return next(maps_of(image, Recipe(**recipe), BYTE, raw=False)).samples
 
 
-def applied(spec):
-    """What `apply -k SPEC` shows: one map, or the sheet's first of a bank."""
+def applied(spec, image):
+    """What `apply -k SPEC` shows of an image: one map, or the sheet's first of a bank."""
     kernel = get_kernel(spec)
     if kernel.combine == "none" and len(kernel.weights) > 1:
         return [
             Tile(f"{kernel.name.partition(':')[0]} {found.name}", found.samples)
-            for found in maps_of(chart(), Recipe((kernel,)), BYTE, raw=False)
+            for found in maps_of(image, Recipe((kernel,)), BYTE, raw=False)
         ]
-    return [Tile(spec, result(chart(), kernels=(kernel,)))]
+    return [Tile(spec, result(image, kernels=(kernel,)))]
 
 
 def write(name, tiles, columns=6, tile=SIZE):
     """Write a sheet and return the Markdown that shows it."""
-    pixels = draw(tiles, Layout(columns, tile))
-    data = b"".join(bytes(p) for p in encode(pixels, FORMATS["webp"], quality=80))
-    (DOCS / "gallery").mkdir(exist_ok=True)
-    (DOCS / "gallery" / f"{name}.webp").write_bytes(data)
+    save(DOCS / "gallery" / f"{name}.webp", draw(tiles, Layout(columns, tile)))
     return f"![{name}](gallery/{name}.webp)\n"
+
+
+def save(path, pixels, quality=80):
+    """Write a picture as WebP."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"".join(bytes(p) for p in encode(pixels, FORMATS["webp"], quality=quality)))
 
 
 def family(name, specs):
@@ -90,17 +95,20 @@ def family(name, specs):
     kernels = [
         Tile(spec, plot(kernel)) for spec, kernel in zip(specs, map(get_kernel, specs), strict=True)
     ]
-    tiles = [tile for spec in specs for tile in applied(spec)[:16]]
+    shown = [
+        write(f"{name}-{kind}", [tile for spec in specs for tile in applied(spec, image)[:16]])
+        for kind, image in (("photo", sample("photo")), ("chart", sample("chart")))
+    ]
     listed = "\n".join(f"- `{spec}`: {get_kernel(spec).description}" for spec in specs)
     return "\n".join(
         [f"## {title}\n", f"{sentence}\n", write(f"{name}-kernels", kernels, 8, 128),
-         write(name, tiles), f"{listed}\n"]
+         *shown, f"{listed}\n"]
     )  # fmt: skip
 
 
 def colors():
-    """Colour maps and directions."""
-    image = chart()
+    """Color maps and directions."""
+    image = sample("photo")
     tiles = []
     for name in NAMES:
         recipe = Recipe((get_kernel("gaussian-dx:sigma=2"),), colormap=name)
@@ -117,12 +125,11 @@ def colors():
 
 def layers():
     """Activations, pools, padding and a chain."""
-    image, edge = chart(), get_kernel("sobel-x")
+    image, edge = sample("photo"), replace(get_kernel("sobel-x"), divisor=64.0)
     activations = []
     for name in ACTIVATIONS:
-        scale = "minmax" if name in ("sigmoid", "tanh") else "clip"
         read = ReadSettings(gray=True)
-        maps = result(image, kernels=(edge,), read=read, activation=name, scale=scale)
+        maps = result(image, kernels=(edge,), read=read, activation=name, scale="minmax")
         activations.append(Tile(name, maps))
     identity = get_kernel("identity")
     pools = [Tile(text, result(image, kernels=(identity,), pool=parse_pool(text)))
@@ -137,7 +144,9 @@ def layers():
     maps = maps_of(image, recipe, BYTE, raw=False)
     chain = [Tile(step.text, found.samples) for step, found in zip(steps, maps, strict=True)]
     return "\n".join([
-        "## Layers\n", "Activations after `sobel-x`:\n", write("activations", activations, 4),
+        "## Layers\n",
+        "Activations after `-k sobel-x --divisor 64`, from their smallest value to their largest "
+        "(`--scale minmax`):\n", write("activations", activations, 4),
         "Pools:\n", write("pools", pools), "Padding modes, 24 pixels around a 48×48 corner:\n",
         write("padding", padded, 5), f"A chain, step by step: `imgconv run '{CHAIN}'`:\n",
         write("chain", chain),
@@ -149,7 +158,22 @@ def examples():
     return [maker.example or name for name, maker in generators.GENERATORS.items()]
 
 
+def readme():
+    """The README's pictures: the photograph before and after Sobel, and Gabor's bank."""
+    photo = sample("photo", 451)
+    sobel = Tile("imgconv apply -k sobel", result(photo, kernels=(get_kernel("sobel"),)))
+    pair = [Tile("sample:photo", photo.pixels), sobel]
+    save(DOCS / "before-after.webp", draw(pair, Layout(2, 451)), 85)
+    bank = (get_kernel("gabor-bank:orientations=8,lambda=8"),)
+    recipe = Recipe(bank, read=ReadSettings(gray=True), sheet=Layout(3, 300))
+    sheet = next(results_of(sample("photo", 300), recipe, BYTE, raw=False))
+    save(DOCS / "gabor.webp", sheet.samples)
+
+
 def main():
+    for stale in (DOCS / "gallery").glob("*.webp"):
+        stale.unlink()
+    readme()
     sections = [family(name, specs) for name, specs in presets.families()]
     sections += [family("parametric", examples()), colors(), layers()]
     (DOCS / "gallery.md").write_text("\n".join([INTRO, *sections]))

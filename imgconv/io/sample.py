@@ -1,5 +1,6 @@
-"""`sample:` inputs, drawn by formula: something to filter before there is a photo at hand."""
+"""`sample:` inputs: a photograph, and charts drawn by formula."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -12,6 +13,7 @@ from imgconv.io.image import Image
 
 DEFAULT_SIZE = 512
 LARGEST = 8192
+PHOTO_WIDTH = 451
 
 Plane = npt.NDArray[np.float64]
 
@@ -19,30 +21,50 @@ Plane = npt.NDArray[np.float64]
 def sample(name: str, max_pixels: int = LARGEST**2) -> Image:
     """Return the sample [sample:]NAME[:SIZE], RGB or gray uint8.
 
-    chart: zone plate, Siemens star, ramps, text, edges and noise in one. zoneplate, star, ramp,
-    noise, edges: one of them. digit, digit-0 … digit-9: a digit drawn with a pen.
-    Raises UsageError for an unknown name or a size outside 16…8192.
+    photo: a cat, photographed by Stéfan van der Walt (CC0), 451×300; SIZE is that of its longer
+    side. chart: zone plate, Siemens star, ramps, text, edges and noise in one, SIZE × SIZE.
+    zoneplate, star, ramp, noise, edges: one of them. digit, digit-0 … digit-9: a digit drawn with
+    a pen.
+    Raises UsageError for an unknown name or a size outside 16…8192, 16…451 of the photo.
     """
     name = name.removeprefix("sample:")
     kind, _, size_text = name.partition(":")
-    size = int(size_text) if size_text.isdigit() else DEFAULT_SIZE if not size_text else 0
-    if not 16 <= size <= LARGEST:
-        raise UsageError(f"sample:{name}: size {size_text}, expected a number from 16 to {LARGEST}")
+    kind = kind or "chart"
+    if kind not in (names := ("photo", "chart", *PARTS)):
+        from imgconv.arguments import not_among
+
+        raise UsageError(f"sample:{name}: {not_among(kind, names)}")
+    default, largest = (PHOTO_WIDTH,) * 2 if kind == "photo" else (DEFAULT_SIZE, LARGEST)
+    size = int(size_text) if size_text.isdigit() else 0 if size_text else default
+    if not 16 <= size <= largest:
+        raise UsageError(f"sample:{name}: size {size_text}, expected a number from 16 to {largest}")
     if size * size > max_pixels:
         raise LimitError(
             f"sample:{name}: {size}×{size} pixels are more than the limit of {max_pixels}; "
             "--max-pixels raises it"
         )
-    kind = kind or "chart"
-    if kind == "chart":
+    if kind == "photo":
+        pixels = photo(size)
+    elif kind == "chart":
         pixels = chart(size)
-    elif kind in PARTS:
-        pixels = _bytes(PARTS[kind](size))[..., None]
     else:
-        raise UsageError(
-            f"sample:{name}: expected sample:chart, {', '.join(f'sample:{k}' for k in PARTS)}"
-        )
+        pixels = _bytes(PARTS[kind](size))[..., None]
     return Image(pixels, name=f"sample:{name}", format="sample")
+
+
+def photo(size: int) -> npt.NDArray[np.uint8]:
+    """The photograph, (H, W, 3); size: of its longer side, at most its own.
+
+    scikit-image's `data.chelsea()`, as a JPEG of quality 95 without subsampled colors.
+    """
+    from PIL import Image as Pillow
+
+    path = os.path.join(os.path.dirname(__file__), "chelsea.jpg")
+    with Pillow.open(path) as picture:
+        if size < picture.width:
+            height = round(picture.height * size / picture.width)
+            return np.asarray(picture.resize((size, height), Pillow.Resampling.LANCZOS))
+        return np.asarray(picture)
 
 
 def zoneplate(size: int) -> Plane:

@@ -66,7 +66,12 @@ def find_input(
     if explicit is None:
         folders = dict.fromkeys((os.path.dirname(result), ""))
         places = [os.path.join(folder, name) for folder in folders]
-        places = [path for path in places if os.path.isfile(path) or is_zarr(path)]
+        # Of a batch, a result has its input's name; it is not what it was made from.
+        places = [
+            path
+            for path in places
+            if (os.path.isfile(path) or is_zarr(path)) and not os.path.samefile(path, result)
+        ]
         if name == "-" or not places:
             what = "standard input" if name == "-" else f"{name}, not beside it and not here"
             raise ImageError(f"{result}: made from {what}, expected --input FILE")

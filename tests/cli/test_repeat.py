@@ -218,7 +218,7 @@ def test_samples_need_no_file(imgconv, photo):
     same(imgconv, "a.png")
 
 
-def test_the_input_is_found_beside_the_result_here_or_where_one_says(imgconv, photo):
+def test_the_input_is_found_beside_the_result_here_or_where_the_user_says(imgconv, photo):
     imgconv("apply", "-k", "sobel", "photo.png", "-o", "out/a.png")
     same(imgconv, "out/a.png")
     shutil.move("photo.png", "out/photo.png")
@@ -233,6 +233,9 @@ def test_the_input_is_found_beside_the_result_here_or_where_one_says(imgconv, ph
     same(imgconv, "out/a.png", "--input", "far/renamed.png")
     shutil.move("far/renamed.png", "far/photo.png")
     same(imgconv, "out/a.png", "--input", "far")
+    shutil.copy("far/photo.png", "photo.png")
+    imgconv("apply", "-k", "sobel", "photo.png", "-o", "out/")
+    same(imgconv, "out/photo.png")  # which has its input's name and is not its input
 
 
 def test_another_input_is_refused_by_its_digest(imgconv, photo):

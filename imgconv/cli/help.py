@@ -23,6 +23,11 @@ SYNONYMS = {
     "--nodata": "--missing", "--relu": "--activation", "--rate": "--dilation",
     "--strides": "--stride", "--convolve": "--flip", "--offset": "--bias", "--delta": "--bias",
 }  # fmt: skip
+# What other tools have as options and we as parameters of kernels.
+PARAMETERS = {
+    "--threshold": "-k unsharp:threshold=N", "--amount": "-k unsharp:amount=N",
+    "--sigma": "-k gaussian:sigma=N", "--radius": "-k disk:radius=N",
+}  # fmt: skip
 
 
 class Choice(click.Choice[str]):
@@ -99,6 +104,8 @@ class Command(click.Command):
             names = {name for param in self.params for name in param.opts}
             meant = SYNONYMS.get(error.option_name)
             if meant not in names:
+                meant = PARAMETERS.get(error.option_name) if "--kernel" in names else None
+            if meant is None:
                 raise
             raise click.NoSuchOption(
                 error.option_name, possibilities=[str(meant)], ctx=ctx

@@ -7,7 +7,7 @@ from dataclasses import replace
 from imgconv.errors import KernelError
 from imgconv.kernels.kernel import Kernel
 from imgconv.kernels.text import parse_kernel_text
-from imgconv.kernels.transform import NORMALIZE_RULES, anchored, transform
+from imgconv.kernels.transform import NORMALIZE_RULES, anchored, combined, transform
 from imgconv.ops.epilogue import COMBINE_RULES
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "NORMALIZE_RULES",
     "Kernel",
     "anchored",
+    "combined",
     "get_kernel",
     "kernel_without_files",
     "load_kernel_file",

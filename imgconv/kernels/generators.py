@@ -8,8 +8,8 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,17 @@ from imgconv.kernels.kernel import Kernel
 from imgconv.kernels.text import MAX_SIDE
 
 Weights = npt.NDArray[np.float64]
+F = TypeVar("F", bound=Callable[..., "Weights | Bank"])
+
+
+class Bank(NamedTuple):
+    """Filters (C_out, kH, kW) that make one map, with their biases."""
+
+    weights: Weights
+    bias: Weights
+    combine: str
+    labels: tuple[str, ...]
+
 
 _CLASSIC = "R. C. Gonzalez, R. E. Woods, Digital Image Processing, 4th ed., 2018"
 _GABOR = "J. G. Daugman, Uncertainty relation for resolution in space and orientation, JOSA A 1985"
@@ -28,9 +39,9 @@ _MAGICK = "ImageMagick's kernel of the same name"
 
 @dataclass(frozen=True)
 class Generator:
-    """A function of named numbers that makes (kH, kW) or (C_out, kH, kW) weights."""
+    """A function of named numbers that makes (kH, kW) or (C_out, kH, kW) weights, or a bank."""
 
-    function: Callable[..., Weights]
+    function: Callable[..., Weights | Bank]
     description: str
     citation: str
     scale: str
@@ -67,6 +78,7 @@ PARAMETERS = {
     "length": Parameter("length of the line", "pixels", "more than 0"),
     "angle": Parameter("direction, counter-clockwise from the right", "degrees", "any"),
     "amount": Parameter("share of the difference that is added", "", "any"),
+    "threshold": Parameter("differences below it are not added", "samples", "from 0"),
 }
 _GEOMETRY = re.compile(r"\s*([0-9.]+)x(?=[0-9.])")
 GENERATORS: dict[str, Generator] = {}
@@ -77,8 +89,8 @@ BANKS: dict[str, Callable[[], Weights]] = {}
 
 def _generator(
     description: str, example: str, scale: str = "clip", citation: str = _CLASSIC
-) -> Callable[[Callable[..., Weights]], Callable[..., Weights]]:
-    def register(function: Callable[..., Weights]) -> Callable[..., Weights]:
+) -> Callable[[F], F]:
+    def register(function: F) -> F:
         name = function.__name__.strip("_").replace("_", "-")
         GENERATORS[name] = Generator(function, description, citation, scale, f"{name}:{example}")
         return function
@@ -113,12 +125,13 @@ def generate(name: str, arguments: str) -> Kernel:
         values[key] = parse_number(value, f"{name}:{key}")
         if not math.isfinite(values[key]):
             raise KernelError(f"{name}: {key}={value}, expected a finite number")
-    weights = generator.function(**{_private(key): value for key, value in values.items()})
+    made = generator.function(**{_private(key): value for key, value in values.items()})
+    weights = made.weights if isinstance(made, Bank) else made
     bank = weights[None, None] if weights.ndim == 2 else weights[:, None]
     used = {**known, **values}
     spelled = ",".join(f"{key}={value:g}" for key, value in values.items())
     captions = CAPTIONS[name](used) if name in CAPTIONS else ()
-    return Kernel(
+    kernel = Kernel(
         name=f"{name}:{spelled}" if spelled else name,
         weights=bank,
         scale=generator.scale,
@@ -129,6 +142,9 @@ def generate(name: str, arguments: str) -> Kernel:
         source=f"{name}:{arguments}" if arguments else name,
         parameters=used,
     )
+    if isinstance(made, Bank):
+        return replace(kernel, bias=made.bias, combine=made.combine, labels=made.labels)
+    return kernel
 
 
 def _texts(arguments: str, known: Collection[str]) -> dict[str, str]:
@@ -354,11 +370,18 @@ def comet(sigma: float = 2) -> Weights:
 
 
 @_generator("unsharp mask: image + amount · (image − its Gaussian)", "sigma=2,amount=1")
-def unsharp(sigma: float = 1, amount: float = 1) -> Weights:
-    weights = -amount * gaussian(sigma)
-    half = len(weights) // 2
-    weights[half, half] += 1 + amount
-    return weights
+def unsharp(sigma: float = 1, amount: float = 1, threshold: float = 0) -> Weights | Bank:
+    if threshold < 0:
+        raise KernelError(f"unsharp: threshold={threshold:g}, expected a number from 0")
+    detail = -amount * gaussian(sigma)
+    middle = len(detail) // 2, len(detail) // 2
+    detail[middle] += amount
+    image = np.zeros_like(detail)
+    image[middle] = 1
+    if not threshold:
+        return detail + image
+    limits = np.array([abs(amount) * threshold, 0])
+    return Bank(np.stack([detail, image]), limits, "shrink", ("detail", "image"))
 
 
 def _frei_chen() -> Weights:

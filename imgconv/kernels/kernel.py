@@ -20,7 +20,8 @@ class Kernel:
         channel count.
     bias: float64 (C_out,) in units of the divided response, or None.
     divisor: the response is divided by it; never zero.
-    combine: how the C_out maps become one map (`none` keeps them), one of COMBINE_RULES.
+    combine: how the C_out maps become one map (`none` keeps them), one of COMBINE_RULES. Under
+        `shrink` the biases are limits: a map counts where its magnitude reaches its own.
     scale: the default of `--scale` for its maps: clip, abs, signed, minmax, ….
     labels: one name per map, for file names. captions: what each map is, in pictures, where its
         label does not say it.

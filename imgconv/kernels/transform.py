@@ -81,6 +81,18 @@ def anchored(kernel: Kernel, anchor: int | tuple[int, ...] | None) -> Kernel:
     return replace(kernel, anchor=check_anchor(anchor, kernel.size, kernel.name))
 
 
+def combined(kernel: Kernel, rule: str | None) -> Kernel:
+    """Return the kernel with another way to make one map of its maps; None keeps its own.
+
+    Raises KernelError for a kernel with a threshold, whose maps mean nothing else.
+    """
+    if rule in (None, kernel.combine):
+        return kernel
+    if kernel.combine == "shrink":
+        raise KernelError(f"{kernel.name}: combine with a threshold, expected one of them")
+    return replace(kernel, combine=rule)
+
+
 def transform(
     kernel: Kernel,
     normalize: str | None = None,
@@ -94,9 +106,13 @@ def transform(
     rotate, flip (by 180°, true convolution), which move the anchor with its tap; normalize `sum`
     (weights of each filter sum to 1) or `abs` (absolute weights sum to 1), which replaces the
     divisor; divisor; bias, added to every response. Raises KernelError for a zero divisor or a sum
-    of zero.
+    of zero, and where these last three would move a kernel's threshold.
     """
     weights, anchor = kernel.weights, kernel.anchor
+    if kernel.combine == "shrink":
+        for option, given in (("normalize", normalize), ("divisor", divisor), ("bias", bias)):
+            if given not in (None, "none"):
+                raise KernelError(f"{kernel.name}: {option} with a threshold, expected one of them")
     if rotate:
         weights = rotated(weights, rotate, kernel.name)
         anchor = anchor and turned_anchor(anchor, kernel.size, rotate, kernel.name)

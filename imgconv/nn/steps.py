@@ -184,7 +184,7 @@ def _filter(
     rest: list[str], text: str, find: "Callable[[str], Kernel] | None"
 ) -> "tuple[Layer, Kernel, Kernel]":
     """The layer of `conv KERNEL …`, its kernel, and that as it was loaded."""
-    from imgconv.kernels import anchored, get_kernel, transform
+    from imgconv.kernels import anchored, combined, get_kernel, transform
 
     if not rest:
         raise UsageError(f"chain: {text!r}: expected conv KERNEL")
@@ -202,10 +202,10 @@ def _filter(
         flip=options.get("flip", False),
         bias=options.get("bias"),
     )
-    combine = options.get("combine", kernel.combine)
     layer = KernelFilter(
-        kernel.weights, kernel.bias, window, combine, kernel.anchor, kernel.divisor
-    )
+        kernel.weights, kernel.bias, window,
+        combined(kernel, options.get("combine")).combine, kernel.anchor, kernel.divisor,
+    )  # fmt: skip
     return layer, kernel, loaded
 
 

@@ -83,7 +83,9 @@ def larger(a, b):  # type: ignore[no-untyped-def]
     return a if a > b or a != a else b
 
 
-COMBINE_RULES = ("none", "magnitude", "max", "sum", "mean")
+# shrink: the sum of the maps, each 0 where its magnitude is below its bias (hard shrinkage, D. L.
+# Donoho, I. M. Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994).
+COMBINE_RULES = ("none", "magnitude", "max", "sum", "mean", "shrink")
 
 
 def check_combine(combine: str) -> None:
@@ -141,6 +143,10 @@ def _folding(combine: str, real: str, divided: bool) -> tuple[jit.Helper, jit.He
         value = value + bias * values[DIVISOR] if divided else value + bias
         return value * value
 
+    def shrunk(value, bias, values):  # type: ignore[no-untyped-def]
+        value = divide(value, number(0), values)
+        return number(0) if abs(value) < bias else value  # NaN stays
+
     def kept(value, bias, maps, values):  # type: ignore[no-untyped-def]
         return value
 
@@ -161,6 +167,7 @@ def _folding(combine: str, real: str, divided: bool) -> tuple[jit.Helper, jit.He
         "max": (biased, larger, kept),
         "sum": (plain, add, total) if divided else (biased, add, kept),
         "mean": (plain, add, mean_of_quotients) if divided else (biased, add, mean),
+        "shrink": (shrunk, add, kept),
     }
     term, both, last = (Helper(function) for function in rules[combine])
     return term, both, last

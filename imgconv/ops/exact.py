@@ -156,7 +156,7 @@ def sums_type(
             return "f64"
         parts = next((2.0**k for k in range(9) if (bias * 2**k % 1 == 0).all()), math.inf)
         bound = bound + np.abs(bias)
-    if combine in ("sum", "mean"):
+    if combine in ("sum", "mean", "shrink"):
         bound = bound.sum(axis=-1)
     most = float(bound.max(initial=0.0)) * parts
     if combine == "magnitude":

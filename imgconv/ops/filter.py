@@ -37,9 +37,10 @@ def filter_image(
 
     weights: (K, C_in/groups, kH, kW). With C_in/groups = 1 every channel is filtered on its own
     and the result is (M, H', W', C); with C_in/groups = C it is (M, H', W', 1). M is K, or 1
-    when `combine` (magnitude, max, sum, mean) makes one map of them. groups: the semantics of
-    Conv2d instead: filter k sees only the channels of group k · groups // K, and the result is
-    (K, H', W', 1); it cannot be combined.
+    when `combine` (magnitude, max, sum, mean, shrink) makes one map of them; shrink adds the maps,
+    each where its magnitude reaches its bias, which then is a limit and not added. groups: the
+    semantics of Conv2d instead: filter k sees only the channels of group k · groups // K, and the
+    result is (K, H', W', 1); it cannot be combined.
 
     value = activation(combine(conv / divisor + bias)) · gain + offset, then cast to out_dtype;
     integers round half to even and saturate, NaN becomes 0 there. out_dtype None is the type of

@@ -1,11 +1,10 @@
 """What the options of `apply` and `run` ask for."""
 
 import fnmatch
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgconv.errors import UsageError
-from imgconv.kernels import Kernel, anchored, transform
+from imgconv.kernels import Kernel, anchored, combined, transform
 from imgconv.nn.chain import Step
 from imgconv.ops.padding import normalize_mode
 from imgconv.pipeline.outputs import Request
@@ -89,4 +88,4 @@ def _changed(kernel: Kernel, layer: LayerSettings) -> Kernel:
         anchored(kernel, layer.anchor), layer.normalize, layer.divisor, layer.rotate, layer.flip,
         layer.bias,
     )  # fmt: skip
-    return replace(kernel, combine=layer.combine) if layer.combine else kernel
+    return combined(kernel, layer.combine)

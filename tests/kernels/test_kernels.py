@@ -322,7 +322,7 @@ def test_no_text_takes_minutes_to_refuse(text):
 def test_what_is_said_of_a_parameter_is_so(name):
     usual = generators.parameters(name)
     for key, (_, unit, bounds) in generators.described(name).items():
-        assert unit in ("", "pixels", "degrees")
+        assert unit in ("", "pixels", "degrees", "samples")
         outside = {"more than 0": ("0", "-1"), "from 0": (), "any": ()}
         refused = outside.get(bounds, ("-2", "1.5", "1026"))
         for text in (*refused, *(["4"] if bounds.startswith("odd") else [])):

@@ -93,13 +93,16 @@ def test_integers_over_a_divisor_round_ties_as_the_exact_quotient_does(generator
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("rule", ["magnitude", "max", "sum", "mean"])
+@pytest.mark.parametrize("rule", ["magnitude", "max", "sum", "mean", "shrink"])
 def test_maps_are_combined_in_one_pass(generator, rule):
     pixels = draw(generator, (21, 18, 3), np.uint8)
-    bias = np.array([3.0, -20.0])
+    bias = np.array([3.0, -20.0]) if rule != "shrink" else np.array([99.0, 30.0])
     got = filter_image(pixels, SOBEL, bias, combine=rule, gain=0.5, offset=4.0)
     maps = maps_by_definition(pixels, SOBEL, bias)
+    sums = maps - bias[:, None, None, None]
+    limits = np.abs(bias)[:, None, None, None]
     combined = {
+        "shrink": np.where(np.abs(sums) < limits, 0, sums).sum(0),
         "magnitude": np.sqrt((maps**2).sum(0)),
         "max": maps.max(0),
         "sum": maps.sum(0),

@@ -146,7 +146,7 @@ def test_a_constant_image_stays_constant_however_much_is_missing():
     np.testing.assert_allclose(got, np.float32(0.1), rtol=2e-7)
 
 
-@pytest.mark.parametrize("combine", ["magnitude", "max", "sum", "mean"])
+@pytest.mark.parametrize("combine", ["magnitude", "max", "sum", "mean", "shrink"])
 def test_combined_maps_are_combinations_of_the_maps(combine):
     generator = np.random.default_rng(2)
     pixels = generator.normal(size=(17, 13, 2))
@@ -154,7 +154,9 @@ def test_combined_maps_are_combinations_of_the_maps(combine):
     weights, bias = generator.normal(size=(3, 1, 3, 3)), generator.normal(size=3)
     options = {"missing": np.nan, "out_dtype": np.float64, "missing_fill": "interpolate"}
     maps = filter_image(pixels, weights, bias, **options)
+    sums = maps - bias[:, None, None, None]
     want = {
+        "shrink": np.where(np.abs(sums) < bias[:, None, None, None], 0, sums).sum(axis=0),
         "magnitude": np.sqrt(np.square(maps).sum(axis=0)), "max": maps.max(axis=0),
         "sum": maps.sum(axis=0), "mean": maps.mean(axis=0),
     }[combine]  # fmt: skip

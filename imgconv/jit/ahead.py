@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from imgconv.jit import cache, parallel
@@ -35,17 +35,24 @@ _START = "import sys; sys.path.append(sys.argv[1]); from imgconv.jit.ahead impor
 _UNUSED = ("scipy", "cffi")
 
 
-def compile_missing(wanted: Iterable[Wanted]) -> None:
+def compile_missing(
+    wanted: Iterable[Wanted], everyday: Callable[[], Iterable[Wanted]] = tuple
+) -> None:
     """Compile those loops that the store lacks, where two cores can share the work.
 
+    everyday: loops that a person who waits at a terminal will want next, compiled with the others.
     For commands only: Numba, if this process has not imported it yet, will know nothing of SciPy.
     """
     if parallel.num_threads() < 2 or not sys.executable or cache.state() != "ready":
         return
     missing = deque(loop for loop in dict.fromkeys(wanted) if not loop.is_stored())
+    if missing and cache.is_awaited():
+        others = (loop for loop in everyday() if not loop.is_stored())
+        missing = deque(dict.fromkeys([*missing, *others]))
+    if missing:
+        cache.say_compiling(len(missing))
     if len(missing) < 2:
         return
-    cache.say_compiling(len(missing))
     with _unused_hidden(), _companion(missing) as shared:
         while missing:
             with contextlib.suppress(IndexError):  # the companion took the last one

@@ -282,16 +282,20 @@ def _find(named: str) -> int:
     return _loaded.get(named, 0)
 
 
+def is_awaited() -> bool:
+    """Whether a person waits at a terminal for what is compiled."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def say_compiling(loops: int = 0) -> None:
     """Tell a person who waits at a terminal, once; loops: how many there are, if that is known.
 
     IMGCONV_QUIET=0 tells whoever listens, 1 nobody.
     """
-    asked = os.environ.get("IMGCONV_QUIET") == "0"
-    if asked or (sys.stderr is not None and sys.stderr.isatty()):
+    if os.environ.get("IMGCONV_QUIET") == "0" or is_awaited():
         # Numba's import, and on two cores a third of a second for each loop.
         time = f", about {round(1 + loops * 0.35)} s" if loops else ""
-        count = f"{loops} loops" if loops else "loops"
+        count = f"{loops or ''} loop{'s' * (loops != 1)}".lstrip()
         _say_once("compiling", f"imgconv: compiling {count} for this machine{time}, once")
 
 

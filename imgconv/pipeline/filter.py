@@ -20,7 +20,7 @@ from imgconv.io.streamed import Streamed, rows_of
 from imgconv.io.writing import encode, encode_archive, encode_rows, writing_loops
 from imgconv.jit import ahead
 from imgconv.ops.rows import WatchedRows
-from imgconv.pipeline import finish
+from imgconv.pipeline import everyday, finish
 from imgconv.pipeline.bands.maps import MapRows, map_rows
 from imgconv.pipeline.item import Input
 from imgconv.pipeline.outputs import Outputs, Planned, Request, Row, skipped
@@ -227,7 +227,7 @@ class _Files:
             pieces = encode_rows(watched, self.format, **options, patched=patched)
             outputs.append(Output(path, pieces, map.done))
         loops = (loop for map in maps for loop in map.loops())
-        ahead.compile_missing([*writing_loops(self.format), *loops])
+        ahead.compile_missing([*writing_loops(self.format), *loops], everyday.loops)
         if len(outputs) > 1:
             sizes = publish_together(outputs, self.item.replace or out.replacing)
         else:

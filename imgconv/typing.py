@@ -12,6 +12,7 @@ Dtype = np.dtype[Any]
 Bytes = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 # A table of a TOML file, an object of a JSON file: whoever asks for a key checks its value.
 Json = dict[str, Any]
 Toml = Json

@@ -43,6 +43,7 @@ from imgconv.jit import cache, capture, record
 from imgconv.jit.callees import Helper as Helper
 from imgconv.jit.callees import Part as Part
 from imgconv.jit.callees import helper as helper
+from imgconv.typing import Dtype
 
 Built = tuple[str, Callable[..., None]]
 
@@ -56,7 +57,7 @@ _CTYPES: dict[str, Any] = {
     "f32": ctypes.c_float,
     "f64": ctypes.c_double,
 }
-DTYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, Dtype] = {
     "u8": np.dtype(np.uint8),
     "u16": np.dtype(np.uint16),
     "i16": np.dtype(np.int16),

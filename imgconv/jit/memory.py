@@ -11,10 +11,11 @@ import contextlib
 import math
 import mmap
 import os
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from imgconv.typing import Array, Dtype
 
 LEAST = 1 << 22  # bytes from which on a result gets memory of its own
 _kept = 1 << 28  # bytes that wait at most
@@ -32,7 +33,7 @@ def share_with(processes: int) -> None:
     _kept //= processes
 
 
-def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     """An array like numpy.empty's."""
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
@@ -44,7 +45,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 class _Lease:
     """What an array and its views keep alive: their memory's use."""
 
-    def __init__(self, room: mmap.mmap, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, room: mmap.mmap, shape: tuple[int, ...], dtype: Dtype) -> None:
         self._room = room
         start = np.frombuffer(room, np.uint8).__array_interface__["data"][0]
         self.__array_interface__ = {

@@ -28,6 +28,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from imgconv.typing import Dtype
+
 Record = TypeVar("Record", bound=type)
 
 _records: dict[str, Any] = {}
@@ -73,7 +75,7 @@ def spelled(signature: str) -> str:
 
 
 @functools.cache
-def dtype_of(cls: Any) -> np.dtype[Any]:
+def dtype_of(cls: Any) -> Dtype:
     """How a record stands in memory, as C would put it there."""
     fields = zip(cls._fields, kinds(cls), strict=True)
     return np.dtype([(name, _DTYPES[kind]) for name, kind in fields], align=True)

@@ -23,6 +23,7 @@ from imgconv.jit.capture import APART, SCRATCH, Call, Tape
 from imgconv.jit.loop import Built, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.jit.record import dtype_of, record
+from imgconv.typing import Array, Bytes, Int64
 
 LINE = 64  # bytes
 RECORD = 32  # numbers a call: address, integers, FLOATS of float32
@@ -84,7 +85,7 @@ def play() -> Built:
 
 
 @functools.cache
-def _breath() -> npt.NDArray[np.int64]:
+def _breath() -> Int64:
     """A record of the call that offers the core to others; of none where there is no such call."""
     call = np.zeros(RECORD, np.int64)
     try:
@@ -119,7 +120,7 @@ def takes(tape: Tape) -> bool:
     )  # fmt: skip
 
 
-def _table(calls: Sequence[Call]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _table(calls: Sequence[Call]) -> tuple[Int64, npt.NDArray[np.bool_]]:
     """A record of each call, and which of its numbers are addresses of arrays."""
     values = np.zeros((len(calls), RECORD), np.int64)
     pointer = np.zeros((len(calls), RECORD), bool)
@@ -223,7 +224,7 @@ class Program:
             for thread in range(self._threads)
         ]  # fmt: skip
 
-    def run(self, given: Sequence[npt.NDArray[Any] | None] = ()) -> None:
+    def run(self, given: Sequence[Array | None] = ()) -> None:
         """Compute; given: the arrays that regions number; None for those that no call reads."""
         for number, (places, offsets) in self._given.items():
             array = given[number]
@@ -243,12 +244,12 @@ class Program:
         over_bands(self._threads, 1, work)
 
 
-def _scalars(*arrays: npt.NDArray[np.int64]) -> tuple[Any, ...]:
+def _scalars(*arrays: Int64) -> tuple[Any, ...]:
     """Arrays of one element as numbers: NumPy puts one in its place in a twentieth of the time."""
     return tuple(array.item() if array.size == 1 else array for array in arrays)
 
 
-def _aligned(room: npt.NDArray[np.uint8]) -> int:
+def _aligned(room: Bytes) -> int:
     start = jit.address(room)
     return start + -start % LINE
 

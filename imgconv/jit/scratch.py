@@ -9,10 +9,10 @@ import threading
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import capture
 from imgconv.jit import loop as jit
+from imgconv.typing import Array
 
 ENABLED = "scratch" not in os.environ.get("IMGCONV_WITHOUT", "").split(",")
 LINE = 64  # bytes
@@ -20,7 +20,7 @@ LINE = 64  # bytes
 
 class _Scratch(threading.local):
     def __init__(self) -> None:
-        self.buffers: dict[str, tuple[npt.NDArray[Any], int]] = {}
+        self.buffers: dict[str, tuple[Array, int]] = {}
 
 
 _scratch = _Scratch()

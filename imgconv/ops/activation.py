@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.arguments import bind_arguments, not_among, one_value
 from imgconv.errors import ShapeError, UsageError
@@ -15,8 +14,8 @@ from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops import epilogue, exponential
 from imgconv.ops.arrays import contiguous, readable, real_type
+from imgconv.typing import Array
 
-Array = npt.NDArray[Any]
 Scalar = Callable[..., Any]
 
 _FEW = 1 << 16  # elements; below this a thread costs more than it saves

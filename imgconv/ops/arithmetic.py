@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import cache, capture, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.arrays import contiguous, readable
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array, Int64
 
 _FEW = 1 << 15  # elements; below this a thread costs more than it saves
 _BLOCK = 16  # elements; shorter runs are NumPy's to copy
@@ -77,9 +75,7 @@ def _reader(line: simd.Tile, step: int, masked: bool = True) -> jit.Helper:
     return jit.Helper(lambda row, i, mask: simd.load_masked(line, row, i, mask, simd.zeros(line)))
 
 
-def _rows(
-    shape: tuple[int, ...], a: Array, b: Array
-) -> tuple[int, tuple[int, int], npt.NDArray[np.int64]]:
+def _rows(shape: tuple[int, ...], a: Array, b: Array) -> tuple[int, tuple[int, int], Int64]:
     """(elements of a row, steps, places) of two arrays that are repeated to a shape.
 
     A row is as many of the last axes as both go on along, or one of them stays at.

@@ -4,15 +4,12 @@ A loop addresses an array from its first element, by strides in whole elements o
 own. Views with negative, zero or wide strides, in any order of axes, are read as they lie.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import ShapeError
 from imgconv.jit.loop import ELEMENT_NAMES
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array, Dtype
 
 
 def readable(array: Array) -> Array:
@@ -53,7 +50,7 @@ def supported(array: Array) -> Array:
     raise ShapeError(f"input of type {array.dtype}: expected numbers")
 
 
-def real_type(array: Array) -> np.dtype[Any]:
+def real_type(array: Array) -> Dtype:
     """The type of results that are numbers: float64 for float64 in either order of bytes."""
     double = array.dtype.kind == "f" and array.dtype.itemsize == 8
     return np.dtype(np.float64 if double else np.float32)

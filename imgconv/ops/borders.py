@@ -7,14 +7,14 @@ reflection wider than the axis and circular padding wider than one turn.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ShapeError
+from imgconv.typing import Int64
 
 FILLED = ("zeros", "constant")
 
 
-def index_map(size: int, near: int, far: int, mode: str) -> npt.NDArray[np.int64]:
+def index_map(size: int, near: int, far: int, mode: str) -> Int64:
     """Return, for each of near + size + far places, the source index or −1 for the fill value.
 
     mode is canonical: zeros, constant, reflect, replicate, circular or symmetric.

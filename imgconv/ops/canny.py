@@ -7,7 +7,6 @@ of OpenCV's Canny with an aperture of 3, so that results can be compared.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ShapeError
 from imgconv.jit import loop as jit
@@ -16,7 +15,7 @@ from imgconv.jit.parallel import band_of, over_bands
 from imgconv.jit.record import array
 from imgconv.ops.microkernels.windows import PoolShape
 from imgconv.ops.pool import planes_of
-from imgconv.typing import Array
+from imgconv.typing import Array, Bytes
 
 _FEW = 1 << 14  # pixels; below this a thread costs more than it saves
 WEAK, STRONG = 1, 2
@@ -135,7 +134,7 @@ def check_thresholds(low: float, high: float) -> None:
         raise ShapeError(f"canny: low={low:g} with high={high:g}, expected low ≤ high")
 
 
-def canny(x: Array, low: float, high: float, l2gradient: bool = False) -> npt.NDArray[np.uint8]:
+def canny(x: Array, low: float, high: float, l2gradient: bool = False) -> Bytes:
     """Return where an image has edges: 255, and 0 elsewhere.
 
     Parameters

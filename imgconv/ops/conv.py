@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv import shapes
 from imgconv.errors import ShapeError
@@ -17,6 +16,7 @@ from imgconv.ops.arrays import real_type, supported
 from imgconv.ops.borders import index_map
 from imgconv.ops.linear import linear
 from imgconv.ops.padding import normalize_mode
+from imgconv.typing import Array, Dtype, Float64
 
 Ints = int | Sequence[int]
 # stride, padding, dilation, groups, padding_mode, pad_value
@@ -24,9 +24,9 @@ Sliding = tuple[Ints, int | str | Sequence[int], Ints, int, str, float]
 
 
 def conv2d(
-    x: npt.NDArray[Any],
-    weight: npt.NDArray[Any],
-    bias: npt.NDArray[Any] | None = None,
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
     stride: Ints = 1,
     padding: int | str | Sequence[int] = 0,
     dilation: Ints = 1,
@@ -35,8 +35,8 @@ def conv2d(
     pad_value: float = 0.0,
     flip: bool = False,
     activation: Any = None,
-    residual: npt.NDArray[Any] | None = None,
-) -> npt.NDArray[Any]:
+    residual: Array | None = None,
+) -> Array:
     """Return the cross-correlation of x (C, H, W) or (N, C, H, W) with a bank of filters.
 
     Semantics are those of torch.nn.functional.conv2d (and torch.nn.Conv2d for padding modes);
@@ -64,17 +64,17 @@ def conv2d(
 
 
 def sums2d(
-    x: npt.NDArray[Any], parts: Sequence[exact.Part], stride: Ints = 1,
+    x: Array, parts: Sequence[exact.Part], stride: Ints = 1,
     padding: int | str | Sequence[int] = 0, dilation: Ints = 1, groups: int = 1,
     padding_mode: str = "zeros", pad_value: float = 0.0,
-) -> npt.NDArray[Any]:  # fmt: skip
+) -> Array:  # fmt: skip
     """Return the exact sums of integers x (…, C, H, W) under a bank of integers.
 
     parts: of the bank, by `exact.parts`. The other parameters are those of `conv2d`. The result is
     float32 where there is one part, else float64. Raises ShapeError.
     """
     capture.refuse()  # the conversion is NumPy's
-    total: npt.NDArray[Any] | None = None
+    total: Array | None = None
     for channels, weights in parts:
         floats = x[..., channels, :, :].astype(np.float32, copy=False)
         sums = _conv2d(
@@ -87,11 +87,11 @@ def sums2d(
 
 
 def _conv2d(
-    x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None, stride: Ints,
+    x: Array, weight: Array, bias: Array | None, stride: Ints,
     padding: int | str | Sequence[int], dilation: Ints, groups: int, padding_mode: str,
     pad_value: float, activation: Any, flip: bool, whole: bool = False,
-    residual: npt.NDArray[Any] | None = None,
-) -> npt.NDArray[Any]:  # fmt: skip
+    residual: Array | None = None,
+) -> Array:  # fmt: skip
     """`conv2d`. whole: x and weights are integers, of which float32 holds every sum exactly."""
     dense = groups == 1 and _all(stride, 1) and _all(padding, 0) and _all(dilation, 1)
     if residual is not None and not (dense and _mixes(x, weight, residual)):
@@ -139,7 +139,7 @@ def _conv2d(
     dtype = x.dtype if x.dtype == np.int8 else batch.dtype  # whose samples are read as wider ones
     weights, divisor = exact.rational_form(dtype, weights, 1.0, window.fill)
     real = exact.sums_type(dtype, weights, offsets, window.fill, divisor)
-    if x.dtype.kind in "iu" and divisor == 1.0 and _is_bank(weights, groups):
+    if x.dtype.kind in "iu" and divisor == 1.0 and _is_bank(weights):
         found = _of_integers(x, dtype, weights, bias, real, window.fill, options[:6], activation)
         if found is not None:
             return found
@@ -182,16 +182,16 @@ def _conv2d(
     return out if x.ndim == 4 else out[0]
 
 
-def _is_bank(weights: npt.NDArray[Any], groups: int) -> bool:
+def _is_bank(weights: Array) -> bool:
     """Whether it pays to read integers as float32: many products are made of each."""
     maps, channels, kh, kw = weights.shape
-    return groups >= 8 or (channels > 1 and maps >= 4 and channels * kh * kw >= 8)
+    return bool(channels > 1 and maps >= 4 and channels * kh * kw >= 8)
 
 
 def _of_integers(
-    x: npt.NDArray[Any], dtype: np.dtype[Any], weights: npt.NDArray[Any],
-    bias: npt.NDArray[Any] | None, real: str, fill: float, options: Sliding, activation: Any,
-) -> npt.NDArray[Any] | None:  # fmt: skip
+    x: Array, dtype: Dtype, weights: Array,
+    bias: Array | None, real: str, fill: float, options: Sliding, activation: Any,
+) -> Array | None:  # fmt: skip
     """The result by the loops of networks, which read float32; None where they would round."""
     whole = exact.is_integer(dtype, weights, fill)
     if real == "f32":
@@ -217,7 +217,7 @@ def _all(numbers: Any, number: int) -> bool:
     return bool(numbers == number)
 
 
-def _covers(x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None) -> bool:
+def _covers(x: Array, weight: Array, bias: Array | None) -> bool:
     """Whether kernels of maps' size meet them in float32: a layer, or maps of one pixel."""
     return (
         x.ndim in (3, 4) and x.dtype == np.float32 and getattr(weight, "ndim", 0) == 4
@@ -227,7 +227,7 @@ def _covers(x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any
     )  # fmt: skip
 
 
-def _mixes(x: npt.NDArray[Any], weight: npt.NDArray[Any], residual: npt.NDArray[Any]) -> bool:
+def _mixes(x: Array, weight: Array, residual: Array) -> bool:
     """Whether it is a 1×1 convolution that `matmul` takes, and the residual fits its result."""
     return (
         x.ndim == 4 and x.dtype == residual.dtype == np.float32 and x.flags.c_contiguous
@@ -246,9 +246,9 @@ class _Layer:
         self._shape = shape
 
     def __call__(
-        self, x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None,
-        residual: npt.NDArray[Any] | None,
-    ) -> npt.NDArray[Any]:  # fmt: skip
+        self, x: Array, weight: Array, bias: Array | None,
+        residual: Array | None,
+    ) -> Array:  # fmt: skip
         plain = isinstance(bias, np.ndarray) and bias.dtype == np.float32
         if bias is None or not plain or bias.shape != weight.shape[:1]:
             bias = check_bias(bias, weight.shape[0], "conv2d")
@@ -259,7 +259,7 @@ class _Layer:
         return out
 
 
-def _key(x: npt.NDArray[Any], weight: npt.NDArray[Any], *options: Any) -> Any:
+def _key(x: Array, weight: Array, *options: Any) -> Any:
     """What decides how a layer is computed, or None where x is not read as it lies."""
     try:
         flags = x.flags
@@ -324,7 +324,7 @@ class Window:
         self.col_map = np.concatenate([columns, np.full(spare, -1, np.int64)])
 
 
-def check_weights(weight: npt.NDArray[Any], flip: bool, operation: str) -> npt.NDArray[Any]:
+def check_weights(weight: Array, flip: bool, operation: str) -> Array:
     """Return a bank (C_out, C_in/groups, kH, kW), rotated by 180° for `flip`.
 
     float32 stays what it is, so that a network's weights are read where they lie; all else
@@ -341,9 +341,7 @@ def check_weights(weight: npt.NDArray[Any], flip: bool, operation: str) -> npt.N
     return weights[:, :, ::-1, ::-1] if flip else weights
 
 
-def check_bias(
-    bias: npt.NDArray[Any] | None, c_out: int, operation: str
-) -> npt.NDArray[np.float64]:
+def check_bias(bias: Array | None, c_out: int, operation: str) -> Float64:
     """Return the bias as float64 (C_out,), zeros for None."""
     if bias is None:
         return np.zeros(c_out)

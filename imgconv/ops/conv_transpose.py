@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv import shapes
 from imgconv.errors import ShapeError
 from imgconv.ops.arrays import real_type
 from imgconv.ops.conv import conv2d
+from imgconv.typing import Array
 
-Array = npt.NDArray[Any]
 Ints = int | Sequence[int]
 
 

@@ -1,12 +1,12 @@
 """When a convolution of integers is exact, and in which type its sums must be kept for that."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ValueRangeError
+from imgconv.typing import Array, Dtype, Float32, Float64
 
 # Integers up to this magnitude, and hence sums bounded by it in any order, are exact.
 EXACT = {"f32": 2.0**24, "f64": 2.0**53}
@@ -17,7 +17,7 @@ TINY = 2.0**-100  # divisors at least so far from zero have an inverse
 _POWERS = np.array([10.0**k for k in range(1, 8)] + [2.0**k for k in range(9, 24)])
 
 
-def integer_form(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float] | None:
+def integer_form(weights: Float64) -> tuple[Float64, float] | None:
     """Return (integers, divisor) with weights == integers / divisor bit for bit, or None.
 
     The divisor is the smallest of 2 to 256, of small multiples of 1 / (least weight), and of
@@ -43,8 +43,8 @@ def integer_form(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float
 
 
 def rational_form(
-    dtype: np.dtype[Any], weights: npt.NDArray[Any], divisor: float, fill: float = 0.0
-) -> tuple[npt.NDArray[Any], float]:
+    dtype: Dtype, weights: Array, divisor: float, fill: float = 0.0
+) -> tuple[Array, float]:
     """Return (weights, divisor): integers over a divisor where the image is of integers.
 
     divisor: what the given weights are divided by. Where they are no integers over a number that
@@ -60,7 +60,7 @@ def rational_form(
     return (weights if divisor == 1.0 else weights / divisor), 1.0
 
 
-def _reduced(weights: npt.NDArray[np.float64], divisor: float) -> tuple[npt.NDArray[Any], float]:
+def _reduced(weights: Float64, divisor: float) -> tuple[Array, float]:
     """Integers over a divisor without a factor common to all of them."""
     if divisor == 1.0 or divisor != np.rint(divisor) or abs(divisor) >= EXACT["f64"]:
         return weights, divisor
@@ -68,28 +68,28 @@ def _reduced(weights: npt.NDArray[np.float64], divisor: float) -> tuple[npt.NDAr
     return weights / common, divisor / common
 
 
-def largest(dtype: np.dtype[Any]) -> float:
+def largest(dtype: Dtype) -> float:
     """The largest magnitude an integer dtype holds."""
     bounds = np.iinfo(dtype)
     return float(max(-int(bounds.min), int(bounds.max)))
 
 
-def are_integers(weights: npt.NDArray[np.float64]) -> bool:
+def are_integers(weights: Float64) -> bool:
     """Whether weights are integers that somebody can have meant: each is below 2⁵³."""
     return bool((weights == np.rint(weights)).all() and (np.abs(weights) < EXACT["f64"]).all())
 
 
-def is_integer(dtype: np.dtype[Any], weights: npt.NDArray[np.float64], fill: float) -> bool:
+def is_integer(dtype: Dtype, weights: Float64, fill: float) -> bool:
     """Whether image, weights and the value around the image are all integers."""
     return bool(
         np.issubdtype(dtype, np.integer) and are_integers(weights) and fill == np.rint(fill)
     )
 
 
-def bound_of(dtype: np.dtype[Any], weights: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+def bound_of(dtype: Dtype, weights: Array, fill: float) -> Array:
     """Σ|w| · max|x| of every map: weights (…, M, C, kH, kW)."""
     most = max(largest(dtype), abs(fill))
-    found: npt.NDArray[Any] = np.abs(weights).sum(axis=(-3, -2, -1), dtype=np.float64) * most
+    found: Array = np.abs(weights).sum(axis=(-3, -2, -1), dtype=np.float64) * most
     return found
 
 
@@ -97,10 +97,10 @@ class Part(NamedTuple):
     """Some of the input's channels, and a bank's weights of them: sums are exact in float32."""
 
     channels: slice
-    weights: npt.NDArray[np.float32]
+    weights: Float32
 
 
-def parts(weights: npt.NDArray[Any], most: float) -> list[Part] | None:
+def parts(weights: Array, most: float) -> list[Part] | None:
     """A bank of integers (M, C, …) for integers up to `most`, in as few parts as possible.
 
     None where the sums of one channel alone may be more than float32 holds exactly.
@@ -123,9 +123,9 @@ def parts(weights: npt.NDArray[Any], most: float) -> list[Part] | None:
 
 
 def sums_type(
-    dtype: np.dtype[Any],
-    weights: npt.NDArray[np.float64],
-    bias: npt.NDArray[np.float64] | None,
+    dtype: Dtype,
+    weights: Float64,
+    bias: Float64 | None,
     fill: float,
     divisor: float = 1.0,
     combine: str = "none",
@@ -185,7 +185,7 @@ def sums_type(
     return "f32" if most < exact else "f64"
 
 
-def _beyond_float32(*numbers: npt.NDArray[Any] | float | None) -> bool:
+def _beyond_float32(*numbers: Array | float | None) -> bool:
     """Whether a finite one of some numbers would be infinite in float32."""
     most = float(np.finfo(np.float32).max)
     for given in numbers:
@@ -201,9 +201,7 @@ def _beyond_float32(*numbers: npt.NDArray[Any] | float | None) -> bool:
     return False
 
 
-def limit_of(
-    dtype: np.dtype[Any], weights: npt.NDArray[Any], fill: float, divisor: float, maps: int = 1
-) -> float:
+def limit_of(dtype: Dtype, weights: Array, fill: float, divisor: float, maps: int = 1) -> float:
     """The largest magnitude of samples up to which float64 is exact; infinity where any is.
 
     maps: how many of them are summed.
@@ -215,7 +213,7 @@ def limit_of(
     return math.inf if total * max(largest(dtype), abs(fill)) < most else most / total
 
 
-def check(source: npt.NDArray[Any], fill: float, limit: float) -> None:
+def check(source: Array, fill: float, limit: float) -> None:
     """Raise ValueRangeError where a sample, or the value around the image, is beyond the limit."""
     ends = float(source.min(initial=0)), float(source.max(initial=0)), fill
     most = max(ends, key=abs)
@@ -226,7 +224,7 @@ def check(source: npt.NDArray[Any], fill: float, limit: float) -> None:
         )
 
 
-def mean_type(dtype: np.dtype[Any], count: int) -> np.dtype[Any]:
+def mean_type(dtype: Dtype, count: int) -> Dtype:
     """The type of means of up to `count` samples: float64 where float32 would lose digits."""
     whole = np.issubdtype(dtype, np.integer)
     wide = largest(dtype) * count >= SAFE if whole else dtype == np.float64

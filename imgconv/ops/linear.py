@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ShapeError
 from imgconv.jit import cache, capture, scratch, simd
@@ -24,8 +23,7 @@ from imgconv.ops.arrays import contiguous, real_type
 from imgconv.ops.microkernels import dot
 from imgconv.ops.microkernels import packed as packed_kernel
 from imgconv.ops.microkernels.gemm import Heights
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array
 
 LANES = 64  # partial sums of float64: enough vectors to hide an addition's latency
 PIECE = 4096  # features a pass: a block of rows and a batch of eight stay in the cache

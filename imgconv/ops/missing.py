@@ -25,8 +25,8 @@ from imgconv.jit.record import array, record
 from imgconv.ops import epilogue
 from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.microkernels.windows import blank_of
+from imgconv.typing import Array, Dtype, Int64
 
-Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 FILLS = ("keep", "interpolate")
@@ -105,7 +105,7 @@ def check_fill(fill: str) -> None:
         raise UsageError(f"missing_fill={fill!r}, expected {' or '.join(FILLS)}")
 
 
-def held_by(value: float, dtype: np.dtype[Any]) -> bool:
+def held_by(value: float, dtype: Dtype) -> bool:
     """Whether a sample of this type can be the value."""
     if dtype.kind == "f":
         return True
@@ -145,8 +145,8 @@ class Centers:
     """
 
     def __init__(self, job: ConvProblem, size: tuple[int, int]) -> None:
-        self.rows: npt.NDArray[np.int64]
-        self.columns: npt.NDArray[np.int64]
+        self.rows: Int64
+        self.columns: Int64
         if job.out_size == size and job.stride == (1, 1):
             self.rows, self.columns = (np.arange(length) for length in size)
             return

@@ -3,15 +3,13 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ShapeError
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops import epilogue
 from imgconv.ops.arrays import contiguous, real_type
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array
 
 _FEW = 1 << 15  # elements; below this a thread costs more than it saves
 

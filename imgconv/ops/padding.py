@@ -1,16 +1,13 @@
 """Padding modes: their names here and elsewhere, and padding of whole arrays."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from imgconv.arguments import not_among
 from imgconv.errors import UsageError
 from imgconv.ops.arrays import readable
 from imgconv.ops.borders import index_map
 from imgconv.shapes import Sides, resolve_padding
+from imgconv.typing import Array, Int64
 
 MODES = ("zeros", "constant", "reflect", "replicate", "circular", "symmetric")
 
@@ -45,17 +42,17 @@ def normalize_mode(name: str) -> str:
     return found
 
 
-def source_indices(size: int, near: int, far: int, mode: str) -> npt.NDArray[np.int64]:
+def source_indices(size: int, near: int, far: int, mode: str) -> Int64:
     """The source index at each padded place, −1 for the fill value; see `borders.index_map`."""
     return index_map(size, near, far, normalize_mode(mode))
 
 
 def pad(
-    x: npt.NDArray[Any],
+    x: Array,
     padding: int | Sequence[int] | Sides,
     mode: str = "zeros",
     value: float = 0.0,
-) -> npt.NDArray[Any]:
+) -> Array:
     """Return (…, H, W) padded on its last two axes.
 
     padding: a number, (vertical, horizontal) or (top, bottom, left, right). Pads wider than the

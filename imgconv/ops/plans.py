@@ -12,15 +12,13 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import capture, memory, parallel
 from imgconv.jit import loop as jit
 from imgconv.jit.bound import Bound, Plans
 from imgconv.ops.algorithms import select
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array, Dtype
 
 CONTENT = 4096  # numbers of a kernel and a bias that are looked at in each call
 # Bytes of all plans: some 4000 of small kernels, or 50 of the largest, whose spectra are a MiB.
@@ -33,7 +31,7 @@ class Plan(NamedTuple):
     calls: Bound
     empty: Callable[..., Array]
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: Dtype
     align: int  # of the address of the input
 
     def __call__(self, source: Array) -> Array | None:

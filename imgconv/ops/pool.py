@@ -30,8 +30,8 @@ from imgconv.ops.microkernels.windows import (
     pool_rows,
 )
 from imgconv.shapes import Pair, Sides, output_size, pair, pool_sides
+from imgconv.typing import Array, Dtype
 
-Array = npt.NDArray[Any]
 Ints = int | tuple[int, int]
 Padding = int | Sequence[int]
 
@@ -57,7 +57,7 @@ def planes_of(x: Array, operation: str) -> Array:
     return np.ascontiguousarray(x)
 
 
-def as_given(out: Array, dtype: np.dtype[Any]) -> Array:
+def as_given(out: Array, dtype: Dtype) -> Array:
     """Elements that were picked from an array of this type, which the loops read as a wider one."""
     if dtype == out.dtype:
         return out

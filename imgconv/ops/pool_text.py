@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.arguments import (
     flag,
@@ -28,8 +27,7 @@ from imgconv.ops.pool import check_divisor
 from imgconv.ops.pool_kinds import KINDS, MORPHOLOGY
 from imgconv.ops.rank import index_of
 from imgconv.shapes import Pair, Sides, pair, pool_sides
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array
 
 # Parameters that have no text.
 _HIDDEN = ("return_indices", "missing")

@@ -8,14 +8,11 @@ operators QuantizeLinear and DequantizeLinear, and ONNX Runtime for the ties.
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops.arrays import contiguous
-
-Array = npt.NDArray[Any]
-Float32 = npt.NDArray[np.float32]
+from imgconv.typing import Array, Dtype, Float32
 
 _FEW = 1 << 15  # elements; below this a thread costs more than it saves
 # Loops know no type for signed bytes: they are stored, and told apart, by their lowest eight bits.
@@ -25,7 +22,7 @@ _STORED = {"i1": np.dtype(np.uint8), **{code: np.dtype(code) for code in ("u1", 
 class Steps(NamedTuple):
     """How integers of 8 or 16 bits stand for floats; their zero point and ends as float32."""
 
-    dtype: np.dtype[Any]
+    dtype: Dtype
     scale: np.float32
     zero: np.float32
     low: np.float32
@@ -43,7 +40,7 @@ class Steps(NamedTuple):
         return cls(zero.dtype, *numbers)
 
     @property
-    def stored(self) -> np.dtype[Any]:
+    def stored(self) -> Dtype:
         """The type that loops store."""
         return _STORED[self.dtype.str[1:]]
 
@@ -115,8 +112,8 @@ def quantize(x: Float32, steps: Steps) -> Array:
     """Return floats as integers of the type of the steps."""
     flat = contiguous(x, np.float32).reshape(-1)
     out = np.empty(x.shape, steps.dtype)
-    work, target = quantize_elements(jit.ELEMENT_NAMES[steps.stored]), out.view(steps.stored)
-    target = target.reshape(-1)
+    work = quantize_elements(jit.ELEMENT_NAMES[steps.stored])
+    target = out.view(steps.stored).reshape(-1)
     over_bands(
         flat.size, band_of(flat.size, _FEW),
         lambda a, b: work(target[a:b], flat[a:b], *steps[1:], b - a),

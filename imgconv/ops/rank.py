@@ -11,7 +11,6 @@ from imgconv.ops.microkernels.rank import Order
 from imgconv.ops.microkernels.windows import blank_of
 from imgconv.ops.pool import (
     FEW,
-    Array,
     Ints,
     Padding,
     PoolPlan,
@@ -24,6 +23,7 @@ from imgconv.ops.pool import (
     pool_plan,
 )
 from imgconv.shapes import Pair
+from imgconv.typing import Array
 
 Mask = npt.NDArray[np.bool_]
 

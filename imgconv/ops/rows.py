@@ -12,18 +12,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit.loop import Wanted
 from imgconv.ops.algorithms import select
 from imgconv.ops.arrays import contiguous, supported
 from imgconv.ops.filter import make_job
 from imgconv.shapes import FilterOptions
+from imgconv.typing import Array, Dtype, Int64
 
 if TYPE_CHECKING:
     from imgconv.ops.algorithms.problem import ConvProblem
 
-Array = npt.NDArray[Any]
 BAND = 1 << 20  # bytes of input a band, so that it is in the cache when the next step reads it
 
 
@@ -33,7 +32,7 @@ class RowSource(Protocol):
     height: int
     width: int
     channels: int
-    dtype: np.dtype[Any]
+    dtype: Dtype
 
     def rows_into(self, out: Array, count: int | None = None) -> int:
         """Write the next rows into out[:count]; return how many, 0 after the last.
@@ -317,10 +316,10 @@ class FilteredRows:
             high = np.maximum(high, rows + 1)
         # Rows above are kept as long as any later output sees them: circular padding keeps all.
         low = np.minimum.accumulate(low[::-1])[::-1]
-        self._high: npt.NDArray[np.int64] = np.maximum.accumulate(high)
+        self._high: Int64 = np.maximum.accumulate(high)
         # Rows between what two outputs see have to be read all the same.
         before = np.concatenate([[0], self._high[:-1]])
-        self._low: npt.NDArray[np.int64] = np.minimum(low, before)
+        self._low: Int64 = np.minimum(low, before)
 
     def _rows_of_band(self) -> int:
         if not self._unit:

@@ -2,10 +2,8 @@
 
 import math
 import threading
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.errors import ShapeError
 from imgconv.jit import loop as jit
@@ -13,8 +11,8 @@ from imgconv.jit.loop import Built, Helper, Wanted, loop
 from imgconv.jit.parallel import over_bands
 from imgconv.ops import exact
 from imgconv.ops.arrays import contiguous, supported
+from imgconv.typing import Array, Dtype
 
-Array = npt.NDArray[Any]
 WIDE = [np.dtype(kind) for kind in (np.float64, np.int32, np.uint32)]  # more than float32 holds
 _PIECE = 1 << 17  # values a turn: half a megabyte of float32
 
@@ -116,9 +114,7 @@ def scale(
     return found
 
 
-def scale_loop(
-    source: np.dtype[Any], out: np.dtype[Any], gain: float, divisor: float, absolute: bool
-) -> Wanted:
+def scale_loop(source: Dtype, out: Dtype, gain: float, divisor: float, absolute: bool) -> Wanted:
     """The loop with which `scale` goes from one type to another."""
     plain = divisor == 1.0 or math.frexp(abs(gain / divisor))[0] in (0.0, 0.5)
     divided = not plain and 1e-30 < abs(divisor) < 1e30

@@ -6,10 +6,9 @@ small kernels, which have few multiplications to pay for the turning, are better
 (`depthwise`). The terms are added in the order (ky, kx) onto the bias, as there.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import cache as machine
 from imgconv.jit import loop as jit
@@ -23,6 +22,7 @@ from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import round_up
 from imgconv.ops.arrays import contiguous
 from imgconv.ops.microkernels import blocked
+from imgconv.typing import Array, Float32
 
 COLUMNS = 8, 7  # outputs at a time: a multiply-add waits four cycles for the last, and two begin
 CALL = 75_000  # cycles until another thread helps
@@ -187,8 +187,8 @@ class Product:
         self._band = -(-self._count // tasks)
 
     def __call__(
-        self, out: npt.NDArray[np.float32], source: npt.NDArray[np.float32],
-        weights: npt.NDArray[Any], bias: npt.NDArray[Any],
+        self, out: Float32, source: Float32,
+        weights: Array, bias: Array,
     ) -> None:  # fmt: skip
         """Compute out; source, weights (groups, M, …) and bias are laid out as in the job."""
         planes_loop = blocked_planes(*self._constants).fix(

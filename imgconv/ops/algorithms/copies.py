@@ -8,17 +8,15 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from imgconv.jit import capture
 from imgconv.jit import loop as jit
+from imgconv.typing import Float32
 
 
 class Copy:
     """A form of some weights, which it holds: their address stands for them while it lives."""
 
-    def __init__(self, weights: npt.NDArray[np.float32], form: npt.NDArray[np.float32]) -> None:
+    def __init__(self, weights: Float32, form: Float32) -> None:
         self.weights, self.form = weights, form
 
 
@@ -32,10 +30,10 @@ def wanted() -> bool:
 
 
 def copy_of(
-    weights: npt.NDArray[np.float32],
+    weights: Float32,
     form: tuple[Any, ...],
-    make: Callable[[], npt.NDArray[np.float32]],
-) -> npt.NDArray[np.float32]:
+    make: Callable[[], Float32],
+) -> Float32:
     """Return what make() makes of the weights, kept with the tape; the same one while it is held.
 
     form: what tells this form of them from others.

@@ -4,10 +4,9 @@ Planes are read and written where they lie (`microkernels.depthwise`). An activa
 what was computed last, while it is in a cache.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import cache as machine
 from imgconv.jit import loop as jit
@@ -20,6 +19,7 @@ from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.arrays import contiguous
 from imgconv.ops.microkernels import depthwise
 from imgconv.ops.microkernels.depthwise import NOWHERE, Form
+from imgconv.typing import Array, Float32
 
 FEWEST = 8  # planes of a layer
 LARGEST = 7  # taps a side
@@ -160,8 +160,8 @@ class Product:
         self._band = max(int(CALL // work) // 2 * 2, 1 + form.pair)
 
     def __call__(
-        self, out: npt.NDArray[np.float32], source: npt.NDArray[np.float32],
-        weights: npt.NDArray[Any], bias: npt.NDArray[Any],
+        self, out: Float32, source: Float32,
+        weights: Array, bias: Array,
     ) -> None:  # fmt: skip
         """Compute out; source, weights (groups, M, …) and bias are laid out as in the job."""
         weights = contiguous(weights, np.float32)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import cache, scratch, simd
 from imgconv.jit import loop as jit
@@ -38,6 +37,7 @@ from imgconv.ops.algorithms.tiles import (
 )
 from imgconv.ops.microkernels import sums as microkernel
 from imgconv.ops.microkernels.unrolled import Passes, all_passes
+from imgconv.typing import Array, Int64
 
 BLOCK = 1024  # elements a pass: eight rows of sums are 32 kB
 CACHE = 400_000  # bytes of source rows that one strip of columns may keep alive
@@ -282,10 +282,10 @@ class _Taps:
 
     passes: Passes
     places: list[tuple[int, int]]
-    starts: npt.NDArray[np.int64]
+    starts: Int64
     full: int
     span: int
-    weights: list[npt.NDArray[Any]]
+    weights: list[Array]
 
     @classmethod
     def of(cls, job: ConvProblem, layout: Layout) -> "_Taps":
@@ -320,7 +320,7 @@ class _Taps:
         weights = [np.ascontiguousarray(group) for group in flat]
         return cls(passes, places, np.array(starts, np.int64), full, at, weights)
 
-    def columns(self, geometry: Geometry) -> npt.NDArray[np.int64]:
+    def columns(self, geometry: Geometry) -> Int64:
         """Offsets of the columns in a tile."""
         plane = geometry.plane
         return np.array([q * plane + offset for q, offset in self.places], np.int64)
@@ -337,7 +337,7 @@ def _reads_in_place(job: ConvProblem, passes: Passes) -> bool:
     return contiguous and fits and (few or job.source.dtype == jit.DTYPES[job.real])
 
 
-def _cuts(job: ConvProblem, in_place: bool) -> tuple[npt.NDArray[np.int64], list[int]]:
+def _cuts(job: ConvProblem, in_place: bool) -> tuple[Int64, list[int]]:
     """Return the output columns at which blocks begin, and the blocks at which strips begin.
 
     Blocks that read the image in place are whole vectors, since a vector reads to its end.

@@ -14,7 +14,6 @@ import math
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import loop as jit
 from imgconv.jit import scratch, simd
@@ -27,6 +26,7 @@ from imgconv.ops.algorithms.tiles import Layout, fill_row
 from imgconv.ops.algorithms.transform import TransformSteps, transform
 from imgconv.ops.microkernels import fft
 from imgconv.ops.microkernels.fft import LANES, ROW
+from imgconv.typing import Float64
 
 SIZES = (128, 256, 512)
 HUGE = 1e30  # larger values might overflow in a sum of n² of them
@@ -276,7 +276,7 @@ def _rounds_right(job: ConvProblem, n: int) -> bool:
     return bool(3 * steps * 8 * 2.0**-53 * n * bound * math.sqrt(2) < 0.25)
 
 
-def _frequencies(weights: npt.NDArray[np.float64], dilation: tuple[int, int], n: int) -> Any:
+def _frequencies(weights: Float64, dilation: tuple[int, int], n: int) -> Any:
     """The multipliers of a kernel's cross-correlation, in the order in which tiles stand."""
     spread = np.zeros((n, n))
     kh, kw = weights.shape

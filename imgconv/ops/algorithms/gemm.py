@@ -16,10 +16,9 @@ added in the order (c, ky, kx) whatever the tiles, so results do not depend on t
 batch.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import loop as jit
 from imgconv.jit import scratch, simd
@@ -42,6 +41,7 @@ from imgconv.ops.algorithms.tiles import panel_at
 from imgconv.ops.arrays import contiguous
 from imgconv.ops.microkernels import copy as copying
 from imgconv.ops.microkernels import gemm
+from imgconv.typing import Array, Float32
 
 
 @loop
@@ -294,11 +294,11 @@ class Product:
 
     def __call__(
         self,
-        out: npt.NDArray[np.float32],
-        source: npt.NDArray[np.float32],
-        weights: npt.NDArray[Any],
-        bias: npt.NDArray[Any],
-        residual: npt.NDArray[np.float32] | None = None,
+        out: Float32,
+        source: Float32,
+        weights: Array,
+        bias: Array,
+        residual: Float32 | None = None,
     ) -> None:
         """Compute out; source, weights (groups, M, …) and bias are laid out as in the job.
 

@@ -14,6 +14,7 @@ from imgconv.ops.algorithms.gemm_geometry import GemmGeometry, GemmPhase, GemmTa
 from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.algorithms.tiles import round_up
 from imgconv.ops.microkernels import copy
+from imgconv.typing import Int64
 
 
 def _second_level() -> int:
@@ -79,7 +80,7 @@ class Layout:
     tall: int
     maps: int
     phases: npt.NDArray[np.void]
-    offsets: npt.NDArray[np.int64]
+    offsets: Int64
     geometry: GemmGeometry
     tile_size: int
     sums_size: int
@@ -252,7 +253,7 @@ def _distance(channels: list[int]) -> int:
     return apart if channels == [channels[0] + k * apart for k in range(len(channels))] else 0
 
 
-def _shared(columns: npt.NDArray[np.int64], beyond: int) -> int:
+def _shared(columns: Int64, beyond: int) -> int:
     """Columns that are fill at both ends of every row, so that two rows can share them."""
     inside = np.flatnonzero(columns >= 0)
     if inside.size == 0:
@@ -260,7 +261,7 @@ def _shared(columns: npt.NDArray[np.int64], beyond: int) -> int:
     return min(beyond, int(inside[0]), len(columns) - 1 - int(inside[-1]))
 
 
-def _plainness(shape: Shape, columns: npt.NDArray[np.int64], across: int, pitch: int) -> int:
+def _plainness(shape: Shape, columns: Int64, across: int, pitch: int) -> int:
     """`GemmGeometry.plain`: how much of the general way of filling a tile can be left out.
 
     across: the last phase.

@@ -10,7 +10,6 @@ same; and a task may take other images or maps than there.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import cache, scratch, simd
 from imgconv.jit import loop as jit
@@ -25,6 +24,7 @@ from imgconv.ops.algorithms.tiles import even_rows, round_up
 from imgconv.ops.microkernels import copy
 from imgconv.ops.microkernels import packed as packed_kernel
 from imgconv.ops.microkernels.gemm import Heights
+from imgconv.typing import Float32
 
 
 def _filler(lanes: int) -> Helper:
@@ -214,7 +214,7 @@ def pack_rows(lanes: int, wide: int) -> Built:
     return "disjoint f32* f32* i64 i64 i64 i64", body
 
 
-def pack(weights: npt.NDArray[np.float32], lanes: int, wide: int) -> npt.NDArray[np.float32]:
+def pack(weights: Float32, lanes: int, wide: int) -> Float32:
     """Weights (maps, span) as `packed_rows` reads them, maps filled up to whole vectors."""
     maps, span = weights.shape
     target = np.empty(round_up(maps, lanes) * span, np.float32)
@@ -236,11 +236,11 @@ class Product:
 
     def __call__(
         self,
-        out: npt.NDArray[np.float32],
-        source: npt.NDArray[np.float32],
-        weights: npt.NDArray[np.float32],
-        bias: npt.NDArray[np.float32],
-        residual: npt.NDArray[np.float32] | None = None,
+        out: Float32,
+        source: Float32,
+        weights: Float32,
+        bias: Float32,
+        residual: Float32 | None = None,
     ) -> None:
         """Compute out; the arguments are laid out as in the job."""
         maps = bias.size

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit.parallel import num_threads
 from imgconv.jit.record import array, record
 from imgconv.ops.algorithms.gemm_geometry import Floats, GemmTask, Integers
 from imgconv.ops.algorithms.problem import ConvProblem
 from imgconv.ops.algorithms.tiles import round_up
+from imgconv.typing import Array, Int64
 
 STEPS = 96  # taps of a block: with 64 maps their weights are 24 kB of the L1
 PIXELS = 400  # a task, of several images where one has fewer
@@ -121,7 +121,7 @@ class Layout:
     tile, sums, pixels: elements of each buffer of `PackedScratch`.
     """
 
-    arrays: tuple[npt.NDArray[Any], ...]
+    arrays: tuple[Array, ...]
     tasks: list[GemmTask]
     tile: int
     sums: int
@@ -194,7 +194,7 @@ def _geometry(job: ConvProblem, high: int, lying: bool) -> PackedGeometry:
     )
 
 
-def _offsets(job: ConvProblem, geometry: PackedGeometry) -> npt.NDArray[np.int64]:
+def _offsets(job: ConvProblem, geometry: PackedGeometry) -> Int64:
     """Where a block's taps are, from the first of a pixel."""
     far, line = geometry.plane, geometry.pitch
     if geometry.lying:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from imgconv.typing import Array, Float32, Float64, Int64
 
 SMALL = 2e7  # multiplications under which a loop of its own saves less than half a millisecond
 
@@ -27,7 +28,7 @@ class ConvProblem:
     middle: padded row and column, from its window's first, of the pixel that an output stands for.
     """
 
-    source: npt.NDArray[Any]
+    source: Array
     starts_in: list[int]
     channels: list[int]
     row_stride: int
@@ -35,13 +36,13 @@ class ConvProblem:
     run: int
     near: int
     width: int
-    row_map: npt.NDArray[np.int64]
-    col_map: npt.NDArray[np.int64]
-    weights: npt.NDArray[Any]
-    bias: npt.NDArray[np.float64]
+    row_map: Int64
+    col_map: Int64
+    weights: Array
+    bias: Float64
     stride: tuple[int, int]
     dilation: tuple[int, int]
-    out: npt.NDArray[Any]
+    out: Array
     starts_out: list[int]
     out_size: tuple[int, int]
     out_map: int
@@ -55,7 +56,7 @@ class ConvProblem:
     divisor: float = 1.0
     limit: float = math.inf
     whole: bool = False
-    residual: npt.NDArray[np.float32] | None = None
+    residual: Float32 | None = None
     middle: tuple[int, int] = (0, 0)
 
     @property

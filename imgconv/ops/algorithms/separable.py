@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import loop as jit
 from imgconv.jit import scratch, simd
@@ -36,8 +35,7 @@ from imgconv.ops.algorithms.tiles import (
 )
 from imgconv.ops.microkernels import sums as microkernel
 from imgconv.ops.microkernels.sums import NOWHERE
-
-Array = npt.NDArray[np.float64]
+from imgconv.typing import Float64
 
 RESIDUE = 1e-6  # what factors may leave of a kernel, of its absolute sum
 MOST = 8  # factors of a kernel; more cost as much as a Fourier transform
@@ -165,11 +163,11 @@ def separable_rows(
 class Factors(NamedTuple):
     """A kernel as Σ down[r] ⊗ across[r]; exact where all of them are integers."""
 
-    down: Array
-    across: Array
+    down: Float64
+    across: Float64
 
 
-def integer_factors(kernel: npt.NDArray[np.float64]) -> Factors | None:
+def integer_factors(kernel: Float64) -> Factors | None:
     """The factors of an integer kernel of rank one in integers without a common divisor across."""
     rows, columns = np.nonzero(kernel)
     if rows.size == 0 or np.abs(kernel).max() >= exact.EXACT["f64"]:
@@ -182,7 +180,7 @@ def integer_factors(kernel: npt.NDArray[np.float64]) -> Factors | None:
     return Factors(down[None], across[None])
 
 
-def real_factors(kernel: npt.NDArray[np.float64], most: int) -> Factors | None:
+def real_factors(kernel: Float64, most: int) -> Factors | None:
     """At most `most` factors that leave no more than RESIDUE of the kernel, or None."""
     total = np.abs(kernel).sum()
     if not np.isfinite(total) or total == 0:
@@ -196,7 +194,7 @@ def real_factors(kernel: npt.NDArray[np.float64], most: int) -> Factors | None:
     return None
 
 
-def _decomposed(kernel: Array, most: int) -> Iterator[tuple[Array, Array, Array]]:
+def _decomposed(kernel: Float64, most: int) -> Iterator[tuple[Float64, Float64, Float64]]:
     """Singular value decompositions of rank 1, 2, … up to `most`, if so many say enough.
 
     Of a few rows and columns that span the kernel (elimination with complete pivoting): that of
@@ -204,8 +202,8 @@ def _decomposed(kernel: Array, most: int) -> Iterator[tuple[Array, Array, Array]
     """
     rest = kernel.copy()
     limit = RESIDUE / 8 * np.abs(kernel).sum()
-    columns: list[Array] = []
-    rows: list[Array] = []
+    columns: list[Float64] = []
+    rows: list[Float64] = []
     while np.abs(rest).sum() > limit:
         if len(rows) == min(most + SPARE, *kernel.shape):
             return

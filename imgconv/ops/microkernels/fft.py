@@ -16,6 +16,7 @@ from imgconv.jit import loop as jit
 from imgconv.jit import simd
 from imgconv.jit.loop import Helper
 from imgconv.ops.microkernels import sums
+from imgconv.typing import Int64
 
 LANES = 16
 ROW = 2 * LANES  # elements of a panel's row
@@ -30,7 +31,7 @@ def radices(n: int) -> list[int]:
     return [*steps, n]
 
 
-def order(n: int) -> npt.NDArray[np.int64]:
+def order(n: int) -> Int64:
     """The frequency that stands in each row after a forward transform."""
     found = np.zeros(1, np.int64)
     for radix in reversed(radices(n)):

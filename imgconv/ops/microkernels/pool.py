@@ -7,17 +7,14 @@ is in, and only one vector per output row has its columns shuffled together.
 """
 
 import functools
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import cache, simd
 from imgconv.jit.loop import Built, Helper, loop
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops.microkernels.windows import PoolShape
-
-Array = npt.NDArray[Any]
+from imgconv.typing import Array
 
 ROWS = 14  # of a group: blocks of columns next to each other meet in the first-level cache
 AHEAD = 4096  # elements: columns are no stream that the CPU fetches itself (112²: a quarter)

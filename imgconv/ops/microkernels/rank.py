@@ -17,12 +17,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgconv.jit import loop as jit
 from imgconv.jit.loop import Built, loop
 from imgconv.jit.record import record
 from imgconv.ops.microkernels.windows import blank_of
+from imgconv.typing import Int64
 
 REGISTERS = 25  # elements; 49 take four times as long to compile
 BLOCK = 512  # bytes of a row of taps: those of 7×7 lie in the first cache
@@ -30,7 +30,7 @@ VALUES, COARSE = 256, 16  # counts of a column: of each value of a byte, then of
 
 
 @functools.lru_cache(256)
-def network(count: int, rank: int) -> npt.NDArray[np.int64]:
+def network(count: int, rank: int) -> Int64:
     """Exchanges (i, j), one per row: x[i], x[j] = min, max of the two in this order sort x[rank].
 
     Batcher's merge exchange without the exchanges that x[rank] does not depend on.

@@ -12,6 +12,7 @@ import numpy as np
 from imgconv.jit import loop as jit
 from imgconv.jit.record import record
 from imgconv.ops import epilogue
+from imgconv.typing import Dtype
 
 LANES = 32  # partial sums of a plane's mean
 
@@ -42,7 +43,7 @@ def _smaller(a, b):  # type: ignore[no-untyped-def]
 PICKS = {"max": epilogue.larger, "min": _smaller}
 
 
-def blank_of(kind: str, dtype: np.dtype[Any]) -> Any:
+def blank_of(kind: str, dtype: Dtype) -> Any:
     """What a window holds whose taps all lie in the padding, as in PyTorch: −∞ for a maximum."""
     if kind not in PICKS:
         return 0

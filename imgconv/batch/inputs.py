@@ -1,5 +1,6 @@
 """Which images a command line names: files, folders, globs, lists of names, `-` and `sample:`."""
 
+import codecs
 import contextlib
 import os
 import pickle
@@ -155,7 +156,7 @@ class Scan:
 def check_names(names: tuple[str, ...], batch: BatchSettings) -> None:
     """Raise UsageError where a command line names no inputs, or standard input twice."""
     if not names and batch.files_from is None:
-        raise UsageError("no input: expected image files, - or sample:chart")
+        raise UsageError("no input: expected image files, - or sample:photo")
     if names.count("-") + (batch.files_from == "-") > 1:
         raise UsageError("standard input is named twice, expected once")
 
@@ -241,7 +242,9 @@ def _listed(source: str, null: bool) -> Iterator[str | ImageError]:
 
 
 def _names(file: BinaryIO, null: bool) -> Iterator[str | ImageError]:
-    for raw in _pieces(file, b"\0" if null else b"\n"):
+    for number, raw in enumerate(_pieces(file, b"\0" if null else b"\n")):
+        if number == 0:  # Windows' editors begin UTF-8 with a byte-order mark
+            raw = raw.removeprefix(codecs.BOM_UTF8)
         name = os.fsdecode(raw if null else raw.rstrip(b"\r"))
         if len(raw) > _LONGEST:
             yield failure(name[:100] + "…", f"a name of more than {_LONGEST} bytes")

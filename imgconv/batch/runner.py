@@ -261,9 +261,10 @@ class Progress:
         if not self.shown or self.done < 2:
             return ""
         elapsed = max(time.monotonic() - self._began, 1e-3)
+        rate = self.done / elapsed
         return (
-            f"{self.done} files{f', {failed} failed' if failed else ''}, {elapsed:.1f} s, "
-            f"{self.done / elapsed:.3g} files/s"
+            f"{self.done:,} files{f', {failed} failed' if failed else ''}, {elapsed:.1f} s, "
+            f"{f'{rate:,.0f}' if rate >= 100 else f'{rate:.3g}'} files/s"
         )
 
 

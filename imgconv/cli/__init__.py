@@ -10,12 +10,12 @@ COMMANDS = {
     "apply": "Filter images with kernels and write the maps.",
     "run": "Chain layers: 'gray | conv sobel | relu | maxpool 2'.",
     "kernels": "List, show, plot and check kernels.",
-    "ops": "List activations and pools.",
+    "ops": "List activations, pools and color maps.",
     "net": "Run CNNs and write the feature maps of any layer.",
     "explain": "Show a convolution or pooling step by step.",
     "show": "Preview images in the terminal, before and after.",
-    "compare": "Measure how far two images are apart.",
-    "repeat": "Make an output again from the record in it.",
+    "compare": "Measure how much two images differ.",
+    "repeat": "Make an output again from the record that it holds.",
     "jobs": "Show how far an interrupted batch has come.",
     "warmup": "Compile the loops of the common commands now.",
     "doctor": "Show CPU, threads, versions, codecs and the store.",
@@ -48,7 +48,7 @@ def main() -> None:
     """Filter images by convolution and look at feature maps.
 
     \b
-    imgconv apply -k sobel photo.jpg -o edges.png
+    imgconv apply -k sobel sample:photo -o edges.png
     imgconv apply -k gaussian:sigma=2 photos/*.jpg -o soft/
     imgconv run 'gray | conv sobel | relu | maxpool 2' photo.png -o maps.png
     imgconv kernels list

@@ -60,9 +60,11 @@ class Command(click.Command):
         params = super().get_params(ctx)
         rare = sum(getattr(param, "rare", False) for param in params)
         if rare:
+            page = "-".join(ctx.command_path.split())
             long = Option(
                 ["--help-all"], is_flag=True, is_eager=True, expose_value=False,
-                help=f"Show {rare} more options.", callback=_show_all,
+                help=f"Show {rare} more option{'s' * (rare > 1)}; see also man {page}.",
+                callback=_show_all,
             )  # fmt: skip
             params.append(long)
         return params

@@ -246,8 +246,8 @@ allow_scheme = click.option(
     rare=True,
     is_eager=True,
     callback=_allow,
-    help="Open URLs of this scheme too, such as http; repeatable. Default: file, memory, s3, gs, "
-    "az, abfs and https.",
+    help="Also open URLs of this scheme, such as http; repeatable. Default: file, memory, s3,"
+    " gs, az, abfs and https.",
 )
 kernel = click.option(
     "-k",

@@ -37,7 +37,7 @@ class Printer(Generic[R]):
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self.progress.end()
-        summary = self.progress.summary(self._failed)
+        summary = "" if self._settings.dry_run else self.progress.summary(self._failed)
         if kind is None and summary:
             say(summary)
         elif summary and not issubclass(kind or Exception, Exception):  # Ctrl-C and the like

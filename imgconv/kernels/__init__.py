@@ -154,7 +154,8 @@ def _named(name: str, arguments: str) -> Kernel | None:
     if name in generators.GENERATORS:
         return generators.generate(name, arguments)
     if name in presets.index():
-        raise KernelError(f"{name}: parameter {arguments!r}, expected no parameters")
+        hint = "; unsharp:sigma=N,amount=N has some" if name == "sharpen" else ""
+        raise KernelError(f"{name}: parameter {arguments!r}, expected no parameters{hint}")
     return None if arguments else _filter_of_bank(name)
 
 

@@ -194,7 +194,7 @@ def test_every_sample_can_be_filtered_and_a_wrong_one_is_named(tmp_path):
         assert pixels(tmp_path / "out.png").shape[:2] == (side, side)
     result = imgconv("apply", "-k", "sobel", "sample:cat", cwd=tmp_path)
     assert (result.returncode, result.stderr.count(b"\n")) == (2, 1)
-    assert b"sample:chart" in result.stderr
+    assert b"expected one of photo, chart, " in result.stderr
 
 
 def test_opacity_follows_maps_that_are_smaller_than_the_image(tmp_path):
@@ -222,7 +222,7 @@ def test_opacity_follows_maps_that_are_smaller_than_the_image(tmp_path):
 def test_nine_numbers_in_a_row_are_said_to_be_one_row(photo):
     arguments = ["apply", "photo.png", "--overwrite", "-o", "a.npy", "-k"]
     result = imgconv(*arguments, "1 1 1 1 1 1 1 1 1", cwd=photo)
-    said = "imgconv: 9 numbers in one row are a 1×9 kernel; of a 3×3 one each row ends with ;\n"
+    said = "imgconv: 9 numbers in one row are a 1×9 kernel; for 3×3, end each row with ;\n"
     assert (result.returncode, result.stderr.decode()) == (0, said)
     for quiet in (["1 1 1 1 1 1 1 1 1", "-q"], ["1;1;1;1;1;1;1;1;1"], ["1 2 1"]):
         result = imgconv(*arguments, *quiet, cwd=photo)

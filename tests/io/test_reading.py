@@ -285,7 +285,7 @@ def test_images_that_follow_each_other_in_a_stream_are_frames():
     assert [(image.frame, image.frames) for image in images] == [(k, 5) for k in range(5)]
     assert count_frames(stream).number == 5
     first = read(stream, name="five.ppm")
-    assert first.notes == ["five.ppm: the first of 5 frames is read; --frame N or all"]
+    assert first.notes == ["five.ppm: only the first of 5 frames is read; see --frame"]
     # What is broken further on does not matter to the first.
     assert read(one + b"P6 9 9 255\n").pixels.tolist() == wanted[0]
     with pytest.raises(ImageError, match="truncated"):

@@ -96,7 +96,7 @@ def test_the_first_level_of_a_pyramid_and_the_first_plane_of_ome_are_read(tmp_pa
     planes = np.stack([pixels[..., 0], pixels[..., 1]])
     tifffile.imwrite(stack, planes, metadata={"axes": "CYX"}, photometric="minisblack")
     found = open_rows(stack, memory=1)
-    assert found.notes == (f"{stack}: the first of 2 frames is read; --frame N or all",)
+    assert found.notes == (f"{stack}: only the first of 2 frames is read; see --frame",)
     np.testing.assert_array_equal(read(found.rows)[..., 0], planes[0])
 
 

@@ -191,7 +191,7 @@ def test_row_10_frames_are_chosen_and_the_default_says_so(forker, tmp_path, form
     run = ("apply", "-k", "identity", name, "--overwrite")
     first = forker.run(*run, "-o", "out.npy", cwd=tmp_path)
     assert first.code == 0
-    assert first.said == f"imgconv: {name}: the first of 3 frames is read; --frame N or all\n"
+    assert first.said == f"imgconv: {name}: only the first of 3 frames is read; see --frame\n"
     assert np.load(tmp_path / "out.npy")[0, 0, 0] == 5
     chosen = forker.run(*run, "--frame", "2", "-o", "out.npy", cwd=tmp_path)
     assert (chosen.code, chosen.said) == (0, "")

@@ -36,7 +36,7 @@ def apply(
     imgconv apply -k sobel photos --recursive -o edges/     photos/a/b.jpg to edges/a/b.jpg
     cat photo.png | imgconv apply -k laplacian - > edges.png
 
-    Inputs are files, folders, globs, - for standard input, or sample:chart. Without -o,
+    Inputs are files, folders, globs, - for standard input, or sample:photo. Without -o,
     photo.jpg becomes photo-KERNEL.jpg in this folder, and - goes to standard output.
 
     \f
@@ -118,6 +118,6 @@ def _tell_surprises(loaded: "tuple[Kernel, ...]") -> None:
         text = kernel.source in ("kernel", "-") and not kernel.named
         if text and height == 1 and side > 1 and side % 2 and side * side == width:
             say(
-                f"imgconv: {width} numbers in one row are a 1×{width} kernel; of a {side}×{side} "
-                "one each row ends with ;"
+                f"imgconv: {width} numbers in one row are a 1×{width} kernel; for {side}×{side}, "
+                "end each row with ;"
             )

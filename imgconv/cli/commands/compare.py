@@ -27,7 +27,7 @@ class CompareSettings(Table):
         names=("-o", "--output"),
     )
     scale: str = local(
-        "How differences become samples: clip shows them as they are, minmax all that is there.",
+        "How differences become samples: clip keeps them as they are, minmax stretches them.",
         default="clip",
         metavar="RULE",
         shown=True,
@@ -51,7 +51,7 @@ class CompareSettings(Table):
 @options.options_of(CompareSettings)
 @options.gathered(CompareSettings)
 def compare(first: str, second: str, settings: CompareSettings) -> int:
-    """Measure how far two images are apart: largest error, RMSE, PSNR, SSIM.
+    """Measure how much two images differ: largest error, RMSE, PSNR, SSIM.
 
     \b
     imgconv compare a.png b.png
@@ -59,9 +59,9 @@ def compare(first: str, second: str, settings: CompareSettings) -> int:
     imgconv compare a.png b.png -o difference.png --scale minmax --colormap magma
 
     Without limits the exit code is 0 for equal images and 1 for different ones; with limits it is
-    0 when all of them hold. One of the images may be - for standard input. Images of unlike depth
-    are compared on the scale of the deeper one. Where they cannot be compared, as a file that is
-    missing or broken, it is 2.
+    0 if all of them hold. It is 2 if the images cannot be compared, for example because a file is
+    missing. One of the images may be - for standard input. Images of different depths are compared
+    on the scale of the deeper one.
     """
     try:
         return _compared(first, second, settings)

@@ -15,24 +15,30 @@ from imgconv.console import echo
 
 @click.group(cls=Group)
 def jobs() -> None:
-    """Look at the ledger of a batch: what is done, what failed, what is left."""
+    """Look at the ledger of a batch: what is done, what failed, what remains."""
 
 
 @jobs.command()
 @click.argument("ledger", required=False, type=click.Path(path_type=str), metavar="[LEDGER]")
-@click.option("--failed", is_flag=True, help="Only the names of inputs that failed, one per line.")
 @click.option(
-    "--unfinished", is_flag=True, help="Only the names of inputs that are begun, one per line."
+    "--failed", is_flag=True, help="Print only the names of inputs that failed, one per line."
+)
+@click.option(
+    "--unfinished",
+    is_flag=True,
+    help="Print only the names of inputs that were begun, one per line.",
 )
 @click.option("-0", "--null", is_flag=True, help="End names with NUL, for --files-from - --null.")
 @click.option("--json", "as_json", is_flag=True, help="Counts and runs as one JSON object.")
 def status(ledger: str | None, failed: bool, unfinished: bool, null: bool, as_json: bool) -> None:
-    """Show how far the batch of a ledger has come; default: imgconv-ledger.sqlite here.
+    """Show how far a ledger's batch has come.
 
     \b
     imgconv jobs status
     imgconv jobs status thumbs.sqlite --json
     imgconv jobs status --failed -0 | imgconv apply -k sobel --files-from - -0 -o out/ --resume
+
+    The default LEDGER is imgconv-ledger.sqlite in this folder.
     """
     from imgconv.batch import ledger_file, ledger_status
 

@@ -57,7 +57,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name", type=KERNEL)
 @click.option("--json", "as_json", is_flag=True, help="The kernel as one JSON object.")
 def show(name: str, as_json: bool) -> None:
-    """Show a kernel's matrix, divisor and origin. NAME is whatever `apply -k` takes."""
+    """Show a kernel's matrix, divisor and source. KERNEL is anything that `apply -k` takes."""
     from imgconv.kernels import get_kernel
 
     kernel = get_kernel(name)
@@ -107,7 +107,7 @@ def _show_parameters(kernel: "Kernel") -> None:
 @click.option("-o", "--output", type=IMAGE, required=True, metavar="PATH", help="Picture to write.")
 @options_of(WriteSettings, "overwrite")
 def plot(name: str, output: str, overwrite: bool) -> None:
-    """Draw a kernel as a heat map: blue negative, light gray zero, red positive."""
+    """Draw a kernel as a heat map: negative blue, zero light gray, positive red."""
     from imgconv.io.formats import format_of
     from imgconv.io.publish import publish
     from imgconv.io.writing import encode
@@ -120,7 +120,7 @@ def plot(name: str, output: str, overwrite: bool) -> None:
 @kernels.command()
 @click.argument("file", type=click.Path(exists=False))
 def check(file: str) -> None:
-    """Say whether a kernel file can be used, and what it holds."""
+    """Check whether a kernel file can be used, and say what it holds."""
     from imgconv.kernels import load_kernel_file
 
     kernel = load_kernel_file(file)

@@ -30,16 +30,17 @@ if TYPE_CHECKING:
 @options.options_of(BatchSettings, "threads", "as_json", "quiet", "debug")
 @options.gathered(RepeatSettings)
 def repeat(result: str, settings: RepeatSettings) -> int:
-    """Make an output again from the record in it, and see whether it is the same.
+    """Make an output again from the record that it holds, and see whether it is the same.
 
     \b
-    imgconv repeat edges.png                       says whether it comes out the same
+    imgconv repeat edges.png                       checks whether it comes out the same
     imgconv repeat edges.png -o again.png --check
     imgconv repeat edges.png --input photos/photo.jpg
     imgconv repeat edges.png --show
 
-    The input has to have the SHA-256 that was recorded. PNG, TIFF, JPEG, WebP, GIF, NPZ,
-    safetensors and Zarr hold a record, unless they were made with --no-metadata.
+    The input must have the SHA-256 that was recorded. PNG, TIFF, JPEG, WebP, GIF, NPZ,
+    safetensors and Zarr hold a record, unless they were made with --no-record
+    or --no-metadata.
     """
     from imgconv.batch.runner import shares
     from imgconv.io.metadata.notes import read_note

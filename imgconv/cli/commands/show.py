@@ -20,7 +20,7 @@ Protocol = Literal["auto", "kitty", "iterm", "sixel", "blocks", "ascii"]
 class PreviewSettings(Table):
     """What is shown of images, and by which means."""
 
-    gray: bool = local("Turn colors into gray before filtering.", default=False)
+    gray: bool = local("Convert colors to gray before filtering.", default=False)
     scale: str | None = local("How maps become pixels, as for apply.", default=None, metavar="RULE")
     colormap: str | None = local(
         "Show maps in colors, as for apply.", default=None, kind="colormap"
@@ -52,8 +52,8 @@ def show(images: tuple[str, ...], kernels: tuple[str, ...], settings: PreviewSet
     imgconv show before.png after.png
     imgconv apply -k sobel photo.png -o png:- | imgconv show photo.png -
 
-    Terminals with the kitty protocol, iTerm2's or sixel show pixels; others show half blocks, two
-    pixels per character. NO_COLOR gives shades of ASCII.
+    Terminals with the kitty, iTerm2 or sixel protocol show pixels; others show half blocks, two
+    pixels per character. With NO_COLOR set, they are ASCII characters.
     """
     import numpy as np
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def first_of(name: str, count: int) -> tuple[str, ...]:
     """The note that a file has more frames than the one that is read, if it has."""
-    return (f"{name}: the first of {count} frames is read; --frame N or all",) * (count > 1)
+    return (f"{name}: only the first of {count} frames is read; see --frame",) * (count > 1)
 
 
 class Decoder:

@@ -213,7 +213,7 @@ def images(
         check(rows.height, rows.width)
         pixels = np.empty((rows.height, rows.width, rows.channels), rows.dtype)
         read_rows(rows, pixels)
-        shown = [f"{path}: the first of {count} frames is read; --frame N or all"]
+        shown = [f"{path}: only the first of {count} frames is read; see --frame"]
         shown = shown if wanted is None and count > 1 else []
         yield Image(pixels, name=path, frame=frame, frames=count, format="ZARR", notes=shown,
                     stored=rows.stored)  # fmt: skip

@@ -23,14 +23,14 @@ class LayerSettings(Table):
     """What a kernel becomes, where its window goes, and what follows."""
 
     combine: Combine | None = option(
-        "Make one map of a kernel's maps: none, magnitude, max, sum, mean or direction (as hue); "
-        "default: the preset's rule, none for own kernels.",
+        "Join its maps: none, magnitude, max, sum, mean or direction (as hue); default: the "
+        "preset's, or none.",
         default=None,
         heading="Kernel",
         metavar="RULE",
     )
     normalize: Normalize | None = option(
-        "Divide the weights by their sum or abs sum, or none.",
+        "sum, abs: divide by the sum of (absolute) weights.",
         default=None,
         metavar="RULE",
     )
@@ -49,7 +49,7 @@ class LayerSettings(Table):
     )
     flip: bool = option("True convolution: rotate the kernel by 180°.", default=False)
     groups: int | None = option(
-        "As in Conv2d: filters and channels fall into N groups that do not mix; default: 1.",
+        "As in Conv2d: split filters and channels into N groups that do not mix; default: 1.",
         default=None,
         kind=Range(1),
         rare=True,
@@ -65,8 +65,8 @@ class LayerSettings(Table):
         metavar="SIDES",
     )
     padding_mode: str = option(
-        "zeros, constant, reflect, replicate, circular or symmetric; OpenCV's, "
-        "SciPy's, NumPy's names too.",
+        "zeros, constant, reflect, replicate, circular or symmetric; also by OpenCV's, "
+        "SciPy's and NumPy's names.",
         default="reflect",
         kind="mode",
         shown=True,
@@ -76,8 +76,8 @@ class LayerSettings(Table):
     )
     dilation: int | Pair = option("Distance between taps.", default=1, kind="pair", shown=True)
     anchor: int | Pair | None = option(
-        "Row,column of the tap that lies on the output's pixel, from 0; default: the middle, "
-        "of an even side the tap before it.",
+        "Row,column (from 0) of the tap that lies on the output pixel; default: the middle, "
+        "rounded down.",
         default=None,
         kind="place",
         rare=True,
@@ -98,7 +98,7 @@ class LayerSettings(Table):
 class ReadSettings(Table):
     """What becomes of an image before it is filtered, and which image of a file it is."""
 
-    gray: bool = option("Turn colors into gray first.", default=False, heading="Input")
+    gray: bool = option("Convert colors to gray first.", default=False, heading="Input")
     channels: str | None = option(
         "Keep these channels: r,g,b,a or 0,2; default: all.",
         default=None,
@@ -115,39 +115,39 @@ class ReadSettings(Table):
         rare=True,
     )
     missing: float | str | None = option(
-        "Leave out samples of this value (nodata: of a TIFF's tag) and renormalize by the "
-        "weights that remain.",
+        "Ignore samples of this value (nodata: the one in a TIFF's tag) and renormalize by "
+        "the remaining weights.",
         default=None,
         kind="missing",
         rare=True,
     )
     missing_fill: MissingFill = option(
-        "What was missing stays so, or gets the value of its neighbors.",
+        "Keep missing pixels missing, or fill them from their neighbors.",
         default="keep",
         shown=True,
         rare=True,
     )
     frame: str | None = option(
-        "Frame or page of a file of several; default: 0, the first.",
+        "Frame or page of a file that has several; default: 0, the first.",
         default=None,
         metavar="N|all",
         rare=True,
     )
     level: int = option(
-        "Level of a TIFF's or Zarr's pyramid; 0 is the largest.",
+        "Level of a TIFF or Zarr pyramid; 0 is the largest.",
         default=0,
         kind=Range(0),
         rare=True,
         shown=True,
     )
     truncated: Truncated = option(
-        "Files that were cut: refuse them, or allow what was there before the cut.",
+        "Truncated files: refuse them, or use what comes before the cut.",
         default="refuse",
         shown=True,
         rare=True,
     )
     max_pixels: int | None = option(
-        "Refuse larger images; default 179 million.",
+        "Refuse larger images; default: 179 million.",
         default=None,
         kind=Range(1),
         recorded=False,
@@ -167,19 +167,18 @@ class WriteSettings(Table):
         heading="Output",
     )
     format: str | None = option(
-        "Default: -o's ending, or the input's format.", default=None, kind="format"
+        "Default: by -o's extension, else the input's.", default=None, kind="format"
     )
     scale: str | None = option(
-        "Maps to integers: clip, minmax, abs, signed, symmetric, percentile=P or none; "
-        "default: the kernel's rule.",
+        "How maps become integers: clip, minmax, abs, signed, symmetric, percentile=P, none; "
+        "default: the kernel's.",
         default=None,
         metavar="RULE",
     )
-    depth: Depth | None = option(
-        "Bits per sample; default: as in the input.", default=None, rare=True
-    )
+    depth: Depth | None = option("Bits per sample; default: the input's.", default=None, rare=True)
     quality: int | None = option(
-        "JPEG, WebP, AVIF quality; default: a JPEG input's for JPEG, else 92 (WebP 80, AVIF 75).",
+        "JPEG, WebP or AVIF quality; default: a JPEG input's own for JPEG, else 92 (WebP 80, "
+        "AVIF 75).",
         default=None,
         kind=Range(1, 100),
         rare=True,
@@ -188,20 +187,20 @@ class WriteSettings(Table):
         "PNG compression.", default="fast", metavar="0…9|fast|small", shown=True, rare=True
     )
     pyramid: bool = option(
-        "Write smaller levels too, each half: TIFF and Zarr.", default=False, rare=True
+        "Also write smaller levels, each half the size: TIFF and Zarr.", default=False, rare=True
     )
     no_metadata: bool = option(
-        "Write no metadata: neither the input's nor our record.",
+        "Write no metadata: neither the input's nor the record of how the output was made.",
         default=False,
         recorded=False,
         rare=True,
     )
     no_record: bool = option(
-        "Leave out our record of how it was made.", default=False, recorded=False, rare=True
+        "Leave out the record of how the output was made.", default=False, recorded=False, rare=True
     )
     overwrite: bool = local("Replace existing outputs.", default=False)
-    skip_existing: bool = local("Leave complete outputs alone.", default=False, rare=True)
-    in_place: bool = local("Replace every input by its result.", default=False)
+    skip_existing: bool = local("Skip outputs that are already complete.", default=False, rare=True)
+    in_place: bool = local("Replace every input with its result.", default=False)
 
     @property
     def replaces(self) -> bool:
@@ -219,29 +218,29 @@ class ShowSettings(Table):
         heading="Pictures",
     )
     report: str | None = local(
-        "Write an HTML page of input, kernels and maps; without -o only that.",
+        "Write an HTML page of input, kernels and maps; without -o, nothing else.",
         default=None,
         metavar="PATH",
     )
-    sheet: bool = option("One contact sheet of all maps of an image.", default=False)
+    sheet: bool = option("Put all maps of an image on one contact sheet.", default=False)
     columns: int | None = option(
         "Columns of the sheet; default: about square.", default=None, kind=Range(1, 256), rare=True
     )
     tile: int | None = option(
-        "Long side of the sheet's tiles in pixels; default: what fits.",
+        "Longer side of the sheet's tiles in pixels; default: what fits.",
         default=None,
         kind=Range(16, 4096),
         rare=True,
     )
     share_scale: bool = option(
-        "One scale for all maps of the sheet, with a bar.", default=False, rare=True
+        "Show all maps of the sheet on one scale, with a bar.", default=False, rare=True
     )
 
 
 class BatchSettings(Table):
     """Which inputs there are, who works on them, and what is said."""
 
-    recursive: bool = local("Take the images in folders and below.", default=False, heading="Batch")
+    recursive: bool = local("Also take images from subfolders.", default=False, heading="Batch")
     files_from: str | None = local(
         "Read input names from a file, one per line.", default=None, metavar="FILE|-", rare=True
     )
@@ -249,47 +248,47 @@ class BatchSettings(Table):
         "Names in --files-from end with NUL.", default=False, names=("-0", "--null"), rare=True
     )
     stream: bool = local(
-        "Begin before the list of --files-from ends; collisions are found as names come.",
+        "Start before the list of --files-from ends; name collisions are found as names come in.",
         default=False,
         rare=True,
     )
     jobs: int | None = local(
-        "Files worked on at once; default: the CPUs.", default=None, kind=Range(1)
+        "Files processed at once; default: one per CPU.", default=None, kind=Range(1)
     )
     memory: int | None = local(
-        "Memory that one image may take, such as 500M; larger ones go in bands.",
+        "Memory that one image may take, such as 500M; larger images are processed in bands.",
         default=None,
         kind="size",
         rare=True,
     )
     threads: int | None = local(
-        "Threads within one image; default: its share of the CPUs.",
+        "Threads per image; default: its share of the CPUs.",
         default=None,
         kind=Range(1),
         rare=True,
     )
     since: str | None = local(
-        "Only inputs changed since a date, an age (12h) or last.",
+        "Only inputs changed since a date, within an age (12h), or since the last run (last).",
         default=None,
         metavar="TIME",
         rare=True,
     )
     ledger: str | None = local(
-        "Record what is done; default imgconv-ledger.sqlite.",
+        "Record what is done in this file; default: imgconv-ledger.sqlite.",
         default=None,
         metavar="FILE",
         rare=True,
     )
     resume: bool = local(
-        "Go on with a ledger's batch: pass over what is done.", default=False, rare=True
+        "Continue a ledger's batch, skipping what is done.", default=False, rare=True
     )
     cluster: str | None = local(
-        "Work on a Dask cluster: tcp:// or tls://HOST:PORT, or N processes here.",
+        "Run on a Dask cluster: tcp:// or tls://HOST:PORT, or N local processes.",
         default=None,
         metavar="ADDRESS|local:N",
         rare=True,
     )
-    dry_run: bool = local("List what would be written and stop.", default=False)
+    dry_run: bool = local("List what would be written, and stop.", default=False)
     as_json: bool = local(
         "One JSON object per result on standard output.",
         default=False,
@@ -297,8 +296,10 @@ class BatchSettings(Table):
         heading="General",
         rare=True,
     )
-    quiet: bool = local("Only errors.", default=False, names=("-q", "--quiet"), heading="General")
-    verbose: int = local("Say more.", default=0, kind="count", names=("-v", "--verbose"))
+    quiet: bool = local(
+        "Print errors only.", default=False, names=("-q", "--quiet"), heading="General"
+    )
+    verbose: int = local("Print more.", default=0, kind="count", names=("-v", "--verbose"))
     debug: bool = local("Show tracebacks.", default=False, rare=True)
 
 

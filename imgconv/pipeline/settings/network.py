@@ -27,13 +27,13 @@ class ModelSettings(Table):
     """How an ONNX file is read, where it does not say so itself."""
 
     layout: Literal["nchw", "nhwc"] | None = option(
-        "Order of an ONNX model's axes, where it is not seen.", default=None
+        "Axis order of an ONNX model, where it cannot be inferred.", default=None
     )
     feed: str | None = option(
-        "Numbers of an ONNX model's other inputs.", default=None, metavar="'NAME=X[,X…] …'"
+        "Values of an ONNX model's other inputs.", default=None, metavar="'NAME=X[,X…] …'"
     )
     outputs: str | None = option(
-        "Take these values of an ONNX model for its outputs, and leave out what comes after.",
+        "Use these values of an ONNX model as its outputs, and skip what comes after them.",
         default=None,
         metavar="NAME[,NAME]",
     )
@@ -43,47 +43,51 @@ class PreprocessSettings(Table):
     """What becomes of an image before it goes in, where not what the network says."""
 
     size: Pair | None = option(
-        "The input's size, for another than the usual.", default=None, kind="height-width"
+        "Input size, if not the network's usual one.", default=None, kind="height-width"
     )
     resize: int | Pair | Literal["none"] | None = option(
-        "Shorter side, or height and width.", default=None, kind="resize"
+        "Resize to this shorter side, or to height and width.", default=None, kind="resize"
     )
     crop: Pair | Literal["none"] | None = option(
-        "Cut this much out of the middle.", default=None, kind="crop"
+        "Crop this much from the center.", default=None, kind="crop"
     )
-    interpolation: Interpolation | None = option("How --resize interpolates.", default=None)
-    order: Order | None = option("Channels of the input.", default=None)
+    interpolation: Interpolation | None = option("Interpolation of --resize.", default=None)
+    order: Order | None = option("Channel order of the input.", default=None)
     channels: str | None = option(
-        "The image's channels that go in, from 0, for another number than 1 to 4.",
+        "Image channels that go in, from 0, for networks that do not take 1 to 4.",
         default=None,
         metavar="N[,N]",
     )
-    white: float | None = option("What white becomes: 1 or 255, before --mean.", default=None)
+    white: float | None = option("Value of white, before --mean: 1 or 255.", default=None)
     mean: tuple[float, ...] | None = option(
-        "Subtracted, in the channels' order.", default=None, kind="numbers"
+        "Mean of each channel, which is subtracted.", default=None, kind="numbers"
     )
-    std: tuple[float, ...] | None = option("Divides, after --mean.", default=None, kind="numbers")
+    std: tuple[float, ...] | None = option(
+        "Standard deviation of each channel: what is left is divided by it.",
+        default=None,
+        kind="numbers",
+    )
     invert: bool | None = option(
-        "White becomes 0, black --white.", default=None, names=("--invert/--no-invert",)
+        "Map white to 0 and black to --white.", default=None, names=("--invert/--no-invert",)
     )
-    frame: str | None = option("Frame or page of a file of several.", default=None, metavar="N|all")
+    frame: str | None = option(
+        "Frame or page of a file that has several.", default=None, metavar="N|all"
+    )
     max_pixels: int | None = option(
-        "Refuse larger images; default 179 million.", default=None, kind=Range(1), recorded=False
+        "Refuse larger images; default: 179 million.", default=None, kind=Range(1), recorded=False
     )
 
 
 class PredictSettings(Table):
     """How many classes `net predict` names, and how."""
 
-    top: int = local("How many classes to name.", default=5, kind=Range(1), shown=True)
+    top: int = local("How many classes to print.", default=5, kind=Range(1), shown=True)
     labels: str | None = local(
-        "Names of the classes, one a line; `imagenet` is the list that ships.",
+        "Class names, one per line; `imagenet` is the list that ships with imgconv.",
         default=None,
         metavar="FILE",
     )
-    batch: int = local(
-        "Images in one walk through the network.", default=8, kind=Range(1), shown=True
-    )
+    batch: int = local("Images per pass through the network.", default=8, kind=Range(1), shown=True)
 
 
 class MapSettings(Table):
@@ -108,40 +112,43 @@ class MapSettings(Table):
         default=None,
         metavar="RULE",
     )
-    depth: Literal["8", "16"] | None = option("Bits of a gray picture.", default=None)
+    depth: Literal["8", "16"] | None = option("Bits per sample of gray pictures.", default=None)
     colormap: str | None = option(
         "Show gray maps in colors: viridis, magma, coolwarm, …; see `imgconv ops list`.",
         default=None,
         kind="colormap",
     )
-    sheet: bool = option("One contact sheet per layer.", default=False)
+    sheet: bool = option("Put all maps of a layer on one contact sheet.", default=False)
     columns: int | None = option("Columns of the sheet.", default=None, kind=Range(1, 256))
     tile: int | None = option(
-        "Long side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
+        "Longer side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
     )
-    share_scale: bool = option("One scale for all maps of a layer.", default=False)
+    share_scale: bool = option("Show all maps of a layer on one scale.", default=False)
     gather: str | None = local(
-        "One .safetensors file of all images' maps, with an index; without -o only that.",
+        "Collect all images' maps in one .safetensors file with an index; without -o, write "
+        "nothing else.",
         default=None,
         kind="image",
         metavar="FILE",
     )
     report: str | None = local(
-        "Write an HTML page of each image; without -o only that.", default=None, metavar="PATH"
+        "Write an HTML page for each image; without -o, nothing else.", default=None, metavar="PATH"
     )
     cam: bool = local(
-        "In the report: what speaks for the likeliest class, by Grad-CAM.", default=False
+        "In the report, show what speaks for the likeliest class, by Grad-CAM.", default=False
     )
     occlusion: bool = local(
-        "In the report: what speaks for the likeliest class, by covering it.", default=False
+        "In the report, show what speaks for the likeliest class, by covering parts of the image.",
+        default=False,
     )
     top_maps: int | None = local(
-        "Tell which maps of a layer fire most, per image and over all; without -o only that.",
+        "Print which maps of a layer respond most, per image and overall; without -o, do "
+        "nothing else.",
         default=None,
         kind=Range(1),
         metavar="K",
     )
-    dry_run: bool = local("Say how many maps and bytes, and stop.", default=False)
+    dry_run: bool = local("Print the number of maps and bytes, and stop.", default=False)
 
 
 class HeatSettings(Table):
@@ -154,7 +161,7 @@ class HeatSettings(Table):
         names=("--class",),
     )
     labels: str | None = local(
-        "Names of the classes, one a line; `imagenet` is the list that ships.",
+        "Class names, one per line; `imagenet` is the list that ships with imgconv.",
         default=None,
         metavar="FILE",
     )
@@ -167,7 +174,7 @@ class HeatSettings(Table):
         names=("-o", "--output"),
     )
     format: str | None = option(
-        "Of names that we make: png, over the image; npy: the values (H, W).",
+        "Format of default names. png: drawn over the image; npy: the values (H, W).",
         default=None,
         kind="format",
     )
@@ -182,12 +189,13 @@ class CamSettings(Table):
     """How `net cam` makes a class's map."""
 
     method: Literal["grad-cam", "cam"] = option(
-        "cam: for networks that end in a global mean and one dense layer.",
+        "cam is for networks that end in global average pooling and one dense layer.",
         default="grad-cam",
         shown=True,
     )
     layer: str | None = option(
-        "Whose maps; default: the last that are larger than a pixel, before pools.",
+        "Layer whose maps are used; default: the last with maps larger than one pixel, before"
+        " pooling.",
         default=None,
         metavar="GLOB",
     )
@@ -197,27 +205,29 @@ class OcclusionSettings(Table):
     """What `net occlusion` covers, and with what."""
 
     window: int | Pair | None = option(
-        "Size of the window in the input's pixels; default: a seventh of the shorter side.",
+        "Size of the covered window in input pixels; default: a seventh of the shorter side.",
         default=None,
         kind="pair",
     )
     stride: int | Pair | None = option(
-        "From one window to the next; default: half a window.", default=None, kind="pair"
+        "Step between windows; default: half a window.", default=None, kind="pair"
     )
     fill: Literal["mean", "black", "gray", "white"] = option(
-        "What stands in the window; mean: the image's color.", default="mean", shown=True
+        "What covers the window; mean: the image's mean color.", default="mean", shown=True
     )
     batch: int = local(
-        "Windows in one walk through the network.", default=8, kind=Range(1), shown=True
+        "Windows per pass through the network.", default=8, kind=Range(1), shown=True
     )
 
 
 class FilterSettings(Table):
     """Which filters `net filters` draws, and where."""
 
-    layer: str | None = local("The convolution; default: the first.", default=None, metavar="GLOB")
+    layer: str | None = local(
+        "Convolution to draw; default: the first.", default=None, metavar="GLOB"
+    )
     output: str | None = local(
-        "Picture or .npy to write; default: NETWORK-LAYER.png.",
+        "Picture or .npy file to write; default: NETWORK-LAYER.png.",
         default=None,
         kind="image",
         metavar="PATH",
@@ -225,7 +235,7 @@ class FilterSettings(Table):
     )
     columns: int | None = local("Columns of the sheet.", default=None, kind=Range(1, 256))
     tile: int | None = local(
-        "Long side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
+        "Longer side of the sheet's tiles in pixels.", default=None, kind=Range(16, 4096)
     )
     overwrite: bool = local("Replace an existing file.", default=False)
 
@@ -234,7 +244,7 @@ class DiffSettings(Table):
     """How `net diff` compares."""
 
     first_weights: str | None = local(
-        "Weights of the first network, and of both without --second-weights.",
+        "Weights of the first network, and of both unless --second-weights is given.",
         default=None,
         metavar="FILE",
         names=("--weights",),
@@ -243,9 +253,11 @@ class DiffSettings(Table):
         "Weights of the second network.", default=None, metavar="FILE"
     )
     size: Pair | None = local(
-        "The inputs' size, for another than the usual.", default=None, kind="height-width"
+        "Input size, if not the networks' usual one.", default=None, kind="height-width"
     )
-    as_json: bool = local("One JSON object a layer that differs.", default=False, names=("--json",))
+    as_json: bool = local(
+        "One JSON object per layer that differs.", default=False, names=("--json",)
+    )
 
 
 class AttributionSettings(NamedTuple):

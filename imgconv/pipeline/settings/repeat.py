@@ -10,7 +10,7 @@ class AgainSettings(Table):
     """What an output is made of again, where it goes, and what is said of it."""
 
     source: str | None = local(
-        "The input: a file, the folder that it is in, or -; default: the file of its name beside "
+        "The input: a file, its folder, or -; default: the file of the recorded name, beside "
         "the result or in this folder.",
         default=None,
         kind="image",
@@ -18,23 +18,21 @@ class AgainSettings(Table):
         names=("--input",),
     )
     output: str | None = local(
-        "Write the result anew; - is standard output.",
+        "Write the result again; - is standard output.",
         default=None,
         kind="image",
         metavar="FILE",
         names=("-o", "--output"),
     )
     check: bool = local(
-        "Compare with the result, exit 1 for other pixels; without -o nothing else is done.",
+        "Compare with the result, and exit 1 if pixels differ; the default without -o.",
         default=False,
     )
-    show: bool = local("Print the command line that does the same and stop.", default=False)
+    show: bool = local("Print the equivalent command line, and stop.", default=False)
     weights: str | None = local(
-        "The weights of a network, where none ship.", default=None, metavar="FILE"
+        "Weights of the network, unless imgconv ships them.", default=None, metavar="FILE"
     )
-    network: str | None = local(
-        "The TOML or ONNX file of the network.", default=None, metavar="FILE"
-    )
+    network: str | None = local("The network's TOML or ONNX file.", default=None, metavar="FILE")
 
 
 class RepeatSettings(NamedTuple):

@@ -39,15 +39,15 @@ _settings = together((gathered(AttributionSettings, "wanted"), options.settings)
 def cam(
     network: str, inputs: tuple[str, ...], settings: NetSettings, wanted: AttributionSettings
 ) -> int:
-    """Show where in an image a class score comes from: Grad-CAM, or plain CAM.
+    """Show which parts of an image a class score comes from, by Grad-CAM or CAM.
 
     \b
     imgconv net cam lenet5 sample:digit
     imgconv net cam resnet50 photo.jpg --weights resnet50.pth --class tabby -o tabby.png
     imgconv net cam vgg16 photos/ --weights vgg16.pth --format npy -o maps/
 
-    Pictures show the map over what the network was given of the image; NPY has it (H, W) as
-    computed, a number for each place of the layer.
+    Pictures show the map over the part of the image that the network saw; NPY holds it (H, W) as
+    computed, one number per position of the layer.
     """
     from imgconv.nn.find import select_values
     from imgconv.pipeline.networks.attribution import Attribution, by_gradient, class_number
@@ -75,15 +75,15 @@ def cam(
 def occlusion(
     network: str, inputs: tuple[str, ...], settings: NetSettings, wanted: AttributionSettings
 ) -> int:
-    """Cover windows of an image and show by how much a class score falls; for any network.
+    """Cover windows of an image and show how much a class score falls; works for any network.
 
     \b
     imgconv net occlusion lenet5 sample:digit --window 6 --stride 2
     imgconv net occlusion resnet50 photo.jpg --weights resnet50.pth --fill gray
     imgconv net occlusion model.onnx photo.jpg --class 3 --format npy
 
-    A pixel's value is the mean over the windows that cover it; NPY has them all (H, W). Red speaks
-    for the class, blue against it.
+    A pixel's value is the mean over the windows that cover it; NPY holds all values (H, W). Red
+    pixels speak for the class, blue ones against it.
     """
     from imgconv.pipeline.networks.attribution import Attribution, by_occlusion, class_number
 

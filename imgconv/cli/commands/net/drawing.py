@@ -32,8 +32,8 @@ def draw(network: str, picture: str | None, settings: NetSettings) -> None:
     imgconv net draw googlenet:aux=true -o googlenet.svg
     imgconv net draw model.onnx -o - | rsvg-convert -o model.png
 
-    Normalisation and activations stand in the box of the layer that they follow. No weights are
-    needed.
+    Normalizations and activations are drawn in the box of the layer that they follow. Needs no
+    weights.
     """
     from imgconv.errors import UsageError
     from imgconv.io.publish import publish
@@ -59,14 +59,14 @@ def draw(network: str, picture: str | None, settings: NetSettings) -> None:
     "--layer",
     required=True,
     metavar="GLOB",
-    help="The layer, as `net summary` has it; layer3 is the output of that part.",
+    help="Layer, as `net summary` names it; layer3 is the output of that whole part.",
 )
 @click.option(
     "--at",
     "unit",
     type=KINDS["unit"],
     metavar="ROW,COLUMN",
-    help="The unit: its row and column; without it only the field's size is told.",
+    help="Row and column of the unit; without it, only the field's size is printed.",
 )
 @options.weights
 @options.preprocess
@@ -78,16 +78,16 @@ def receptive(
     network: str, image: str | None, layer: str, unit: tuple[int, int] | None,
     picture: str | None, settings: NetSettings,
 ) -> None:  # fmt: skip
-    """Say which pixels of the input one unit of a layer sees, exactly, and draw them on an image.
+    """Show exactly which input pixels one unit of a layer sees, and draw them on an image.
 
     \b
     imgconv net receptive resnet50 --layer layer3
     imgconv net receptive vgg16 --layer features.30 --at 3,3
     imgconv net receptive vgg16 --layer features.28 --at 7,6 photo.jpg --seed 1 -o field.png
 
-    The field is what any path reaches. With weights, the effective field is shown beside it: how
-    much each pixel weighs, the root of the gradient's expected square if the weights' signs were
-    independent.
+    The field is whatever any path through the network reaches. With weights, the effective field
+    is drawn beside it: how much each pixel counts, as the root of the gradient's expected square
+    under independent signs of the weights.
     """
     from imgconv.console import say
     from imgconv.errors import UsageError

@@ -50,7 +50,7 @@ def net() -> None:
 @net.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per network.")
 def list_(as_json: bool) -> None:
-    """List the published networks with their forms."""
+    """List the published networks and their variants."""
     from imgconv.nn.analysis.summary import summarize
     from imgconv.nn.models import families, get_network
 
@@ -87,7 +87,7 @@ def list_(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for the network.")
 @options.settings
 def summary(network: str, settings: NetSettings) -> None:
-    """Show each layer's shape, parameters, work, receptive field and memory; no weights needed.
+    """Show every layer's shape, parameters, work, receptive field and memory; needs no weights.
 
     \b
     imgconv net summary vgg16
@@ -115,7 +115,7 @@ def summary(network: str, settings: NetSettings) -> None:
 @options.weights
 @click.option(
     "--layer", "patterns", multiple=True, required=True, metavar="GLOB",
-    help="Layers whose maps are written: 'layer2.*', '*'; repeatable.",
+    help="Layers to write maps of: 'layer2.*', '*'; repeatable.",
 )  # fmt: skip
 @options.preprocess
 @options_of(MapSettings)
@@ -134,7 +134,7 @@ def features(
     imgconv net features vgg16 photo.jpg --seed 1 --layer '*' --dry-run
     imgconv net features vgg16 photo.jpg --seed 1 --layer 'features.*' --report vgg16.html
 
-    Arrays hold what was computed, (C, H, W) in NPY, NPZ and safetensors; pictures are scaled.
+    NPY, NPZ and safetensors hold the maps (C, H, W) as computed; in pictures they are scaled.
     """
     from imgconv.batch.networks import feature_maps
     from imgconv.cli.commands.net.printing import FeaturePrinter
@@ -170,14 +170,14 @@ def features(
 @options.many
 @options.settings
 def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int:
-    """Say what images show: the likeliest classes with their probability.
+    """Classify images: print the likeliest classes and their probabilities.
 
     \b
     imgconv net predict lenet5 sample:digit
     imgconv net predict resnet50 photo.jpg --weights resnet50.pth
     imgconv net predict model.onnx photo.jpg --labels imagenet
 
-    The published networks of 1,000 classes name ImageNet's.
+    Published networks with 1,000 classes use ImageNet's names.
     """
     from dataclasses import replace
 
@@ -216,13 +216,13 @@ def predict(network: str, inputs: tuple[str, ...], settings: NetSettings) -> int
     help="A .safetensors, .npz or .onnx file to write.",
 )
 @options_of(WriteSettings, "overwrite")
-@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def convert(
     network: str, weights: str | None, seed: int | None, output: str, overwrite: bool, quiet: bool
 ) -> None:
-    """Write a network's weights in another format, once names and shapes are right.
+    """Convert a network's weights to another format, after checking names and shapes.
 
-    An .onnx file holds the whole network with its preprocessing and labels.
+    An .onnx file holds the whole network, its preprocessing and its labels.
 
     \b
     imgconv net convert resnet50 --weights resnet50.npz -o resnet50.safetensors

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 @gathered(FilterSettings, "wanted")
 @options.settings
 def filters(network: str, wanted: FilterSettings, settings: NetSettings) -> None:
-    """Draw the filters of a convolution, those of a first layer in color.
+    """Draw a convolution's filters, in color where they take RGB.
 
     \b
     imgconv net filters lenet5
     imgconv net filters resnet50 --weights resnet50.pth -o conv1.png
     imgconv net filters vgg16 --weights vgg16.pth --layer features.2 -o features.2.npy
 
-    NPY has the weights as they are, (C_out, C_in, kH, kW).
+    NPY holds the weights unchanged, (C_out, C_in, kH, kW).
     """
     from imgconv.io.formats import format_of
     from imgconv.io.publish import publish
@@ -73,15 +73,15 @@ def filters(network: str, wanted: FilterSettings, settings: NetSettings) -> None
 @options_of(DiffSettings)
 @gathered(DiffSettings)
 def diff(first: str, second: str, settings: DiffSettings) -> int:
-    """Tell what differs between two networks, layer by layer: structure, shapes, weights.
+    """Compare two networks layer by layer: structure, shapes and weights.
 
     \b
     imgconv net diff a.onnx b.onnx
     imgconv net diff resnet50 resnet50:form=v1
     imgconv net diff resnet50 resnet50 --weights a.pth --second-weights b.pth
 
-    The exit code is 0 for equal networks, 1 for different ones and 2 where they cannot be compared.
-    Weights are compared where both have them.
+    The exit code is 0 if the networks are equal, 1 if they differ and 2 if they cannot be
+    compared. Weights are compared where both networks have them.
     """
     from imgconv.nn.analysis.difference import differences
 

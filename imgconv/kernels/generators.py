@@ -81,6 +81,10 @@ PARAMETERS = {
     "threshold": Parameter("differences below it are not added", "samples", "from 0"),
 }
 _GEOMETRY = re.compile(r"\s*([0-9.]+)x(?=[0-9.])")
+# RADIUSxSIGMA+GAIN+THRESHOLD of -unsharp, the last a part of white for 2 · |difference|.
+_MAGICKS_UNSHARP = re.compile(
+    r"(?:[0-9.]+x)?(?P<sigma>[0-9.]+)\+(?P<amount>[0-9.]+)(?:\+(?P<threshold>[0-9]*\.?[0-9]+))?"
+)
 GENERATORS: dict[str, Generator] = {}
 # What the filters of a bank are, by its parameters.
 CAPTIONS: dict[str, Callable[[Mapping[str, float]], tuple[str, ...]]] = {}
@@ -116,6 +120,12 @@ def generate(name: str, arguments: str) -> Kernel:
     """
     generator = GENERATORS[name]
     known = parameters(name)
+    if name == "unsharp" and (given := _MAGICKS_UNSHARP.fullmatch(arguments)):
+        sigma, amount, threshold = given["sigma"], given["amount"], float(given["threshold"] or 0)
+        raise KernelError(
+            f"unsharp: {arguments!r}, expected sigma={sigma},amount={amount},"
+            f"threshold={threshold * 255 / 2:g}, which is the same on 8 bits"
+        )
     try:
         texts = _texts(arguments, known)
     except ValueError as error:

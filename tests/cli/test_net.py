@@ -182,6 +182,12 @@ def test_pictures_of_all_maps_of_a_layer_and_its_sheet(net, photo, tmp_path):
     with Image.open(tmp_path / "maps/photo/2-relu.png") as sheet:
         assert sheet.mode == "RGB"
         assert sheet.width > 128
+    # The first tile is what the network was given, under the title.
+    assert net("features", *common, "--sheet", "--tile", 32, "-o", "small/")[0] == 0
+    with Image.open(tmp_path / "small/photo/2-relu.png") as sheet, Image.open(photo) as picture:
+        given = picture.resize((32, 32), Image.Resampling.BILINEAR)
+        seen = sheet.convert("RGB").crop((8, 24, 40, 56))
+        assert np.abs(np.asarray(seen, int) - np.asarray(given, int)).max() <= 1
 
 
 def test_untrained_maps_are_called_so(net, photo):

@@ -79,5 +79,9 @@ def test_what_would_move_the_threshold_is_refused(photo, tmp_path, monkeypatch):
         assert ended.stderr.endswith(f": {option} with a threshold, expected one of them\n")
     with pytest.raises(KernelError, match="threshold=-1, expected a number from 0"):
         get_kernel("unsharp:threshold=-1")
+    with pytest.raises(
+        KernelError, match=r"'0x2\+1\+0.05', expected sigma=2,amount=1,threshold=6.375,"
+    ):
+        get_kernel("unsharp:0x2+1+0.05")
     hint = "Did you mean '-k unsharp:threshold=N'?"
     assert hint in here("apply", "--threshold", "8", "x.png").stderr

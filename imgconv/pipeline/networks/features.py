@@ -86,7 +86,8 @@ class Features:
             rows, page = out.rows(source, index, frame, shapes), out.page(source, index, frame)
             left = out.unneeded(rows, page)
             if left is None:
-                sections, scores = self._write(tensor, rows, self._noting(origin, image.frame))
+                note = self._noting(origin, image.frame)
+                sections, scores = self._write(image, tensor, rows, note)
                 if self.gathering:
                     self.gathering.commit(source, frame if wanted.frame == "all" else None)
                 if out.reports and page:
@@ -104,7 +105,7 @@ class Features:
         yield from read_images(data, frame=wanted.frame, max_pixels=wanted.max_pixels, name=name)
 
     def _write(
-        self, tensor: Array, rows: list[LayerRow], note: Note
+        self, image: Image, tensor: Array, rows: list[LayerRow], note: Note
     ) -> tuple[list["Section"], Array | None]:
         """Compute and write an image's maps; return what its report shows of them, and scores."""
         request, sections = self.request, list["Section"]()
@@ -131,7 +132,7 @@ class Features:
                 together[self.out.layers[layer]] = np.ascontiguousarray(maps)
             elif not request.only_report:
                 for path, (number, samples) in zip(
-                    by_name[layer]["paths"], _finish(request, layer, maps), strict=True
+                    by_name[layer]["paths"], _finish(request, image, layer, maps), strict=True
                 ):
                     if self._wants(layer, number):
                         self._save(path, encode(
@@ -187,10 +188,12 @@ class Features:
         publish(path, pieces, self.out.replaces)
 
 
-def _finish(request: Request, layer: str, maps: Array) -> Iterator[tuple[str | None, Array]]:
+def _finish(
+    request: Request, image: Image, layer: str, maps: Array
+) -> Iterator[tuple[str | None, Array]]:
     """A layer's maps (C, H, W) as the samples of its files, each with the number of its map."""
     if request.sheet:
-        yield None, _sheet(request, layer, maps)
+        yield None, _sheet(request, image, layer, maps)
     elif request.pictures:
         yield from zip(numbered(len(maps)), _pictures(request, maps), strict=True)
     else:
@@ -210,12 +213,16 @@ def _pictures(request: Request, maps: Array) -> Iterator[Array]:
         yield colorize(samples, shown.colormap, plane) if shown.colormap else samples
 
 
-def _sheet(request: Request, layer: str, maps: Array) -> Array:
-    from imgconv.viz.sheet import Shown, draw_maps
+def _sheet(request: Request, image: Image, layer: str, maps: Array) -> Array:
+    """The maps behind what the network was given of the image."""
+    from imgconv.viz.sheet import Shown, Tile, draw_maps
 
     assert request.sheet is not None
     numbers = numbered(len(maps))
     shown = [Shown(number, plane[..., None], request.scale)
              for number, plane in zip(numbers, maps, strict=True)]  # fmt: skip
     title = f"{layer}: {len(maps)} × {maps.shape[1]} × {maps.shape[2]}"
-    return draw_maps(shown, 1.0, request.sheet, request.settings.maps.colormap, title=title)
+    view = request.network.preprocess.view(image.pixels, image.full_scale, image.alpha)
+    return draw_maps(
+        shown, 1.0, request.sheet, request.settings.maps.colormap, [Tile("input", view)], title
+    )

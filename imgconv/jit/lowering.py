@@ -102,8 +102,9 @@ def _store_past(b: ir.IRBuilder, p: Pointer, i: ir.Value, t: Registers) -> None:
 def _converted(b: ir.IRBuilder, value: ir.Value, kind: ir.Type, signed: bool = True) -> ir.Value:
     """Emit a vector's numbers as elements of another type."""
     given, wanted = value.type.element, kind.element
+    widths = getattr(given, "width", 0), getattr(wanted, "width", 0)  # 0 of floats
     convert = {
-        (True, True): b.sext if signed else b.zext,
+        (True, True): b.trunc if widths[0] > widths[1] else b.sext if signed else b.zext,
         (True, False): b.sitofp if signed else b.uitofp,
         (False, True): b.fptosi,
         (False, False): b.fpext if wanted == ir.DoubleType() else b.fptrunc,
@@ -128,6 +129,15 @@ def _power(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     of = (lambda n: ir.Constant(whole, [n] * x.type.count)) if vector else _I32
     bits = b.add(b.bitcast(x, whole), of(127 - _ROUNDER_BITS))
     return b.bitcast(b.shl(bits, of(23)), x.type)
+
+
+def _mul_high(b: ir.IRBuilder, t: Registers, x: ir.Value, k: ir.Value) -> list[ir.Value]:
+    # Of products twice as wide LLVM sees that their upper half is one instruction of 16 bits.
+    lanes, width = t.kind.lanes, x.type.width
+    wide = ir.VectorType(ir.IntType(2 * width), lanes)
+    factor, half = b.zext(_repeated(b, x, lanes), wide), ir.Constant(wide, [width] * lanes)
+    high = [b.trunc(b.lshr(b.mul(b.zext(v, wide), factor), half), v.type) for v in t]
+    return [b.lshr(v, _repeated(b, b.trunc(k, x.type), lanes)) for v in high]
 
 
 def _fma(b: ir.IRBuilder, *values: ir.Value) -> ir.Value:
@@ -307,6 +317,7 @@ _EMIT: dict[str, Emit] = {
     "choose": _of_numbers_too(lambda b, truth, x, y: b.select(truth, x, y)),
     "power": _of_numbers_too(_power),
     "fma": _each(_fma),
+    "mul_high": _mul_high,
     "outer_fma": _outer_fma,
     "outer": lambda b, t, column, row: [
         _fma(b, x, y, t[r * len(row) + v]) for r, x in enumerate(column) for v, y in enumerate(row)

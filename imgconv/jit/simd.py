@@ -12,11 +12,11 @@ times three vectors of pixels, 24 registers that stay where they are until the e
         simd.store_rows(out, 0, 48, total)
 
 `Tile(rows, vectors, lanes, element)` is the type of rows × vectors registers and `Vec(lanes,
-element)` that of one, the tile of 1 × 1; an element is "f32", "f64" or "i32". They are made where
-a loop is built; in a body they name a type. Take the CPU's lanes (`store.vectors()`: 16 float32
-with AVX-512, 8 with AVX, 4 with SSE or NEON), as LLVM makes several narrower vectors of a wider
-one. Tuples of vectors, indexed in Python loops, are in registers only where LLVM happens to unroll
-those loops: blocks of 8 × 2 did 116 GFLOP/s, of 6 × 4 they did 2. Tiles always are.
+element)` that of one, the tile of 1 × 1; an element is "f32", "f64", "i32", "i16" or "u8". They are
+made where a loop is built; in a body they name a type. Take the CPU's lanes (`store.vectors()`: 16
+float32 with AVX-512, 8 with AVX, 4 with SSE or NEON), as LLVM makes several narrower vectors of a
+wider one. Tuples of vectors, indexed in Python loops, are in registers only where LLVM happens to
+unroll those loops: blocks of 8 × 2 did 116 GFLOP/s, of 6 × 4 they did 2. Tiles always are.
 
 TABLE has the operations. Sums and products may fuse with each other and nothing else is relaxed, so
 NaN, infinities, signed zeros and the order of sums are as written. `lowering` has the LLVM of each;
@@ -64,6 +64,8 @@ vectors as wide.
 | power(a)                   | a       | 2ⁿ where a is n + 1.5·2²³, n whole; of a     | 3·R·V      |
 |                            |         | number too                                   |            |
 | fma(a, b, c)               | a       | a·b + c, rounded once where the CPU can      | R·V        |
+| mul_high(t, x, k)          | t       | of integers without a sign: the upper half   | 2·R·V for  |
+|                            |         | of t·x, shifted right by k                   | i16        |
 | outer_fma(t, p, i, k, row) | t       | t[r, v] + p[i + r·k]·row[v], row a Tile(1,   | R·V + R    |
 |                            |         | V); for k = offsets o, p[i + o[r]]·row[v]    |            |
 | outer(t, column, row)      | t       | t[r, v] + column[r]·row[v], of R and V       | R·V        |
@@ -77,7 +79,8 @@ vectors as wide.
 | sum(t)                     | sums    | a tile of one lane: halves added to halves   | R·V·2·log₂ |
 | largest(t)                 | sums    | as sum, by max                               | R·V·4·log₂ |
 | number(t)                  | number  | the first lane                               | 0          |
-| convert(T, t)              | T       | the same numbers; to i32 cut off             | R·V        |
+| convert(T, t)              | T       | the same numbers, cut off for integers: at   | R·V        |
+|                            |         | the point, or to their lowest bits           |            |
 | reinterpret(T, t)          | T       | the same bits                                | 0          |
 | shuffle(a, b, n)           | lanes   | lanes n of a followed by b                   | R·V, 2·R·V |
 | transpose(t)               | t       | of Tile(lanes, 1): lane c of row r to r of c | lanes·log₂ |

@@ -20,6 +20,8 @@ _ELEMENTS = {  # LLVM's type, Numba's, bytes
     "f32": (ir.FloatType(), types.float32, 4),
     "f64": (ir.DoubleType(), types.float64, 8),
     "i32": (ir.IntType(32), types.int32, 4),
+    "i16": (ir.IntType(16), types.int16, 2),
+    "u8": (ir.IntType(8), types.uint8, 1),
     "i1": (ir.IntType(1), types.boolean, 1),  # of masks
 }
 

@@ -147,6 +147,40 @@ def test_whole_numbers(cpu):
 
 
 @jit.loop
+def short_numbers(cpu, lanes, element):
+    line, narrow = simd.Vec(lanes, element), simd.Vec(lanes, "u8")
+
+    def body(out, low, p, q, factor, shift):
+        a, b = simd.load(line, p, 0), simd.load(line, q, 0)
+        simd.store(out, 0, a + b)
+        simd.store(out, lanes, a - b * a)
+        simd.store(out, 2 * lanes, simd.select(a == b, a & -2, b))
+        simd.store(out, 3 * lanes, simd.mul_high(a, factor, shift))
+        simd.store(low, 0, simd.convert(narrow, a))
+        simd.store(low, lanes, simd.load(narrow, low, 0))
+
+    return f"{element}* u8* {element}* {element}* i64 i64", body
+
+
+@pytest.mark.parametrize("element", ["i16", "i32"])
+def test_integers_wrap_around_and_have_an_upper_half(cpu, element):
+    dtype = jit.DTYPES[element]
+    generator, bits = np.random.default_rng(4), 8 * dtype.itemsize
+    for lanes in {*WIDTHS[cpu], *(2 * n for n in WIDTHS[cpu])}:
+        a, b = generator.integers(0, 1 << bits, (2, lanes), np.uint64)
+        b[::3] = a[::3]
+        factor, shift = int(generator.integers(1 << bits)), int(generator.integers(8))
+        expected = [a + b, a - b * a, np.where(a == b, a & ~np.uint64(1), b)]
+        expected.append(np.array([(int(n) * factor >> bits) >> shift for n in a], np.uint64))
+        out, low = np.empty((4, lanes), dtype), np.empty((2, lanes), np.uint8)
+        short_numbers(cpu, lanes, element)(
+            out, low, *(n.astype(np.uint64).astype(dtype) for n in (a, b)), factor, shift
+        )
+        np.testing.assert_array_equal(out, np.array(expected).astype(dtype))
+        np.testing.assert_array_equal(low, np.broadcast_to(a.astype(np.uint8), (2, lanes)))
+
+
+@jit.loop
 def widened(cpu, lanes, element, wholes):
     tile = simd.Tile(2, 2, lanes, element)
 

@@ -23,15 +23,16 @@ from imgconv.ops.algorithms.problem import Candidate, ConvProblem, traffic
 from imgconv.ops.algorithms.tiles import Band, Layout, Strip, band_rows, over_tasks, round_up
 from imgconv.ops.microkernels import sums as microkernel
 
-STRIP = 2048  # elements of a row, whose sums lie in the first-level cache
+STRIP = 1 << 14  # elements of a row: long rows come from memory faster than pieces of them
 BLOCK = 64  # elements whose sums stay in registers
+DIRECT = 5  # columns of a kernel up to which neighbors are added up one by one
 
 
 @record
 class Box(NamedTuple):
     """Rows and columns of the kernel; how many columns are added up at a time.
 
-    parts: where sums of so many neighbors stand, after the sums of columns.
+    parts: where sums of so many neighbors stand: after the sums of columns, or, of one, these.
     """
 
     rows: int
@@ -95,6 +96,42 @@ def _slide(whole: str) -> Helper:
     return Helper(slide)
 
 
+@functools.cache
+def _sums(whole: str) -> tuple[Helper, Helper, Helper]:
+    """Helpers for windows' sums: `begin`, `enter` with each padded row in turn, then `window`s."""
+    lanes, zero = microkernel.lanes(whole), jit.DTYPES[whole].type(0)
+    block, slide = simd.Tile(1, BLOCK // lanes, lanes, whole), _slide(whole)
+
+    def begin(columns, box, geometry, strip):  # type: ignore[no-untyped-def]
+        near, count = geometry.near, strip.pixels + box.columns - 1
+        level = geometry.pixel_stride == geometry.run
+        first = min(max(near - strip.x, 0), count) if level else count
+        end = min(max(near + geometry.width - strip.x, first), count) if level else count
+        for i in range(count * geometry.run):
+            columns[i] = zero
+        return Seen(strip.x, count, first, end)
+
+    def enter(columns, source, index, box, geometry, band, seen, row, fill):  # type: ignore[no-untyped-def]
+        slide(columns, source, index, geometry, band, seen, row, box.rows, fill)
+        if box.inner > 1 and row >= band.top + box.rows - 1:
+            for i in range(0, (seen.width - box.inner + 1) * geometry.run, BLOCK):
+                total = simd.load(block, columns, i)
+                for k in range(1, box.inner):
+                    total = total + simd.load(block, columns, i + k * geometry.run)
+                simd.store(columns, box.parts + i, total)
+
+    def window(columns, box, run, i):  # type: ignore[no-untyped-def]
+        outer = box.columns // box.inner
+        total = simd.load(block, columns, box.parts + i)
+        for k in range(1, outer):
+            total = total + simd.load(block, columns, box.parts + i + k * box.inner * run)
+        for k in range(outer * box.inner, box.columns):
+            total = total + simd.load(block, columns, i + k * run)
+        return total
+
+    return Helper(begin), Helper(enter), Helper(window)
+
+
 @loop
 def box_rows(
     source: str, element: str, whole: str, real: str, divided: bool, activation: str
@@ -105,51 +142,108 @@ def box_rows(
     """
     store = epilogue.store(element, real, divided, False, activation)
     lanes = microkernel.lanes(whole)
-    block = simd.Tile(1, BLOCK // lanes, lanes, whole)
     finished = simd.Tile(1, BLOCK // lanes, lanes, real)
-    slide = _slide(whole)
-    number, zero = jit.DTYPES[whole].type, jit.DTYPES[whole].type(0)
+    begin, enter, window = _sums(whole)
+    number = jit.DTYPES[whole].type
 
     def body(  # type: ignore[no-untyped-def]
         out, source, columns, sums, weights, bias, values, index, box, geometry, band, strip
     ):
-        run, x, pixels = geometry.run, strip.x, strip.pixels
-        kh, kw, inner = box.rows, box.columns, box.inner
-        count, outer = pixels + kw - 1, kw // inner
-        parts = simd.at(columns, box.parts)
-        near = geometry.near
-        level = geometry.pixel_stride == run
-        first = min(max(near - x, 0), count) if level else count
-        end = min(max(near + geometry.width - x, first), count) if level else count
-        seen = Seen(x, count, first, end)
-        fill = number(values[epilogue.FILL])
-        for i in range(count * run):
-            columns[i] = zero
-        for row in range(band.top, band.bottom + kh - 1):
-            slide(columns, source, index, geometry, band, seen, row, kh, fill)
-            if row < band.top + kh - 1:
+        run, fill = geometry.run, number(values[epilogue.FILL])
+        seen = begin(columns, box, geometry, strip)
+        for row in range(band.top, band.bottom + box.rows - 1):
+            enter(columns, source, index, box, geometry, band, seen, row, fill)
+            if row < band.top + box.rows - 1:
                 continue
-            for i in range(0, (pixels + (outer - 1) * inner) * run, BLOCK):
-                total = simd.zeros(block)
-                for k in range(inner):
-                    total = total + simd.load(block, columns, i + k * run)
-                simd.store(parts, i, total)
-            for i in range(0, pixels * run, BLOCK):
-                total = simd.zeros(block)
-                for k in range(outer):
-                    total = total + simd.load(block, parts, i + k * inner * run)
-                for k in range(outer * inner, kw):
-                    total = total + simd.load(block, columns, i + k * run)
-                scaled = simd.convert(finished, total) * simd.splat(finished, weights[0])
-                simd.store(sums, i, scaled)
-            place = band.start_out + (row - kh + 1) * geometry.out_row + x * run
-            store(out, place, sums, np.int64(0), pixels * run, bias[0], values)
+            for i in range(0, strip.pixels * run, BLOCK):
+                total = simd.convert(finished, window(columns, box, run, i))
+                simd.store(sums, i, total * simd.splat(finished, weights[0]))
+            place = band.start_out + (row - box.rows + 1) * geometry.out_row + strip.x * run
+            store(out, place, sums, np.int64(0), strip.pixels * run, bias[0], values)
 
     arguments = (
         f"disjoint {element}* {source}* {whole}* {real}* {real}* {real}* {real}* "
         "Maps Box Geometry* Band Strip"
     )
     return arguments, body
+
+
+@record
+class Quotient(NamedTuple):
+    """(sum + half) // divisor as mul_high(sum + half, factor, shift); fill: around the image."""
+
+    divisor: int
+    half: int
+    factor: int
+    shift: int
+    fill: int
+
+
+@loop
+def box_means(source: str, element: str, whole: str, even: bool) -> Built:
+    """`box_rows` of integers to integers, without floats. even: a quotient may be a tie.
+
+    last: room for a block of results, of which a row's end may take some.
+    """
+    lanes = microkernel.lanes(whole)
+    stored = simd.Tile(1, BLOCK // lanes, lanes, element.replace("u16", "i16"))
+    begin, enter, window = _sums(whole)
+    number = jit.DTYPES[whole].type
+
+    def _divide(total, quotient):  # type: ignore[no-untyped-def]
+        total = total + quotient.half
+        near = simd.mul_high(total, quotient.factor, quotient.shift)
+        if even:
+            near = simd.select(near * quotient.divisor == total, near & -2, near)
+        return simd.convert(stored, near)
+
+    divide = Helper(_divide)
+
+    def body(out, source, columns, last, quotient, index, box, geometry, band, strip):  # type: ignore[no-untyped-def]
+        run, fill = geometry.run, number(quotient.fill)
+        count = strip.pixels * run
+        blocks = count // BLOCK * BLOCK
+        seen = begin(columns, box, geometry, strip)
+        for row in range(band.top, band.bottom + box.rows - 1):
+            enter(columns, source, index, box, geometry, band, seen, row, fill)
+            if row < band.top + box.rows - 1:
+                continue
+            place = band.start_out + (row - box.rows + 1) * geometry.out_row + strip.x * run
+            for i in range(0, blocks, BLOCK):
+                simd.store(out, place + i, divide(window(columns, box, run, i), quotient))
+            simd.store(last, 0, divide(window(columns, box, run, blocks), quotient))
+            for i in range(count - blocks):
+                out[place + blocks + i] = last[i]
+
+    arguments = (
+        f"disjoint {element}* {source}* {whole}* {element}* Quotient Maps Box Geometry* Band Strip"
+    )
+    return arguments, body
+
+
+def _mean(job: ConvProblem) -> tuple[str, Quotient] | None:
+    """How sums are divided, and their type, where they and the results are integers, none clipped.
+
+    With e = factor · divisor − 2ᵖ, N · factor / 2ᵖ is beyond N / divisor by N · e / (divisor · 2ᵖ):
+    its whole part is that of N / divisor while this is less than 1 / divisor.
+    """
+    _, _, _, kh, kw = job.weights.shape
+    kinds = job.source.dtype.kind + job.out.dtype.kind, job.combine, job.activation
+    if kinds != ("uu", "none", "") or job.out.itemsize > 2 or job.bias.any() or job.fill < 0:
+        return None
+    if (job.gain, job.offset, job.weights.flat[0]) != (1, 0, 1) or job.divisor % 1:
+        return None
+    divisor, half = int(job.divisor), int(job.divisor) // 2
+    most = kh * kw * int(max(exact.largest(job.source.dtype), job.fill))
+    if divisor < 2 or most > divisor * exact.largest(job.out.dtype) or most + half >= 1 << 31:
+        return None
+    bits = 16 if most + half < 1 << 16 and job.out.itemsize == 1 else 32
+    shift = (divisor - 1).bit_length() - 1
+    power = 1 << (bits + shift)
+    factor = -(-power // divisor)
+    if (factor * divisor - power) * (most + half) >= power:
+        return None
+    return f"i{bits}", Quotient(divisor, half, factor, shift, int(job.fill))
 
 
 def offer(job: ConvProblem) -> Candidate | None:
@@ -162,18 +256,24 @@ def offer(job: ConvProblem) -> Candidate | None:
     if not exact.is_integer(job.source.dtype, job.weights, job.fill):
         return None
     # Measured, u8, on a faster CPU than the others' constants: 5×5 0.27, 15×15 0.34, 31×31 0.45,
-    # 63×63 0.58; the separable passes 0.31, 0.50, 0.85 and 1.55.
+    # 63×63 0.58; the separable passes 0.31, 0.50, 0.85 and 1.55; means 3×3 0.15, 15×15 0.21.
     cost = 0.25 + 0.5 * traffic(job) + 0.07 * math.sqrt(kw)
-    cost /= 0.65 if job.real == "f64" else 1.0
+    mean = _mean(job)
+    if mean:
+        cost = 0.6 * cost + (0.2 if mean[0] == "i32" else -0.1)
+    elif job.real == "f64":
+        cost /= 0.65
     return Candidate("box", cost, f"running sums over {kh}×{kw} (exact)")
 
 
 def loops(job: ConvProblem, choice: Candidate) -> list[Wanted]:
     """The loops that `run` needs."""
-    constants = (
-        jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype], _whole(job),
-        job.real, job.divisor != 1.0, job.activation,
-    )  # fmt: skip
+    types = jit.ELEMENT_NAMES[job.source.dtype], jit.ELEMENT_NAMES[job.out.dtype]
+    mean = _mean(job)
+    if mean:
+        whole, quotient = mean
+        return [Wanted(box_means, (*types, whole, quotient.divisor % 2 == 0))]
+    constants = (*types, _whole(job), job.real, job.divisor != 1.0, job.activation)
     return [Wanted(box_rows, constants)]
 
 
@@ -193,28 +293,29 @@ def run(job: ConvProblem, choice: Candidate) -> None:
     wide = -(-width // strips)
     layout = Layout.of(job)
     geometry, index = array(layout.geometry(job, wide, 1)), layout.maps(job)
-    bias = np.ascontiguousarray(job.bias, real)
-    values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
-    rows_loop = loops(job, choice)[0].load()
-    weights = job.weights[0, 0, 0, 0, :1].astype(real)
+    rows_loop, mean = loops(job, choice)[0].load(), _mean(job)
     # A band begins with kh rows that give no output.
     band = max(band_rows(job, 1, len(job.starts_in) * strips), min(height, 4 * kh))
     per_unit = -(-height // band) * strips
     size = round_up((wide + 2 * kw) * job.run, BLOCK) + 2 * BLOCK
-    box = Box(kh, kw, math.isqrt(kw), size)
-    whole = jit.DTYPES[_whole(job)]
+    inner = math.isqrt(kw) if kw > DIRECT else 1
+    box = Box(kh, kw, inner, size if inner > 1 else 0)
+    whole = jit.DTYPES[mean[0] if mean else _whole(job)]
+    bias = np.ascontiguousarray(job.bias, real)
+    values = epilogue.make_values(job.real, job.fill, job.gain, job.offset, job.divisor)
+    weights = job.weights[0, 0, 0, 0, :1].astype(real)
 
     def work(first: int, last: int) -> None:
         columns = scratch.address("columns", 2 * size, whole)
-        sums = scratch.address("sums", size, real)
+        sums = scratch.address("sums", size, job.out.dtype if mean else real)
         for number in range(first, last):
             unit, rest = divmod(number, per_unit)
             turn, strip = divmod(rest, strips)
             pixels = min(wide, width - strip * wide)
             if pixels > 0:
+                numbers = (mean[1],) if mean else (weights, bias[unit % groups], values)
                 rows_loop(
-                    job.out, job.source, columns, sums, weights, bias[unit % groups], values,
-                    index, box, geometry,
+                    job.out, job.source, columns, sums, *numbers, index, box, geometry,
                     Band(
                         job.starts_in[unit] + job.channels[0], job.starts_out[unit],
                         turn * band, min(height, (turn + 1) * band),

@@ -1,6 +1,7 @@
 """Boxes by running sums."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -44,6 +45,47 @@ def test_means_of_16_bits_are_rounded_once_from_exact_sums():
         got = filter_image(pixels, ones / ones.size, out_dtype=np.uint16)
         want = np.rint(maps_by_definition(pixels, ones) / ones.size)
         np.testing.assert_array_equal(got, want)
+
+
+MEANS = [(2, 2), (3, 3), (1, 6), (4, 4), (5, 5), (5, 3), (7, 1), (15, 15), (16, 16), (31, 30)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_means_of_integers_are_divided_as_integers(dtype):
+    """Ties go to even; samples of the largest values reach the last bit of 16 and of 32."""
+    generator = np.random.default_rng(8)
+    most = np.iinfo(dtype).max
+    pixels = generator.integers(0, most + 1, (50, 143, 3)).astype(dtype)
+    pixels[:24] = generator.integers(0, 3, (24, 143, 3))  # many quotients are ties
+    pixels[30:] = most - (pixels[30:] & 1)
+    for height, width in MEANS:
+        ones = np.ones((1, 1, height, width))
+        for mode, value in (("reflect", 0), ("constant", most)):
+            options = {"padding_mode": mode, "pad_value": value}
+            job = filter.make_job(pixels, ones / ones.size, out_dtype=dtype, **options)
+            assert box.loops(job, None)[0].loop is box.box_means
+            got = filter_image(pixels, ones / ones.size, out_dtype=dtype, **options)
+            sums = maps_by_definition(pixels, ones, mode=mode, value=value).astype(np.int64)
+            whole, rest = np.divmod(sums, ones.size)
+            up = (2 * rest > ones.size) | ((2 * rest == ones.size) & (whole % 2 == 1))
+            np.testing.assert_array_equal(got, whole + up)
+
+
+def test_every_sum_of_bytes_is_divided_right():
+    """All means of 16 × 16 bytes, by columns that step through them."""
+    sums = np.arange(256 * 255 + 1)
+    for size in (4, 9, 25, 36, 49, 225, 256):
+        side = math.isqrt(size)
+        values = sums[: size * 255 + 1]
+        blocks = (values[:, None] + np.arange(size)) // size  # size bytes of each sum
+        pixels = blocks.reshape(-1, side, side).transpose(1, 0, 2).reshape(side, -1)
+        ones = np.ones((1, 1, side, side))
+        got = filter_image(
+            pixels.astype(np.uint8)[..., None], ones / size, out_dtype=np.uint8, padding="valid"
+        )[0, 0, ::side, 0]
+        whole, rest = np.divmod(values, size)
+        up = (2 * rest > size) | ((2 * rest == size) & (whole % 2 == 1))
+        np.testing.assert_array_equal(got, whole + up)
 
 
 def test_a_view_with_gaps_and_sums_beyond_32_bits_are_exact():

@@ -16,7 +16,7 @@ from imgconv.ops import epilogue, exact, plans
 from imgconv.ops.algorithms import select
 from imgconv.ops.algorithms.problem import Candidate, ConvProblem
 from imgconv.ops.arrays import supported
-from imgconv.ops.conv import Ints, Window, check_bias, check_weights
+from imgconv.ops.window import Ints, Window, check_bias, check_weights
 from imgconv.shapes import FilterOptions
 from imgconv.typing import Array
 

@@ -72,7 +72,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 def _codecs() -> Iterator[tuple[str, str]]:
     from PIL import features
 
-    from imgconv.io.png.chunks import codec
+    from imgconv.io.codecs.deflate import codec
 
     fast = codec.__name__.startswith("isal")
     yield "codec png", "isal" if fast else "zlib (isal is not installed: slower)"

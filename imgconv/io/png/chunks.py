@@ -7,19 +7,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from imgconv.errors import ImageError
+from imgconv.io.codecs.deflate import codec
 
-codec: Any = zlib
-try:
-    from isal import isal_zlib
-
-    codec = isal_zlib
-except ImportError:
-    pass  # no wheel for this machine: zlib has the same interface and is 3 to 5 times slower
-
-CODEC_ERRORS: tuple[type[Exception], ...] = (zlib.error, codec.error)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # What is kept for outputs beside a profile.

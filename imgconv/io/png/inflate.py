@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from imgconv.io.png.chunks import CODEC_ERRORS, Damaged, Unusual, check, codec, walk
+from imgconv.io.codecs.deflate import CODEC_ERRORS, codec
+from imgconv.io.png.chunks import Damaged, Unusual, check, walk
 from imgconv.threads import start_thread
 
 _PIECE = 256 << 10  # compressed bytes fed at a time; what a call leaves over is copied

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgconv.errors import OutputError
-from imgconv.io.png.chunks import SIGNATURE, codec, pack
+from imgconv.io.codecs.deflate import codec
+from imgconv.io.png.chunks import SIGNATURE, pack
 from imgconv.io.png.crew import Crew
 from imgconv.jit import parallel
 from imgconv.ops.microkernels import png_rows

@@ -14,11 +14,11 @@ import functools
 import importlib.util
 import io
 import struct
-import zlib
 
 import numpy as np
 
 from imgconv.errors import ImageError
+from imgconv.io.codecs.deflate import CODEC_ERRORS, codec
 from imgconv.typing import Array
 
 DEFLATE = frozenset({8, 32946, 50013})
@@ -79,15 +79,15 @@ def decompress(
 
 def _inflated(raw: bytes, needed: int, spare: int, name: str) -> bytes:
     try:
-        stream = zlib.decompressobj()
-        content = stream.decompress(raw, needed)
+        stream = codec.decompressobj()
+        content: bytes = stream.decompress(raw, needed)
         # A last strip may hold rows beyond the image; the checksum stands after them.
         while spare and not stream.eof:
             extra = stream.decompress(stream.unconsumed_tail, 1 << 16)
             spare = max(0, spare - len(extra)) if extra else 0
             if extra and not spare:
                 raise ImageError(f"{name}: broken TIFF: a strip longer than its rows")
-    except zlib.error as error:
+    except CODEC_ERRORS as error:
         raise ImageError(f"{name}: broken TIFF: {error}") from None
     return content
 

@@ -21,6 +21,11 @@ def say(message: str) -> None:
         return
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 map`, `2 maps`, `25,696 bytes`."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def show_status(text: str) -> None:
     """Show a text on the terminal's last line until the next status or line."""
     global _status

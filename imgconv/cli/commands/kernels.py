@@ -7,7 +7,7 @@ import click
 
 from imgconv.cli.help import Group
 from imgconv.cli.options import IMAGE, KERNEL, options_of
-from imgconv.console import echo
+from imgconv.console import counted, echo
 from imgconv.pipeline.settings import WriteSettings
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def check(file: str) -> None:
     kernel = load_kernel_file(file)
     count, channels, height, width = kernel.weights.shape
     echo(
-        f"{file}: ok: {count} filter{'s' * (count > 1)} of {height}×{width}, {channels} input "
-        f"channel{'s' * (channels > 1)}, sum {float(kernel.effective_weights().sum()):g}"
+        f"{file}: ok: {counted(count, 'filter')} of {height}×{width}, "
+        f"{counted(channels, 'input channel')}, sum {float(kernel.effective_weights().sum()):g}"
         + (", with bias" if kernel.bias is not None else "")
     )
 

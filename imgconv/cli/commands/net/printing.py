@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from imgconv.batch.runner import Outcome
 from imgconv.cli.printing import echo_row, echo_rows
-from imgconv.console import echo, printable
+from imgconv.console import counted, echo, printable
 from imgconv.pipeline.settings import BatchSettings
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class FeaturePrinter:
             elif self._dry_run:
                 size = f"{row['height']}×{row['width']}"
                 echo(
-                    f"{printable(row['input'])} {row['layer']}: {row['maps']} maps of {size} -> "
+                    f"{printable(row['input'])} {row['layer']}: {counted(row['maps'], 'map')} of "
+                    f"{size} -> "
                     f"{printable(row['output'])}"
                 )
 
@@ -56,7 +57,8 @@ class FeaturePrinter:
             echo_row(gathered)
         if self._dry_run and not self._batch.as_json:
             echo(
-                f"{self._maps:,} maps of {self._layers:,} layers, {self._bytes:,} bytes as float32"
+                f"{counted(self._maps, 'map')} of {counted(self._layers, 'layer')}, "
+                f"{counted(self._bytes, 'byte')} as float32"
             )
 
 

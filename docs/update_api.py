@@ -9,11 +9,12 @@ import imgconv
 PAGE = Path(__file__).parent / "api.md"
 HEAD = """# From Python
 
-`import imgconv` has everything below; names are imported when they are first asked for. Errors are
-`imgconv.ImgconvError`, with one line that says what was got and expected. This page is made from
-the docstrings, whose examples are tested.
+`import imgconv` provides everything below; each name is imported when it is first used. All errors
+are `imgconv.ImgconvError`, with a one-line message that says what was given and what was expected.
+This page is generated from the docstrings, whose examples are tested.
 """
-_SECTIONS = ("Parameters", "Returns", "Raises", "Examples", "References")
+_LISTS = ("Parameters", "Attributes", "Returns", "Raises")
+_SECTIONS = (*_LISTS, "Notes", "Examples", "References")
 
 
 def page() -> str:
@@ -38,7 +39,7 @@ def entry(name: str) -> str:
 
 
 def _signature(name: str, function: object) -> str:
-    """The signature, a parameter a line."""
+    """The signature, one parameter per line if it is long."""
     parts, star = [], False
     for parameter in inspect.signature(function).parameters.values():  # type: ignore[arg-type]
         if parameter.kind is parameter.KEYWORD_ONLY and not star:
@@ -58,7 +59,7 @@ def _markdown(doc: str) -> list[str]:
     for line in re.sub(r"\n-{3,}\n", "\n", doc).splitlines():
         if line in _SECTIONS:
             lines += [f"**{line}**", ""]
-            inside, code = line in ("Parameters", "Returns", "Raises"), line == "Examples"
+            inside, code = line in _LISTS, line == "Examples"
             if code:
                 lines.append("```pycon")
         elif inside and line and not line.startswith(" "):

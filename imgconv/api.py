@@ -41,12 +41,12 @@ def read(
     source
         A path, a URL, the bytes of a file, or `sample:NAME`.
     frame
-        Which frame of an animation or multi-page file, from 0. By default the first, and
-        `Image.notes` says that there are more.
+        Which frame of an animation or multi-page file, from 0. By default it is the first, and
+        `Image.notes` says if there are more.
     format
-        What bytes are (`png`, `csv`, …) where neither they nor the file's name say so.
+        What the bytes are (`png`, `csv`, …), if neither they nor the file's name say so.
     max_pixels
-        Refuse a larger image before it is decoded; 2²⁸ by default.
+        Refuse a larger image before it is decoded; 178,956,970 by default.
 
     Returns
     -------
@@ -78,19 +78,19 @@ def write(
     overwrite: bool = False,
     quality: int | None = None,
 ) -> None:
-    """Write an image to a file whose name says the format, whole or not at all.
+    """Write an image to a file, completely or not at all.
 
     Parameters
     ----------
     path
-        Where to; the suffix is one that `imgconv apply -o` knows.
+        The file; its extension chooses the format, as for `imgconv apply -o`.
     image
         An `Image`, or an array (H, W) or (H, W, C) of samples that the format can hold. An
         image's color profile and metadata are kept.
     overwrite
         Replace a file that exists.
     quality
-        Of a JPEG, WebP or AVIF, from 1 to 100.
+        Of JPEG, WebP or AVIF, from 1 to 100.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def kernel(spec: KernelLike) -> Kernel:
     Raises
     ------
     ImgconvError
-        There is no such kernel (the message has the nearest names), or it is not a matrix.
+        There is no such kernel (the message names similar ones), or it is not a matrix.
 
     Examples
     --------
@@ -192,9 +192,11 @@ def apply(
         `same`, `valid`, `full`, a number, a pair, or (top, bottom, left, right). By default the
         size is kept, or divided by the stride.
     groups
-        Filters and channels in groups, as in Conv2d; by default every channel is filtered alone.
+        Split filters and channels into groups, as in Conv2d; by default every channel is filtered
+        separately.
     padding_mode
-        How the image goes on beyond its edge, by default `reflect`; `constant` takes `pad_value`.
+        How the image continues beyond its edges, by default `reflect`; `constant` uses
+        `pad_value`.
     flip
         Rotate the kernel by 180°, which makes it a true convolution.
     combine
@@ -203,13 +205,13 @@ def apply(
     activation, pool
         As `--activation` and `--pool` take them, such as `relu` and `max:2`.
     gray
-        Turn colors into gray first.
+        Convert colors to gray first.
     scale
         How responses become samples: `clip`, `abs`, `signed`, `minmax`, or `none`. By default
         the kernel's own.
     dtype
-        Of the result's samples, the image's by default. Floats are responses as they are computed
-        unless `scale` is given.
+        Of the result's samples, by default the image's. Floats hold the raw responses unless
+        `scale` is given.
 
     Returns
     -------
@@ -244,7 +246,7 @@ def maps(
     *kernels: KernelLike,
     **options: Unpack[ApplyOptions],
 ) -> dict[str, Image]:
-    """As `apply`, of several kernels and of banks: every map by its name, in order.
+    """Filter as `apply` does, with several kernels or banks; return every map by name, in order.
 
     Examples
     --------
@@ -285,7 +287,7 @@ def sheet(
     shared: bool = False,
     title: str = "",
 ) -> Image:
-    """Return one picture of many maps, each with its name and the values that it spans.
+    """Return one picture of many maps, each with its name and its range of values.
 
     Parameters
     ----------
@@ -293,20 +295,20 @@ def sheet(
         What `maps` returns, arrays or images by their names, or the maps (C, H, W) or (1, C, H, W)
         of one layer. Images show their samples, arrays the range of their values.
     columns
-        How many stand side by side; by default about a square.
+        How many maps are side by side; by default the sheet is about square.
     tile
-        Long side of a tile in pixels, 16 to 4096; by default what fits.
+        Longer side of a tile in pixels, 16 to 4096; by default what fits.
     colormap
-        As `--colormap` takes it; by default gray, and maps of three channels are colors.
+        As for `--colormap`. By default maps are gray, or colors if they have three channels.
     shared
-        One scale for all, with a bar, instead of each its own.
+        Show all maps on one scale, with a bar, instead of each on its own.
     title
-        A line above them.
+        A line above the maps.
 
     Raises
     ------
     ImgconvError
-        There is no such color map, a map is no image, or the sheet would be too large.
+        There is no such color map, a map is not an image, or the sheet would be too large.
 
     Examples
     --------
@@ -354,11 +356,11 @@ def network(
         A published network (`resnet50`, `vgg16:classes=10`), a TOML or ONNX file, or a chain of
         steps (`conv sobel | relu | maxpool 2`).
     weights
-        A file of its weights, where they do not ship with it.
+        A file with its weights, unless they come with imgconv.
     seed
         Draw untrained weights instead.
     size
-        Height and width of its input, for another than the usual.
+        Height and width of its input, if not the usual ones.
 
     Raises
     ------

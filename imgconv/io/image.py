@@ -15,20 +15,32 @@ if TYPE_CHECKING:
 class Image:
     """One decoded frame.
 
-    pixels: (H, W, C), C-contiguous, in the file's own dtype or one that holds its values: uint8,
-        uint16, int16, int32, float32 or float64; 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha, or
-        any band count.
-    stored: the file's own integers, where `pixels` has a wider type; see `holder`.
-    cmyk: whether the first four channels are inks rather than RGB and more.
-    alpha: whether the last channel is opacity.
-    name: how messages and templates call it (the path, `-` or `sample:chart`).
-    frame, frames: index of this frame and how many the file has.
-    icc: an ICC profile that describes `pixels`, or None.
-    metadata: what else the file says of them, or None.
-    nodata: the text of GDAL's tag that says which value is missing, "" for none; None where the
+    Attributes
+    ----------
+    pixels
+        (H, W, C), C-contiguous, in the file's dtype or one that holds its values: uint8, uint16,
+        int16, int32, float32 or float64. 1 channel is gray, 2 gray and opacity, 3 RGB, 4 RGB and
+        opacity; there may be any number.
+    stored
+        The file's own integer type, if `pixels` has a wider one; see `holder`.
+    cmyk
+        Whether the first four channels are inks rather than RGB and more.
+    alpha
+        Whether the last channel is opacity.
+    name
+        What messages and templates call it: the path, `-` or `sample:photo`.
+    frame, frames
+        The index of this frame, and how many the file has.
+    icc
+        An ICC profile that describes `pixels`, or None.
+    metadata
+        What else the file says of them, or None.
+    nodata
+        The text of GDAL's tag that says which value is missing, "" if there is none, None if the
         format has no such tag.
-    info: further facts worth carrying (the format read, notes for the user); of an animation's
-        frame `duration`, milliseconds, and `loop`, how often it is played, as its format has it.
+    info
+        More facts: the format that was read, notes for the user, and of an animation's frame its
+        `duration` in milliseconds and `loop`, how often it is played.
     """
 
     pixels: Array

@@ -13,23 +13,36 @@ from imgconv.typing import JSON, Array
 
 @dataclass(eq=False, repr=False)  # frozen takes 0.6 ms more of every start
 class Kernel:
-    """A bank of filters with what is needed to apply and describe it.
+    """A bank of filters, with all that is needed to apply and describe it.
 
-    weights: float64 (C_out, C_in/groups, kH, kW), as drawn in the literature, before division.
-        C_in/groups = 1 filters every image channel on its own; otherwise it must be the image's
-        channel count.
-    bias: float64 (C_out,) in units of the divided response, or None.
-    divisor: the response is divided by it; never zero.
-    combine: how the C_out maps become one map (`none` keeps them), one of COMBINE_RULES. Under
-        `shrink` the biases are limits: a map counts where its magnitude reaches its own.
-    scale: the default of `--scale` for its maps: clip, abs, signed, minmax, ….
-    labels: one name per map, for file names. captions: what each map is, in pictures, where its
-        label does not say it.
-    source: the preset's name, file or inline text it came from.
-    parameters: of a parametric kernel, with the defaults filled in.
-    named: whether `source` is a name of the bank, which makes this kernel on any machine.
-    anchor: (row, column) of the tap that lies on the output's pixel where the size is kept; None is
-        the middle, of an even side the tap before it, as in PyTorch.
+    Attributes
+    ----------
+    weights
+        float64 (C_out, C_in/groups, kH, kW), as in the literature, before division. With one input
+        channel, every image channel is filtered separately; otherwise there must be as many as the
+        image has.
+    bias
+        float64 (C_out,) in units of the divided response, or None.
+    divisor
+        The response is divided by it; never zero.
+    combine
+        How the C_out maps become one, one of COMBINE_RULES; `none` keeps them all. With `shrink`,
+        biases are limits: a map counts where its magnitude reaches its own.
+    scale
+        The default of `--scale` for its maps: clip, abs, signed, minmax, ….
+    labels
+        One name per map, for file names.
+    captions
+        What each map is, for pictures, if its label does not say so.
+    source
+        The preset's name, the file, or the text that it came from.
+    parameters
+        Those of a parametric kernel, including defaults.
+    named
+        Whether `source` is a name that makes this kernel on any machine.
+    anchor
+        (row, column) of the tap that lies on the output pixel if the size is kept; None is the
+        middle one, or the tap before it if a side is even, as in PyTorch.
     """
 
     name: str

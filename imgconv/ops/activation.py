@@ -295,9 +295,16 @@ def softmax_planes(element: str, lanes: int) -> jit.Built:
 
 
 def activate(x: Array, activation: "str | Activation", out: Array | None = None) -> Array:
-    """Return the activation of every element; float64 for float64, float32 otherwise.
+    """Return the activation of every element, float64 if x is float64, else float32.
 
-    out: where to put it; may be x itself. `softmax` works over the channel axis, third from last.
+    Parameters
+    ----------
+    x
+        Of any shape; `softmax` needs (…, C, H, W) and works over C.
+    activation
+        A name with its parameters, such as `relu` or `leaky-relu:0.2`; `imgconv ops list` has all.
+    out
+        Where to put the result; may be x itself.
     """
     if activation == "softmax":
         return softmax(x, -3)
@@ -322,7 +329,15 @@ def activate(x: Array, activation: "str | Activation", out: Array | None = None)
 
 
 def softmax(x: Array, axis: int = -3) -> Array:
-    """Return exp(x) / Σ exp(x) over an axis, shifted by the maximum so that nothing overflows."""
+    """Return exp(x) / Σ exp(x) over an axis, shifted by the maximum so that nothing overflows.
+
+    Parameters
+    ----------
+    x
+        Of any shape.
+    axis
+        Over which the results sum to 1; by default the channels of (…, C, H, W).
+    """
     if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
         raise ShapeError(f"softmax: axis {axis} of an array of {x.ndim} axes")
     dtype = real_type(x)

@@ -35,27 +35,51 @@ def conv2d(
     activation: Any = None,
     residual: Array | None = None,
 ) -> Array:
-    """Return the cross-correlation of x (C, H, W) or (N, C, H, W) with a bank of filters.
+    """Return the cross-correlation of maps with a bank of filters, as `torch.nn.Conv2d` does.
 
-    Semantics are those of torch.nn.functional.conv2d (and torch.nn.Conv2d for padding modes);
-    the result is (…, C_out, H', W'), float64 for float64 input and float32 otherwise.
+    Parameters
+    ----------
+    x
+        (C, H, W) or (N, C, H, W).
+    weight
+        (C_out, C_in/groups, kH, kW).
+    bias
+        (C_out,), added to each response.
+    stride, dilation
+        A number from 1, or a (vertical, horizontal) pair.
+    padding
+        `same`, `valid`, `full`, a number, a pair, or (top, bottom, left, right).
+    groups
+        Split channels and filters into groups that do not mix.
+    padding_mode
+        `zeros`, `constant` (of `pad_value`), `reflect`, `replicate`, `circular` or `symmetric`.
+        Pads wider than the image extend periodically, as with `numpy.pad`.
+    pad_value
+        The value of `padding_mode="constant"`.
+    flip
+        Rotate each filter by 180°, which makes it a true convolution.
+    activation
+        Applied last: a name with its parameters, such as `relu` or `leaky-relu:0.2`.
+    residual
+        Added to the result before the activation, by NumPy's broadcasting rules.
 
-    weight: (C_out, C_in/groups, kH, kW). bias: (C_out,) or None.
-    stride, dilation: an integer or a (vertical, horizontal) pair, at least 1.
-    padding: `same`, `valid`, `full`, a number, a pair, or (top, bottom, left, right).
-    padding_mode: zeros, constant (pad_value), reflect, replicate, circular or symmetric; pads
-        wider than the image extend periodically, as numpy.pad does.
-    flip: rotate each filter by 180°, which makes it a true convolution.
-    activation: a name with parameters as `pointwise.parse_activation` takes it, applied last.
-    residual: what is added to the result before the activation, by NumPy's rules; behind a 1×1
-        kernel while the result is in the cache.
+    Returns
+    -------
+    ndarray
+        (…, C_out, H', W'), float64 if x is float64 or has 32-bit integers, else float32.
 
-    Sums are float32 unless x is float64 or of 32-bit integers. Integer images under integer
-    weights, or integers over one divisor, have exact sums (in float64 where float32 would round)
-    and results that are rounded once; ValueRangeError where sums may pass 2⁵³. In
-    small banks taps of weight zero are skipped, so a NaN under them does not spread; in a
-    network's layer (`ConvProblem.is_layer`) every tap counts.
-    Raises ShapeError for sizes that do not fit together, naming both numbers.
+    Raises
+    ------
+    ShapeError
+        Sizes do not fit together; the message has both.
+    ValueRangeError
+        Sums of integers might exceed 2⁵³ and so be wrong.
+
+    Notes
+    -----
+    Integer images under integer weights, or integers over one divisor, have exact sums, and
+    results are rounded once. In small banks, taps of weight zero are skipped, so a NaN under them
+    does not spread; in a network's layer (`ConvProblem.is_layer`) every tap counts.
     """
     options = (stride, padding, dilation, groups, padding_mode, pad_value, activation, flip)
     return _conv2d(x, weight, bias, *options, residual=residual)

@@ -25,10 +25,31 @@ def conv_transpose2d(
     padding: int | Sequence[int] = 0, output_padding: Ints = 0, groups: int = 1,
     dilation: Ints = 1, activation: Any = None,
 ) -> Array:  # fmt: skip
-    """Return the transposed convolution of x (N, C_in, H, W).
+    """Return the transposed convolution of maps, as `torch.nn.ConvTranspose2d` does.
 
-    weight: (C_in, C_out/groups, kH, kW). padding: a number, a pair, or (top, bottom, left, right),
-    taken off the full output; output_padding: added at its far sides. Raises ShapeError.
+    Parameters
+    ----------
+    x
+        (N, C_in, H, W).
+    weight
+        (C_in, C_out/groups, kH, kW).
+    bias
+        (C_out,), added to each response.
+    stride, dilation
+        A number from 1, or a (vertical, horizontal) pair.
+    padding
+        What is cut off the full output: a number, a pair, or (top, bottom, left, right).
+    output_padding
+        What is added at the far sides of the output.
+    groups
+        Split channels and filters into groups that do not mix.
+    activation
+        Applied last, as for `conv2d`.
+
+    Raises
+    ------
+    ShapeError
+        Sizes do not fit together.
     """
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[0]:
         raise ShapeError(

@@ -33,34 +33,60 @@ def filter_image(
     missing_fill: str = "keep",
     **options: Unpack[FilterOptions],
 ) -> Array:
-    """Return the maps of an image (H, W, C) under K filters.
+    """Return the maps of an image under filters.
 
-    weights: (K, C_in/groups, kH, kW). With C_in/groups = 1 every channel is filtered on its own
-    and the result is (M, H', W', C); with C_in/groups = C it is (M, H', W', 1). M is K, or 1
-    when `combine` (magnitude, max, sum, mean, shrink) makes one map of them; shrink adds the maps,
-    each where its magnitude reaches its bias, which then is a limit and not added. groups: the
-    semantics of Conv2d instead: filter k sees only the channels of group k · groups // K, and the
-    result is (K, H', W', 1); it cannot be combined.
+    Parameters
+    ----------
+    pixels
+        (H, W, C).
+    weights
+        (K, C_in/groups, kH, kW). With one input channel, every image channel is filtered
+        separately; otherwise there must be as many as the image has.
+    bias
+        (K,), added to each response.
+    missing
+        Samples of this value, or NaN, are ignored, and the remaining weights are renormalized
+        (`ops.missing`). Where that is impossible, the result is NaN; in integers it is `missing`,
+        or 0 if they cannot hold that.
+    missing_fill
+        `keep` leaves a result missing if the pixel in its middle is; `interpolate` fills it from
+        the neighbors.
+    stride, padding, dilation, padding_mode, pad_value, flip
+        As for `conv2d`; by default the padding is `same` and its mode `reflect`.
+    groups
+        As for `conv2d`: filter k sees only the channels of group k · groups // K, and its map has
+        one channel. Cannot be combined.
+    anchor
+        (row, column) of the tap, in `weights` as given, that lies on the output pixel; by default
+        the middle one, or the tap before it. Needs padding `same`.
+    combine
+        Make one map of all: `magnitude`, `max`, `sum`, `mean`, or `shrink`, the sum in which a map
+        counts where its magnitude reaches its bias, which then is a limit and not added.
+    divisor, activation, gain, offset
+        value = activation(combine(response / divisor + bias)) · gain + offset.
+    out_dtype
+        Of the result, float32 by default. Integers round half to even and saturate, and NaN becomes
+        0. None is the type of the sums: float64 where float32 would round a result that is rounded
+        again later.
 
-    value = activation(combine(conv / divisor + bias)) · gain + offset, then cast to out_dtype;
-    integers round half to even and saturate, NaN becomes 0 there. out_dtype None is the type of
-    the sums: float64 where float32 would round a result that is rounded again later.
-    Integer images under integer weights, also over a divisor, or under decimals of up to seven
-    places: sums are exact and a result is rounded once, up to 2⁵³ (2⁵² over a divisor); larger
-    ones raise ValueRangeError. By default out_dtype is float32.
+    Returns
+    -------
+    ndarray
+        (K, H', W', C), or (K, H', W', 1) if the filters mix channels; (1, …) if combined.
 
-    stride, padding, dilation, padding_mode, pad_value and flip are those of `conv2d`; by default
-    the padding is "same", its mode "reflect".
+    Raises
+    ------
+    ShapeError
+        Sizes do not fit together.
+    UsageError
+        There is no such rule or mode.
+    ValueRangeError
+        Sums of integers might exceed 2⁵³ (2⁵² with a divisor).
 
-    anchor: row and column of the tap, of `weights` as they are given, that lies on the output's
-    pixel; by default the middle, and of an even side the tap before it. It keeps the size, or
-    divides it by the stride, and needs padding="same".
-
-    missing: samples of this value, or NaN, are left out and the weights that remain renormalized
-    (`ops.missing`); where that is impossible the result is NaN, or `missing` in integers, or 0
-    where they cannot hold it. missing_fill: "keep" leaves a result missing whose middle is;
-    "interpolate" gives it the value of its neighbors.
-    Raises ShapeError for sizes that do not fit together, UsageError for an unknown rule or mode.
+    Notes
+    -----
+    For integer images and weights that are integers, integers over a divisor, or decimals of up to
+    seven places, sums are exact and a result is rounded once.
     """
     if missing is None:
         key = plans.key_of(pixels, weights, bias, tuple(options.items()))

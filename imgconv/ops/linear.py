@@ -143,10 +143,28 @@ def _multiply_rows(out: Array, x: Array, weight: Array, bias: Array, key: str) -
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None, activation: Any = None) -> Array:
-    """Return x (…, features) times the transpose of weight (outputs, features), plus bias.
+    """Return a fully connected layer's output, as `torch.nn.functional.linear` does.
 
-    Semantics are those of torch.nn.functional.linear; the result is float64 for float64 input
-    and float32 otherwise. activation: as for `conv2d`. Raises ShapeError.
+    Parameters
+    ----------
+    x
+        (…, features).
+    weight
+        (outputs, features).
+    bias
+        (outputs,), added to each result.
+    activation
+        Applied last, as for `conv2d`.
+
+    Returns
+    -------
+    ndarray
+        (…, outputs): x times the transpose of weight, float64 if x is float64, else float32.
+
+    Raises
+    ------
+    ShapeError
+        Sizes do not fit together.
     """
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ShapeError(

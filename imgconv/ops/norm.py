@@ -103,7 +103,21 @@ def batch_norm(
     x: Array, running_mean: Array, running_var: Array, weight: Array | None = None,
     bias: Array | None = None, eps: float = 1e-5, activation: Any = None,
 ) -> Array:  # fmt: skip
-    """Return torch.nn.functional.batch_norm of (N, C, …) in evaluation: (x − mean)/√(var + eps)…"""
+    """Return batch normalization in evaluation, as `torch.nn.functional.batch_norm` does.
+
+    (x − mean) / √(var + eps) · weight + bias, each per channel.
+
+    Parameters
+    ----------
+    x
+        (N, C, …).
+    running_mean, running_var, weight, bias
+        (C,); weight is 1 and bias 0 by default.
+    eps
+        Added to the variance.
+    activation
+        Applied last, as for `conv2d`.
+    """
     return scale_shift(
         x, *batch_norm_factors(running_mean, running_var, weight, bias, eps), activation
     )
@@ -123,9 +137,16 @@ def batch_norm_factors(
 def instance_norm(
     x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
 ) -> Array:
-    """Return torch.nn.functional.instance_norm: each plane of (N, C, H, W) by its own statistics.
+    """Return `torch.nn.functional.instance_norm`: each plane is normalized by its own statistics.
 
-    The variance is the biased one. Statistics are summed in float64.
+    Parameters
+    ----------
+    x
+        (N, C, H, W).
+    weight, bias
+        (C,), 1 and 0 by default.
+    eps
+        Added to the variance, which is the biased one.
     """
     source = _checked(x, "instance_norm")
     axes = tuple(range(2, source.ndim))
@@ -141,10 +162,24 @@ def local_response_norm(
     x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0,
     near: int | None = None,
 ) -> Array:  # fmt: skip
-    """Return x / (k + alpha/size · Σ x²)^beta, summed over `size` neighbouring channels.
+    """Return x / (k + alpha/size · Σ x²)^beta, summed over neighboring channels.
 
-    near: channels before the own one, size // 2 by default, as in PyTorch; ONNX's LRN has
-    (size − 1) // 2, which differs for even sizes. Raises ShapeError.
+    Parameters
+    ----------
+    x
+        (N, C, …).
+    size
+        How many channels are summed.
+    alpha, beta, k
+        The numbers of the formula.
+    near
+        How many of these channels come before a channel's own: size // 2 by default, as in
+        PyTorch. ONNX's LRN has (size − 1) // 2, which differs for even sizes.
+
+    Raises
+    ------
+    ShapeError
+        The size is less than 1.
     """
     source = _checked(x, "local_response_norm")
     if size < 1:

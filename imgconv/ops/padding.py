@@ -53,10 +53,26 @@ def pad(
     mode: str = "zeros",
     value: float = 0.0,
 ) -> Array:
-    """Return (…, H, W) padded on its last two axes.
+    """Return an array (…, H, W), padded on its last two axes.
 
-    padding: a number, (vertical, horizontal) or (top, bottom, left, right). Pads wider than the
-    array extend periodically. Raises UsageError for an unknown mode, ShapeError for sizes.
+    Parameters
+    ----------
+    x
+        Of any type.
+    padding
+        A number, (vertical, horizontal) or (top, bottom, left, right). Pads wider than the array
+        extend periodically.
+    mode
+        As `padding_mode` of `conv2d`.
+    value
+        The value of `mode="constant"`.
+
+    Raises
+    ------
+    UsageError
+        There is no such mode.
+    ShapeError
+        The sizes cannot be padded so.
     """
     sides = resolve_padding(padding, (1, 1))
     rows = source_indices(x.shape[-2], sides.top, sides.bottom, mode)

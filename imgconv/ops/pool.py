@@ -184,10 +184,34 @@ def max_pool2d(
 ) -> Any:  # fmt: skip
     """Return the largest element of every window, in x's dtype; NaN wins.
 
-    stride: kernel_size by default. padding: a number or (vertical, horizontal), at most half the
-    window; or (top, bottom, left, right), less than the window. It is never the maximum.
-    return_indices: also the flat position (row · W + column) of each. A window that sees nothing
-    but padding gives −∞, an integer type's least number, and −1. Raises ShapeError.
+    Parameters
+    ----------
+    x
+        (C, H, W) or (N, C, H, W).
+    kernel_size
+        A number, or a (vertical, horizontal) pair.
+    stride
+        A number or a pair; by default the kernel's size.
+    padding
+        A number or a pair, at most half the window; or (top, bottom, left, right), less than the
+        window. Padding is never the maximum.
+    dilation
+        Distance between a window's elements.
+    ceil_mode
+        Allow a last window that reaches beyond the padding.
+    return_indices
+        Also return the flat position (row · W + column) of each maximum.
+
+    Returns
+    -------
+    ndarray, or a pair of them
+        (…, H', W'). A window that sees nothing but padding gives −∞ or an integer type's smallest
+        number, and the position −1.
+
+    Raises
+    ------
+    ShapeError
+        Sizes do not fit together.
     """
     out, shape = _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode)
     if not return_indices:
@@ -204,7 +228,11 @@ def min_pool2d(
     x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
     dilation: Ints = 1, ceil_mode: bool = False,
 ) -> Array:  # fmt: skip
-    """Return the smallest element of every window; otherwise as `max_pool2d`."""
+    """Return the smallest element of every window.
+
+    Parameters and errors are those of `max_pool2d`; a window of padding alone gives the largest
+    number.
+    """
     return _pool(x, "min", kernel_size, stride, padding, dilation, ceil_mode)[0]
 
 
@@ -213,14 +241,36 @@ def avg_pool2d(
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
     dilation: Ints = 1,
 ) -> Array:  # fmt: skip
-    """Return the mean of every window, float64 for float64 and float32 otherwise.
+    """Return the mean of every window, float64 if x is float64, else float32.
 
-    Means of integers are exact sums that are rounded once; they are float64 where sums may pass
-    2²³, since float32 would round some of them to half an integer.
-    padding: as for `max_pool2d`. count_include_pad: zero padding counts as elements; without, a
-    window that sees nothing else gives NaN.
-    divisor_override: divide by this instead of the count. dilation: as ONNX's AveragePool has it.
-    Raises ShapeError.
+    Parameters
+    ----------
+    x
+        (C, H, W) or (N, C, H, W).
+    kernel_size
+        A number, or a (vertical, horizontal) pair.
+    stride
+        A number or a pair; by default the kernel's size.
+    padding
+        Zeros, as many as for `max_pool2d`.
+    ceil_mode
+        Allow a last window that reaches beyond the padding.
+    count_include_pad
+        Count zero padding as elements. Without it, a window that sees nothing else gives NaN.
+    divisor_override
+        Divide by this instead of the number of elements.
+    dilation
+        Distance between a window's elements, as in ONNX's AveragePool.
+
+    Raises
+    ------
+    ShapeError
+        Sizes do not fit together.
+
+    Notes
+    -----
+    Means of integers are exact sums, rounded once. They are float64 where sums may exceed 2²³,
+    since float32 would round some of them to half an integer.
     """
     return _pool(x, "avg", kernel_size, stride, padding, dilation, ceil_mode,
                  include_pad=count_include_pad, divisor=divisor_override)[0]  # fmt: skip
@@ -230,11 +280,24 @@ def lp_pool2d(
     x: Array, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
     ceil_mode: bool = False, padding: Padding = 0, dilation: Ints = 1,
 ) -> Array:  # fmt: skip
-    """Return (Σ xᵖ)^(1/p) of every window, as PyTorch does: no number is made positive before.
+    """Return (Σ xᵖ)^(1/p) of every window, as PyTorch does: without taking magnitudes first.
 
-    So an odd p gives NaN where the sum is negative, and p = 1 the sum itself. The powers ∞ and −∞
-    are the largest and the smallest |x|. padding (of zeros) and dilation are those of ONNX's
-    LpPool. Raises ShapeError.
+    Parameters
+    ----------
+    x
+        (C, H, W) or (N, C, H, W).
+    norm_type
+        p. An odd p gives NaN where the sum is negative; 1 gives the sum itself; ∞ and −∞ give the
+        largest and the smallest |x|.
+    kernel_size, stride, ceil_mode
+        As for `max_pool2d`.
+    padding, dilation
+        Of zeros, and between elements, as in ONNX's LpPool.
+
+    Raises
+    ------
+    ShapeError
+        Sizes do not fit together.
     """
     if norm_type == 0 or math.isnan(norm_type):
         raise ShapeError(f"lp_pool2d: norm_type={norm_type:g}, expected another number")
@@ -296,12 +359,20 @@ def _adaptive(x: Array, output_size: Ints, kind: str) -> Array:
 
 
 def adaptive_avg_pool2d(x: Array, output_size: Ints) -> Array:
-    """Return means over windows floor(i·H/out) … ceil((i+1)·H/out), of the given output size."""
+    """Return a map of the given size: the means over windows floor(i·H/out) … ceil((i+1)·H/out).
+
+    Parameters
+    ----------
+    x
+        (C, H, W) or (N, C, H, W).
+    output_size
+        A number, or a (height, width) pair.
+    """
     return _adaptive(x, output_size, "avg")
 
 
 def adaptive_max_pool2d(x: Array, output_size: Ints) -> Array:
-    """Return maxima over the windows of `adaptive_avg_pool2d`."""
+    """Return a map of the given size: the maxima over the windows of `adaptive_avg_pool2d`."""
     return _adaptive(x, output_size, "max")
 
 

@@ -35,26 +35,26 @@ def rank_pool2d(
     x: Array, rank: int, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
     dilation: Ints = 1, ceil_mode: bool = False, *, missing: Mask | None = None,
 ) -> Array:  # fmt: skip
-    """Return the element of every window that stands at `rank` once they are sorted, in x's dtype.
+    """Return the element at a position of every window in sorted order, in x's dtype; NaN wins.
 
     Parameters
     ----------
     x
         (C, H, W) or (N, C, H, W), of any real type.
     rank
-        0 is the least element and kernel height · kernel width − 1 the greatest; −1 is the
-        greatest, −2 the one before it, as in SciPy's rank_filter. A window that sees m of its n
-        elements has the one at ⌊rank · (m − 1) / (n − 1)⌋.
+        0 is the smallest element and kernel height · kernel width − 1 the largest; −1 is the
+        largest, −2 the one before it, as in SciPy's rank_filter. A window that sees only m of its
+        n elements gives the one at ⌊rank · (m − 1) / (n − 1)⌋.
     kernel_size, stride, padding, dilation, ceil_mode
-        As for `max_pool2d`: padding is none of the elements. A window that sees nothing else gives
-        −∞, an integer type's least number.
+        As for `max_pool2d`. Padding is not among the elements; a window of padding alone gives −∞
+        or an integer type's smallest number.
     missing
-        Like x: elements that are left out, too.
+        Of x's shape: which elements are left out as well.
 
     Raises
     ------
     ShapeError
-        For sizes that do not fit and for a rank that a window does not have.
+        Sizes do not fit together, or a window has no such rank.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def median_pool2d(
 ) -> Array:  # fmt: skip
     """Return the median of every window, in x's dtype; NaN wins.
 
-    Of an even number of elements it is the lower of the two in the middle, as for torch.median.
+    Of an even number of elements it is the lower one of the middle two, as in torch.median.
     Parameters and errors are those of `rank_pool2d`.
 
     Examples
@@ -89,10 +89,10 @@ def range_pool2d(
     x: Array, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0,
     dilation: Ints = 1, ceil_mode: bool = False, *, missing: Mask | None = None,
 ) -> Array:  # fmt: skip
-    """Return the greatest less the least element of every window: the morphological gradient.
+    """Return the largest minus the smallest element of every window: the morphological gradient.
 
-    Signed integers give the next wider type, which holds the difference; others keep theirs. A
-    window that sees nothing but padding gives 0. Parameters and errors are those of `rank_pool2d`.
+    Signed integers give the next wider type, which holds the difference; other types stay. A window
+    of padding alone gives 0. Parameters and errors are those of `rank_pool2d`.
     """
     x = np.asarray(x)
     options = kernel_size, stride, padding, dilation, ceil_mode

@@ -31,10 +31,22 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """A graph with what its input needs and its outputs mean.
+    """A graph, with the preprocessing of its input and the meaning of its outputs.
 
-    labels: names of the classes, empty where they are not known. weights: a file that ships with
-    imgconv, or None. variant: which paper's or library's form this is.
+    Attributes
+    ----------
+    name, citation
+        What it is called, and the paper.
+    graph
+        The layers.
+    preprocess
+        What becomes of an image before it goes in.
+    variant
+        Which paper's or library's variant this is.
+    labels
+        Names of the classes, empty if they are not known.
+    weights
+        A file that comes with imgconv, or None.
     """
 
     name: str

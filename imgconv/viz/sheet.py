@@ -11,7 +11,7 @@ from imgconv.errors import LimitError
 from imgconv.io.scaling import limits_of, scale_map
 from imgconv.typing import Array
 from imgconv.viz.colormaps import colorize, table
-from imgconv.viz.explain_text import number
+from imgconv.viz.explain.text import number
 from imgconv.viz.layout import Layout
 from imgconv.viz.lettering import Font, drawable, fit, font
 

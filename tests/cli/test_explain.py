@@ -12,9 +12,9 @@ from imgconv.cli import main
 from imgconv.cli.exit_codes import run
 from imgconv.ops.pool_text import parse_pool
 from imgconv.shapes import Sides
-from imgconv.viz.explain import explain_conv, explain_pool
-from imgconv.viz.explain_frames import CELL, MARGIN, TITLE, WINDOW, frames
-from imgconv.viz.explain_text import as_text, formula
+from imgconv.viz.explain.frames import CELL, MARGIN, TITLE, WINDOW, frames
+from imgconv.viz.explain.steps import explain_conv, explain_pool
+from imgconv.viz.explain.text import as_text, formula
 
 LECTURE = "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1"
 

@@ -14,7 +14,7 @@ from imgconv.pipeline.settings.table import Range, Table, local
 from imgconv.shapes import Pair
 
 if TYPE_CHECKING:
-    from imgconv.viz.explain import Explanation, Grid, Step
+    from imgconv.viz.explain.steps import Explanation, Grid, Step
 
 # The worked example of the lecture: 5×5 input, 3×3 kernel.
 LECTURE_INPUT = "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1"
@@ -33,7 +33,7 @@ class ExplainSettings(Table):
     )
     step: Pair | None = local("Only the output at row,column.", default=None, kind="unit")
     output: str | None = local(
-        "Write an animation, .gif or .webp; with --step also a .png.",
+        "Write a page to play with, .html, or an animation, .gif or .webp; with --step a .png.",
         default=None,
         kind="image",
         metavar="PATH",
@@ -62,6 +62,7 @@ def explain(grid: str, layer: LayerSettings, settings: ExplainSettings) -> None:
     imgconv explain "1 2 3; 4 5 6; 7 8 9" -k sobel-x --padding same --padding-mode zeros
     imgconv explain --pool max:2 "2 -4 2 2; 0 1 0 -1; 2 1 0 2; 5 -3 1 4"
     imgconv explain -o window.gif
+    imgconv explain -k laplacian -o window.html
 
     GRID is numbers as `-k` takes them, or a file of them. The window is in reverse video, or in
     [brackets] where there is no color; (parentheses) are padding. Unlike `apply`, the default is
@@ -89,7 +90,7 @@ def explain(grid: str, layer: LayerSettings, settings: ExplainSettings) -> None:
     elif settings.as_json:
         click.echo(json.dumps(replace(explanation, steps=steps).as_dict()))
     else:
-        from imgconv.viz.explain_text import as_text
+        from imgconv.viz.explain.text import as_text
 
         color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         click.echo("\n\n".join(as_text(explanation, step, color) for step in steps))
@@ -100,7 +101,7 @@ def _convolution(grid: str, name: str, layer: LayerSettings) -> "Explanation":
     from imgconv.kernels import anchored, get_kernel, preset_names
     from imgconv.ops.padding import normalize_mode
     from imgconv.shapes import Window, flipped_anchor
-    from imgconv.viz.explain import explain_conv
+    from imgconv.viz.explain.steps import explain_conv
 
     kernel = anchored(get_kernel(name), layer.anchor)
     filters, channels = kernel.weights.shape[:2]
@@ -131,7 +132,7 @@ def _pooling(grid: str, pool: str, layer: LayerSettings) -> "Explanation":
 
     from imgconv.errors import UsageError
     from imgconv.ops.pool_text import parse_pool
-    from imgconv.viz.explain import explain_pool
+    from imgconv.viz.explain.steps import explain_pool
 
     text, context = pool, click.get_current_context()
     for name in ("stride", "padding", "dilation"):
@@ -164,12 +165,17 @@ def _draw(
 
     from imgconv.errors import UsageError
     from imgconv.io.publish import publish
-    from imgconv.viz.explain_frames import frames
+    from imgconv.viz.explain.frames import frames
 
     suffix = output.rpartition(".")[2].lower()
+    if suffix == "html":
+        from imgconv.viz.explain.page import render
+
+        publish(output, [render(explanation)], settings.overwrite)
+        return
     if suffix not in ("gif", "webp", *["png"] * bool(settings.step)):
         raise UsageError(
-            f"{output}: expected a name that ends in .gif or .webp, or .png with --step"
+            f"{output}: expected a name that ends in .html, .gif or .webp, or .png with --step"
         )
     pictures = frames(explanation, steps)
     first, buffer = next(pictures), io.BytesIO()

@@ -1,21 +1,16 @@
 """Numbers as tables and bars in SVG: no script draws them, and no style attribute is needed."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 import numpy as np
 
-from imgconv.viz.explain_text import number
+from imgconv.viz.explain.text import number
+from imgconv.viz.html import text
 from imgconv.viz.report.sections import Statistics
 
 _TALL = 64
 _CHART = 120
 _MOST_BARS = 1024
-
-
-def text(words: str) -> str:
-    """Escaped, with control characters replaced, for text and quoted attributes."""
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words))
 
 
 def statistics_table(of: Statistics) -> str:

@@ -1,32 +1,21 @@
-"""The page itself: HTML with its style, script and pictures inside, closed to everything else.
+"""A report's page. Without scripts every picture and number is still there."""
 
-The content security policy names the hashes of the one style and the one script, lets pictures be
-data only, and forbids all else, so that no name shown on the page could load or run anything even
-if it were not escaped. Without scripts every picture and number is still there.
-"""
-
-import base64
-import hashlib
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from imgconv import __version__
 from imgconv.io.scaling import scale_map
 from imgconv.nn.analysis.receptive import Field
 from imgconv.typing import JSON
 from imgconv.viz.colormaps import DIVERGING, NAMES, colorize, table
-from imgconv.viz.explain_text import number
-from imgconv.viz.report.charts import bars, histogram, statistics_table, text, unit_chart
+from imgconv.viz.explain.text import number
+from imgconv.viz.html import attribute, document, picture, text
+from imgconv.viz.report.charts import bars, histogram, statistics_table, unit_chart
 from imgconv.viz.report.sections import Section, parts
 
-_HERE = Path(__file__).parent
 _INPUT_SIDE = 640
 _NAMED = 10
 
@@ -47,33 +36,19 @@ class Page:
 
 def render(page: Page) -> bytes:
     """Return the page as UTF-8."""
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
     height, width = page.input.shape[:2]
     tables = {name: table(name).tobytes().hex() for name in NAMES}
-    body, links = _parts(page.sections)
+    layers, links = _parts(page.sections)
     facts = "".join(
         f'<p><span class="dim">{text(name)}:</span> <code>{text(value)}</code></p>'
         for name, value in page.facts
     )
     likely = [(name, share, f"{share:.1%}") for name, share in page.classes]
     prediction = f'<div class="prediction"><h2>Prediction</h2>{bars(likely, 1)}</div>'
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{text(page.title)}</title>
-<style>{style}</style>
-</head>
-<body data-tables="{_json(tables)}" data-diverging="{_json(list(DIVERGING))}" \
-data-input="{_json({"width": width, "height": height})}">
+    data: dict[str, JSON] = {
+        "tables": tables, "diverging": list(DIVERGING), "input": {"width": width, "height": height}
+    }  # fmt: skip
+    body = f"""\
 <a class="skip" href="#layers">Skip to the layers</a>
 <header><h1>{text(page.title)}</h1>{facts}\
 {prediction if likely else ""}</header>
@@ -89,13 +64,9 @@ read a value and see on the input what it sees.</p>
 <div class="controls" hidden>{_controls()}</div>
 <nav aria-label="Layers">{links}</nav>
 </aside>
-<div id="layers" tabindex="-1">{body}</div>
-</main>
-<footer>Made by imgconv {text(__version__)}. This page needs no network and sends nothing.</footer>
-<script>{script}</script>
-</body>
-</html>
-""".encode("utf-8", "replace")
+<div id="layers" tabindex="-1">{layers}</div>
+</main>"""
+    return document(page.title, Path(__file__).parent, data, body)
 
 
 def _parts(sections: Sequence[Section]) -> tuple[str, str]:
@@ -116,15 +87,6 @@ def _parts(sections: Sequence[Section]) -> tuple[str, str]:
             names = f"<li><details><summary>{text(path)}</summary><ol>{names}</ol></details></li>"
         body, links = body + inside, links + names
     return body, f"<ol>{links}</ol>"
-
-
-def _hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _json(value: JSON) -> str:
-    return escape(json.dumps(value, ensure_ascii=True, separators=(",", ":")))
 
 
 def _controls() -> str:
@@ -158,7 +120,7 @@ def _section(section: Section, anchor: str) -> str:
     if section.field:
         told.append(_seen(section.field))
     return (
-        f'<section id="{anchor}" data-layer="{_json(_layer(section, columns))}">{head}'
+        f'<section id="{anchor}" data-layer="{attribute(_layer(section, columns))}">{head}'
         f'<p class="dim">{text("; ".join(told))}</p>{facts}'
         f"{_kernels(section)}{_picture(section)}<h3>Maps</h3>"
         f'<div class="maps"><img class="atlas" loading="lazy" decoding="async" '
@@ -256,7 +218,7 @@ def _atlas(section: Section, columns: int) -> npt.NDArray[np.uint8]:
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> str:
-    return _data(pixels, "png", optimize=True)
+    return picture(pixels, "png", optimize=True)
 
 
 def _photo(pixels: npt.NDArray[np.uint8]) -> str:
@@ -266,16 +228,7 @@ def _photo(pixels: npt.NDArray[np.uint8]) -> str:
     if max(pixels.shape[:2]) <= 256:
         return _png(pixels)
     flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-    picture = Image.fromarray(np.ascontiguousarray(flat))
-    picture.thumbnail((_INPUT_SIDE, _INPUT_SIDE), Image.Resampling.BOX)
-    small = np.asarray(picture)
-    return _data(small.reshape(*small.shape[:2], -1), "jpeg", quality=90)
-
-
-def _data(pixels: npt.NDArray[np.uint8], kind: str, **options: int) -> str:
-    from PIL import Image
-
-    flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(flat)).save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    whole = Image.fromarray(np.ascontiguousarray(flat))
+    whole.thumbnail((_INPUT_SIDE, _INPUT_SIDE), Image.Resampling.BOX)
+    small = np.asarray(whole)
+    return picture(small.reshape(*small.shape[:2], -1), "jpeg", quality=90)

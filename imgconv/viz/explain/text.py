@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from imgconv.viz.explain import Explanation, Grid, Step, whole_share
+from imgconv.viz.explain.steps import Explanation, Grid, Step, whole_share
 
 
 def words(explanation: Explanation) -> str:

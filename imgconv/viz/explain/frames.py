@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from imgconv.errors import LimitError
-from imgconv.viz.explain import Explanation, Step
-from imgconv.viz.explain_text import formula, number, words
+from imgconv.viz.explain.steps import Explanation, Step
+from imgconv.viz.explain.text import formula, number, words
 from imgconv.viz.lettering import Font, drawable, font
 
 if TYPE_CHECKING:

@@ -138,7 +138,7 @@ def _check_inputs(request: Request) -> None:
     if settings.batch.cluster and "-" in request.inputs:
         raise UsageError("--cluster: an image on standard input, expected files or URLs")
     if settings.batch.stream and settings.batch.files_from is None:
-        raise UsageError("--stream: expected --files-from with it")
+        raise UsageError("--stream needs --files-from")
 
 
 def _plan(
@@ -215,7 +215,7 @@ def _check_stdout(source: str, work: Work) -> None:
 def _notes_of(scan: Scan, total: int, files_from: str | None) -> Iterator[str]:
     """What of the inputs was passed over, where one would not expect it."""
     for folder in sorted(scan.passed):
-        yield f"{folder}: passed over, since the outputs go there"
+        yield f"{folder}: skipped, since outputs go there"
     if files_from is not None and not total:
         yield f"--files-from {files_from}: no names, nothing to do"
 

@@ -35,7 +35,7 @@ def feature_maps(
             if isinstance(source, str):
                 _plan(work, source, index)
         for folder in () if batch.quiet else sorted(scan.passed):
-            say(f"imgconv: {folder}: passed over, since the outputs go there")
+            say(f"imgconv: {folder}: skipped, since outputs go there")
         # One image after the other: each takes all threads.
         yield run(sources, work, 1), len(sources)
 

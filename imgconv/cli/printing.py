@@ -43,7 +43,7 @@ class Printer(Generic[R]):
         elif summary and not issubclass(kind or Exception, Exception):  # Ctrl-C and the like
             kept = self._settings.ledger or self._settings.resume
             way = "--resume" if kept else "--skip-existing"
-            say(f"imgconv: stopped: {summary}; the same command with {way} goes on")
+            say(f"imgconv: stopped: {summary}; the same command with {way} continues")
 
     def tell(self, outcome: Outcome[R]) -> None:
         """Print what became of an input."""

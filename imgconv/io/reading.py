@@ -171,4 +171,4 @@ def _unknown(prefix: bytes) -> str:
     for signature, what in ((b"%!", "PostScript"), (b"%PDF", "PDF"), (b"\xc5\xd0\xd3\xc6", "EPS")):
         if prefix.startswith(signature):
             return f"{what} is not read: it would need another program"
-    return "not an image that is known (PNG, JPEG, TIFF, WebP, GIF, PNM, PFM, NPY, CSV, …)"
+    return "not an image in a known format (PNG, JPEG, TIFF, WebP, GIF, PNM, PFM, NPY, CSV, …)"

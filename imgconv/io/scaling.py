@@ -238,7 +238,7 @@ class Scaling(NamedTuple):
         if self.missing and lost.missing and not self.missing.holds(self.dtype):
             found.append(
                 f"{lost.missing} missing samples became 0, since {self.dtype} cannot hold "
-                f"{self.missing.value:g}; floats (--depth 32f) keep them apart"
+                f"{self.missing.value:g}; floats (--depth 32f) can"
             )
         return "; ".join(found) or None
 

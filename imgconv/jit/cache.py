@@ -266,7 +266,7 @@ def _check_room() -> None:
         mmap.mmap(-1, size, flags).close()
     except OSError:
         raise MachineError(
-            f"loops that the store lacks cannot be compiled within {size >> 20} MB: the limit of "
+            f"missing loops cannot be compiled within {size >> 20} MB: the limit of "
             "memory leaves no more; `imgconv warmup` fills the store without the limit"
         ) from None
 

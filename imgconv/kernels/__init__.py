@@ -198,7 +198,7 @@ def _unknown(spec: str, name: str) -> str:
     import difflib
 
     if name in _ELSEWHERE:
-        return f"kernel {spec!r}: is no kernel, {_ELSEWHERE[name]}"
+        return f"kernel {spec!r}: is not a kernel, {_ELSEWHERE[name]}"
     close = difflib.get_close_matches(name, preset_names(), 3)
     hint = f"did you mean {', '.join(close)}?" if close else "`imgconv kernels list` shows them"
     return f"kernel {spec!r}: no preset or file of this name; {hint}"

@@ -73,7 +73,7 @@ def as_named(graph: Graph, entries: Entries, source: str, note: Note) -> Entries
             key.removeprefix(prefix): e for key, e in entries.items() if key.startswith(prefix)
         }
         others = len(entries) - len(inner)
-        rest = f"; passed over the other {others}" if others else ""
+        rest = f"; ignored the other {others}" if others else ""
         note(f"{source}: took {prefix!r} off the names{rest}")
         return inner
     return entries

@@ -36,8 +36,8 @@ def missing_value(recipe: "Recipe", image: Image | Streamed) -> float | None:
         return float(image.nodata)
     except ValueError:
         raise ImageError(
-            f"{image.name}: its nodata tag {image.nodata[:40]!r} is no number; expected --missing "
-            "NUMBER or nan"
+            f"{image.name}: its nodata tag {image.nodata[:40]!r} is not a number; "
+            "expected --missing NUMBER or nan"
         ) from None
 
 

@@ -168,7 +168,7 @@ def layout_of(show: "ShowSettings | MapSettings") -> Layout | None:
     names = ("columns", "tile", *(["share_scale"] if isinstance(show, ShowSettings) else []))
     for name in names:
         if getattr(show, name):
-            raise UsageError(f"--{name.replace('_', '-')}: expected --sheet with it")
+            raise UsageError(f"--{name.replace('_', '-')} needs --sheet")
     return None
 
 

@@ -73,8 +73,10 @@ def find_input(
             if (os.path.isfile(path) or is_zarr(path)) and not os.path.samefile(path, result)
         ]
         if name == "-" or not places:
-            what = "standard input" if name == "-" else f"{name}, not beside it and not here"
-            raise ImageError(f"{result}: made from {what}, expected --input FILE")
+            what = (
+                "standard input" if name == "-" else f"{name}, which is neither beside it nor here"
+            )
+            raise ImageError(f"{result}: made from {what}; expected --input FILE")
     elif os.path.isdir(explicit) and not is_zarr(explicit):
         places = [os.path.join(explicit, name)]
     else:

@@ -23,7 +23,7 @@ def direction(responses: Array, weights: Array, name: str) -> tuple[Array, Array
     balanced = np.allclose(weights.sum(axis=(1, 2)), 0, atol=1e-6 * np.abs(weights).max())
     if not balanced or np.linalg.matrix_rank(moments) < 2:
         raise UsageError(
-            f"--combine direction: {name} is no gradient; expected kernels that sum to 0 and "
+            f"--combine direction: {name} is not a gradient; expected kernels that sum to 0 and "
             "look along two axes, such as sobel, scharr, prewitt or roberts"
         )
     gx, gy = np.einsum("ak,khw->ahw", np.linalg.pinv(moments), responses)

@@ -216,7 +216,7 @@ def test_a_dry_run_counts_maps_and_bytes_and_writes_nothing(net, photo, tmp_path
     ("words", "message"),
     [
         (["--layer", "9-conv"], "--layer 9-conv: no such layer; did you mean 4-conv2d?"),
-        (["--layer", "*", "--tile", "64"], "--tile: expected --sheet with it"),
+        (["--layer", "*", "--tile", "64"], "--tile needs --sheet"),
         (["--layer", "*", "--scale", "loud"], "--scale loud: expected"),
         (["--layer", "*", "--std", "0"], "std=(0.0,): expected numbers other than 0"),
         (["--layer", "*", "--weights", "w.npz"], "--weights and --seed, expected one of them"),

@@ -95,7 +95,7 @@ def test_a_report_shows_what_speaks_for_the_class():
     assert page.index("<h2>Occlusion") < page.index("<h2>c1")
     assert page.count("Over the image") == 2
     refused = here(*words, "--cam")
-    assert (refused.returncode, "--cam: expected --report" in refused.stderr) == (2, True)
+    assert (refused.returncode, "--cam needs --report" in refused.stderr) == (2, True)
 
 
 def test_the_maps_that_fire_most_are_told_per_image_and_over_all(lenet):
@@ -148,7 +148,7 @@ def test_images_of_another_size_are_left_out_of_what_is_gathered():
     result = here("net", "features", "conv2d 2 3 | relu", "a.png", "b.png", "c.png", "--seed", 1,
                   "--order", "rgb", "--layer", "*", "--gather", "g.safetensors")  # fmt: skip
     assert result.returncode == 1
-    assert "b.png: --gather: 1-conv2d is 2×34×28, that of images before 2×34×38" in result.stderr
+    assert "b.png: --gather: 1-conv2d is 2×34×28, but 2×34×38 in earlier images" in result.stderr
     found = read_safetensors("g.safetensors")
     inputs = json.loads(read_metadata("g.safetensors")["inputs"])
     assert [entry["input"] for entry in inputs] == ["a.png", "c.png"]

@@ -204,7 +204,7 @@ def test_standard_input_has_to_be_given_again(imgconv, photo):
         subprocess.run([*words, "apply", "-k", "sobel", "-", "-o", "png:-"], stdin=stdin,
                        stdout=stdout, check=True)  # fmt: skip
     code, _, err = imgconv("repeat", "a.png")
-    assert (code, err) == (1, "imgconv: a.png: made from standard input, expected --input FILE\n")
+    assert (code, err) == (1, "imgconv: a.png: made from standard input; expected --input FILE\n")
     same(imgconv, "a.png", "--input", "photo.png")
     with open("photo.png", "rb") as stdin:
         found = subprocess.run([*words, "repeat", "a.png", "--input", "-", "-o", "-"], stdin=stdin,
@@ -227,8 +227,8 @@ def test_the_input_is_found_beside_the_result_here_or_where_the_user_says(imgcon
     shutil.move("out/photo.png", "far/renamed.png")
     code, _, err = imgconv("repeat", "out/a.png")
     assert (code, err) == (
-        1, "imgconv: out/a.png: made from photo.png, not beside it and not here, expected --input "
-        "FILE\n",
+        1, "imgconv: out/a.png: made from photo.png, which is neither beside it nor here; expected "
+        "--input FILE\n",
     )  # fmt: skip
     same(imgconv, "out/a.png", "--input", "far/renamed.png")
     shutil.move("far/renamed.png", "far/photo.png")

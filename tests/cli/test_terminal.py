@@ -81,7 +81,7 @@ def test_an_interrupted_batch_says_how_to_go_on(photos, options, way):
     )
     assert code == 130
     assert re.fullmatch(
-        rf"imgconv: stopped: 3 files, .* files/s; the same command with {way} goes on", lines[-1]
+        rf"imgconv: stopped: 3 files, .* files/s; the same command with {way} continues", lines[-1]
     )
 
 

@@ -297,7 +297,7 @@ def test_a_level_lies_inside_its_image(tmp_path, path):
 def test_a_broken_description_is_one_line(tmp_path, text):
     (tmp_path / "a.zarr").mkdir()
     (tmp_path / "a.zarr" / ".zarray").write_text(text)
-    with pytest.raises(ImageError, match=r"a\.zarr: \.zarray is no JSON object"):
+    with pytest.raises(ImageError, match=r"a\.zarr: \.zarray is not a JSON object"):
         read_node("a.zarr", str(tmp_path / "a.zarr"))
 
 

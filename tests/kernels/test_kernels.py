@@ -358,8 +358,8 @@ def test_radius_and_sigma_are_read_as_imagemagick_writes_them(text, same):
     ("text", "says"),
     [
         ("comet:2x3", "radius=2, expected 0"),
-        ("median", "is no kernel, expected --pool median:3,stride=1,padding=1"),
-        ("Canny", "is no kernel, expected imgconv run 'canny 50,150'"),
+        ("median", "is not a kernel, expected --pool median:3,stride=1,padding=1"),
+        ("Canny", "is not a kernel, expected imgconv run 'canny 50,150'"),
         ("bilateral", "OpenCV has bilateralFilter"),
     ],
 )

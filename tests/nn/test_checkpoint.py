@@ -156,7 +156,7 @@ def test_prefixes_are_taken_off_and_said(names, said):
     for message, part in zip(told, said, strict=True):
         assert part in message
     if "head.weight" in entries:
-        assert "; passed over the other 1" in told[0]
+        assert "; ignored the other 1" in told[0]
 
 
 def test_two_models_in_one_file_are_not_guessed_between():

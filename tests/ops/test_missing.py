@@ -462,7 +462,7 @@ def test_what_is_not_there_is_said_once(tmp_path):
     assert made.stderr.endswith("its samples of uint8 are never -9999; none is missing\n")
     made = here(*run, text, *out)
     assert made.returncode == 1
-    assert "nodata tag 'none' is no number" in made.stderr
+    assert "nodata tag 'none' is not a number" in made.stderr
     made = here(*run, "sample:chart", *out)
     assert made.returncode == 1
     assert "only TIFF says which value is missing" in made.stderr

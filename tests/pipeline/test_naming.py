@@ -496,7 +496,7 @@ def test_a_nightly_run_does_not_filter_its_own_outputs(tree):
     assert done(*command).stderr == ""
     made = files("in/edges")
     again = done(*command, "--overwrite")
-    assert again.stderr == "imgconv: ./in/edges: passed over, since the outputs go there\n"
+    assert again.stderr == "imgconv: ./in/edges: skipped, since outputs go there\n"
     assert files("in/edges") == made
 
 

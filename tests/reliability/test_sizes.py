@@ -127,7 +127,7 @@ def test_row_39_a_long_grid_takes_the_memory_of_its_numbers(forker, tmp_path):
     ("head", "arguments", "code", "said"),
     [
         (b"", ("-k", "-", "sample:chart:32"), 2, b"bytes of a text"),
-        (b"", ("-k", "sobel", "-"), 1, b"not an image that is known"),
+        (b"", ("-k", "sobel", "-"), 1, b"not an image in a known format"),
         (b"P5 50 50 255\n", ("-k", "sobel", "-", "--max-pixels", "2500"), 1, b"--max-pixels"),
     ],
 )  # fmt: skip

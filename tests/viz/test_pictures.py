@@ -178,7 +178,7 @@ def test_a_direction_that_is_not_a_number_is_black(photo):
 def test_a_kernel_that_is_no_gradient_has_no_direction():
     for name in ("gaussian-3", "sobel-x", "laplacian"):
         weights = get_kernel(name).weights[:, 0]
-        with pytest.raises(Exception, match="no gradient"):
+        with pytest.raises(Exception, match="not a gradient"):
             direction(np.zeros((len(weights), 4, 4)), weights, name)
 
 
@@ -281,7 +281,7 @@ def test_labels_of_any_text_leave_the_tiles_as_they_are():
     ("arguments", "code", "says"),
     [
         (["--colormap", "jet"], 2, "expected one of gray, viridis"),
-        (["--tile", "64"], 2, "--tile: expected --sheet"),
+        (["--tile", "64"], 2, "--tile needs --sheet"),
         (["--colormap", "magma", "-o", "x.npy"], 2, "expected a format"),
         (["--colormap", "magma", "--depth", "16"], 2, "8 bits"),
         (["--combine", "direction", "--colormap", "magma"], 2, "expected one of them"),

@@ -293,8 +293,8 @@ class _Batch:
                 lost = ImgconvError(f"{item.source}: not done: the scheduler is lost")
                 yield self.recorder.end(item.claim, Outcome(item.source, error=lost))
         raise ImgconvError(
-            f"--cluster {self.cluster.address}: the scheduler is lost; what was not reached is "
-            "left, and with --resume the same command goes on"
+            f"--cluster {self.cluster.address}: the scheduler is lost; the rest was not "
+            "done; the same command with --resume continues"
         )
 
     def _help_the_slow(self) -> None:

@@ -61,8 +61,8 @@ def _lines(data: bytes, name: str) -> Iterator[str]:
             lines = data[start:stop].decode(coding).splitlines()
         except UnicodeDecodeError as error:
             raise ImageError(
-                f"{name}: not text (byte {start + error.start} is not UTF-8) and no image format "
-                "that is known"
+                f"{name}: not text (byte {start + error.start} is not UTF-8) and not an image "
+                "in a known format"
             ) from None
         yield from lines
         start, coding = stop, "utf-8"

@@ -47,7 +47,7 @@ def read_note(path: str) -> str:
             return _of_safetensors(path)
         kind = sniff(source.prefix, source.name, None)
         if kind is None:
-            raise ImageError(f"{source.name}: not an image that is known")
+            raise ImageError(f"{source.name}: not an image in a known format")
         reader = _READERS.get(kind)
         if reader is None:
             raise ImageError(f"{path}: {kind} holds no record of how it was made; {_HOLD}")

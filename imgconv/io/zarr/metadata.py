@@ -110,7 +110,7 @@ def _document(name: str, place: str, file: str) -> Json | None:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise ImageError(f"{name}: {file} is no JSON object")
+        raise ImageError(f"{name}: {file} is not a JSON object")
     return found
 
 

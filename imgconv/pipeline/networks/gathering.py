@@ -58,7 +58,7 @@ class Gathering:
         shape = self._shapes.setdefault(layer, maps.shape[1:])
         if maps.shape[1:] != shape:
             got, expected = ("×".join(map(str, sizes)) for sizes in (maps.shape[1:], shape))
-            raise ShapeError(f"--gather: {layer} is {got}, that of images before {expected}")
+            raise ShapeError(f"--gather: {layer} is {got}, but {expected} in earlier images")
         if layer not in self._files:
             folder = os.path.dirname(self.path) or "."
             try:

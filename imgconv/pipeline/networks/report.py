@@ -71,7 +71,7 @@ def heats_of(network: Network, wanted: MapSettings) -> list[Heated]:
     if not (wanted.cam or wanted.occlusion):
         return []
     if not wanted.report:
-        raise UsageError(f"--{'cam' if wanted.cam else 'occlusion'}: expected --report with it")
+        raise UsageError(f"--{'cam' if wanted.cam else 'occlusion'} needs --report")
     from imgconv.pipeline.networks.attribution import by_gradient, by_occlusion, heat_section
 
     found: list[Heated] = []

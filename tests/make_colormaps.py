@@ -24,7 +24,7 @@ from matplotlib import colormaps
 BLUE, RED = (59, 76, 192), (180, 4, 38)
 MIDDLE = 88.0
 # Zero is entry 128, so that a byte image whose middle gray is 128 keeps it; entry 0 repeats 1.
-CENTRE = 128
+CENTER = 128
 LISTED = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo")
 
 # IEC 61966-2-1: linear sRGB to CIE XYZ, and its white point.
@@ -33,7 +33,7 @@ WHITE = TO_XYZ.sum(axis=1)
 
 
 def to_msh(rgb: tuple[int, int, int]) -> np.ndarray:
-    """Magnitude, saturation angle and hue of an sRGB colour."""
+    """Magnitude, saturation angle and hue of an sRGB color."""
     values = np.array(rgb) / 255
     linear = np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
     scaled = TO_XYZ @ linear / WHITE
@@ -58,7 +58,7 @@ def to_rgb(msh: np.ndarray) -> np.ndarray:
 
 
 def half(end: np.ndarray, count: int) -> list[np.ndarray]:
-    """`count` colours from the light gray middle, left out, to a saturated end.
+    """`count` colors from the light gray middle, left out, to a saturated end.
 
     The unsaturated end takes a hue turned away, as the paper's AdjustHue does, so that lightness
     changes evenly.
@@ -70,8 +70,8 @@ def half(end: np.ndarray, count: int) -> list[np.ndarray]:
 
 
 def coolwarm() -> np.ndarray:
-    """(256, 3) bytes with the neutral colour at CENTRE."""
-    blues, reds = half(to_msh(BLUE), CENTRE - 1), half(to_msh(RED), 255 - CENTRE)
+    """(256, 3) bytes with the neutral color at CENTER."""
+    blues, reds = half(to_msh(BLUE), CENTER - 1), half(to_msh(RED), 255 - CENTER)
     middle = to_rgb(np.array([MIDDLE, 0.0, 0.0]))
     return np.array([blues[-1], *blues[::-1], middle, *reds])
 
@@ -85,7 +85,7 @@ def published(name: str, count: int) -> np.ndarray:
 def main() -> None:
     tables = {name: published(name, 256) for name in LISTED}
     tables["coolwarm"] = coolwarm()
-    # An odd count has the neutral color of RdBu in its middle, which then is entry CENTRE.
+    # An odd count has the neutral color of RdBu in its middle, which then is entry CENTER.
     colors = published("RdBu", 255)
     tables["RdBu"] = np.concatenate([colors[:1], colors])
     rows = [",".join(bytes(table[i]).hex() for table in tables.values()) for i in range(256)]

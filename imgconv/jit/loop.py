@@ -26,7 +26,7 @@ body reads as shape.rows, and "Shape" for its fields by value, which a body may 
 for a `part` that it calls, as Shape(rows, pitch). No body takes more than a dozen arguments.
 
 The first word `disjoint` promises that no two pointers reach the same element, unless both only
-read it: LLVM then vectorises a loop over ten rows, for which it otherwise makes no more than eight
+read it: LLVM then vectorizes a loop over ten rows, for which it otherwise makes no more than eight
 overlap checks, and keeps what it read from one array across stores to another.
 """
 

@@ -244,7 +244,7 @@ def gaussian_dy(sigma: float = 1, size: float = 0) -> Weights:
 
 
 @_generator(
-    "Laplacian of Gaussian, scale-normalised by σ²", "sigma=2", "symmetric",
+    "Laplacian of Gaussian, scale-normalized by σ²", "sigma=2", "symmetric",
     "D. Marr, E. Hildreth, Theory of edge detection, Proc. Royal Society B 1980",
 )  # fmt: skip
 def log(sigma: float = 1, size: float = 0) -> Weights:

@@ -1,4 +1,4 @@
-"""What options do to a kernel: normalise, divide, rotate, flip, add a bias."""
+"""What options do to a kernel: normalize, divide, rotate, flip, add a bias."""
 
 from collections.abc import Sequence
 from dataclasses import replace

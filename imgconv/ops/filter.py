@@ -145,7 +145,7 @@ def filter_banks(
 ) -> list[Array]:
     """The maps of an image (H, W, C) under each bank: `filter_image`'s, bit for bit.
 
-    Neighbours in `banks` that the planner sums tap by tap, in one type and over one window, share
+    Neighbors in `banks` that the planner sums tap by tap, in one type and over one window, share
     one walk over the image: each of its rows meets all their taps while it is in the first-level
     cache. banks: (weights, bias, divisor) of each. options: those of `make_job`; its errors.
     """

@@ -1,4 +1,4 @@
-"""Normalisation with the semantics of torch.nn: batch, instance and local response."""
+"""Normalization with the semantics of torch.nn: batch, instance and local response."""
 
 from typing import Any
 
@@ -34,13 +34,13 @@ def scale_planes(element: str, activation: str, centered: bool) -> jit.Built:
 
 @jit.loop
 def response_planes(element: str, beta: float) -> jit.Built:
-    """Local response normalisation of planes first…last − 1 of one item of `channels`.
+    """Local response normalization of planes first…last − 1 of one item of `channels`.
 
     values: factor and k.
     """
     scalar = jit.DTYPES[element].type
     power = scalar(beta)
-    rooted = beta == 0.75  # every published network's; two square roots, which vectorise
+    rooted = beta == 0.75  # every published network's; two square roots, which vectorize
 
     def body(out, x, values, channels, area, near, far, first, last):  # type: ignore[no-untyped-def]
         factor, k = values[0], values[1]

@@ -2,7 +2,7 @@
 Understanding of Hierarchical System Structures", IEEE Trans. SMC 1981.
 
 Boxes stand in ranks by their longest path; an edge that skips ranks gets a bend in each of them;
-ranks are ordered by barycenters; then every box moves to the mean of its neighbours as far as the
+ranks are ordered by barycenters; then every box moves to the mean of its neighbors as far as the
 order lets it, which is an isotonic regression.
 """
 
@@ -39,7 +39,7 @@ def arrange(
 ) -> Layout:
     """Arrange boxes of these widths, given in topological order, under their edges.
 
-    gap: between neighbours of a rank. bend: the width kept free for a passing edge.
+    gap: between neighbors of a rank. bend: the width kept free for a passing edge.
     """
     ranks = dict.fromkeys(widths, 0)
     after: dict[str, list[str]] = {name: [] for name in widths}
@@ -75,13 +75,13 @@ def _order(rows: list[list[str]], places: Mapping[str, Place]) -> None:
         for row in rows if down else reversed(rows):
             for index, name in enumerate(row):
                 places[name].x = index
-            centre = {}
+            center = {}
             for name in row:
                 near = places[name].before if down else places[name].after
-                centre[name] = (
+                center[name] = (
                     sum(places[n].x for n in near) / len(near) if near else places[name].x
                 )
-            row.sort(key=centre.__getitem__)
+            row.sort(key=center.__getitem__)
             for index, name in enumerate(row):
                 places[name].x = index - (len(row) - 1) / 2
 
@@ -111,7 +111,7 @@ def _position(rows: list[list[str]], places: Mapping[str, Place], gap: float) ->
 def _settle(row: list[Place], wanted: list[float], weights: list[float], gap: float) -> None:
     """Move a row to the wanted middles, least squares, its order and gaps kept.
 
-    With the widths before each place taken off, the middles only have to grow: neighbours that
+    With the widths before each place taken off, the middles only have to grow: neighbors that
     do not are pooled at their weighted mean (pool adjacent violators).
     """
     offsets, total = [], 0.0

@@ -229,7 +229,7 @@ def test_nine_numbers_in_a_row_are_said_to_be_one_row(photo):
         assert (result.returncode, result.stderr) == (0, b""), quiet
 
 
-def test_groups_filter_each_colour_by_its_own_kernel(photo):
+def test_groups_filter_each_color_by_its_own_kernel(photo):
     np.save(photo / "bank.npy", np.array([[[[1.0]]], [[[0.5]]], [[[0.25]]]]))
     arguments = ["apply", "-k", "bank.npy", "--groups", "3", "photo.png", "-o", "{map}.npy"]
     assert imgconv(*arguments, cwd=photo).returncode == 0

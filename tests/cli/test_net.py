@@ -284,7 +284,7 @@ def test_weights_are_converted_and_give_the_same_classes(net, photo):
     assert "expected a name that ends in .safetensors, .npz or .onnx" in err
 
 
-def test_weights_of_another_form_are_recognised(net, tmp_path):
+def test_weights_of_another_form_are_recognized(net, tmp_path):
     assert net("convert", "lenet5:form=paper", "--seed", 1, "-o", "w.npz", "-q")[0] == 0
     code, _, err = net("predict", "lenet5", "sample:digit", "--weights", "w.npz")
     assert code == 2

@@ -147,7 +147,7 @@ def test_a_model_that_holds_its_weights_needs_no_option_for_the_effective_field(
     assert "Slice" in (tmp_path / "m.svg").read_text()
 
 
-def test_a_view_is_what_the_network_sees_in_colours_that_people_know():
+def test_a_view_is_what_the_network_sees_in_colors_that_people_know():
     pixels = data.astronaut()
     settings = get_network("resnet18").preprocess
     tensor = settings(pixels, 255.0)[0].transpose(1, 2, 0)

@@ -32,7 +32,7 @@ def box(width, height):
 
 
 def cells(line):
-    """(character, foreground, background) of a line; None for the terminal's own colour."""
+    """(character, foreground, background) of a line; None for the terminal's own color."""
     found, colors = [], [None, None]
     for codes, sign in re.findall(r"\x1b\[([\d;]*)m|(.)", line):
         if sign:
@@ -71,7 +71,7 @@ def test_transparency_leaves_the_terminals_ground():
     assert [cell[0] for cell in rows[1]] == ["▄", "▄"]
 
 
-def test_256_colours_are_the_nearest_of_xterms():
+def test_256_colors_are_the_nearest_of_xterms():
     ramp = np.arange(256, dtype=np.uint8)
     pixels = np.stack([ramp, ramp[::-1], ramp], axis=1)[None].repeat(2, axis=0)
     text = shown("blocks", pixels, columns=256, colors="256").splitlines()[0]
@@ -136,7 +136,7 @@ def unsixel(text):
     return out[:height]
 
 
-def test_sixel_is_the_picture_in_255_colours():
+def test_sixel_is_the_picture_in_255_colors():
     pixels = WIDE.copy()
     pixels[:20, :20, 3] = 0
     found = unsixel(shown("sixel", pixels, columns=16, cell=(10, 20)))

@@ -1,4 +1,4 @@
-"""Minimised corpora, one archive a target: what long runs of the fuzzer found worth keeping.
+"""Minimized corpora, one archive a target: what long runs of the fuzzer found worth keeping.
 
 python -m tests.fuzz.corpus pack kernel FOLDER      after -merge=1 FOLDER
 python -m tests.fuzz.corpus unpack kernel FOLDER    to go on from there

@@ -5,7 +5,7 @@ Needs the extra `fuzz`. For example ten minutes on the PNG reader, new inputs ke
     python -m tests.fuzz.make_seeds /tmp/seeds && mkdir -p /tmp/png
     python -m tests.fuzz.run png -max_total_time=600 /tmp/png /tmp/seeds/png
 
-Minimise what was found with `-merge=1 EMPTY_FOLDER /tmp/png`, and keep it by `tests.fuzz.corpus`.
+Minimize what was found with `-merge=1 EMPTY_FOLDER /tmp/png`, and keep it by `tests.fuzz.corpus`.
 """
 
 import os

@@ -58,7 +58,7 @@ def test_an_animation_has_its_frames_times_and_loops(name, channels, loops):
             shown = got[..., 3] > 0
             if name == "png":
                 np.testing.assert_array_equal(got, want)
-            else:  # lossy, or a palette of 256 colours
+            else:  # lossy, or a palette of 256 colors
                 assert np.abs(got - want)[shown].mean() < 4
                 np.testing.assert_array_equal(got[..., 3], want[..., 3])
 

@@ -21,16 +21,16 @@ CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 RNG = np.random.default_rng(20)
 
 
-def palette_chunks(colours, opacity=None):
-    chunks = maker.chunk(b"PLTE", colours.astype(np.uint8).tobytes())
+def palette_chunks(colors, opacity=None):
+    chunks = maker.chunk(b"PLTE", colors.astype(np.uint8).tobytes())
     return chunks + (
         maker.chunk(b"tRNS", opacity.astype(np.uint8).tobytes()) if opacity is not None else b""
     )
 
 
-def expected_pixels(samples, depth, color, colours=None):
+def expected_pixels(samples, depth, color, colors=None):
     if color == 3:
-        return colours[samples[..., 0]].astype(np.uint8)
+        return colors[samples[..., 0]].astype(np.uint8)
     if depth == 16:
         return samples.astype(np.uint16)
     return (samples * 255 // ((1 << depth) - 1)).astype(np.uint8)
@@ -39,14 +39,14 @@ def expected_pixels(samples, depth, color, colours=None):
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize(("color", "depth"), maker.TYPES)
 def test_every_type_and_filter_gives_the_samples_that_were_stored(color, depth, interlaced):
-    colours = RNG.integers(0, 256, (1 << depth if color == 3 else 1, 3))
-    before = palette_chunks(colours) if color == 3 else b""
+    colors = RNG.integers(0, 256, (1 << depth if color == 3 else 1, 3))
+    before = palette_chunks(colors) if color == 3 else b""
     for kinds in [(0,), (1,), (2,), (3,), (4,), (4, 2, 3, 1, 0)]:
         for height, width in [(1, 1), (3, 2), (9, 13)]:
             samples = maker.random_samples(RNG, height, width, color, depth)
             data = maker.make(samples, depth, color, kinds, interlaced, before, pieces=3)
             image = png_reader.decode(data)
-            expected = expected_pixels(samples, depth, color, colours)
+            expected = expected_pixels(samples, depth, color, colors)
             assert image.pixels.dtype == expected.dtype
             assert np.array_equal(image.pixels, expected)
             assert image.alpha == (color in (4, 6))
@@ -54,7 +54,7 @@ def test_every_type_and_filter_gives_the_samples_that_were_stored(color, depth, 
 
 
 @pytest.mark.parametrize(("color", "depth"), [t for t in maker.TYPES if t[0] in (0, 2)])
-def test_a_transparent_colour_becomes_opacity(color, depth):
+def test_a_transparent_color_becomes_opacity(color, depth):
     samples = maker.random_samples(RNG, 8, 9, color, depth)
     key = samples[3, 4]
     samples[5] = key
@@ -68,12 +68,12 @@ def test_a_transparent_colour_becomes_opacity(color, depth):
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
 def test_a_palette_with_opacity_becomes_rgba(depth):
     count = 1 << depth
-    colours, opacity = RNG.integers(0, 256, (count, 3)), RNG.integers(0, 256, count // 2)
+    colors, opacity = RNG.integers(0, 256, (count, 3)), RNG.integers(0, 256, count // 2)
     samples = maker.random_samples(RNG, 8, 9, 3, depth)
-    before = palette_chunks(colours, opacity)
+    before = palette_chunks(colors, opacity)
     pixels = png_reader.decode(maker.make(samples, depth, 3, (0,), before=before)).pixels
     alpha = np.r_[opacity, np.full(count - len(opacity), 255)]
-    assert np.array_equal(pixels, np.c_[colours, alpha][samples[..., 0]])
+    assert np.array_equal(pixels, np.c_[colors, alpha][samples[..., 0]])
 
 
 def test_a_palette_index_beyond_the_palette_reads_as_in_pillow():
@@ -84,7 +84,7 @@ def test_a_palette_index_beyond_the_palette_reads_as_in_pillow():
 
 
 def pillow_pixels(data, like):
-    """Pillow's reading in our layout, and ours reduced to what Pillow keeps: 8 bits of colour."""
+    """Pillow's reading in our layout, and ours reduced to what Pillow keeps: 8 bits of color."""
     image = Pillow.open(io.BytesIO(data))
     if image.mode == "I;16":
         return np.asarray(image), like[..., 0]

@@ -51,8 +51,8 @@ def samples(*shape, dtype=np.uint8):
 
 
 GRAY = samples(9, 11)
-COLOUR = samples(9, 11, 3)
-PALETTED = Pillow.fromarray(COLOUR).quantize(16)
+COLOR = samples(9, 11, 3)
+PALETTED = Pillow.fromarray(COLOR).quantize(16)
 
 
 def test_bilevel_becomes_0_and_255():
@@ -83,7 +83,7 @@ def test_eight_bit_samples_are_kept(mode, shape, alpha, form):
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "TIFF", "BMP"])
-def test_a_palette_gives_colours_not_indices(form):
+def test_a_palette_gives_colors_not_indices(form):
     image = read(saved(PALETTED, form))
     assert image.pixels.tolist() == np.asarray(PALETTED.convert("RGB")).tolist()
     assert not image.alpha
@@ -113,7 +113,7 @@ def test_a_palette_with_an_opacity_channel_becomes_rgba():
     ("mode", "key", "alpha_of"),
     [("L", 7, lambda p: p == 7), ("RGB", (1, 2, 3), lambda p: (p == [1, 2, 3]).all(-1))],
 )
-def test_one_transparent_colour_becomes_opacity(mode, key, alpha_of):
+def test_one_transparent_color_becomes_opacity(mode, key, alpha_of):
     pixels = samples(6, 6) if mode == "L" else samples(6, 6, 3)
     pixels[2, 3] = key
     data = saved(Pillow.fromarray(pixels), "PNG", transparency=key)
@@ -123,7 +123,7 @@ def test_one_transparent_colour_becomes_opacity(mode, key, alpha_of):
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
-def test_other_colour_spaces_become_rgb(mode):
+def test_other_color_spaces_become_rgb(mode):
     smooth = np.linspace(30, 220, 300).reshape(10, 10, 3).astype(np.uint8)
     rgb = Pillow.fromarray(smooth)
     if mode == "LAB":
@@ -131,7 +131,7 @@ def test_other_colour_spaces_become_rgb(mode):
         picture = ImageCms.profileToProfile(rgb, *profiles, outputMode="LAB")
     else:
         picture = rgb.convert(mode)
-    image = read(saved(picture, "TIFF", icc_profile=b"a profile of other colours"))
+    image = read(saved(picture, "TIFF", icc_profile=b"a profile of other colors"))
     assert image.pixels.shape == (10, 10, 3)
     assert np.abs(image.pixels.astype(int) - smooth).max() <= (4 if mode == "LAB" else 2)
     assert image.icc is None
@@ -180,7 +180,7 @@ def opencv(form, pixels, *options):
 
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("form", [".png", ".tiff"])
-def test_16_bit_colour_stays_16_bit(form, channels):
+def test_16_bit_color_stays_16_bit(form, channels):
     pixels = samples(20, 33, channels, dtype=np.uint16)
     image = read(opencv(form, pixels))
     assert image.pixels.dtype == np.uint16

@@ -47,8 +47,8 @@ def test_a_tiff_of_any_channels_and_depth_is_read_alike_by_others(dtype, channel
     assert again.alpha == alpha
     if channels in (1, 3):
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        colours = decoded[..., ::-1] if channels == 3 else decoded[..., None]
-        np.testing.assert_array_equal(colours, samples)
+        colors = decoded[..., ::-1] if channels == 3 else decoded[..., None]
+        np.testing.assert_array_equal(colors, samples)
 
 
 def test_a_large_tiff_has_several_strips_and_a_huge_one_would_be_bigtiff(monkeypatch):

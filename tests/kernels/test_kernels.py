@@ -244,7 +244,7 @@ def test_files_of_every_kind_hold_the_same_bank(tmp_path):
         assert suffix == "npy" or kernel.bias.tolist() == [1, -2]
 
 
-def test_normalising_a_zero_sum_points_to_abs():
+def test_normalizing_a_zero_sum_points_to_abs():
     with pytest.raises(KernelError, match="--normalize abs"):
         kernels.transform(kernels.get_kernel("sobel-x"), normalize="sum")
     assert kernels.transform(kernels.get_kernel("sobel-x"), normalize="abs").divisor == 8

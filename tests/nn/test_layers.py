@@ -86,7 +86,7 @@ def test_linear_is_a_matrix_product_whatever_the_batch_and_threads(count, featur
 
 @SETTINGS
 @given(st.integers(1, 9), st.integers(1, 7), st.sampled_from([0.75, 0.5, 1.3]), st.booleans())
-def test_local_response_divides_by_the_squares_of_neighbouring_channels(channels, size, beta, far):
+def test_local_response_divides_by_the_squares_of_neighboring_channels(channels, size, beta, far):
     x = draw(2, channels, 3, 5)
     near = (size - 1) // 2 if far else None
     result = local_response_norm(x, size, 0.3, beta, 2.0, near)

@@ -33,7 +33,7 @@ from imgconv.nn.models import get_network
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "size", "stride", "centre"),
+    ("name", "value", "size", "stride", "center"),
     [
         # Araujo et al., Distill 2019, for AlexNet and VGG16; the others worked by hand.
         ("alexnet", "features.12", 195, 32, 31.0),
@@ -43,10 +43,10 @@ from imgconv.nn.models import get_network
         ("googlenet", "inception3a.cat", 59, 8, 6.0),
     ],
 )
-def test_fields_are_the_published_ones(name, value, size, stride, centre):
+def test_fields_are_the_published_ones(name, value, size, stride, center):
     graph = get_network(name).graph
     field = fields(graph, graph.shapes())[value]
-    assert field.down == field.across == (size, stride, centre)
+    assert field.down == field.across == (size, stride, center)
     assert not field.everywhere
 
 

@@ -49,7 +49,7 @@ def test_every_test_that_the_table_names_is_there():
 
 
 def model_of(tmp_path, *nodes, **held):
-    """An ONNX file of nodes over x (1, 3, 8, 8) and initialisers."""
+    """An ONNX file of nodes over x (1, 3, 8, 8) and initializers."""
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(

@@ -12,7 +12,7 @@ from tests.reliability.forked import Forker
 from tests.reliability.support import corpus
 
 RANDOM = np.random.default_rng(7)
-COLOURS = RANDOM.integers(0, 256, (9, 14, 3), np.uint8)
+COLORS = RANDOM.integers(0, 256, (9, 14, 3), np.uint8)
 IDENTITY = ("apply", "-q", "-k", "identity")
 
 
@@ -62,8 +62,8 @@ def test_row_07_all_eight_orientations_give_the_same_pixels(pixels_of, form):
         exif = Image.Exif()
         exif[0x0112] = orientation
         options = {"lossless": True} if form == "WEBP" else {}
-        data = saved(stored_as(COLOURS, orientation), form, exif=exif, **options)
-        assert pixels_of(f"a.{form.lower()}", data).tolist() == COLOURS.tolist(), orientation
+        data = saved(stored_as(COLORS, orientation), form, exif=exif, **options)
+        assert pixels_of(f"a.{form.lower()}", data).tolist() == COLORS.tolist(), orientation
 
 
 def test_row_07_all_eight_orientations_of_a_jpeg_look_the_same(pixels_of):
@@ -93,9 +93,9 @@ def test_row_07_the_corpus_of_orientations_is_upright(forker, tmp_path, path):
 
 
 def test_row_08_every_mode_becomes_what_is_documented(pixels_of):
-    picture = Image.fromarray(COLOURS)
+    picture = Image.fromarray(COLORS)
     gray, bits = picture.convert("L"), picture.convert("1")
-    opacity = Image.fromarray(COLOURS[..., 0])
+    opacity = Image.fromarray(COLORS[..., 0])
     palette = picture.quantize(16)
     rgba, la = picture.copy(), gray.copy()
     rgba.putalpha(opacity)
@@ -111,10 +111,10 @@ def test_row_08_every_mode_becomes_what_is_documented(pixels_of):
         ("L", gray, "PNG", np.asarray(gray)),
         ("LA", la, "PNG", np.asarray(la)),
         ("P", palette, "PNG", shown),
-        ("PA", pa, "TIFF", np.dstack([shown, COLOURS[..., 0]])),
-        ("RGB", picture, "PNG", COLOURS),
+        ("PA", pa, "TIFF", np.dstack([shown, COLORS[..., 0]])),
+        ("RGB", picture, "PNG", COLORS),
         ("RGBA", rgba, "PNG", np.asarray(rgba)),
-        ("CMYK", picture.convert("CMYK"), "TIFF", COLOURS),
+        ("CMYK", picture.convert("CMYK"), "TIFF", COLORS),
         ("I", Image.fromarray(wide), "TIFF", wide),
         ("F", Image.fromarray(real), "TIFF", real),
         ("I;16", Image.fromarray(deep), "TIFF", deep),
@@ -138,7 +138,7 @@ def test_row_08_every_mode_becomes_what_is_documented(pixels_of):
         assert np.abs(found - smooth).max() <= 4, mode
 
 
-def test_row_08_16_bit_colour_is_neither_clipped_nor_narrowed(forker, tmp_path):
+def test_row_08_16_bit_color_is_neither_clipped_nor_narrowed(forker, tmp_path):
     samples = RANDOM.integers(0, 2**16, (5, 6, 3), np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     import zlib
@@ -155,8 +155,8 @@ def test_row_08_16_bit_colour_is_neither_clipped_nor_narrowed(forker, tmp_path):
 
 def test_row_09_a_profile_is_carried_only_where_it_describes_the_pixels(forker, tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    (tmp_path / "a.png").write_bytes(saved(Image.fromarray(COLOURS), "PNG", icc_profile=profile))
-    cmyk = Image.fromarray(COLOURS).convert("CMYK")
+    (tmp_path / "a.png").write_bytes(saved(Image.fromarray(COLORS), "PNG", icc_profile=profile))
+    cmyk = Image.fromarray(COLORS).convert("CMYK")
     (tmp_path / "c.tif").write_bytes(saved(cmyk, "TIFF", icc_profile=profile))
     (tmp_path / "c.jpg").write_bytes(saved(cmyk, "JPEG", icc_profile=profile))
     kept = {("a.png",): profile, ("a.png", "--gray"): None, ("a.png", "--linear"): None,
@@ -171,10 +171,10 @@ def test_row_09_a_profile_is_carried_only_where_it_describes_the_pixels(forker, 
 def test_row_09_a_gamma_leaves_the_samples_as_they_are(pixels_of):
     import zlib
 
-    rows = b"".join(b"\0" + row.tobytes() for row in COLOURS)
+    rows = b"".join(b"\0" + row.tobytes() for row in COLORS)
     start = SIGNATURE + header(14, 9, 8, 2) + chunk(b"gAMA", (100_000).to_bytes(4, "big"))
     data = start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert pixels_of("a.png", data).tolist() == COLOURS.tolist()
+    assert pixels_of("a.png", data).tolist() == COLORS.tolist()
 
 
 # Row 10

@@ -1,4 +1,4 @@
-"""Colour maps, contact sheets and directions, as pixels of the files that commands write."""
+"""Color maps, contact sheets and directions, as pixels of the files that commands write."""
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_missing_samples_have_the_color_of_nan_in_every_format(photo):
     np.testing.assert_array_equal(pixels("n.tif"), seen)
 
 
-def test_a_colour_map_spans_the_map_from_its_smallest_to_its_largest_value(photo):
+def test_a_color_map_spans_the_map_from_its_smallest_to_its_largest_value(photo):
     assert imgconv("apply", "-k", "sobel", "--gray", "photo.png", "-o", "raw.npy") == 0
     assert imgconv("apply", "-k", "sobel", "--colormap", "magma", "photo.png", "-o", "m.png") == 0
     raw = np.load("raw.npy")[..., 0].astype(np.float64)
@@ -121,7 +121,7 @@ def test_zero_is_the_middle_of_the_diverging_map_whatever_the_extremes(photo):
     assert made[0, 16].tolist() == table("coolwarm")[255].tolist()
 
 
-def test_opacity_stays_beside_the_colours(photo):
+def test_opacity_stays_beside_the_colors(photo):
     alpha = np.arange(96 * 128, dtype=np.uint8).reshape(96, 128, 1)
     Image.fromarray(np.concatenate([PHOTO, alpha], axis=2)).save("seen.png")
     assert imgconv("apply", "-k", "sobel", "--colormap", "viridis", "seen.png", "-o", "o.png") == 0

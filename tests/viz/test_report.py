@@ -314,7 +314,7 @@ def test_the_page_works_in_a_browser_by_pointer_and_keys(tmp_path):
         assert f"mean {maps[1].mean(dtype=np.float64):.4g}".replace("-", "−") in label
 
 
-def test_colours_and_scale_repaint_the_maps_and_print_has_them(tmp_path):
+def test_colors_and_scale_repaint_the_maps_and_print_has_them(tmp_path):
     _, page = evil_page()
     (tmp_path / "page.html").write_bytes(page)
     pixel = """const c = document.querySelector('.maps canvas');

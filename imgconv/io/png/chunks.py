@@ -49,7 +49,7 @@ class Header(NamedTuple):
 
     @property
     def step(self) -> int:
-        """Bytes between a byte and the one that filters call its left neighbour."""
+        """Bytes between a byte and the one that filters call its left neighbor."""
         return max(1, self.bits // 8)
 
     def row_bytes(self, width: int) -> int:

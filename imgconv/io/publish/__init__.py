@@ -1,7 +1,7 @@
 """Publishing a file: whole or not at all.
 
-The bytes go to a temporary in the destination's folder, which is synchronised, takes the mode
-and owner of a file that it replaces, and is renamed; then the folder is synchronised. A symlink
+The bytes go to a temporary in the destination's folder, which is synchronized, takes the mode
+and owner of a file that it replaces, and is renamed; then the folder is synchronized. A symlink
 stays and the file that it leads to is replaced. Devices and pipes have nothing to keep and
 cannot be renamed over: they are written to.
 """
@@ -23,7 +23,7 @@ from imgconv.io.publish.pieces import Patch as Patch
 from imgconv.io.publish.pieces import Piece as Piece
 from imgconv.io.publish.pieces import joined as joined
 from imgconv.io.publish.same import same_file, same_folder
-from imgconv.io.publish.staged import Staged, synchronise, to_disk
+from imgconv.io.publish.staged import Staged, synchronize, to_disk
 from imgconv.io.remote import is_url
 
 _thread = threading.local()
@@ -36,7 +36,7 @@ def publish(
     """Write pieces of bytes to a file by rename; return its size.
 
     On any exception the temporary is removed and an older file stays whole; only where the
-    folder cannot be synchronised after the rename is the new file, whole, already in place.
+    folder cannot be synchronized after the rename is the new file, whole, already in place.
     A URL is one PUT to its store. or_same: an output that exists and is the same is as good as
     written, so that a task may run twice, one after the other or at once, and no other file is
     lost; then it is published at once. stdout: what takes the pieces for the path `-`. Raises
@@ -136,7 +136,7 @@ def _publish_folder(path: str, made: Folder, overwrite: bool, or_same: bool) -> 
                 with open(os.path.join(place, name), "rb") as file:
                     size += os.fstat(file.fileno()).st_size
                     to_disk(file.fileno())
-            synchronise(place)
+            synchronize(place)
         # Folders do not replace each other: for a moment there is neither, never half of one.
         if os.path.lexists(target):
             if not overwrite:
@@ -145,7 +145,7 @@ def _publish_folder(path: str, made: Folder, overwrite: bool, or_same: bool) -> 
                 raise FileExistsError(errno.EEXIST, EXISTS)
             os.rename(target, old)
         os.rename(temporary, target)
-        synchronise(os.path.dirname(target))
+        synchronize(os.path.dirname(target))
         return size
     except OSError as error:
         if os.path.lexists(old) and not os.path.lexists(target):

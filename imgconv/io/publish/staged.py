@@ -61,7 +61,7 @@ class Staged:
             _take_over(self._file.fileno(), self._old)
 
     def publish(self) -> None:
-        """Synchronise the temporary, rename it and synchronise the folder."""
+        """Synchronize the temporary, rename it and synchronize the folder."""
         try:
             assert self._file is not None
             to_disk(self._file.fileno())
@@ -83,7 +83,7 @@ class Staged:
                 raise self._failed(error) from None
             raise
         try:
-            synchronise(self._folder)
+            synchronize(self._folder)
         except OSError as error:
             raise self._failed(error) from None
 
@@ -141,7 +141,7 @@ def to_disk(descriptor: int) -> None:
                 "power cut may lose the last ones")  # fmt: skip
 
 
-def synchronise(folder: str) -> None:
+def synchronize(folder: str) -> None:
     """Wait until a folder's names are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

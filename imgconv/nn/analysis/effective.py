@@ -95,7 +95,7 @@ def _(layer: layers.Conv2d, after: Array, before: list[Shape]) -> list[Array | N
     ]  # fmt: skip
     squared = np.square(layer.parameter("weight"), dtype=np.float32)
     if kernel == (3, 3):
-        # Transformed tiles give pixels that are not seen 1e-7 of their neighbours, of either sign;
+        # Transformed tiles give pixels that are not seen 1e-7 of their neighbors, of either sign;
         # with a fourth column, of zeros, nothing is summed but what is seen.
         squared = np.pad(squared, ((0, 0), (0, 0), (0, 0), (0, 1)))
         sides = sides._replace(right=sides.right + dilation[1])

@@ -61,7 +61,7 @@ def build(name: str, form: str = "paper", aux: bool = False, classes: int = 1000
     variant = (
         "paper, 5×5 branches and LRN"
         if form == "paper"
-        else "torchvision, 3×3 in the place of 5×5, batch normalisation"
+        else "torchvision, 3×3 in the place of 5×5, batch normalization"
     )
     return Network(name, net.graph(*outputs, optional=optional), preprocess, variant, CITATION)
 

@@ -1,4 +1,4 @@
-"""VGG with 11, 13, 16 and 19 layers, with and without batch normalisation (torchvision's names)."""
+"""VGG with 11, 13, 16 and 19 layers, with and without batch normalization (torchvision's names)."""
 
 from imgconv.nn.builder import Builder
 from imgconv.nn.layers import (
@@ -43,7 +43,7 @@ def build(name: str, classes: int = 1000) -> Network:
         net.add(f"classifier.{place + 1}", Activation("relu"))
         net.add(f"classifier.{place + 2}", Dropout())
     net.add("classifier.6", Linear(4096, classes))
-    variant = "torchvision, batch normalisation" if normed else "torchvision, as the paper"
+    variant = "torchvision, batch normalization" if normed else "torchvision, as the paper"
     return Network(name, net.graph(), imagenet(), variant, CITATION)
 
 

@@ -6,7 +6,7 @@ decides the speed: an AVX2 core whose two units could do 106 GFLOP/s does 95 wit
 vectors and 40 with 1 row of 4.
 
 The pixels of step k stand at data[places[k]…]: a matrix for a convolution that is never formed,
-since neighbouring taps read the same pixels.
+since neighboring taps read the same pixels.
 """
 
 import functools

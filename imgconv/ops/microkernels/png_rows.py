@@ -16,9 +16,9 @@ _BLOCK = 256  # differences whose sum, of 128 each at most, 16 bits hold
 
 @helper
 def _undo_paeth(x, left, above, corner):  # type: ignore[no-untyped-def]
-    """Add the neighbour nearest to left + above − corner; ties go to left, then above.
+    """Add the neighbor nearest to left + above − corner; ties go to left, then above.
 
-    Gives what the specification's three distances give: with low ≤ high the two neighbours, high
+    Gives what the specification's three distances give: with low ≤ high the two neighbors, high
     wins when 3·corner − left − above ≤ low, low when it is ≥ high, corner in between. Two
     selections stand between a pixel and the next where the distances need five dependent steps.
     """

@@ -116,7 +116,7 @@ def section(
     kernels: Sequence[tuple[str, Grid]] = (),
     weights: Grid | None = None,
 ) -> Section:
-    """Summarise maps (C, H, W); the report has `layers` of them, which share the space.
+    """Summarize maps (C, H, W); the report has `layers` of them, which share the space.
 
     Of more than MOST_MAPS maps those of the largest standard deviation are shown, in their order.
     weights: (C, C_in, kH, kW), whose filters are shown for the maps that are.

@@ -22,7 +22,7 @@ NAMES = {
 
 
 def model(nodes, feed, arrays, outputs, opset=21):
-    """A model whose inputs are fed, with initialisers, and its graph."""
+    """A model whose inputs are fed, with initializers, and its graph."""
     inputs = [
         helper.make_tensor_value_info(name, NAMES[array.dtype.type], array.shape)
         for name, array in feed.items()

@@ -112,7 +112,7 @@ def test_a_nan_or_inf_spreads_no_further_than_the_kernel(generator):
     np.testing.assert_allclose(got[~wrong], clean[~wrong], rtol=0, atol=1e-3)
 
 
-def test_values_near_the_largest_float_do_not_overflow_their_neighbours():
+def test_values_near_the_largest_float_do_not_overflow_their_neighbors():
     pixels = np.ones((140, 140, 1), np.float32)
     pixels[70, 70] = 3e38
     got = filter_image(pixels, np.ones((1, 1, 9, 9)) / 81)

@@ -75,7 +75,7 @@ def as_json(network: Network, summary: Summary) -> dict[str, JSON]:
 
 
 def _field(field: Field | None, shape: tuple[int, ...]) -> tuple[str, str, str]:
-    """Size, stride and centre; one number where both axes agree, + all where gates add the rest."""
+    """Size, stride and center; one number where both axes agree, + all where gates add the rest."""
     if field is None:
         return "", "", ""
     size, stride, center = (

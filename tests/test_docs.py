@@ -52,6 +52,29 @@ def test_every_page_is_reached_from_the_readme():
         assert f"docs/{page.name}" in readme, page.name
 
 
+def anchors(path):
+    """The names under which GitHub shows a page's headings."""
+    headings = re.findall(r"^#+ +(.*)$", path.read_text(), re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {word.replace(" ", "-") for word in words}
+
+
+def test_every_link_leads_to_a_file_and_a_heading():
+    pages = [*PAGES, *ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md"]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+        if "://" not in link
+    ]
+    assert len(links) > 80
+    for page, link in links:
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert not heading or heading in anchors(target), f"{page.name}: {link}"
+
+
 def blocks(path):
     for number, match in enumerate(BLOCK.finditer(path.read_text())):
         if "# not run:" not in match[2]:

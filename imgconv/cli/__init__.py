@@ -52,4 +52,6 @@ def main() -> None:
     imgconv apply -k gaussian:sigma=2 photos/*.jpg -o soft/
     imgconv run 'gray | conv sobel | relu | maxpool 2' photo.png -o maps.png
     imgconv kernels list
+
+    Manual pages: man imgconv, man imgconv-apply, man imgconv-net-features, …
     """

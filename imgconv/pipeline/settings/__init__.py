@@ -274,7 +274,7 @@ class BatchSettings(Table):
         rare=True,
     )
     ledger: str | None = local(
-        "Record what is done in this file; default: imgconv-ledger.sqlite.",
+        "Record what is done in this file; default with --resume: imgconv-ledger.sqlite.",
         default=None,
         metavar="FILE",
         rare=True,

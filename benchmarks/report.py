@@ -34,16 +34,17 @@ def write_report(
         "",
         "## How it is measured",
         "",
-        "Every round runs all tools once in random order; a ratio is imgconv's time divided by "
-        "the peer's in the same round, shown as the median with its quartiles. Below 1 imgconv "
-        "is faster. CPU is the same of the processor time, all threads: elapsed time "
-        "means little where other work shares the machine. Milliseconds are the best of all "
-        "rounds; MiB is the most memory that a whole process held (where there are several, the "
-        "largest).",
+        "Every round runs all tools once in random order. A ratio is imgconv's time divided by "
+        "the peer's in the same round, shown as the median with its quartiles; below 1 imgconv "
+        "is faster. CPU is the same ratio for processor time over all threads, since elapsed "
+        "time means little if other work shares the machine. Milliseconds are the best of all "
+        "rounds. MiB is the peak memory of the whole process (the largest one, if there are "
+        "several).",
         "",
-        f"Measured by `{origin['command']}`. `benchmarks/run` measures all of it (hours), "
-        "`benchmarks/run --short` up to 100 MP in half an hour, `benchmarks/run --only png` one "
-        "group; `python -m benchmarks.bench --report` writes this page again from results.json.",
+        f"Measured by `{origin['command']}`. `benchmarks/run` measures everything (hours), "
+        "`benchmarks/run --short` up to 100 MP in half an hour, and `benchmarks/run --only png` "
+        "one group; `python -m benchmarks.bench --report` writes this page again from "
+        "results.json.",
         "",
         *([origin["note"], ""] if origin.get("note") else []),
         f"Machine: {origin['machine']}. Versions: {origin['versions']}.",
@@ -73,8 +74,8 @@ def kept_summary(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         f"## kept: this version against {against}",
         "",
-        "Both versions in turns in one run, each with its own compiled loops. Below 1 this version "
-        f"is faster. Every row is in results.json; those above {SLOWER} are listed.",
+        "Both versions take turns in one run, each with its own compiled loops. Below 1 this "
+        f"version is faster. Every row is in results.json; those above {SLOWER} are listed.",
         "",
         "| work | rows | geometric mean | CPU | largest | largest CPU |",
         "|---" * 6 + "|",

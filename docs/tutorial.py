@@ -1,24 +1,23 @@
 # %% [markdown]
 # # From a pixel to a network
 #
-# What a convolution layer does to an image, with `imgconv` from Python. Images, kernels and sheets
-# show themselves in a notebook.
+# What a convolution layer does to an image, with `imgconv` from Python. In a notebook, images,
+# kernels and sheets display themselves.
 
 # %%
 import numpy as np
 
 import imgconv
 
-chart = imgconv.read("sample:chart")
-photo = imgconv.Image(chart.pixels[112:368, 64:320].copy(), name="part of the chart")
+photo = imgconv.read("sample:photo:240")
 photo
 
 # %% [markdown]
 # ## A kernel is laid on the image
 #
-# At every pixel the numbers of the kernel are multiplied with those below them and added:
-# g(x, y) = Σ f(x + m, y + n) · w(m, n). This one is greater than zero where it gets brighter to the
-# right, and less than zero where it gets darker.
+# At every pixel, the numbers of the kernel are multiplied by the pixels under them and added up:
+# g(x, y) = Σ f(x + m, y + n) · w(m, n). The result of this kernel is positive where the image gets
+# brighter to the right, and negative where it gets darker.
 
 # %%
 imgconv.kernel("sobel-x")
@@ -27,8 +26,8 @@ imgconv.kernel("sobel-x")
 imgconv.apply(photo, "sobel-x")
 
 # %% [markdown]
-# Deep learning calls this convolution; strictly it is cross-correlation. A true convolution turns
-# the kernel by 180° first. For this kernel that changes the sign:
+# Deep learning calls this convolution; strictly speaking it is cross-correlation. True convolution
+# rotates the kernel by 180° first. For this kernel that changes the sign:
 
 # %%
 ramp = np.arange(12.0).reshape(3, 4)
@@ -37,23 +36,23 @@ convolved = imgconv.apply(ramp, "sobel-x", padding="valid", flip=True).pixels[..
 correlated.tolist(), convolved.tolist()
 
 # %% [markdown]
-# ## A bank of kernels makes a map each
+# ## A bank of kernels makes one map each
 #
-# Gabor filters answer to stripes of one direction, as do many filters of a network's first layer.
+# Gabor filters respond to stripes of one direction, as many filters in a network's first layer do.
 
 # %%
 imgconv.kernel("gabor-bank")
 
 # %%
 bank = imgconv.maps(photo, "gabor-bank", gray=True, scale="symmetric", dtype="uint8")
-imgconv.sheet(bank, tile=96, columns=4)
+imgconv.sheet(bank, tile=180, columns=4)
 
 # %% [markdown]
 # ## A layer: convolution, activation, pooling
 #
-# A layer has many kernels at once: weights (C_out, C_in, kH, kW). ReLU takes away what is negative,
-# and a pool keeps the greatest of every window. All arguments are those of `torch.nn.Conv2d` and
-# `MaxPool2d`.
+# A layer has many kernels at once: weights (C_out, C_in, kH, kW). ReLU replaces negative numbers by
+# zero, and a max pool keeps the largest number of every window. All arguments are those of
+# `torch.nn.Conv2d` and `MaxPool2d`.
 
 # %%
 x = photo.pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255
@@ -63,20 +62,22 @@ pooled = imgconv.max_pool2d(maps, 4)
 x.shape, maps.shape, pooled.shape
 
 # %%
-imgconv.sheet(pooled, tile=96, colormap="magma", title="eight directions, after ReLU and max:4")
+imgconv.sheet(
+    pooled, tile=120, columns=4, colormap="magma", title="eight directions, after ReLU and max:4"
+)
 
 # %% [markdown]
-# ## A network is layers in a row
+# ## A network is a sequence of layers
 #
-# LeNet-5 reads digits. Its first layer has six kernels, which it has learned.
+# LeNet-5 reads digits. Its first layer has six kernels that it has learned.
 
 # %%
 lenet = imgconv.network("lenet5")
 features = lenet.features("sample:digit", ["c1", "c3"])
-imgconv.sheet(features["c1"], tile=84, title="what the first layer sees in a digit")
+imgconv.sheet(features["c1"], tile=112, title="what the first layer sees in a digit")
 
 # %%
-imgconv.sheet(features["c3"], tile=60, title="and the second, after a pool")
+imgconv.sheet(features["c3"], tile=100, title="and the second, after a pool")
 
 # %%
 [(answer.label, round(answer.probability, 3)) for answer in lenet.predict("sample:digit")[:3]]

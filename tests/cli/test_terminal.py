@@ -63,9 +63,11 @@ def test_a_success_names_the_file_whose_name_was_chosen(photos):
 def test_a_batch_ends_with_one_line(photos, verbose):
     lines, code = at_terminal("-k", "box", *(f"{n}.png" for n in range(1, 5)), "-o", "o/", *verbose)
     assert code == 1
-    assert re.fullmatch(r"4 files, 1 failed, \d+\.\d s, \d+(\.\d+)? files/s", lines.pop())
+    assert re.fullmatch(r"4 files, 1 failed, \d+\.\d s, [\d.,]+ files/s", lines.pop())
     assert lines.pop().startswith("imgconv: 4.png: not an image")
     assert lines == [f"{n}.png -> o/{n}.png" for n in (1, 2, 3) if verbose]
+    lines, code = at_terminal("-k", "box", "1.png", "2.png", "-o", "d/", "--dry-run")
+    assert (lines, code) == (["1.png -> d/1.png", "2.png -> d/2.png"], 0)  # without a speed
     piped = here("apply", "-k", "box", "1.png", "2.png", "-o", "p/")
     assert (piped.stdout, piped.stderr) == ("", "")
 

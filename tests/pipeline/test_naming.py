@@ -594,6 +594,13 @@ def test_a_spool_gives_back_what_was_put_in_as_often_as_one_likes():
     spooled.close()
 
 
+def test_a_list_of_a_windows_editor_is_read(folder):
+    Path("list").write_bytes(b"\xef\xbb\xbfphoto.png\r\nphoto.png\r\n")
+    result = done("apply", "-k", "sobel", "--files-from", "list", "-o", "{index}.png", "--dry-run")
+    assert result.stdout == "photo.png -> 0000.png\nphoto.png -> 0001.png\n"
+    assert result.stderr == ""
+
+
 def test_an_empty_list_is_no_failure_but_is_said(folder):
     Path("list").write_text("")
     result = done("apply", "-k", "sobel", "--files-from", "list", "-o", "out/")

@@ -26,12 +26,15 @@ class ExplainSettings(Table):
     """What is worked out, and as what it is shown."""
 
     kernel: str = local(
-        "One filter.", default=LECTURE_KERNEL, kind="kernel", names=("-k", "--kernel")
+        "A kernel with one filter; default: the lecture's.",
+        default=LECTURE_KERNEL,
+        kind="kernel",
+        names=("-k", "--kernel"),
     )
     pool: str | None = local(
-        "A pooling instead: max:2, avg:3, …", default=None, metavar="KIND:SIZE[,stride=N]"
+        "Pool instead of filtering: max:2, avg:3, …", default=None, metavar="KIND:SIZE[,stride=N]"
     )
-    step: Pair | None = local("Only the output at row,column.", default=None, kind="unit")
+    step: Pair | None = local("Explain only the output at row,column.", default=None, kind="unit")
     output: str | None = local(
         "Write a page to play with, .html, or an animation, .gif or .webp; with --step a .png.",
         default=None,
@@ -43,7 +46,7 @@ class ExplainSettings(Table):
         "Milliseconds per step of the animation.", default=900, kind=Range(20, 10000), shown=True
     )
     overwrite: bool = local("Replace an existing file.", default=False)
-    as_json: bool = local("Every step as one JSON object.", default=False, names=("--json",))
+    as_json: bool = local("Print all steps as one JSON object.", default=False, names=("--json",))
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
@@ -94,6 +97,11 @@ def explain(grid: str, layer: LayerSettings, settings: ExplainSettings) -> None:
 
         color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         click.echo("\n\n".join(as_text(explanation, step, color) for step in steps))
+
+
+for _param in explain.params:
+    if isinstance(_param, click.Option) and _param.name == "padding":  # not as for `apply`
+        _param.help = (_param.help or "").partition("; default")[0] + "; default: none."
 
 
 def _convolution(grid: str, name: str, layer: LayerSettings) -> "Explanation":

@@ -129,6 +129,7 @@ def count_frames(
     source: str | os.PathLike[str] | bytes | memoryview,
     max_pixels: int | None = None,
     memory: int | None = None,
+    name: str = "",
 ) -> Frames:
     """How many images `read_images` yields for `frame="all"`, by the file's structure alone.
 
@@ -147,10 +148,10 @@ def count_frames(
         from imgconv.io.remote import fetch
 
         source = fetch(path, file_limit(limit))
-    with Source(source, path) as opened:
+    with Source(source, name or path) as opened:
         kind = sniff(opened.prefix, opened.name)
         number = 1 if kind is None else Decoder(opened, kind, None, limit).count()
-        check_frames(path or opened.name, number)
+        check_frames(opened.name, number)
         return Frames(number, kind in ANIMATIONS)
 
 

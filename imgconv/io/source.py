@@ -67,13 +67,14 @@ def read_stdin(limit: int, is_wanted: Callable[[bytes], object] = bool) -> bytes
 class StandardInput:
     """The bytes of the image `-`, which are read once, when they are first asked for.
 
-    Of what is no image the first bytes are read. A call raises ImageError, and LimitError beyond
+    content: what they were, where somebody has read them. Of what is no image the first bytes are
+    read. A call raises ImageError, and LimitError beyond
     what an image of `max_pixels` needs.
     """
 
-    def __init__(self, max_pixels: int | None = None) -> None:
+    def __init__(self, max_pixels: int | None = None, content: bytes | None = None) -> None:
         self._limit = file_limit(max_pixels or MAX_PIXELS)
-        self._content: bytes | None = None
+        self._content = content
 
     def __call__(self) -> bytes:
         if self._content is None:

@@ -56,22 +56,24 @@ def rows_of(image: Image | Streamed) -> Streamed:
 
 
 def open_rows(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes,
     max_pixels: int | None = None,
     memory: int | None = None,
     level: int = 0,
     cmyk: bool = False,
+    name: str = "",
 ) -> Streamed | None:
     """Open a file whose rows can be read in order, or return None: `read_images` reads the rest.
 
     These are Zarr images, PNGs that are not interlaced, and TIFFs that would take more than
     `memory` bytes (256 MB by default) to filter whole; none may need turning. Where `memory` is
     given, any size is read this way unless `max_pixels` says otherwise. level: of a pyramid, 0 is
-    the largest. cmyk: as for `read_images`. Raises ImageError and LimitError
-    as it does; `Unusual` from the rows means that `read_images` is to read the file.
+    the largest. path: also a file's bytes, but of no TIFF, with a name for messages. cmyk: as for
+    `read_images`. Raises ImageError and LimitError as it does; `Unusual` from the rows means that
+    `read_images` is to read the file.
     """
     limit = max_pixels or (MAX_PIXELS if memory is None else sys.maxsize)
-    if is_zarr(os.fspath(path)):
+    if not isinstance(path, bytes) and is_zarr(os.fspath(path)):
         from imgconv.io.zarr.arrays import ZarrRows
 
         name = os.fspath(path)
@@ -79,10 +81,10 @@ def open_rows(
         check_size(name, rows.height, rows.width, limit)
         notes = first_of(name, rows.frames)
         return Streamed(rows, False, name, None, notes, stored=rows.stored)
-    with Source(path) as source:
+    with Source(path, name) as source:
         if source.size is None:
             return None
-        if sniff(source.prefix, source.name, None) == "TIFF":
+        if not isinstance(path, bytes) and sniff(source.prefix, source.name) == "TIFF":
             return _open_tiff(os.fspath(path), source.name, limit, memory or MEMORY, level, cmyk)
         if level or not source.prefix.startswith(_PNG):
             return None

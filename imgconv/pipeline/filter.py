@@ -88,16 +88,16 @@ def _filter(item: Input, planned: list[Planned]) -> list[Row]:
     """Read an input, filter its images, finish their maps and write them."""
     out, source, request = item.out, item.source, item.out.request
     read, every = request.settings.read, request.settings.read.frame == "all"
-    data = taken(source, read.max_pixels, out.stdin)
+    data = taken(source, read.max_pixels, out.stdin, out.given)
     item.origin = item.origin or finish.origin_of(out, source, data)
     if read.frame is None and not out.reports and _in_files(source, planned):
-        rows = _filter_file(item)
+        rows = _filter_file(item, data)
         if rows is not None:
             return rows
     results: list[Row] = []
     together = False  # whether the frames go into one file
     if every:
-        frames = count_frames(data, read.max_pixels, request.settings.batch.memory)
+        frames = count_frames(data, read.max_pixels, request.settings.batch.memory, source)
         together = out.in_one_file(source, planned[0].path, frames)
     if together:
         from imgconv.pipeline.frames import filter_frames
@@ -125,11 +125,11 @@ def _filter(item: Input, planned: list[Planned]) -> list[Row]:
     return results
 
 
-def _filter_file(item: Input) -> list[Row] | None:
+def _filter_file(item: Input, data: str | bytes) -> list[Row] | None:
     """Filter a file whose rows are read while others are written; None where that does not go."""
     from imgconv.io.png.chunks import Unusual
 
-    image = None if item.out.together(item.source) else item.rows()
+    image = None if item.out.together(item.source) else item.rows(data)
     if image is None:
         return None
     item.tell(*finish.notes_of(item.out.request, image))

@@ -33,14 +33,14 @@ class Input:
             partial=settings.read.truncated == "allow",
         )  # fmt: skip
 
-    def rows(self) -> Streamed | None:
+    def rows(self, data: str | bytes) -> Streamed | None:
         """The image of a file whose rows come in order; None where it has to be read whole."""
         settings = self.out.request.settings
         if settings.read.truncated == "allow":
             return None  # a cut would be found when rows are written already
         return open_rows(
-            self.source, settings.read.max_pixels, settings.batch.memory, settings.read.level,
-            finish.keeps_inks(self.out, self.source, self.index),
+            data, settings.read.max_pixels, settings.batch.memory, settings.read.level,
+            finish.keeps_inks(self.out, self.source, self.index), self.source,
         )  # fmt: skip
 
     def tell(self, *notes: str | None) -> None:

@@ -80,19 +80,20 @@ class Outputs:
     """The outputs of a request.
 
     made: the format of all, None where their names tell. recorded: of an output that is made
-    again. to_stdout: takes the pieces of the output `-`, in place of standard output, and
-    returns their size.
+    again. given: an input's bytes, or its path, where it was opened before. to_stdout: takes the
+    pieces of the output `-`, in place of standard output, and returns their size.
     """
 
     def __init__(
         self, request: Request, plan: Plan, made: formats.Format | None,
         reports: Reports | None = None, recorded: Recorded | None = None,
-        stdin: Callable[[], bytes] | None = None,
+        given: str | bytes | None = None,
         to_stdout: Callable[[Iterable[Piece]], int] | None = None,
     ) -> None:  # fmt: skip
         self.request, self.plan, self.made, self.reports = request, plan, made, reports
-        self.recorded, self.to_stdout = recorded, to_stdout
-        self.stdin = stdin or StandardInput(request.settings.read.max_pixels)
+        self.recorded, self.given, self.to_stdout = recorded, given, to_stdout
+        content = given if isinstance(given, bytes) else None
+        self.stdin = StandardInput(request.settings.read.max_pixels, content)
         self.plan.kept.stdin = self.stdin
         self.replacing = self.request.settings.write.replaces
 

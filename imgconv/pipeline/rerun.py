@@ -135,10 +135,8 @@ def _maps(
             content.append(joined(pieces))
             return len(content[0])
 
-        out = Outputs(
-            request, plan, made, recorded=recorded, stdin=lambda: _bytes(data), to_stdout=keep
-        )
-        Work(out, origin)("-" if isinstance(data, bytes) else source, 0)
+        out = Outputs(request, plan, made, recorded=recorded, given=data, to_stdout=keep)
+        Work(out, origin)(source, 0)
         return b"".join(content)
 
     return run
@@ -183,18 +181,12 @@ def _features(
                 content.append(b"")
 
         only = record.layer, record.map or None
-        work = Features(request, lambda: _bytes(data), origin, only, save)
-        work("-" if isinstance(data, bytes) else source, 0)
+        Features(request, data, origin, only, save)(source, 0)
         if not content:
             raise ImageError(f"its record: no map {record.map!r}")
         return content[0]
 
     return run
-
-
-def _bytes(data: str | bytes) -> bytes:
-    """What stands for standard input, which is asked for only where that is the input."""
-    return data if isinstance(data, bytes) else b""
 
 
 def _checked_file(path: str | None, wanted: Named, option: str) -> str:

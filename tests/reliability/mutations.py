@@ -43,7 +43,7 @@ MUTATIONS = (
              "if False:", "row_04"),
     Mutation(5, "imgconv/pipeline/recipe.py", "if size[0] * size[1] > limit:", "if False:",
              "row_05 and pooled"),
-    Mutation(5, "imgconv/ops/conv.py",
+    Mutation(5, "imgconv/ops/window.py",
              "min(self.stride[0], padded[0]), min(self.stride[1], padded[1])",
              "self.stride", "row_05 and steps"),
     Mutation(6, "imgconv/io/reading.py",
@@ -195,6 +195,12 @@ MUTATIONS = (
              "str(text)", "row_28"),
     Mutation(28, "imgconv/viz/report/page.py", 'return escape("".join(',
              'return ("".join(', "row_28"),
+    Mutation(42, "imgconv/pipeline/records/origin.py",
+             "return source if in_parts else opened.data(limit)", "return source",
+             "row_42 and png"),
+    Mutation(42, "imgconv/pipeline/records/origin.py",
+             "if self._file and self._file != _status(self._source):", "if False:",
+             "row_42 and tif"),
 )  # fmt: skip
 
 

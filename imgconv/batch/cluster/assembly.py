@@ -24,7 +24,7 @@ def make_part(
     Return (the samples, or None where they were written; how many were lost).
     """
     out = work.out
-    image = Input(out, source, index).rows()
+    image = Input(out, source, index).rows(source)
     path = out.path(source, names_of(out.request.recipe)[0].part, index, 0)
     maps = image and filter_bands(out.request, image, out.format(source, path), (0,))
     if not image or not maps:

@@ -33,18 +33,19 @@ Note = Callable[[str | None, str | None], Record]
 class Features:
     """Writes the maps of one image after the other; `batch.runner.run` calls it.
 
-    origin: what is recorded of the image, where that is known. only: layer and number of the one
+    given: the image's bytes, or its path, where it was opened before. origin: what is recorded of
+    it, where that is known. only: layer and number of the one
     map that is wanted, as `NetworkProvenance.record` names it. save: takes a file's path and
     pieces, instead of publishing them.
     """
 
     def __init__(
-        self, request: Request, stdin: Callable[[], bytes] | None = None,
+        self, request: Request, given: str | bytes | None = None,
         origin: Origin | None = None, only: tuple[str | None, str | None] | None = None,
         save: Callable[[str, Iterable[Piece]], None] | None = None,
     ) -> None:  # fmt: skip
         self.request, self.out = request, LayerOutputs(request)
-        self.stdin = stdin or StandardInput(request.settings.preprocess.max_pixels)
+        self.given, self.stdin = given, StandardInput(request.settings.preprocess.max_pixels)
         self._known, self._only, self._save = origin, only, save or self._publish
         limit = request.network.preprocess.max_pixels
         self.fused = FusedGraph(request.network.graph, request.values, request.made.archive, limit)
@@ -77,7 +78,7 @@ class Features:
                 results += out.unneeded(rows, page) or rows
             return results
         wanted = request.settings.preprocess
-        data = taken(source, wanted.max_pixels, self.stdin)
+        data = taken(source, wanted.max_pixels, self.stdin, self.given)
         origin = self._origin(source, data)
         for image in self._read(source, data):
             frame = image.frame if wanted.frame == "all" else 0
@@ -149,7 +150,7 @@ class Features:
         frames, wanted = 1, self.request.settings.preprocess
         if wanted.frame == "all" and not is_special(source):
             data = self.stdin() if source == "-" else source
-            frames = count_frames(data, wanted.max_pixels).number
+            frames = count_frames(self.given or data, wanted.max_pixels, name=source).number
         shapes = self._shapes(source)
         pages = [self.out.page(source, index, frame) for frame in range(frames)]
         return [(self.out.rows(source, index, frame, shapes), pages[frame])
@@ -160,7 +161,8 @@ class Features:
         network = self.request.network
         size = network.preprocess.crop or network.preprocess.resize
         if not isinstance(size, tuple):
-            data = taken(source, self.request.settings.preprocess.max_pixels, self.stdin)
+            limit = self.request.settings.preprocess.max_pixels
+            data = taken(source, limit, self.stdin, self.given)
             image = next(self._read(source, data))
             size = network.preprocess.size_of(image.pixels.shape[0], image.pixels.shape[1])
         inputs = {self.fused.input: (*network.input_shape[:2], *size)}

@@ -1,10 +1,17 @@
-"""What an input is called and which bytes it had, for the record in its outputs."""
+"""What an input is called and which bytes it had, for the record in its outputs.
+
+A record must not tell of other bytes than were filtered, whoever writes to the file meanwhile. So
+a file whose reader needs all of it is read once, for both; one that is read in parts, a TIFF, has
+to be the same file when its record is made.
+"""
 
 import os
 import threading
 from collections.abc import Callable
 
+from imgconv.errors import ImageError
 from imgconv.io.digest import SMALL, sha256, sha256_of
+from imgconv.io.formats import sniff
 from imgconv.io.limits import MAX_PIXELS, file_limit
 from imgconv.io.remote import fetch, is_url
 from imgconv.io.source import Source, is_zarr
@@ -15,8 +22,7 @@ class Origin:
     """An input's name and SHA-256, which is worked out beside the work on the input.
 
     name: without folders, which are nobody's business and would make an output's bytes depend on
-    where it was made. digest: in hexadecimal, None where there are no bytes to tell of (samples)
-    or they cannot be read.
+    where it was made.
     """
 
     def __init__(self, source: str, data: bytes | None = None, known: str | None = None) -> None:
@@ -24,17 +30,24 @@ class Origin:
         self.name = source if sample else os.path.basename(source.rstrip("/" + os.sep)) or source
         self._source, self._data, self._digest = source, data, known
         self._thread: threading.Thread | None = None
+        self._file = None if known or data is not None else _status(source)
         if known is None and not sample and not (data is None and is_url(source)):
-            if data is None and (is_zarr(source) or _is_large(source)):
+            if data is None or len(data) > SMALL:  # worth a thread's 0.1 ms
                 self._thread = start_thread(self._work)
             if self._thread is None:
                 self._work()
 
     @property
     def digest(self) -> str | None:
-        """The SHA-256; waits for it."""
+        """The SHA-256 in hexadecimal, which is waited for.
+
+        None where there are no bytes to tell of (samples) or they cannot be read. Raises ImageError
+        where the file is no longer the one that was there when the work on it began.
+        """
         if self._thread is not None:
             self._thread.join()
+        if self._file and self._file != _status(self._source):
+            raise ImageError(f"{self._source}: changed while it was read")
         return self._digest
 
     @property
@@ -52,25 +65,33 @@ class Origin:
             return  # whoever reads it as an image will say why
 
 
-def taken(source: str, max_pixels: int | None, read: Callable[[], bytes]) -> str | bytes:
-    """What to give `read_images` so that the bytes are there twice: bytes, or a path.
+def taken(
+    source: str, max_pixels: int | None, read: Callable[[], bytes],
+    given: str | bytes | None = None,
+) -> str | bytes:  # fmt: skip
+    """What to give `read_images`: an input's bytes, or the path of what is read in parts.
 
-    read: makes the bytes of standard input. Raises ImageError, LimitError.
+    read: makes the bytes of standard input. given: what was taken before, if so. Raises ImageError,
+    LimitError.
     """
     limit = file_limit(MAX_PIXELS if max_pixels is None else max_pixels)
+    if given is not None:
+        return given
     if source == "-":
         return read()
-    if source.startswith("sample:") or os.path.isfile(source) or is_zarr(source):
+    if source.startswith("sample:") or is_zarr(source):
         return source
     if is_url(source):
         return fetch(source, limit)
-    with Source(source) as opened:  # a pipe, or what will be refused
-        return opened.data(limit)
+    with Source(source) as opened:
+        in_parts = opened.size is not None and sniff(opened.prefix, opened.name) == "TIFF"
+        return source if in_parts else opened.data(limit)
 
 
-def _is_large(path: str) -> bool:
-    """Whether a thread is worth its 0.1 ms."""
+def _status(path: str) -> tuple[int, ...]:
+    """What changes with a file's content, or with the file that has its name."""
     try:
-        return os.path.getsize(path) > SMALL
-    except OSError:
-        return False
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,5 +1,6 @@
 """Text in pictures: Pillow's built-in font, which knows ASCII and these few other signs."""
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
 
 Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 
+_FRACTION = re.compile(r"-?[0-9]+\.[0-9]+(?:e[+-]?[0-9]+)?")
 _KNOWN = frozenset("·…°±")
 _INSTEAD = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "×": "x", "σ": "sigma", "θ": "theta", "λ": "lambda"}
@@ -39,3 +41,17 @@ def fit(text: str, width: float, pen: "ImageDraw.ImageDraw", letters: "Font") ->
     while clean and pen.textlength(clean + "…", font=letters) > width:
         clean = clean[:-1]
     return clean + "…"
+
+
+def fit_numbers(text: str, width: float, pen: "ImageDraw.ImageDraw", letters: "Font") -> str:
+    """As `fit`, but with fewer digits first: a number that is cut is another number."""
+    for digits in (4, 3, 2):
+        short = _rounded(text, digits)
+        if pen.textlength(drawable(short), font=letters) <= width:
+            return drawable(short)
+    return fit(text, width, pen, letters)
+
+
+def _rounded(text: str, digits: int) -> str:
+    """The text, its fractions rounded to significant digits."""
+    return _FRACTION.sub(lambda found: f"{float(found[0]):.{digits}g}", text)

@@ -13,7 +13,7 @@ from imgconv.typing import Array
 from imgconv.viz.colormaps import colorize, table
 from imgconv.viz.explain.text import number
 from imgconv.viz.layout import Layout
-from imgconv.viz.lettering import Font, drawable, fit, font
+from imgconv.viz.lettering import Font, drawable, fit, fit_numbers, font
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -137,7 +137,8 @@ def draw(
         paper.paste(_resized(tile.picture, size), (left, top))
         below = top + size[1] + 1
         pen.text((left, below), fit(tile.label, wide, pen, letters), fill=INK, font=letters)
-        pen.text((left, below + LINE), fit(tile.note, wide, pen, letters), fill=DIM, font=letters)
+        note = fit_numbers(tile.note, wide, pen, letters)
+        pen.text((left, below + LINE), note, fill=DIM, font=letters)
         if tile.bar:
             _draw_bar(paper, (left, below + 2 * LINE + 2), size[0], letters, tile.bar)
     if bar:

@@ -231,6 +231,15 @@ def test_a_sheet_says_which_values_are_black_and_white(texts):
     assert texts[-4:] == ["-3 … 9", "-9", "9", "0"]
 
 
+@pytest.mark.parametrize(
+    ("tile", "said"), [(100, "-8.428 … 12.07"), (77, "-8.43 … 12.1"), (60, "-8.4 … 12")]
+)
+def test_a_range_has_as_many_digits_as_fit_below_its_tile(texts, tile, said):
+    values = np.array([[-8.428, 12.071], [0, 0]])[..., None]
+    draw_maps([Shown("x", values, "minmax")], 1, Layout(tile=tile))
+    assert texts[-1] == said
+
+
 def test_a_plot_names_the_filters_of_a_bank(texts):
     weights = np.arange(36.0).reshape(2, 2, 3, 3)
     draw_kernel(Kernel("bank", weights, divisor=2, labels=("a", "b")))

@@ -50,7 +50,7 @@ function figure(section, map, gray, index, box) {
   canvas.tabIndex = index ? -1 : 0;
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${layer.name}, ${map.label}: from ${say(map.low)} to ` +
-    `${say(map.high)}, mean ${say(map.mean)}. Arrow keys read values, page keys change the map.`);
+    `${say(map.high)}, mean ${say(map.mean)}. Arrow keys read values, Page Up and Page Down change the map.`);
   for (const line of [map.label, `${say(map.low)} \u2026 ${say(map.high)}`]) {
     const part = document.createElement("span");
     part.textContent = part.title = line;

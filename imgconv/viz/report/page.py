@@ -60,7 +60,7 @@ height="{max(1, round(height * min(width, 2 * _INPUT_SIDE) / width))}" \
 aria-hidden="true"></canvas></figure>
 <p class="dim">Input, {width}×{height}</p>
 <p id="readout" aria-live="polite">Point at a map, or move to it with Tab and the arrow keys, to \
-read a value and see on the input what it sees.</p>
+read a value and to see its receptive field on the input.</p>
 <div class="controls" hidden>{_controls()}</div>
 <nav aria-label="Layers">{links}</nav>
 </aside>
@@ -114,7 +114,7 @@ def _section(section: Section, anchor: str) -> str:
         return f'<section id="{anchor}">{head}{units}{facts}{_units(section)}</section>\n'
     height, width = section.size
     shown = f", {len(section.tiles)} shown" if len(section.tiles) < section.total else ""
-    chosen = " (those that vary most)" if shown else ""
+    chosen = " (the ones that vary most)" if shown else ""
     columns = max(1, int(np.ceil(np.sqrt(len(section.tiles)))))
     told = [f"{section.total} map{'s' * (section.total != 1)} of {height}×{width}{shown}{chosen}"]
     if section.field:
@@ -174,8 +174,8 @@ def _layer(section: Section, columns: int) -> dict[str, JSON]:
 def _seen(field: Field) -> str:
     sizes = "×".join(f"{axis.size:g}" for axis in field.axes)
     steps = "×".join(f"{axis.jump:g}" for axis in field.axes)
-    more = " and, by a gate, all of it" if field.everywhere else ""
-    return f"each value sees {sizes} of the input{more}, {steps} apart"
+    more = " and, through a gate or norm, all of it" if field.everywhere else ""
+    return f"each value sees {sizes} pixels of the input{more}, in steps of {steps}"
 
 
 def _kernels(section: Section) -> str:

@@ -10,7 +10,7 @@
 True
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [  # noqa: RUF022 - what one does first comes first
     "read", "write", "apply", "maps", "sheet", "kernel", "network", "Image", "Kernel", "Network",
     "conv2d", "conv_transpose2d", "filter_image", "linear", "pad", "activate", "softmax",

@@ -289,7 +289,7 @@ def test_another_version_is_told_in_a_line(imgconv, photo):
     with_record("a.png", record_of("a.png") | {"imgconv": "0.0.9"})
     code, _, err = imgconv("repeat", "a.png")
     assert code == 0
-    assert err == "imgconv: a.png: made by imgconv 0.0.9, this is 0.1.0\n"
+    assert err == "imgconv: a.png: made by imgconv 0.0.9, this is 0.2.0\n"
 
 
 def test_an_output_is_not_replaced_unasked_and_keeps_its_format(imgconv, photo):

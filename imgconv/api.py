@@ -376,11 +376,16 @@ def network(
     >>> {name: maps.shape for name, maps in lenet.features("sample:digit", ["c1"]).items()}
     {'c1': (1, 6, 28, 28)}
     """
-    from imgconv.nn.find import find_network, with_weights
+    from dataclasses import replace
 
-    return with_weights(
-        find_network(name, size), None if weights is None else os.fspath(weights), seed
-    )[0]
+    from imgconv.nn.find import find_network, with_weights
+    from imgconv.nn.preprocess import by_recipe, recipe_of
+
+    found, path = find_network(name, size), None if weights is None else os.fspath(weights)
+    recipe = recipe_of(path)
+    if recipe:
+        found = replace(found, preprocess=by_recipe(found.preprocess, recipe))
+    return with_weights(found, path, seed)[0]
 
 
 _kernel = kernel  # `apply` and `maps` have parameters of that name

@@ -1,7 +1,8 @@
 """From an image to a network's input: resize, crop, channel order, mean and deviation."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -279,3 +280,36 @@ def caffe(size: int) -> Preprocess:
     return Preprocess(
         channels="bgr", crop=(size, size), scale=255.0, mean=CAFFE_MEAN, std=(1.0, 1.0, 1.0)
     )
+
+
+def inception(size: int) -> Preprocess:
+    """What networks of TensorFlow's time expect: RGB from −1 to 1."""
+    half = (0.5, 0.5, 0.5)
+    return Preprocess(resize=round(size * 256 / 224), crop=(size, size), mean=half, std=half)
+
+
+# Recipes by name, for a crop's side. The shorter sides are those of torchvision's ResNet (232) and
+# EfficientNet-B1 (255) of the second weights (torchvision/models, version 0.24); others in
+# proportion to 232.
+RECIPES: dict[str, Callable[[int], Preprocess]] = {
+    "imagenet": lambda side: imagenet(side, round(side * 256 / 224)),
+    "imagenet-v2": lambda side: imagenet(side, {240: 255}.get(side, round(side * 232 / 224))),
+    "inception": inception,
+    "caffe": caffe,
+}
+# How torchvision calls the files of its second weights for networks that we have.
+_SECOND = (
+    "resnet50-11ad3fa6", "resnet101-cd907fc2", "resnet152-f82ba261", "efficientnet_b1-c27df63c",
+)  # fmt: skip
+
+
+def recipe_of(weights: str | None) -> str | None:
+    """The recipe that weights were trained for, where their file's name tells that."""
+    name = os.path.basename(weights or "")
+    return "imagenet-v2" if name.startswith(_SECOND) else None
+
+
+def by_recipe(usual: Preprocess, name: str) -> Preprocess:
+    """The preprocessing of RECIPES for a network with the usual one's crop, or of 224×224."""
+    made = RECIPES[name](min(usual.crop or (224, 224)))
+    return replace(made, crop=usual.crop or made.crop, max_pixels=usual.max_pixels)

@@ -18,7 +18,7 @@ from imgconv.nn.chain import trace as trace_chain
 from imgconv.nn.find import find_network, with_weights
 from imgconv.nn.labels import imagenet_labels
 from imgconv.nn.models import get_network
-from imgconv.nn.preprocess import Preprocess, imagenet
+from imgconv.nn.preprocess import Preprocess, by_recipe, imagenet
 from imgconv.nn.user import chain_network, file_network
 from imgconv.nn.weights import draw_weights
 from imgconv.safetensors import read_metadata, read_safetensors
@@ -414,3 +414,30 @@ def test_a_wrong_file_says_where_and_what_was_expected(change, message, tmp_path
     path.write_text(OWN.replace(*change))
     with pytest.raises((ModelError, UsageError), match=message):
         file_network(str(path))
+
+
+def test_weights_bring_the_preprocessing_that_they_were_trained_with(tmp_path, net):
+    """torchvision's second weights are known by their file's name, which a record outlives."""
+    Image.fromarray(data.astronaut()[:80, :70]).save("photo.png")
+    text = 'input = [3, 28, 28]\nsteps = ["conv2d 2 3", "relu"]\n[preprocess]\ncrop = 28\n'
+    (tmp_path / "own.toml").write_text(text)
+    second = tmp_path / "resnet50-11ad3fa6.npz"
+    assert net("convert", "own.toml", "-o", second, "--seed", 1)[0] == 0
+    features = ("features", "own.toml", "photo.png", "--layer", "2-relu", "--weights", second)
+    code, _, err = net(*features, "-o", "second")
+    assert code == 0
+    assert "second weights, taken with --preprocess imagenet-v2" in err
+    code, _, err = net(*features, "-o", "first", "--preprocess", "imagenet")
+    assert (code, "second weights" in err) == (0, False)
+    made, other = (sorted((tmp_path / name).rglob("*.png"))[0] for name in ("second", "first"))
+    assert made.read_bytes() != other.read_bytes()
+    second.rename("w.npz")
+    again = ["repeat", str(made), "--weights", "w.npz", "--network", "own.toml"]
+    assert run(main, again) == 0
+
+
+def test_recipes_are_torchvisions():
+    sides = {size: by_recipe(imagenet(size), "imagenet-v2").resize for size in (224, 240)}
+    assert sides == {224: 232, 240: 255}
+    assert by_recipe(imagenet(224), "imagenet") == imagenet(224)
+    assert by_recipe(get_network("googlenet").preprocess, "inception").mean == (0.5, 0.5, 0.5)

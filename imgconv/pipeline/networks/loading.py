@@ -9,7 +9,7 @@ from imgconv.jit import parallel
 from imgconv.kernels import Kernel
 from imgconv.nn.find import find_network, with_weights
 from imgconv.nn.models import Network
-from imgconv.nn.preprocess import ORDERS, Reading
+from imgconv.nn.preprocess import ORDERS, Reading, by_recipe
 from imgconv.pipeline.settings.network import NetSettings
 from imgconv.shapes import Pair
 
@@ -27,7 +27,10 @@ def settled(
     if wanted.channels and wanted.order:
         raise UsageError("--channels with --order, expected one of them")
     found = find_network(name, wanted.size, find, _reading(settings))
-    usual, channels = found.preprocess, wanted.channels or wanted.order or found.preprocess.channels
+    usual = found.preprocess
+    if settings.recipe:
+        usual = by_recipe(usual, settings.recipe)
+    channels = wanted.channels or wanted.order or usual.channels
     mean, std = usual.mean, usual.std
     if channels != usual.channels and len(mean) not in (1, ORDERS.get(channels)):
         mean, std = (0.0,), (1.0,)
@@ -69,8 +72,10 @@ def ready(name: str, settings: NetSettings, tell: Callable[[str], None]) -> tupl
     """The network with its weights, and what these are; tell: what to say of them."""
     if settings.batch.threads:
         parallel.set_num_threads(settings.batch.threads)
-    found = settled(name, settings)
-    return with_weights(found, settings.weights.weights, settings.weights.seed, tell)
+    found, weights = settled(name, settings), settings.weights.weights
+    if settings.recipe and not settings.preprocess.preprocess:
+        tell(f"{weights}: torchvision's second weights, taken with --preprocess {settings.recipe}")
+    return with_weights(found, weights, settings.weights.seed, tell)
 
 
 def convert(network: Network, source: str, output: str, overwrite: bool) -> int:

@@ -39,9 +39,18 @@ class ModelSettings(Table):
     )
 
 
+Recipe = Literal["imagenet", "imagenet-v2", "inception", "caffe"]
+
+
 class PreprocessSettings(Table):
     """What becomes of an image before it goes in, where not what the network says."""
 
+    preprocess: Recipe | None = option(
+        "Preprocessing by name: imagenet and imagenet-v2 (torchvision's first and second weights), "
+        "inception (RGB from -1 to 1) or caffe; default: the network's own, or what the name of "
+        "torchvision's weights tells.",
+        default=None,
+    )
     size: Pair | None = option(
         "Input size, if not the network's usual one.", default=None, kind="height-width"
     )
@@ -279,10 +288,19 @@ class NetSettings(NamedTuple):
     write: WriteSettings = WriteSettings()
     batch: BatchSettings = BatchSettings()
 
+    @property
+    def recipe(self) -> str | None:
+        """The preprocessing that an option names, or the name of the weights' file."""
+        from imgconv.nn.preprocess import recipe_of
+
+        return self.preprocess.preprocess or recipe_of(self.weights.weights)
+
     def recorded(self) -> dict[str, object]:
         """The values of the options that an output records."""
         tables = (self.weights, self.model, self.preprocess, self.maps)
-        return {name: getattr(table, name) for table in tables for name in table.ROWS}
+        values = {name: getattr(table, name) for table in tables for name in table.ROWS}
+        # What the name of a file told: it may be called otherwise when the output is made again.
+        return values | {"preprocess": self.recipe}
 
 
 RECORDED = (WeightSettings, ModelSettings, PreprocessSettings, MapSettings)

@@ -131,7 +131,9 @@ class DynamicQuantizeLinear(Layer):
         spread = high - low if high > low else np.float32(1)
         scale = np.asarray(np.float32(spread) / np.float32(255))
         zero = np.asarray(np.rint(np.clip(-low / scale, 0, 255)).astype(np.uint8))
-        return quantized(x, scale, zero), scale, zero
+        steps = Steps.of(scale, zero)
+        assert steps is not None
+        return quantize(x, steps), scale, zero
 
 
 class _Bank:

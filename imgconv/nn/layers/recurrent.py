@@ -4,12 +4,14 @@ Source of formulas: ONNX operators RNN, GRU and LSTM, and ONNX Runtime's Dynamic
 """
 
 from collections.abc import Callable
+from dataclasses import field
 
 import numpy as np
 
 from imgconv.errors import ShapeError
 from imgconv.nn.layers.base import Everything, Layer, Shape
 from imgconv.nn.layers.quantized import DynamicQuantizeLinear
+from imgconv.ops.exact import Part, parts
 from imgconv.ops.linear import linear
 from imgconv.typing import Array
 
@@ -38,21 +40,33 @@ USUAL = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh
 
 
 class Matrix:
-    """A matrix (outputs, features) that rows are multiplied by, quantized where it has a scale."""
+    """A matrix (outputs, features) that rows are multiplied by, quantized where it has a scale.
+
+    given: the operands that it was made of.
+    """
 
     def __init__(
-        self, matrix: Array, scale: Array | None = None, zero: Array | None = None
-    ) -> None:
+        self, matrix: Array, scale: Array | None = None, zero: Array | None = None,
+        given: tuple[Array, ...] = (),
+    ) -> None:  # fmt: skip
+        self.given = given
         self.matrix = np.ascontiguousarray(matrix)
         self.scale = scale
+        self.parts: list[Part] | None = None
         if scale is not None and zero is not None:
             self.matrix = self.matrix.astype(np.float64) - zero.reshape(-1, 1)
+            self.parts = parts(self.matrix, 255)  # bytes, and differences of bytes
 
     def __call__(self, rows: Array) -> Array:
         if self.scale is None:
             return linear(rows, self.matrix)
         levels, scale, zero = DynamicQuantizeLinear().run(rows)
-        sums = (levels.astype(np.float64) - zero) @ self.matrix.T  # exact
+        moved = levels.astype(np.float32) - zero
+        if self.parts is None:
+            sums = moved @ self.matrix.T
+        else:
+            each = [linear(moved[:, part], weights) for part, weights in self.parts]
+            sums = each[0] if len(each) == 1 else np.sum(each, 0, np.float64)
         product: Array = sums.astype(np.float32) * (scale * self.scale.reshape(-1))
         return product
 
@@ -75,6 +89,7 @@ class Recurrent(Layer):
     clip: float = 0.0
     by_item: bool = False
     quantized: bool = False
+    matrices: dict[tuple[int, int], Matrix] = field(default_factory=dict)  # of the last run
 
     @property
     def kind(self) -> str:
@@ -141,7 +156,11 @@ class Recurrent(Layer):
         if not self.quantized:
             return Matrix(found[place][way])
         at = 6 + 2 * place  # W's scale and zero point are 8 and 9, R's 10 and 11
-        return Matrix(found[place][way].T, found[at][way], found[at + 1][way])
+        given, kept = (found[place], found[at], found[at + 1]), self.matrices.get((place, way))
+        if kept is None or any(a is not b for a, b in zip(kept.given, given, strict=True)):
+            matrix, scale, zero = (operand[way] for operand in given)
+            kept = self.matrices[place, way] = Matrix(matrix.T, scale, zero, given)
+        return kept
 
     def _walk(
         self, x: Array, found: dict[int, Array], way: int, state: list[Array]

@@ -18,7 +18,7 @@ from benchmarks.report import about, kept_summary, write_report
 HERE = Path(__file__).parent
 GROUPS = (
     "loops", "gaussians", "planner", "pools", "layers", "networks", "png", "start", "process",
-    "batch", "scale", "growth", "kept",
+    "batch", "scale", "growth", "models", "kept",
 )  # fmt: skip
 
 
@@ -61,6 +61,10 @@ def cases(
         yield from networks.layers()
     elif group == "networks":
         yield from networks.networks()
+    elif group == "models":
+        from benchmarks import models
+
+        yield from models.cases(folder)
     elif group == "png":
         yield from files.codec(("0.25", extent.photo))
     elif group == "start":

@@ -5,8 +5,9 @@ Values that are wanted stay what they are: a convolution is not merged with the 
 it when its own maps are asked for.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from imgconv.nn.layers import (
     ResidualConv2d,
     Shape,
 )
+from imgconv.nn.layers.functions import Joined
 from imgconv.nn.layers.quantized import DequantizeLinear, FakeQuantize, QuantizeLinear
 from imgconv.nn.layers.wrappers import Bound
 from imgconv.nn.replay import Replayed
@@ -84,6 +86,7 @@ def fuse(graph: Graph, wanted: Iterable[str] = ()) -> Graph:
     nodes = _skip_identities(nodes, kept)
     nodes = _round_in_place(nodes, kept)
     nodes = _join_gates(nodes, kept)
+    nodes = _join_gelu(nodes, kept)
     nodes = _merge(nodes, kept, _fold_norm)
     nodes = _merge(nodes, kept, _fold_constant)
     nodes = _merge(nodes, kept, _absorb_activation)
@@ -147,6 +150,66 @@ def _join_gates(nodes: list[Node], kept: set[str]) -> list[Node]:
 
 def _is_sigmoid(layer: Layer) -> bool:
     return isinstance(layer, Activation) and layer.name == "sigmoid"
+
+
+def _join_gelu(nodes: list[Node], kept: set[str]) -> list[Node]:
+    """x · (1 + erf(x / √2)) / 2, as ONNX files write GELU, in one pass."""
+    makers = {name: node for node in nodes for name in node.outputs}
+    readers = {name: [n for n in nodes if name in n.inputs] for name in makers}
+    joined: dict[str, Node] = {}
+    gone = set[str]()
+    for node in nodes:
+        parts = _gelu_around(node, makers, readers)
+        if parts and not any(kept.intersection(part.outputs) for part in parts[:-1]):
+            gone.update(part.name for part in parts)
+            joined[parts[-1].name] = replace(
+                parts[-1], layer=Activation("gelu"), inputs=parts[0].inputs
+            )
+    return [joined.get(node.name, node) for node in nodes
+            if node.name in joined or node.name not in gone]  # fmt: skip
+
+
+def _gelu_around(
+    node: Node, makers: Mapping[str, Node], readers: Mapping[str, list[Node]]
+) -> list[Node]:
+    """All nodes of a GELU with a node as its erf, x / √2 first and the result last, or none."""
+    inner = makers.get(node.inputs[0]) if node.inputs else None
+    if not (isinstance(node.layer, Activation) and node.layer.name == "erf" and inner):
+        return []
+    plus = _only(readers[node.outputs[0]])
+    product = _only(readers[plus.outputs[0]]) if plus else None
+    if not (plus and product) or _number(plus, Add) != 1 or type(product.layer) is not Mul:
+        return []
+    x, others = inner.inputs[0], [name for name in product.inputs if name not in plus.outputs]
+    if abs((_number(inner, Mul) or 0) - math.sqrt(0.5)) > 1e-6 or len(others) != 1:
+        return []
+    if others[0] == x:
+        half = _only(readers[product.outputs[0]])
+        parts = [inner, node, plus, product, half]
+    else:
+        half = makers.get(others[0])
+        parts = [inner, node, half, plus, product]
+    alone = all(part and len(readers[part.outputs[0]]) == 1 for part in parts[:-1])
+    if half is None or not alone or _number(half, Mul) != 0.5:
+        return []
+    return [part for part in parts if part] if x in (half.inputs[0], others[0]) else []
+
+
+def _only(readers: list[Node]) -> Node | None:
+    return readers[0] if len(readers) == 1 else None
+
+
+def _number(node: Node, kind: type[Add | Mul]) -> float | None:
+    """The number that a node adds to all of its input, or multiplies or divides it by."""
+    layer = node.layer
+    if not isinstance(layer, Bound) or list(map(math.prod, layer.fixed.values())) != [1]:
+        return None
+    ((place, _),) = layer.fixed.items()
+    value = float(layer.parameter(f"input{place}").item())
+    if isinstance(layer.layer, Joined) and layer.layer.join == "div" and kind is Mul and place == 1:
+        return 1 / value if value else None
+    plain = type(layer.layer) is kind and not layer.layer.activation
+    return value if plain else None
 
 
 def _merge(

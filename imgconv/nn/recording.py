@@ -25,6 +25,7 @@ from imgconv.nn.graph import Graph, Node, named
 from imgconv.nn.layers import tensors
 from imgconv.nn.layers.base import Layer, Shape
 from imgconv.nn.layers.functions import Joined
+from imgconv.nn.layers.normalization import LayerNorm
 from imgconv.nn.layers.quantized import FakeQuantize
 from imgconv.nn.layers.wrappers import Bound, Viewed
 from imgconv.nn.playback import Call, Place, Playback, is_plain, plain
@@ -36,8 +37,8 @@ _COMPILED: tuple[type[Layer], ...] = (
     layers.Activation, layers.AdaptiveAvgPool2d, layers.AdaptiveMaxPool2d, layers.Add,
     layers.AvgPool2d, layers.BatchNorm2d, layers.Concat, layers.Conv2d, layers.Flatten,
     layers.Identity, layers.Linear, layers.LocalResponseNorm, layers.MaxPool2d, layers.MinPool2d,
-    layers.Mul, layers.ResidualConv2d, layers.Softmax, FakeQuantize, Joined, tensors.Reshape,
-    tensors.Slice, tensors.Split, tensors.Transpose,
+    layers.Mul, layers.ResidualConv2d, layers.Softmax, FakeQuantize, Joined, LayerNorm,
+    tensors.Reshape, tensors.Slice, tensors.Split, tensors.Transpose,
 )  # fmt: skip
 # Layers of maps (N, C, H, W) that compute each image from its own.
 _BY_IMAGE: tuple[type[Layer], ...] = (

@@ -1,10 +1,12 @@
-"""Normalization with the semantics of torch.nn: batch, instance and local response."""
+"""Normalization with the semantics of torch.nn: batch, instance, layer and local response."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from imgconv.errors import ShapeError
+from imgconv.jit import cache, capture, simd
 from imgconv.jit import loop as jit
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops import epilogue
@@ -30,6 +32,46 @@ def scale_planes(element: str, activation: str, centered: bool) -> jit.Built:
                 out[i] = act(apart(x[i], middle) * a + b)
 
     return f"{element}* {element}* {element}* {element}* {element}* i64 i64 i64", body
+
+
+@jit.loop
+def norm_rows(lanes: int) -> jit.Built:
+    """Rows first…last − 1 of `size` elements: (x − mean) / √(variance + eps) · weight + bias.
+
+    Mean and variance are float64, and so is what is taken off them: numbers far from 0 lose no
+    digits.
+    """
+    line, narrow = simd.Vec(lanes, "f64"), simd.Vec(lanes, "f32")
+
+    def body(out, x, weight, bias, eps, size, first, last):  # type: ignore[no-untyped-def]
+        whole = size // lanes * lanes
+        for row in range(first, last):
+            source, target = simd.at(x, row * size), simd.at(out, row * size)
+            sums = simd.zeros(line)
+            for i in range(0, whole, lanes):
+                sums = sums + simd.load(line, source, i)
+            total = simd.number(simd.sum(sums))
+            for i in range(whole, size):
+                total += np.float64(source[i])
+            mean = total / np.float64(size)
+            center, squares = simd.splat(line, mean), simd.zeros(line)
+            for i in range(0, whole, lanes):
+                apart = simd.load(line, source, i) - center
+                squares = simd.fma(apart, apart, squares)
+            spread = simd.number(simd.sum(squares))
+            for i in range(whole, size):
+                spread += (np.float64(source[i]) - mean) * (np.float64(source[i]) - mean)
+            scale = 1.0 / math.sqrt(spread / np.float64(size) + eps)
+            factor = simd.splat(line, scale)
+            for i in range(0, whole, lanes):
+                values = (simd.load(line, source, i) - center) * factor
+                values = values * simd.load(line, weight, i) + simd.load(line, bias, i)
+                simd.store(target, i, simd.convert(narrow, values))
+            for i in range(whole, size):
+                values = (np.float64(source[i]) - mean) * scale
+                target[i] = np.float32(values * np.float64(weight[i]) + np.float64(bias[i]))
+
+    return "f32* f32* f32* f32* f64 i64 i64 i64", body
 
 
 @jit.loop
@@ -156,6 +198,43 @@ def instance_norm(
     if weight is not None:
         scale = scale * weight
     return scale_shift(source, scale, np.zeros(1) if bias is None else bias, center=mean)
+
+
+def layer_norm(
+    x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5
+) -> Array:  # fmt: skip
+    """Return `torch.nn.functional.layer_norm` over the axes of the weight, the last ones.
+
+    Parameters
+    ----------
+    x
+        (…, *weight.shape).
+    weight, bias
+        Of one shape; bias is 0 by default.
+    eps
+        Added to the variance, which is the biased one.
+
+    Raises
+    ------
+    ShapeError
+        The last axes are others.
+    """
+    if x.shape[x.ndim - weight.ndim :] != weight.shape or not weight.size:
+        raise ShapeError(f"layer_norm: input {x.shape}, expected (…, {weight.shape})")
+    if x.dtype != np.float32:
+        capture.refuse()
+        rows = instance_norm(x.reshape(1, -1, weight.size), eps=eps).reshape(x.shape)
+        return rows * weight if bias is None else rows * weight + bias
+    source, size = contiguous(x, np.float32), weight.size
+    out = np.empty_like(source)
+    factors = contiguous(weight, np.float32)
+    offsets = np.zeros(size, np.float32) if bias is None else contiguous(bias, np.float32)
+    work, count = norm_rows(cache.vectors()[0] // 2), source.size // size
+    over_bands(
+        count, _band(count, size),
+        lambda first, last: work(out, source, factors, offsets, eps, size, first, last),
+    )  # fmt: skip
+    return out
 
 
 def local_response_norm(

@@ -1,11 +1,14 @@
 """Constants of channels, as files from Caffe have them, become a part of the layer before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from imgconv.nn import layers
 from imgconv.nn.fusion import fuse
 from imgconv.nn.graph import Graph, Node
+from imgconv.nn.layers.functions import Joined
 from imgconv.nn.layers.wrappers import Bound
 from imgconv.nn.weights import draw_weights
 
@@ -82,3 +85,49 @@ def test_other_constants_stay(graph):
     assert kinds(fuse(graph)) == kinds(graph)
     for name, expected in graph.run(X).items():
         np.testing.assert_array_equal(fuse(graph).run(X)[name], expected)
+
+
+def gelu(half_first, root, one=1.0, half=0.5):
+    """GELU as files write it, by a division or a product with the root, behind a convolution."""
+
+    def number(layer, value):
+        return Bound(layer, {1: ()}, parameters={"input1": np.float32(value).reshape(())})
+
+    by_root = (
+        number(Joined(name="Div", function=np.divide, join="div"), np.sqrt(2)) if root == "div"
+        else number(layers.Mul(), np.sqrt(0.5))
+    )  # fmt: skip
+    nodes = [
+        Node("c", layers.Conv2d(4, 8, 3), ("x",)),
+        Node("r", by_root, ("c",)),
+        Node("e", layers.Activation("erf"), ("r",)),
+        Node("p", number(layers.Add(), one), ("e",)),
+        *([Node("h", number(layers.Mul(), half), ("c",)), Node("y", layers.Mul(), ("h", "p"))]
+          if half_first else
+          [Node("m", layers.Mul(), ("c", "p")), Node("y", number(layers.Mul(), half), ("m",))]),
+    ]  # fmt: skip
+    graph = Graph({"x": X.shape}, nodes, ["y"])
+    drawn = draw_weights(graph, 1)
+    return drawn.with_nodes([
+        replace(node, layer=old.layer) if isinstance(old.layer, Bound) else node
+        for node, old in zip(drawn.nodes, nodes, strict=True)
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("half_first", [False, True])
+@pytest.mark.parametrize("root", ["div", "mul"])
+def test_gelu_in_parts_is_one_activation(half_first, root):
+    graph = gelu(half_first, root)
+    fused = fuse(graph)
+    assert kinds(fused) == ["Conv2d"]
+    assert fused.nodes[0].layer.activation == "gelu"
+    np.testing.assert_allclose(fused.run(X)["y"], graph.run(X)["y"], rtol=0, atol=2e-6)
+    assert "erf" in kinds(fuse(graph, ["p"]))  # a value that is wanted stays
+
+
+@pytest.mark.parametrize("changed", [{"one": 2.0}, {"half": 0.25}])
+def test_what_is_like_gelu_stays_what_it_is(changed):
+    graph = gelu(False, "div", **changed)
+    fused = fuse(graph)
+    assert "erf" in kinds(fused)
+    np.testing.assert_allclose(fused.run(X)["y"], graph.run(X)["y"], rtol=0, atol=2e-6)

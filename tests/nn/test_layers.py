@@ -1,5 +1,7 @@
 """Operations that only networks use, against their definitions in plain NumPy."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,12 +9,13 @@ from hypothesis import strategies as st
 
 from imgconv.errors import ShapeError
 from imgconv.ops.activation import activate
-from imgconv.ops.arithmetic import add, join, multiply
+from imgconv.ops.arithmetic import add, join, multiply, transpose
 from imgconv.ops.conv_transpose import conv_transpose2d
 from imgconv.ops.linear import linear
 from imgconv.ops.norm import (
     batch_norm,
     instance_norm,
+    layer_norm,
     local_response_norm,
     scale_shift,
 )
@@ -218,3 +221,29 @@ def test_numbers_are_repeated_as_numpy_does(shape, fewer, once, other, name):
     for left, right in ((a, b), (b, a)):
         np.testing.assert_array_equal(join(name, left, right), function(left, right))
     assert join(name, a.astype(float), b) is None
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 96), (2, 5, 4, 13), (4, 1000), (2, 1)])
+@pytest.mark.parametrize("away", [0, 1e4])
+def test_layer_norm_keeps_its_digits_far_from_zero(shape, away):
+    rng = np.random.default_rng(4)
+    last = shape[-2:] if len(shape) == 4 else shape[-1:]
+    axes = tuple(range(-len(last), 0))
+    x = (rng.normal(size=shape) + away).astype(np.float32)
+    weight, bias = rng.normal(size=(2, *last)).astype(np.float32)
+    exact = x.astype(np.float64)
+    apart = exact - exact.mean(axes, keepdims=True)
+    want = apart / np.sqrt((apart**2).mean(axes, keepdims=True) + 1e-5) * weight + bias
+    found = layer_norm(x, weight, bias)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, want, rtol=0, atol=1e-6 * max(1, np.abs(want).max()))
+    with num_threads(3):
+        assert np.array_equal(layer_norm(x, weight, bias), found)
+    assert np.array_equal(layer_norm(x[:1], weight, bias), found[:1])
+
+
+@pytest.mark.parametrize("shape", [(2, 37, 5, 19), (33, 50), (1, 16, 32), (3, 1, 17)])
+def test_axes_change_places_in_every_order(shape):
+    x = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    for order in itertools.permutations(range(len(shape))):
+        assert np.array_equal(transpose(x, order), x.transpose(order))

@@ -1,6 +1,5 @@
 """Normalization layers."""
 
-import math
 from typing import ClassVar
 
 from imgconv.errors import ShapeError
@@ -115,13 +114,10 @@ class LayerNorm(Layer):
         return given[0]
 
     def forward(self, *inputs: Array) -> Array:
-        from imgconv.ops.norm import instance_norm
+        from imgconv.ops.norm import layer_norm
 
-        x = inputs[0]
-        outer = x.shape[: x.ndim - len(self.normalized_shape)]
-        rows = instance_norm(x.reshape(1, math.prod(outer), -1), eps=self.eps).reshape(x.shape)
-        scaled: Array = rows * self.parameter("weight")
-        return scaled + self.parameter("bias") if self.bias else scaled
+        bias = self.parameter("bias") if self.bias else None
+        return layer_norm(inputs[0], self.parameter("weight"), bias, self.eps)
 
 
 class LocalResponseNorm(Layer):

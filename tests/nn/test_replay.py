@@ -190,7 +190,7 @@ GRAPHS["maps shuffled"] = chained(
 )  # fmt: skip
 # Layers that loops do not compute, between others that they do.
 CALLED = {
-    "pixels moved": chained(CONV, Transpose((0, 2, 3, 1)), layers.Activation("silu")),
+    "pixels moved": chained(CONV, Transpose((0, 3, 2, 1)), layers.Activation("silu")),
     "another layer": chained(CONV, layers.InstanceNorm2d(8), layers.Conv2d(8, 8, 1)),
     "a view of maps in the programs' memory, read late": chained(
         CONV, Slice(((None, None, 1), (1, None, 2), (None, None, 1), (None, None, 1))),

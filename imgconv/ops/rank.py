@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from imgconv.errors import ShapeError
 from imgconv.jit import loop as jit
+from imgconv.jit import memory
 from imgconv.jit.parallel import band_of, over_bands
 from imgconv.ops.microkernels import rank as microkernels
 from imgconv.ops.microkernels.rank import Order
@@ -130,7 +131,7 @@ def _ranked(
         index = (taps - 1) // 2 if rank is None else index_of(rank, plan.window.kernel)
     except ShapeError as error:
         raise ShapeError(f"{operation}: {error}") from None
-    out = np.empty((*source.shape[:-2], *plan.window.size), source.dtype)
+    out = memory.empty((*source.shape[:-2], *plan.window.size), source.dtype)
     if out.size:
         mask = None if missing is None or not missing.any() else missing
         _fill(out, source, mask, plan, Order(index, rank is None, *_inner(width, plan.window)))
@@ -153,7 +154,8 @@ def _fill(out: Array, x: Array, mask: Mask | None, plan: PoolPlan, order: Order)
     taps = window.kernel[0] * window.kernel[1]
     element = jit.ELEMENT_NAMES[x.dtype]
     rows = out.size // out.shape[-1]
-    band = band_of(rows, FEW // (out.shape[-1] * taps))
+    # Bytes are sorted in vectors of 64: an element takes an eighth of its time in a pool.
+    band = band_of(rows, 8 * FEW // (x.itemsize * out.shape[-1] * taps))
     if element == "u8" and taps > COUNTED and window.dilation == (1, 1) and mask is None:
         number = "u16" if taps < 1 << 16 else "i32"
         counting = microkernels.histogram_rows(number)

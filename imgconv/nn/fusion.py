@@ -79,11 +79,7 @@ def fuse(graph: Graph, wanted: Iterable[str] = ()) -> Graph:
     in float64, which are then rounded to float32). Only what `wanted` and the outputs need stays.
     """
     kept = {*wanted, *graph.outputs}
-    nodes = [
-        replace(node, layer=node.layer.with_parameters(dict(node.layer.parameters)))
-        for node in graph.needed(kept)
-    ]
-    nodes = _skip_identities(nodes, kept)
+    nodes = _skip_identities(graph.needed(kept), kept)
     nodes = _round_in_place(nodes, kept)
     nodes = _join_gates(nodes, kept)
     nodes = _join_gelu(nodes, kept)

@@ -94,6 +94,7 @@ class QuantizeLinear(_Linear):
 class DequantizeLinear(_Linear):
     """Integers as the floats that they stand for."""
 
+    @np.errstate(all="ignore")
     def forward(self, *inputs: Array) -> Array:
         steps = Steps.of(inputs[1], inputs[2]) if inputs[2:] else None
         if steps and steps.dtype == inputs[0].dtype:
@@ -124,6 +125,7 @@ class DynamicQuantizeLinear(Layer):
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
 
+    @np.errstate(all="ignore")
     def run(self, *inputs: Array) -> tuple[Array, ...]:
         x = inputs[0].astype(np.float32, copy=False)
         low = np.minimum(x.min(initial=0), np.float32(0))

@@ -32,7 +32,8 @@ class Origin:
         self._thread: threading.Thread | None = None
         self._file = None if known or data is not None else _status(source)
         if known is None and not sample and not (data is None and is_url(source)):
-            if data is None or len(data) > SMALL:  # worth a thread's 0.1 ms
+            size = len(data) if data is not None else self._file[2] if self._file else 0
+            if is_zarr(source) or size > SMALL:  # worth a thread's 0.1 ms
                 self._thread = start_thread(self._work)
             if self._thread is None:
                 self._work()

@@ -207,55 +207,11 @@ def copy_blocks(element: str) -> jit.Built:
     return f"disjoint {element}* {element}* i64* i64 i64 i64", body
 
 
-@jit.loop
-def turn_planes(lanes: int) -> jit.Built:
-    """Strips first…last − 1 of `lanes` rows, counted over all planes: out[plane] = x[plane]ᵀ."""
-    square = simd.Tile(lanes, 1, lanes)
-
-    def body(out, x, rows, columns, first, last):  # type: ignore[no-untyped-def]
-        strips = (rows + lanes - 1) // lanes
-        for number in range(first, last):
-            plane = number // strips * rows * columns
-            r = number % strips * lanes
-            whole = columns // lanes * lanes if r + lanes <= rows else np.int64(0)
-            for c in range(0, whole, lanes):
-                tile = simd.load_rows(square, x, plane + r * columns + c, columns)
-                simd.store_rows(out, plane + c * rows + r, rows, simd.transpose(tile))
-            for c in range(whole, columns):
-                for i in range(r, min(r + lanes, rows)):
-                    out[plane + c * rows + i] = x[plane + i * columns + c]
-
-    return "disjoint f32* f32* i64 i64 i64 i64", body
-
-
-def _turn(x: Array, order: tuple[int, ...]) -> Array | None:
-    """x transposed where two groups of its last axes change places, as between NCHW and NHWC."""
-    stay = next((axis for axis, source in enumerate(order) if axis != source), x.ndim)
-    cut = order[stay] if stay < x.ndim else 0
-    if order[stay:] != (*range(cut, x.ndim), *range(stay, cut)):
-        return None
-    out = np.empty([x.shape[axis] for axis in order], np.float32)
-    planes, rows, columns = (
-        math.prod(part) for part in (x.shape[:stay], x.shape[stay:cut], x.shape[cut:])
-    )
-    lanes = cache.vectors()[0]
-    work, count = turn_planes(lanes), planes * -(-rows // lanes)
-    over_bands(
-        count, band_of(count, _FEW // (lanes * columns)),
-        lambda first, last: work(out, x, rows, columns, first, last),
-    )  # fmt: skip
-    return out
-
-
 def transpose(x: Array, order: tuple[int, ...]) -> Array:
-    """Return numpy.transpose without gaps; most of float32 are copied by all threads.
+    """Return numpy.transpose without gaps; float32 whose last axes stay is copied by all threads.
 
-    Those whose last axes stay, as the maps that ShuffleNet's blocks shuffle, or change places.
+    So are the maps that ShuffleNet's blocks shuffle.
     """
-    if x.dtype == np.float32 and _lies(x) and x.size and order != tuple(range(x.ndim)):
-        turned = _turn(x, order)
-        if turned is not None:
-            return turned
     moved = max((axis + 1 for axis, source in enumerate(order) if axis != source), default=0)
     size = math.prod(x.shape[moved:])
     if x.dtype != np.float32 or not _lies(x) or size < _BLOCK:
